@@ -1,0 +1,126 @@
+"""What a run or a search shows in the terminal while it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+
+from segtune.report import duration, settings_text
+from segtune.train import EpochResult
+from segtune.trials import Trial, ranked
+
+_PLAIN_WIDTH = 160  # columns when the output goes to a file, where nothing wraps
+
+
+def make_console() -> Console:
+    """A console for stdout; plain text without a terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+
+
+class _Bar:
+    """A progress bar that is there only on a terminal."""
+
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("", total=None)
+
+    def update(self, done: float, total: float, text: str) -> None:
+        self._progress.update(self._task, completed=done, total=total, description=text)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+def step_bar(console: Console) -> _Bar:
+    """A bar over tiles or batches."""
+    return _Bar(console, TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+
+def epoch_line(result: EpochResult) -> str:
+    """An epoch of a single run on one line."""
+    best = "  best so far" if result.best_epoch == result.epoch else ""
+    return (f"epoch {result.epoch}/{result.epochs}  loss {result.loss:.4f}  miou {result.scores.miou:.4f}  "
+            f"lr {result.lr:.2e}  {duration(result.train_seconds + result.eval_seconds)}{best}")  # fmt: skip
+
+
+class SearchConsole:
+    """A line for each trial that ends, and below them a status line with a bar over the budget."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console, self._total = console, total
+        self._bar = _Bar(console, BarColumn(bar_width=30), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._running: dict[int, float] = {}  # share of its epochs that each running trial has done
+        self._ended = 0
+        self._best: Trial | None = None
+        self._start, self._done_at_start = time.monotonic(), 0.0
+
+    def __enter__(self) -> SearchConsole:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.__exit__(*error)
+
+    def started(self, plan: object, trials: list[Trial]) -> None:
+        """Say what runs where."""
+        self._console.print(str(plan))
+        done = [trial for trial in trials if trial.status not in ("running", "pending")]
+        self._ended = len(done)
+        self._done_at_start = float(self._ended)
+        self._best = next(iter(ranked(done)), None)
+        self._status()
+
+    def epoch(self, number: int, result: Mapping[str, Any]) -> None:
+        """Move the bar by an epoch."""
+        self._running[number] = result["epoch"] / result["epochs"]
+        self._status()
+
+    def ended(self, trial: Trial, running: int, trials: list[Trial]) -> None:
+        """Print the line of a trial that ended."""
+        self._running.pop(trial.number, None)
+        if trial.status in ("running", "pending"):
+            return  # interrupted: it comes back
+        self._ended += 1
+        is_best = trial.miou is not None and (self._best is None or trial.miou > (self._best.miou or 0.0))
+        self._best = trial if is_best else self._best
+        self._console.print(trial_line(trial, self._total, is_best), soft_wrap=True)
+        self._status()
+
+    def _status(self) -> None:
+        done = min(self._total, self._ended + sum(self._running.values()))
+        best = f"best {self._best.miou:.4f} (#{self._best.number})" if self._best else "no result yet"
+        text = f"{self._ended}/{self._total} trials, {len(self._running)} running, {best}{self._left(done)}"
+        self._bar.update(done, self._total, text)
+
+    def _left(self, done: float) -> str:
+        gained = done - self._done_at_start
+        if gained < 1:
+            return ""
+        return f", about {duration((time.monotonic() - self._start) / gained * (self._total - done))} left"
+
+
+def trial_line(trial: Trial, total: int, is_best: bool = False) -> str:
+    """A trial that ended on one line: number, mIoU, why it ended, the settings that were searched."""
+    score = f"{trial.miou:.4f}" if trial.miou is not None else "  -   "
+    head = f"#{trial.number:<{len(str(total))}}  {score}{'*' if is_best else ' '} "
+    budget = trial.settings["epochs"]
+    how = {
+        "finished": f"finished {budget} epochs",
+        "stopped": f"stopped at epoch {trial.epochs} of {budget}",
+        "failed": f"failed after {trial.epochs} of {budget} epochs: {trial.error}",
+    }[trial.status]
+    took = f" in {duration(trial.seconds)}" if trial.seconds is not None else ""
+    name = "baseline: " if trial.baseline else ""
+    return f"{head} {how}{took}  {name}{settings_text(trial.searched)}"

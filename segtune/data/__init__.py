@@ -1,0 +1,1 @@
+"""Folder -> pairs -> decoded tiles -> augmented batches; and the demo data set."""

@@ -1,0 +1,104 @@
+"""Image and mask files -> arrays."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from segtune.data.pairs import Tile
+from segtune.errors import InputError
+
+# PNG, JPEG and BMP have no georeference, and need none here.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+# A listing of the folder for each file opened makes large folders quadratic; a JPEG cut short is only a warning
+# to libjpeg, which fills it up with grey.
+_GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
+_IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
+
+Image = npt.NDArray[np.uint8 | np.uint16 | np.int16 | np.float32]
+Valid = npt.NDArray[np.bool_]
+
+
+def read_tile(tile: Tile) -> tuple[list[Image], Valid, npt.NDArray[np.integer]]:
+    """Read a tile: one (H, W, bands) array per source (image, then channels), valid pixels, mask (H, W).
+
+    Raises InputError where a file is unreadable or the sizes of the tile's files differ.
+    """
+    image, valid = read_image(tile.image)
+    sources = [image]
+    for path in tile.channels:
+        channel, channel_valid = read_image(path)
+        if channel.shape[2] != 1:
+            raise InputError(f"{path}: an extra channel has one band, but this has {channel.shape[2]}")
+        _same_size(tile.image, image, path, channel)
+        sources.append(channel)
+        valid &= channel_valid
+    mask = read_mask(tile.mask)
+    _same_size(tile.image, image, tile.mask, mask)
+    return sources, valid, mask
+
+
+def read_image(path: Path) -> tuple[Image, Valid]:
+    """Read an image, (H, W, bands), and which of its pixels hold data, (H, W).
+
+    NaN, infinite and nodata pixels are not valid, nor are transparent ones; an alpha band is not one of the bands.
+    """
+    with rasterio.Env(**_GDAL):
+        try:
+            with rasterio.open(path) as source:
+                bands = [i for i, kind in zip(source.indexes, source.colorinterp, strict=True)
+                         if kind != ColorInterp.alpha]  # fmt: skip
+                array = source.read(bands)
+                valid = source.dataset_mask() > 0
+                palette = source.colormap(1) if source.colorinterp[0] == ColorInterp.palette else None
+        except (RasterioError, OSError) as error:
+            raise InputError(f"{path}: cannot be read as an image ({_reason(error)})") from None
+    if array.dtype.name not in _IMAGE_TYPES:
+        raise InputError(f"{path}: pixels are {array.dtype}; uint8, uint16, int16 and float are supported")
+    image = np.ascontiguousarray(array.transpose(1, 2, 0))
+    if palette is not None:
+        image = np.array([palette[i][:3] for i in range(len(palette))], dtype=np.uint8)[image[..., 0]]
+    if image.dtype.kind == "f":
+        valid &= np.isfinite(image).all(axis=2)
+        image = image.astype(np.float32, copy=False)
+    return image, valid
+
+
+def read_mask(path: Path) -> npt.NDArray[np.integer]:
+    """Read a mask's labels, (H, W); a palette's colours are not looked at, its indices are the labels.
+
+    A nodata value that a mask declares means nothing here: label editors set it to a label in use.
+    """
+    with rasterio.Env(**_GDAL):
+        try:
+            with rasterio.open(path) as source:
+                count = source.count
+                mask = source.read(1) if count == 1 else None
+        except (RasterioError, OSError) as error:
+            raise InputError(f"{path}: cannot be read as a mask ({_reason(error)})") from None
+    if mask is None:
+        raise InputError(f"{path}: a mask has one band of labels, but this has {count}")
+    if mask.dtype.kind == "f":
+        whole = mask.astype(np.int64)
+        if not np.array_equal(whole, mask):
+            raise InputError(f"{path}: a mask holds whole numbers, but this has fractions or NaN")
+        mask = whole
+    return mask
+
+
+def _same_size(first: Path, a: npt.NDArray[np.generic], second: Path, b: npt.NDArray[np.generic]) -> None:
+    if a.shape[:2] != b.shape[:2]:
+        sizes = f"{a.shape[1]}x{a.shape[0]} and {b.shape[1]}x{b.shape[0]}"
+        raise InputError(f"{second}: its size differs from that of {first} ({sizes})")
+
+
+def _reason(error: Exception) -> str:
+    text = str(error.__cause__ or error).strip() or type(error).__name__
+    return " ".join(text.split())[:160]

@@ -1,0 +1,45 @@
+"""Optimizers and learning-rate schedules by name."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from segtune.config import RunConfig
+
+_POLY_POWER = 0.9  # as in DeepLab (Chen et al. 2017, arXiv:1606.00915)
+
+
+def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
+    """The optimizer of a run; biases and normalisation weights (one-dimensional) do not decay."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(groups, lr=config.lr)
+
+
+def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int) -> LambdaLR:
+    """The learning rate's factor, step by step: a linear warm-up, then `lr_schedule`; ends near zero."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    total = config.epochs * steps_per_epoch
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        done = (step - warmup) / max(1, total - warmup)
+        if config.lr_schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        if config.lr_schedule == "poly":
+            return float((1 - min(1.0, done)) ** _POLY_POWER)
+        return 1.0
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,66 @@
+"""What the pixels mean: the bands of an image, the labels of a mask and the indices that metrics count in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from segtune.metrics import BACKGROUND, IGNORED
+
+
+@dataclass(frozen=True)
+class Band:
+    """Statistics of one input channel over the training tiles' valid pixels."""
+
+    name: str  # "image:1" for the image's first band, or an extra channel's folder
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a data set. Index 0 is background, 1 to K are `classes` in their order, 255 is ignored."""
+
+    classes: tuple[int, ...]
+    ignore: tuple[int, ...]
+    background: bool  # some training pixel is neither listed nor ignored
+    background_label: int  # what predictions write there
+
+    @classmethod
+    def from_masks(cls, classes: Iterable[int], ignore: Iterable[int], found: Iterable[int]) -> Labels:
+        """Decide on the background from the labels that were found in the training masks."""
+        classes, ignore = tuple(classes), tuple(ignore)
+        named = {*classes, *ignore}
+        others = sorted(set(found) - named)
+        unused = next(label for label in range(len(named) + 1) if label not in named)
+        return cls(classes, ignore, bool(others), others[0] if others else unused)
+
+    @property
+    def binary(self) -> bool:
+        """One class has a single output, a logit; several have one output each."""
+        return len(self.classes) == 1
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the network gives out."""
+        return 1 if self.binary else len(self.classes) + self.background
+
+    def to_indices(self, mask: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+        """Labels of a mask, (H, W), as indices."""
+        indices = np.full(mask.shape, BACKGROUND, dtype=np.uint8)
+        for index, label in enumerate(self.classes, start=1):
+            indices[mask == label] = index
+        for label in self.ignore:
+            indices[mask == label] = IGNORED
+        return indices
+
+    def to_labels(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8 | np.uint16]:
+        """Predicted indices, (H, W), as the mask's own labels."""
+        table = np.array([self.background_label, *self.classes])
+        dtype = np.uint8 if table.max() <= np.iinfo(np.uint8).max else np.uint16
+        return table.astype(dtype)[indices]

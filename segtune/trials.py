@@ -1,0 +1,78 @@
+"""A search's trials as plain data, and trials.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from segtune.config import RunConfig
+from segtune.folders import write_text
+
+Status = Literal["finished", "stopped", "failed", "running", "pending"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as it stands now."""
+
+    number: int
+    status: Status
+    settings: Mapping[str, Any]  # every setting of RunConfig
+    epochs: int = 0  # done
+    miou: float | None = None  # of its best epoch
+    best_epoch: int | None = None
+    seconds: float | None = None
+    error: str = ""
+    fingerprint: str = ""  # of the data
+    parameters: int | None = None  # of the model
+    searched: Mapping[str, Any] = field(default_factory=dict)  # the settings that the search chose
+
+    @property
+    def baseline(self) -> bool:
+        """The first trial is the baseline."""
+        return self.number == 0
+
+    def row(self) -> dict[str, Any]:
+        """The trial's row of trials.csv: what happened, then every setting."""
+        columns = {
+            "trial": self.number,
+            "status": self.status,
+            "epochs": self.epochs,
+            "miou": self.miou,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "error": self.error,
+            "fingerprint": self.fingerprint,
+            "parameters": self.parameters,
+        }
+        # `epochs` is what the trial did; what it might have used is the setting of the same name.
+        settings = {"epochs_budget" if name == "epochs" else name: _cell(self.settings.get(name))
+                    for name in RunConfig.model_fields}  # fmt: skip
+        return columns | settings
+
+
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """Trials that reached a score, best first; of equals the earlier one."""
+    scored = [trial for trial in trials if trial.miou is not None]
+    return sorted(scored, key=lambda trial: (-(trial.miou or 0.0), trial.number))
+
+
+def write_trials(path: Path, trials: Iterable[Trial]) -> None:
+    """Write trials.csv, in the order of the numbers."""
+    rows = [trial.row() for trial in sorted(trials, key=lambda trial: trial.number)]
+    if not rows:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list) else value

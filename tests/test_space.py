@@ -1,0 +1,790 @@
+"""The contract of a search space: what a file means, what it draws, and how each mistake is told."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from segtune.config import RunConfig
+from segtune.errors import InputError
+from segtune.space import (
+    Choice,
+    Range,
+    SearchSettings,
+    Space,
+    find_space,
+    load_space,
+    parse_assignments,
+    parse_value,
+    read_yaml,
+)
+
+FULL = """\
+dataset: data/demo
+classes: [255]
+ignore: []
+channels: [nir]
+run:
+  image_size: 128
+  epochs: 27
+space:
+  encoder: [resnet18, mobilenet_v2]
+  loss: [dice, dice+bce]
+  optimizer:
+    adam:
+    adamw: {lr: {low: 1e-5, high: 1e-2, log: true}, weight_decay: {low: 1e-6, high: 1e-1, log: true}}
+    sgd:   {lr: {low: 1e-4, high: 1e-1, log: true}, momentum: [0.8, 0.9]}
+  batch_size: {low: 4, high: 16, step: 4}
+search:
+  trials: 40
+  gpus_per_trial: 0.5
+"""
+
+
+class Draws:
+    """A fake searcher: draws at random and remembers what it was asked."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.seen: dict[str, Any] = {}
+
+    def choice(self, parameter: Choice) -> int:
+        index = self.random.randrange(len(parameter.values))
+        self.seen[parameter.key] = parameter.values[index]
+        return index
+
+    def number(self, parameter: Range) -> float | int:
+        steps = parameter.steps()
+        drawn = self.random.choice(steps) if steps else self.random.uniform(parameter.low, parameter.high)
+        self.seen[parameter.key] = round(drawn) if parameter.integer else drawn
+        return self.seen[parameter.key]
+
+
+class Replay:
+    """Draws what `locate` found."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self.found = found
+
+    def choice(self, parameter: Choice) -> int:
+        return parameter.values.index(self.found[parameter.key])
+
+    def number(self, parameter: Range) -> float | int:
+        return self.found[parameter.key]
+
+
+@pytest.fixture
+def space_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def load(text: str, **options: Any) -> Space:
+        Path("s.yaml").write_text(textwrap.dedent(text), encoding="utf-8")
+        return load_space(Path("s.yaml"), **options)
+
+    return load
+
+
+@pytest.fixture
+def mistakes_of(space_of):
+    def load(text: str, **options: Any) -> list[str]:
+        with pytest.raises(InputError) as caught:
+            space_of(text, **options)
+        return caught.value.mistakes
+
+    return load
+
+
+# What a file means.
+
+
+def test_full_file(space_of):
+    space = space_of(FULL)
+    assert space.name == "s"
+    assert space.path == Path("s.yaml")
+    assert space.fixed == {
+        "dataset": "data/demo",
+        "classes": [255],
+        "ignore": [],
+        "channels": ["nir"],
+        "image_size": 128,
+        "epochs": 27,
+    }
+    encoder, _, optimizer, batch_size = space.parameters
+    assert encoder == Choice("encoder", "encoder", ("resnet18", "mobilenet_v2"), ((), ()))
+    assert optimizer.values == ("adam", "adamw", "sgd")
+    assert optimizer.branches[0] == ()
+    assert optimizer.branches[1][0] == Range("lr", "optimizer.adamw.lr", 1e-5, 1e-2, True, None, False)
+    assert optimizer.branches[2][1] == Choice("momentum", "optimizer.sgd.momentum", (0.8, 0.9), ((), ()))
+    assert batch_size == Range("batch_size", "batch_size", 4, 16, False, 4, True)
+    assert space.search == SearchSettings(trials=40, gpus_per_trial=0.5)
+    assert space.baseline == RunConfig(channels=["nir"], image_size=128, epochs=27)
+    assert space.searched() == (
+        "encoder",
+        "loss",
+        "optimizer",
+        "lr",
+        "weight_decay",
+        "momentum",
+        "batch_size",
+    )
+    assert space.size() is None
+
+
+def test_values_of(space_of):
+    space = space_of(FULL)
+    assert space.values_of("encoder") == ("resnet18", "mobilenet_v2")
+    assert space.values_of("batch_size") == (4, 8, 12, 16)
+    assert space.values_of("epochs") == (27,)
+    assert space.values_of("model") == ("deeplabv3plus",)
+    assert space.values_of("momentum") == (0.8, 0.9)  # 0.9 is the default of the branches without it, too
+    assert space.values_of("weight_decay") == (1e-6, 1e-1, 1e-4)
+
+
+def test_values_of_a_setting_in_every_branch_leave_the_default_out(space_of):
+    space = space_of("space: {model: {unet: {encoder: [resnet18]}, fpn: {encoder: [resnet18, resnet34]}}}")
+    assert space.values_of("encoder") == ("resnet18", "resnet34")
+
+
+def test_deep_branches_and_empty_ones(space_of):
+    space = space_of("""
+        space:
+          optimizer:
+            sgd: {lr_schedule: {poly: {lr: [0.1]}, constant: null}, momentum: 0.5}
+            adam: {}
+        """)
+    (optimizer,) = space.parameters
+    schedule, momentum = optimizer.branches[0]
+    assert schedule.branches[0][0].key == "optimizer.sgd.lr_schedule.poly.lr"
+    assert momentum.values == (0.5,)
+    assert list(space.grid()) == [
+        {
+            "optimizer": "sgd",
+            "optimizer.sgd.lr_schedule": "poly",
+            "optimizer.sgd.lr_schedule.poly.lr": 0.1,
+            "optimizer.sgd.momentum": 0.5,
+        },
+        {"optimizer": "sgd", "optimizer.sgd.lr_schedule": "constant", "optimizer.sgd.momentum": 0.5},
+        {"optimizer": "adam"},
+    ]
+
+
+def test_scalars_in_space_are_fixed(space_of):
+    space = space_of("space: {encoder: resnet18, lr: [1e-5, 1E-3]}")
+    assert space.fixed == {"encoder": "resnet18"}
+    assert space.parameters == (Choice("lr", "lr", (1e-5, 1e-3), ((), ())),)
+
+
+def test_lists_null_and_aliases_as_values(space_of):
+    space = space_of("space: {channels: [[], [nir]], image_size: [null, 64], model: [unet++, deeplabv3+]}")
+    assert [parameter.values for parameter in space.parameters] == [
+        ([], ["nir"]),
+        (None, 64),
+        ("unetplusplus", "deeplabv3plus"),
+    ]
+    assert space.locate({"channels": ["nir"], "model": "unetplusplus"})["channels"] == ["nir"]
+
+
+def test_numeric_values_may_bring_branches(space_of):
+    space = space_of(
+        "space: {batch_size: {4: {lr: [0.1]}, 8: {}}, image_size: {null: {}, 64: {epochs: [3]}}}"
+    )
+    assert space.parameters[0].branches[0][0].key == "batch_size.4.lr"
+    assert space.parameters[1].values == (None, 64)
+
+
+def test_words_are_no_booleans_and_none_is_a_word(space_of):
+    space = space_of("dataset: off\nspace: {augmentation: [none, safe]}\nrun: {encoder_weights: none}")
+    assert space.fixed == {"dataset": "off", "encoder_weights": "none"}
+    assert space.parameters[0].values == ("none", "safe")
+
+
+def test_merge_keys_repeat_no_key(space_of):
+    space = space_of("""
+        space:
+          optimizer:
+            adam: &common {lr: [0.1], weight_decay: [0]}
+            sgd: {<<: *common, lr: [0.2]}
+        """)
+    assert {p.name: p.values for p in space.parameters[0].branches[1]} == {
+        "lr": (0.2,),
+        "weight_decay": (0.0,),
+    }
+
+
+# Draws.
+
+
+def test_draw_locate_and_draw_again(space_of):
+    space = space_of(FULL)
+    taken = set()
+    for seed in range(60):
+        draws = Draws(seed)
+        settings = space.draw(draws)
+        RunConfig.from_settings(settings)
+        taken.add(settings["optimizer"])
+        assert ("momentum" in settings) == (settings["optimizer"] == "sgd")
+        assert space.locate(settings) == draws.seen
+        assert space.locate(RunConfig.from_settings(settings).settings()) == draws.seen
+        assert space.draw(Replay(draws.seen)) == settings
+    assert taken == {"adam", "adamw", "sgd"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder": "resnet50"},
+        {"lr": 0.5},
+        {"lr": 1e-6},
+        {"batch_size": 6},  # between two steps
+        {"batch_size": 8.0},
+        {"batch_size": 20},
+        {"epochs": 28},  # fixed otherwise
+        {"momentum": 0.5},  # not searched with adamw
+        {"grad_clip": 0.0},  # not searched at all
+        {"optimizer": "sgd", "momentum": 0.85},
+    ],
+)
+def test_locate_outside(space_of, change):
+    space = space_of(FULL)
+    inside = space.fixed | {"encoder": "resnet18", "optimizer": "adamw", "batch_size": 8, "lr": 1e-3}
+    assert space.locate(inside | {"device": "cpu", "workers": 3}) is not None
+    assert space.locate(inside | change) is None
+
+
+def test_bounds_are_inside(space_of):
+    space = space_of("space: {lr: {low: 0.1, high: 0.3, step: 0.1}, epochs: {low: 1, high: 9}}")
+    for lr, epochs in itertools.product((0.1, 0.1 + 0.2, 0.3), (1, 9)):
+        assert space.locate({"lr": min(lr, 0.3), "epochs": epochs}) is not None
+    assert space.locate({"lr": 0.2, "epochs": True}) is None
+    assert space.locate({"lr": 0.25, "epochs": 3}) is None
+
+
+# Grids.
+
+
+def test_grid_varies_the_last_fastest(space_of):
+    space = space_of("space: {encoder: [a, b], lr: {low: 0.1, high: 0.3, step: 0.1}, loss: [ce, dice]}")
+    grid = [tuple(point.values()) for point in space.grid()]
+    assert grid == list(itertools.product("ab", (0.1, 0.2, 0.3), ("ce", "dice")))
+    assert space.size() == len(grid) == 12
+
+
+def test_grid_with_branches_has_the_size_that_it_says(space_of):
+    text = "space: {optimizer: {adam: {}, sgd: {momentum: [0, 0.5], lr: [0.1, 0.2]}}, loss: [ce, dice]}"
+    space = space_of(text)
+    grid = list(space.grid())
+    assert space.size() == len(grid) == 10
+    assert len({tuple(point.items()) for point in grid}) == 10
+    for point in grid:
+        assert space.locate(space.draw(Replay(point))) == point
+
+
+def test_compare_varies_fastest(space_of):
+    search = "search: {sampler: grid, scheduler: none, compare: encoder}"
+    space = space_of(f"space: {{encoder: [a, b], loss: [ce, dice]}}\n{search}")
+    grid = [(point["encoder"], point["loss"]) for point in space.grid()]
+    assert grid == [("a", "ce"), ("b", "ce"), ("a", "dice"), ("b", "dice")]
+
+
+def test_grid_needs_countable_values(space_of, mistakes_of):
+    space = space_of("space: {loss: [ce], lr: {low: 0.1, high: 0.3}}")
+    with pytest.raises(InputError, match="sampler grid needs lists: lr is a range without a step"):
+        space.grid()
+    assert space.size() is None
+    text = "space:\n  loss: [ce]\n  lr: {low: 0.1, high: 0.3}\nsearch: {sampler: grid}"
+    (mistake,) = mistakes_of(text)
+    assert mistake == "s.yaml:3: space.lr: sampler grid needs lists: lr is a range without a step"
+    assert space_of(text, overrides={"lr": 0.2}).size() == 1
+
+
+# The baseline.
+
+
+def test_baseline_over_run_over_defaults(space_of):
+    space = space_of(
+        "run: {epochs: 9}\nspace: {lr: [0.1]}\nbaseline: {lr: 0.5, encoder: resnet34, epochs: 8}"
+    )
+    assert space.baseline == RunConfig(epochs=8, lr=0.5, encoder="resnet34")
+    assert space.fixed == {"epochs": 9}
+    assert space.locate(space.baseline.settings()) is None
+    fixed = space_of("space: {lr: [0.1]}\nbaseline: {encoder: resnet34}", overrides={"encoder": "resnet18"})
+    assert fixed.baseline.encoder == "resnet18"
+
+
+def test_baseline_inside_the_space_is_located(space_of):
+    space = space_of("space: {encoder: [resnet18, efficientnet-b0], lr: {low: 1e-4, high: 1e-2, log: true}}")
+    assert space.locate(space.baseline.settings()) == {"encoder": "efficientnet-b0", "lr": 1e-3}
+
+
+def test_a_default_that_only_the_space_makes_possible_is_no_mistake(space_of):
+    space = space_of("run: {warmup_epochs: 60}\nspace: {epochs: [100, 200]}")
+    assert space.baseline.epochs == 100
+    # 60 goes with 100 epochs, though not with the default of 50; nor is [5] wrong because of 60.
+    space = space_of("space: {warmup_epochs: [0, 60], epochs: [5, 100]}")
+    assert space.baseline == RunConfig()
+    assert space_of("space: {warmup_epochs: {low: 0, high: 60}, epochs: {low: 5, high: 100}}").size() is None
+
+
+# The command line over the file.
+
+
+def test_overrides_fix_settings(space_of):
+    space = space_of(FULL, overrides={"encoder": "resnet34", "lr": 0.01, "epochs": 3, "seed": 7})
+    assert space.fixed["encoder"] == "resnet34"
+    assert (space.fixed["lr"], space.fixed["epochs"], space.fixed["seed"]) == (0.01, 3, 7)
+    assert space.searched() == ("loss", "optimizer", "weight_decay", "momentum", "batch_size")
+    assert space.baseline.encoder == "resnet34"
+    assert space.draw(Draws(1))["lr"] == 0.01
+
+
+def test_fixing_a_choice_keeps_its_branch_searched(space_of):
+    space = space_of(FULL, overrides={"optimizer": "sgd"})
+    assert space.fixed["optimizer"] == "sgd"
+    assert [parameter.key for parameter in space.parameters] == [
+        "encoder",
+        "loss",
+        "lr",
+        "momentum",
+        "batch_size",
+    ]
+    assert space.parameters[2].low == 1e-4
+    assert "lr" not in space_of(FULL, overrides={"optimizer": "adam"}).searched()
+
+
+def test_overrides_are_checked_with_the_file(mistakes_of):
+    text = "run: {device: cpu}\nspace:\n  loss:\n  - ce\n  - bce\n"
+    assert mistakes_of(text, overrides={"classes": [1, 2]}) == [
+        "s.yaml:5: space.loss: loss 'bce' is for a single class, and classes lists 2; "
+        "ce is its multi-class form"
+    ]
+    assert mistakes_of(text, overrides={"precision": "fp16"}) == [
+        "s.yaml:1: run.device: precision fp16 needs a GPU, and device is cpu"
+    ]
+    assert mistakes_of(text, overrides={"precision": "fp16", "device": "cpu"}) == [
+        "precision fp16 needs a GPU, and device is cpu"
+    ]
+    assert mistakes_of(text, overrides={"encodr": "x", "epochs": 0}) == [
+        "unknown setting 'encodr'; did you mean 'encoder'?",
+        "epochs: input should be greater than or equal to 1, but got 0",
+    ]
+
+
+def test_fixing_everything_leaves_nothing_to_search(mistakes_of):
+    (mistake,) = mistakes_of("run: {epochs: 3}\nspace: {lr: [0.1]}", overrides={"lr": 0.2})
+    assert mistake.startswith("s.yaml:2: space: nothing is searched: the command line fixes")
+
+
+def test_search_overrides(space_of, mistakes_of):
+    space = space_of(FULL, search_overrides={"trials": 3, "seed": None, "max_concurrent": 2})
+    assert (space.search.trials, space.search.seed, space.search.max_concurrent) == (3, 0, 2)
+    assert mistakes_of(FULL, search_overrides={"trials": 0}) == [
+        "trials: input should be greater than or equal to 1, but got 0"
+    ]
+
+
+def test_checks_of_the_caller_see_every_value(mistakes_of, space_of):
+    text = """\
+        dataset: nowhere
+        run:
+          encoder: bad0
+        space:
+          model:
+            unet: {lr: [1, 2]}
+            fpn: {lr: {low: 3, high: 4}}
+        baseline:
+          encoder: bad1
+        """
+    checks = {
+        "encoder": lambda value: "no such encoder" if "bad" in value else None,
+        "lr": lambda value: f"{value} is too high" if value > 1 else None,
+        "dataset": lambda value: f"no folder {value!r}" if value != "here" else None,
+    }
+    assert mistakes_of(text, checks=checks) == [
+        "s.yaml:1: dataset: no folder 'nowhere'",
+        "s.yaml:3: run.encoder: no such encoder",
+        "s.yaml:6: space.model.unet.lr: 2.0 is too high",
+        "s.yaml:7: space.model.fpn.lr.low: 3.0 is too high",
+        "s.yaml:7: space.model.fpn.lr.high: 4.0 is too high",
+        "s.yaml:9: baseline.encoder: no such encoder",
+    ]
+    # What the command line replaces need not exist; what it says must.
+    good = {"dataset": "here", "lr": 0.1, "encoder": "good"}
+    assert space_of(text, overrides=good, checks=checks).fixed["dataset"] == "here"
+    assert mistakes_of(text, overrides=good | {"dataset": "gone"}, checks=checks)[0] == (
+        "dataset: no folder 'gone'"
+    )
+
+
+# Written and read again.
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [
+        (FULL, {}),
+        (FULL, {"optimizer": "sgd", "encoder": "resnet34"}),
+        (FULL + "baseline: {lr: 2e-5, encoder: resnet50}", {}),
+        ("run: {warmup_epochs: 60}\nspace: {epochs: [100, 200]}", {}),
+        ("space: {channels: [[], [nir]], image_size: {null: {lr: 1e-5}, 64: {}}, model: [unet]}", {}),
+        ("space: {lr: {low: 0.1, high: 0.3, step: 0.1}, batch_size: {low: 1, high: 64, log: true}}", {}),
+        ("space: {lr: [1e-7]}\nsearch: {sampler: grid, scheduler: none, compare: lr, keep: 1}", {"seed": 3}),
+    ],
+)
+def test_dump_is_read_as_an_equal_space(space_of, text, overrides):
+    space = space_of(text, overrides=overrides)
+    again = space_of(yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True))
+    assert again == space
+    assert again.dump() == space.dump()
+
+
+# Mistakes: the lines below are counted from the first of each text.
+
+
+def test_all_mistakes_of_a_file_come_together(mistakes_of):
+    text = """\
+        clases: [1]
+        run:
+          epoch: 3
+          lr: -1
+        space:
+          encoder: []
+          loss: [dice, dicee]
+          batch_size: {low: 3, high: 1}
+        search:
+          trails: 3
+        """
+    assert mistakes_of(text) == [
+        "s.yaml:1: clases: unknown key 'clases'; did you mean 'classes'?",
+        "s.yaml:3: run.epoch: unknown setting 'epoch'; did you mean 'epochs'?",
+        "s.yaml:4: run.lr: input should be greater than 0, but got -1",
+        "s.yaml:6: space.encoder: lists no value",
+        "s.yaml:7: space.loss: unknown loss 'dicee' (known: ce, bce, dice, jaccard, tversky, focal, lovasz,"
+        " mcc, and sums such as dice+bce); did you mean 'dice'?",
+        "s.yaml:8: space.batch_size: `low <= high` must hold, but got (low=3, high=1)",
+        "s.yaml:10: search.trails: unknown setting 'trails'; did you mean 'trials'?",
+    ]
+
+
+MISTAKES = {
+    "empty file": ("", "s.yaml: expected a mapping with run: and space:, but got nothing"),
+    "not a mapping": ("- 1", "s.yaml: expected a mapping with run: and space:, but got [1]"),
+    "no space": ("run:\n  epochs: 3", "s.yaml:1: space: nothing is searched"),
+    "empty space": ("run: {}\nspace:", "s.yaml:2: space: nothing is searched"),
+    "space of single values": (
+        "space: {lr: 0.1}",
+        "s.yaml:1: space: nothing is searched: one value is given",
+    ),
+    "space is a list": ("run:\nspace: []", "s.yaml:2: space: expected a mapping of settings, but got []"),
+    "run is a number": ("space: {lr: [1]}\nrun: 3", "s.yaml:2: run: expected a mapping of settings"),
+    "search is a word": ("space: {lr: [1]}\nsearch: asha", "s.yaml:2: search: expected a mapping"),
+    "setting at the top": ("encoder: x\nspace: {lr: [1]}", "s.yaml:1: encoder: does not stand at the top"),
+    "key that is no word": ("1: x\nspace: {lr: [1]}", "s.yaml:1: 1: unknown key 1"),
+    "data in run": ("space: {lr: [1]}\nrun:\n  classes: [1]", "s.yaml:3: run.classes: says what the data is"),
+    "value in run": (
+        "space: {lr: [1]}\nrun:\n  model: unett",
+        "s.yaml:3: run.model: 'unett' is not one of unet,",
+    ),
+    "a word for a list": (
+        "channels: nir\nspace: {lr: [1]}",
+        "s.yaml:1: channels: input should be a valid list",
+    ),
+    "unknown searched": (
+        "space:\n  encodr: [a]",
+        "space.encodr: unknown setting 'encodr'; did you mean 'encoder'?",
+    ),
+    "value in a list": ("space:\n  model:\n  - unet\n  - fnp", "s.yaml:4: space.model: 'fnp' is not one of"),
+    "value of a branch": (
+        "space:\n  optimizer:\n    sgdd: {}",
+        "s.yaml:3: space.optimizer: 'sgdd' is not one of",
+    ),
+    "inside a branch": (
+        "space:\n  optimizer:\n    sgd:\n      momentum: [0.5, 1.5]",
+        "s.yaml:4: space.optimizer.sgd.momentum: input should be less than 1, but got 1.5",
+    ),
+    "unknown in a branch": (
+        "space:\n  optimizer:\n    sgd: {\n      momentun: [1]}",
+        "s.yaml:4: space.optimizer.sgd.momentun: unknown setting 'momentun'; did you mean 'momentum'?",
+    ),
+    "branch of a word": (
+        "space:\n  optimizer: {sgd: fast}",
+        "s.yaml:2: space.optimizer.sgd: expected the settings",
+    ),
+    "empty mapping": ("space:\n  optimizer: {}", "s.yaml:2: space.optimizer: lists no value"),
+    "twice in a list": ("space:\n  lr: [0.1,\n    0.10]", "s.yaml:3: space.lr: 0.1 is listed twice"),
+    "alias twice": ("space:\n  model: [unet++, unetplusplus]", "space.model: 'unetplusplus' is listed twice"),
+    "log from zero": (
+        "space:\n  weight_decay: {low: 0, high: 1, log: true}",
+        "s.yaml:2: space.weight_decay: a log range needs `low > 0`, but got (low=0, high=1)",
+    ),
+    "bound refused": (
+        "space:\n  lr:\n    low: 0\n    high: 1",
+        "s.yaml:3: space.lr.low: input should be greater",
+    ),
+    "bound is a word": (
+        "space: {lr: {low: a, high: 1}}",
+        "space.lr.low: input should be a valid number, but got 'a'",
+    ),
+    "bound is endless": (
+        "space: {lr: {low: 1, high: .inf}}",
+        "space.lr.high: must be a finite number, but got inf",
+    ),
+    "bound is null": ("space: {image_size: {low: null, high: 64}}", "space.image_size.low: must be a number"),
+    "bound is missing": (
+        "space:\n  lr: {low: 1}",
+        "s.yaml:2: space.lr: a range needs low and high, but has no high",
+    ),
+    "whole numbers": (
+        "space: {epochs: {low: 1.5, high: 3}}",
+        "space.epochs.low: input should be a valid integer",
+    ),
+    "range of words": (
+        "space:\n  encoder: {low: 1, high: 2}",
+        "s.yaml:2: space.encoder: is no number, so it has no",
+    ),
+    "unknown range key": (
+        "space:\n  lr:\n    low: 1\n    hihg: 2\n    high: 2",
+        "s.yaml:4: space.lr.hihg: unknown key 'hihg' in a range; did you mean 'high'?",
+    ),
+    "log is a word": (
+        "space: {lr: {low: 1, high: 2, log: yes}}",
+        "space.lr.log: must be true or false, but got 'yes'",
+    ),
+    "step of zero": (
+        "space: {lr: {low: 1, high: 2, step: 0}}",
+        "space.lr.step: must be a number above 0, but got 0",
+    ),
+    "broken step": (
+        "space: {epochs: {low: 1, high: 2, step: 0.5}}",
+        "epochs.step: must be a whole number above 0",
+    ),
+    "log and step": ("space: {lr: {low: 1, high: 2, step: 1, log: true}}", "a range has either log or step"),
+    "step misses high": (
+        "space: {epochs: {low: 1, high: 10, step: 4}}",
+        "space.epochs: steps of 4 from 1 miss high=10; the last one is 9",
+    ),
+    "classes searched": (
+        "space:\n  classes: [[1]]\n  lr: [1]",
+        "s.yaml:2: space.classes: results are comparable only",
+    ),
+    "seed searched": ("space:\n  seed: [1, 2]\n  lr: [1]", "the same in all trials; put it under run:"),
+    "fixed and searched": (
+        "run:\n  lr: 1\nspace:\n  lr: [1]",
+        "s.yaml:4: space.lr: is fixed already by run.lr (line 2); keep one of the two",
+    ),
+    "fixed and in a branch": (
+        "run:\n  lr: 1\nspace:\n  optimizer:\n    sgd: {lr: [1]}",
+        "s.yaml:5: space.optimizer.sgd.lr: is fixed already by run.lr (line 2)",
+    ),
+    "channels twice": ("channels: [a]\nspace:\n  channels: [[a]]", "is fixed already by channels (line 1)"),
+    "top and branch": (
+        "space:\n  lr: [1]\n  optimizer:\n    sgd: {lr: [1]}",
+        "s.yaml:4: space.optimizer.sgd.lr: is set twice: space.lr (line 2) brings it too",
+    ),
+    "two branches at once": (
+        "space:\n  optimizer:\n    sgd: {lr: [1]}\n  model:\n    unet: {lr: 2}",
+        "s.yaml:5: space.model.unet.lr: is set twice: space.optimizer.sgd.lr (line 3) brings it too",
+    ),
+    "branch of itself": (
+        "space: &all\n  optimizer:\n    sgd: *all",
+        "s.yaml:2: space.optimizer.sgd.optimizer: is set twice: its own branch",
+    ),
+    "impossible value": (
+        "classes: [1, 2, 3]\nspace:\n  loss:\n  - ce\n  - bce",
+        "s.yaml:5: space.loss: loss 'bce' is for a single class, and classes lists 3",
+    ),
+    "impossible branch": (
+        "run: {device: cpu}\nspace:\n  model:\n    unet:\n      precision: [fp32, fp16]",
+        "s.yaml:5: space.model.unet.precision: precision fp16 needs a GPU, and device is cpu",
+    ),
+    "impossible bound": (
+        "run: {warmup_epochs: 5}\nspace:\n  epochs:\n    low: 5\n    high: 9",
+        "s.yaml:4: space.epochs: warmup_epochs must be below epochs, but got (warmup_epochs=5, epochs=5)",
+    ),
+    "impossible together": (
+        "run: {device: cpu}\nspace:\n  precision:\n    fp16:\n      lr: [1]",
+        "s.yaml:4: space.precision: precision fp16 needs a GPU",
+    ),
+    "clash of fixed ones": (
+        "classes: [1]\nignore: [1]\nspace:\n  lr: [1, 2]",
+        "s.yaml:2: ignore: classes and ignore both list 1",
+    ),
+    "clash in run": (
+        "space: {lr: [1]}\nrun:\n  warmup_epochs: 60",
+        "s.yaml:3: run.warmup_epochs: warmup_epochs must be below epochs, but got (warmup_epochs=60, ",
+    ),
+    "unknown in baseline": (
+        "space: {lr: [1]}\nbaseline:\n  lrr: 1",
+        "s.yaml:3: baseline.lrr: unknown setting 'lrr'",
+    ),
+    "value in baseline": (
+        "space: {lr: [1]}\nbaseline:\n  lr: 0",
+        "s.yaml:3: baseline.lr: input should be greater",
+    ),
+    "data in baseline": (
+        "space: {lr: [1]}\nbaseline:\n  classes: [1]",
+        "baseline.classes: is the same in all",
+    ),
+    "clash in baseline": (
+        "classes: [1, 2]\nspace: {lr: [1]}\nbaseline:\n  loss: bce",
+        "s.yaml:4: baseline.loss: loss 'bce' is for a single class",
+    ),
+    "value in search": (
+        "space: {lr: [1]}\nsearch:\n  sampler: bayes",
+        "s.yaml:3: search.sampler: 'bayes' is not one of tpe, random, grid",
+    ),
+    "compare with asha": (
+        "space: {lr: [1]}\nsearch:\n  sampler: grid\n  compare: lr",
+        "s.yaml:4: search.compare: compare needs sampler grid and scheduler none, but got (sampler=grid",
+    ),
+    "compare what is fixed": (
+        "space: {lr: [1]}\nsearch: {sampler: grid, scheduler: none, compare: epochs}",
+        "s.yaml:2: search.compare: 'epochs' is no list of values at the top of space: (those that are: lr)",
+    ),
+    "compare unequal ones": (
+        "space: {optimizer: {sgd: {lr: [1]}, adam: {}}}\n"
+        "search: {sampler: grid, scheduler: none, compare: optimizer}",
+        "search.compare: the values of optimizer bring settings of their own",
+    ),
+    "one and a half GPUs": ("space: {lr: [1]}\nsearch: {gpus_per_trial: 1.5}", "must be a share of one GPU"),
+    "key twice": (
+        "space:\n  lr: [1]\n  loss: [ce]\n  lr: [2]",
+        "s.yaml:4: lr: stands in the same mapping twice (first on line 2)",
+    ),
+    "unclosed list": (
+        "space:\n  lr: [1,\nrun: {}",
+        "s.yaml:3: expected ',' or ']', but got '<stream end>' (while parsing a flow",
+    ),
+    "tab": ("space:\n\tlr: [1]", "s.yaml:2: found character '\\t' that cannot start any token"),
+    "python object": (
+        "space:\n  lr: !!python/name:os.system ''",
+        "s.yaml:2: could not determine a constructor",
+    ),
+    "bad tag": ("space:\n  lr: !!int x", "s.yaml:2: cannot read this as int"),
+    "control character": ("space:\n  lr: \x01", "s.yaml:2: special characters are not allowed"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), MISTAKES.values(), ids=MISTAKES)
+def test_mistake(mistakes_of, text, expected):
+    (mistake,) = mistakes_of(text)
+    assert mistake.startswith("s.yaml:")
+    assert expected in mistake
+
+
+def test_a_mistaken_setting_causes_no_others(mistakes_of):
+    text = "run:\n  warmup_epochs: 60\n  epochs: many\nspace: {lr: [1]}"
+    assert len(mistakes_of(text)) == 1
+    text = "classes: [1, 2, x]\nspace: {loss: [bce]}"
+    assert [mistake[:9] for mistake in mistakes_of(text)] == ["s.yaml:1:"]
+
+
+def test_repeated_keys_come_with_the_other_mistakes(mistakes_of):
+    mistakes = mistakes_of("space:\n  lr: [-1]\nrun:\n  epochs: 1\n  epochs: 2")
+    assert [mistake.split(":")[1] for mistake in mistakes] == ["2", "5"]
+
+
+# Files.
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match=r"none\.yaml: no such file"):
+        load_space(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="is a directory"):
+        read_yaml(tmp_path)
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("space:\n  encoder: [é]".encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin\.yaml:2: is not UTF-8 text \(byte 0xe9\)"):
+        load_space(latin)
+
+
+def test_read_yaml(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("\ufefflr: 1e-5\nencoder: no\nimage_size: ~\nlabels: [010, -3, 1.5]\nday: 2024-05-01\n")
+    assert read_yaml(path) == {
+        "lr": 1e-5,
+        "encoder": "no",
+        "image_size": None,
+        "labels": [10, -3, 1.5],
+        "day": "2024-05-01",
+    }
+    path.write_text("lr: 1\nlr: 2\n")
+    with pytest.raises(InputError, match=r"run\.yaml:2: lr: stands in the same mapping twice"):
+        read_yaml(path)
+
+
+def test_find_space(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = tmp_path / "search_spaces"
+    shipped.mkdir()
+    for name in ("encoders", "losses"):
+        (shipped / f"{name}.yaml").write_text("space: {lr: [1]}")
+    (tmp_path / "losses").mkdir()  # a folder is no space
+    assert find_space("encoders.yaml", shipped) == shipped / "encoders.yaml"
+    assert find_space("losses", shipped) == shipped / "losses.yaml"
+    (tmp_path / "encoders.yaml").write_text("space: {lr: [1]}")
+    assert find_space("encoders.yaml", shipped) == Path("encoders.yaml")
+    with pytest.raises(InputError, match=r"'loses\.yaml'.*encoders, losses; did you mean 'losses'\?"):
+        find_space("loses.yaml", shipped)
+
+
+# Values from the command line.
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("lr", "1e-5", 1e-5),
+        ("lr", "1", 1.0),
+        ("encoder", "18", "18"),
+        ("encoder", "null", "null"),
+        ("augmentation", "none", "none"),
+        ("model", "unet++", "unetplusplus"),
+        ("image_size", "null", None),
+        ("image_size", "64", 64),
+        ("classes", "1,2, 3", [1, 2, 3]),
+        ("classes", "[1, 2]", [1, 2]),
+        ("classes", "7", [7]),
+        ("ignore", "", []),
+        ("channels", "nir", ["nir"]),
+        ("channels", "2021,2022", ["2021", "2022"]),
+    ],
+)
+def test_parse_value(name, text, value):
+    parsed = parse_value(name, text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("encodr", "x", "unknown setting 'encodr'; did you mean 'encoder'?"),
+        ("lr", "fast", "lr: input should be a valid number, but got 'fast'"),
+        ("lr", ".inf", "lr: must be a finite number, but got inf"),
+        ("batch_size", "8.5", "batch_size: input should be a valid integer, but got 8.5"),
+        ("model", "unett", "model: 'unett' is not one of"),
+        ("classes", "[1, 2", "classes: cannot read '[1, 2': expected ',' or ']'"),
+        ("channels", "a,a", "channels: a value stands in the list twice"),
+    ],
+)
+def test_parse_value_refuses(name, text, message):
+    with pytest.raises(InputError) as caught:
+        parse_value(name, text)
+    assert str(caught.value).startswith(message)
+
+
+def test_parse_assignments():
+    assert parse_assignments(["lr=1e-3", "encoder=a=b", "classes=1,2", "lr=1e-4"]) == {
+        "lr": 1e-4,
+        "encoder": "a=b",
+        "classes": [1, 2],
+    }
+    with pytest.raises(InputError) as caught:
+        parse_assignments(["lr", "epochs=0", "x=1"])
+    assert [mistake[:6] for mistake in caught.value.mistakes] == ["'lr' i", "epochs", "unknow"]
