@@ -11,6 +11,8 @@ interrupted search goes on with --resume.
 
 from __future__ import annotations
 
+import shlex
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -50,15 +52,16 @@ def main() -> int:
     folder = SearchFolder(Path(arguments.results_dir) / (arguments.name or path.stem))
     settings = cli.given_settings(arguments)
     flags = ("trials", "seed", "max_concurrent", "gpus_per_trial", "cpus_per_trial")
-    space = load_space(path, settings, {name: getattr(arguments, name) for name in flags},
-                       {"encoder": unknown_encoder})  # fmt: skip
+    space = load_space(path, settings, {name: getattr(arguments, name) for name in flags}, {"encoder": unknown_encoder})
     if folder.path.exists():
         if not arguments.resume:
             raise InputError(f"{folder.path}: this search exists; --resume goes on with it, --name starts another")
         stored = load_space(folder.search_yaml)
         if not space.same_search(stored):
-            raise InputError(f"{folder.search_yaml}: the search was started with other settings than these; "
-                             f"only --trials and the resources can change")  # fmt: skip
+            raise InputError(
+                f"{folder.search_yaml}: the search was started with other settings than these; "
+                f"only --trials and the resources can change"
+            )
         space = space if arguments.trials else space.with_trials(stored.search.trials)
     cli.ensure_demo(space.baseline.dataset, console.print)
     with step_bar(console) as bar:
@@ -73,11 +76,11 @@ def main() -> int:
     if space.search.compare:
         console.print(comparison(trials, space.search.compare))
     console.print(ranking(trials))
-    for line in [*summary(trials), *failures(trials)]:
+    for line in [*summary(trials, ended=not outcome.signal), *failures(trials)]:
         console.print(line, soft_wrap=True)
     if outcome.signal:
-        console.print(f"interrupted; to go on: python run_search.py --space {arguments.space} "
-                      f"--name {folder.path.name} --resume", soft_wrap=True)  # fmt: skip
+        again = [item for item in sys.argv[1:] if item != "--resume"]
+        console.print(f"interrupted; to go on: python run_search.py {shlex.join(again)} --resume", soft_wrap=True)
         return 128 + outcome.signal
     console.print(f"\neverything is in {folder.path}; next:", soft_wrap=True)
     console.print(f"  python validate.py -cd {folder.path} -d {space.baseline.dataset}/val", soft_wrap=True)

@@ -72,10 +72,10 @@ def main() -> int:
     cli.ensure_demo(config.dataset, console.print)
     with step_bar(console) as bar:
         info = scan(config, progress=lambda done, total: bar.update(done, total, "reading the tiles"))
-    config = resolve(config, info)
+    dataset, config = config.dataset, resolve(config, info)
     check_run(config)
     counts = ", ".join(f"{len(tiles)} {split}" for split, tiles in info.tiles.items())
-    console.print(f"{config.dataset}: {counts} tiles at {config.image_size} px -> {folder.path}", soft_wrap=True)
+    console.print(f"{dataset}: {counts} tiles at {config.image_size} px -> {folder.path}", soft_wrap=True)
     best = None
     with step_bar(console) as bar:
         state = {"epoch": 1}
@@ -89,7 +89,7 @@ def main() -> int:
                 state["epoch"] = best.epoch + 1
     if best:
         console.print(f"best: miou {best.best_miou:.4f} in epoch {best.best_epoch}; next:")
-    console.print(f"  python validate.py -cd {folder.path} -d {config.dataset}/val", soft_wrap=True)
+    console.print(f"  python validate.py -cd {folder.path} -d {dataset}/val", soft_wrap=True)
     console.print(f"  tensorboard --logdir {arguments.log_dir}", soft_wrap=True)
     return 0
 

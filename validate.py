@@ -11,10 +11,16 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segtune import cli
 from segtune.folders import write_text
+
+if TYPE_CHECKING:
+    from segtune.data.pairs import Tile
+    from segtune.validation import Mask
 
 
 def parse() -> Namespace:
@@ -23,7 +29,7 @@ def parse() -> Namespace:
     parser.add_argument("-d", "--dataset", required=True, metavar="SPLIT", help="a split's folder, such as DATASET/val")
     parser.add_argument("-o", "--out", metavar="OUT", help="where results go [FOLDER/validation/NAME-OF-SPLIT]")
     parser.add_argument("--binary", action="store_true", help="write the predicted masks")
-    parser.add_argument("--device", help="[auto]: cuda where there is one")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
     return parser.parse_args()
 
 
@@ -32,30 +38,29 @@ def main() -> int:
     # torch takes seconds to import; --help and wrong flags should not.
     from segtune.console import make_console, step_bar
     from segtune.report import class_table
-    from segtune.validation import load_validation, write_mask
+    from segtune.validation import validate, write_mask
 
     console = make_console()
-    split = Path(arguments.dataset)
-    validation = load_validation(Path(arguments.checkpoint_dir), split, arguments.device or "auto")
-    out = Path(arguments.out or Path(arguments.checkpoint_dir) / "validation" / split.resolve().name)
-    masks = out / "masks"
-    if arguments.binary:
-        masks.mkdir(parents=True, exist_ok=True)
+    folder, split = Path(arguments.checkpoint_dir), Path(arguments.dataset)
+    out = Path(arguments.out or folder / "validation" / split.resolve().name)
+    done = count(1)
     with step_bar(console) as bar:
-        total, labels = len(validation.tiles), validation.manifest.labels
-        for done, (tile, indices) in enumerate(validation.predictions(), start=1):
-            if arguments.binary:
-                write_mask(masks, tile, labels.to_labels(indices))
-            bar.update(done, total, "predicting")
-    metrics = validation.metrics()
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
-    console.print(f"{validation.model_folder}: {total} tiles of {split}", soft_wrap=True)
-    console.print(class_table(labels.classes, metrics["iou"]))
-    console.print(f"miou {metrics['miou']:.4f}")
-    for line in validation.warnings():
-        console.print(f"warning: {line}", soft_wrap=True)
+        def on_tile(tile: Tile, mask: Mask) -> None:
+            if arguments.binary:
+                (out / "masks").mkdir(parents=True, exist_ok=True)
+                write_mask(out / "masks", tile, mask)
+            bar.update(next(done), None, "predicting")
+
+        result = validate(folder, split, arguments.device, on_tile)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "metrics.json", json.dumps(result.metrics(), indent=2) + "\n")
+
+    console.print(f"{result.model_folder} on {result.tiles} tiles of {split}", soft_wrap=True)
+    console.print(class_table(result.manifest.labels.classes, result.scores.iou))
+    console.print(f"miou {result.scores.miou:.4f}")
+    if result.absent():
+        console.print(f"warning: no mask contains {', '.join(result.absent())}; left out of the mean")
     console.print(f"written to {out}", soft_wrap=True)
     return 0
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,10 @@ import yaml
 from torch import nn
 
 from segtune.config import RunConfig
-from segtune.schema import Labels
-from segtune.schema import Band
 from segtune.errors import InputError
 from segtune.folders import recover_folder, replaced_folder, write_text
 from segtune.machine import versions
+from segtune.schema import Band, Labels
 from segtune.yamlfile import read_yaml
 
 MEMORY_FORMAT = "channels_last"
@@ -58,8 +59,7 @@ class Manifest:
             data, evaluation = content["data"], content["evaluation"]
             return cls(
                 config=RunConfig.from_settings(settings_of(content), f"{path}: "),
-                labels=Labels(**{name: tuple(value) if isinstance(value, list) else value
-                                 for name, value in data["labels"].items()}),  # fmt: skip
+                labels=_labels(data["labels"]),
                 bands=tuple(Band(**band) for band in content["normalization"]),
                 uint8=data["uint8"],
                 precision=evaluation["precision"],
@@ -73,8 +73,9 @@ class Manifest:
             raise InputError(f"{path}: not a run.yaml as segtune writes it ({error!r})") from None
 
     def _plain(self) -> dict[str, Any]:
-        labels = {name: list(value) if isinstance(value, tuple) else value
-                  for name, value in asdict(self.labels).items()}  # fmt: skip
+        labels = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.labels).items()
+        }
         return self.config.settings() | {
             "data": {"fingerprint": self.fingerprint, "uint8": self.uint8, "labels": labels},
             "normalization": [asdict(band) for band in self.bands],
@@ -93,7 +94,20 @@ class Manifest:
         }
 
 
-SECTIONS = ("data", "normalization", "threshold", "evaluation", "parameters", "metrics", "machine", "versions")
+def _labels(content: Mapping[str, Any]) -> Labels:
+    return Labels(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+
+
+SECTIONS = (
+    "data",
+    "normalization",
+    "threshold",
+    "evaluation",
+    "parameters",
+    "metrics",
+    "machine",
+    "versions",
+)
 
 
 def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +118,7 @@ def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
 def save_model(folder: Path, model: nn.Module, manifest: Manifest) -> None:
     """Write a model's folder, replacing one that is there: smp's save_pretrained format and run.yaml."""
     # smp would download the encoder's first weights again, only to load others over them.
-    model.config["encoder_weights"] = None  # type: ignore[index,operator]
+    model.config["encoder_weights"] = None  # type: ignore[index,operator,assignment]
     with replaced_folder(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
         manifest.write(temporary / _MANIFEST)
@@ -114,7 +128,8 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, Manifest]
     """A model as `save_model` wrote it, ready to evaluate; InputError where the folder holds none."""
     manifest = Manifest.read(folder / _MANIFEST)
     try:
-        model = smp.from_pretrained(str(folder))
+        with redirect_stdout(io.StringIO()):  # the hub's client prints that it loads from a folder
+            model = smp.from_pretrained(str(folder))
     except Exception as error:
         # safetensors, json, torch and smp each raise errors of their own for a broken file.
         reason = " ".join(str(error).split())[:200]

@@ -66,8 +66,15 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def add_assignments(parser: argparse.ArgumentParser) -> None:
     """The --set flag."""
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="assignments",
-                        help="set anything that a run can set; wins over files")  # fmt: skip
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="assignments",
+        help="set anything that a run can set; wins over files",
+    )
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -45,9 +45,7 @@ LOSSES = ("ce", "bce", "dice", "jaccard", "tversky", "focal", "lovasz", "mcc")
 BINARY_LOSSES = ("bce", "mcc")  # have no multi-class form in smp
 
 # What a result is measured on or with stays fixed within a search, or its trials could not be compared.
-NOT_SEARCHABLE = frozenset(
-    {"dataset", "images_dir", "masks_dir", "classes", "ignore", "seed", "device", "workers"}
-)
+NOT_SEARCHABLE = frozenset({"dataset", "images_dir", "masks_dir", "classes", "ignore", "seed", "device", "workers"})
 # The settings that say what the data is; in a search space they stand at the top, beside `dataset`.
 DATA_SETTINGS = ("dataset", "images_dir", "masks_dir", "classes", "ignore", "channels")
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
@@ -63,8 +61,7 @@ def _loss(value: str) -> str:
     for term in terms:
         if term not in LOSSES:
             raise ValueError(
-                f"unknown loss {term!r} (known: {', '.join(LOSSES)}, and sums such as dice+bce)"
-                f"{nearest(term, LOSSES)}"
+                f"unknown loss {term!r} (known: {', '.join(LOSSES)}, and sums such as dice+bce){nearest(term, LOSSES)}"
             )
     if len(set(terms)) < len(terms):
         raise ValueError("a loss stands in the sum twice")
@@ -146,7 +143,9 @@ class RunConfig(BaseModel):
     seed: int = Field(42, ge=0, le=2**31 - 1, description="of weights, order and augmentation")
     workers: int = Field(1, ge=0, le=256, description="loader processes; 0 loads in the training process")
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N; auto prefers cuda"
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="auto, cpu, cuda or cuda:N; auto prefers cuda",
     )
 
     # The messages name the settings that clash: a search space looks there for the line to point at.
@@ -162,8 +161,10 @@ class RunConfig(BaseModel):
             )
         for name in BINARY_LOSSES:
             if len(self.classes) > 1 and name in self.loss.split("+"):
-                raise ValueError(f"loss {name!r} is for a single class, and classes lists "
-                                 f"{len(self.classes)}; ce is its multi-class form")  # fmt: skip
+                raise ValueError(
+                    f"loss {name!r} is for a single class, and classes lists "
+                    f"{len(self.classes)}; ce is its multi-class form"
+                )
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("precision fp16 needs a GPU, and device is cpu")
         reserved = sorted({self.images_dir, self.masks_dir} & set(self.channels))
@@ -223,7 +224,7 @@ def choices(name: str) -> tuple[str, ...]:
 def _adapter(name: str) -> TypeAdapter[Any]:
     field = RunConfig.model_fields[name]
     parts = (field.annotation, *field.metadata)
-    return TypeAdapter(Annotated[parts] if len(parts) > 1 else field.annotation)
+    return TypeAdapter(Annotated[parts] if len(parts) > 1 else parts[0])  # type: ignore[arg-type]
 
 
 def _message(name: str | None, item: Any, fields: Mapping[str, object]) -> str:

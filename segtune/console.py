@@ -8,7 +8,14 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from segtune.report import duration, settings_text
 from segtune.train import EpochResult
@@ -30,7 +37,7 @@ class _Bar:
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("", total=None)
 
-    def update(self, done: float, total: float, text: str) -> None:
+    def update(self, done: float, total: float | None, text: str) -> None:
         self._progress.update(self._task, completed=done, total=total, description=text)
 
     def __enter__(self) -> _Bar:
@@ -51,8 +58,10 @@ def step_bar(console: Console) -> _Bar:
 def epoch_line(result: EpochResult) -> str:
     """An epoch of a single run on one line."""
     best = "  best so far" if result.best_epoch == result.epoch else ""
-    return (f"epoch {result.epoch}/{result.epochs}  loss {result.loss:.4f}  miou {result.scores.miou:.4f}  "
-            f"lr {result.lr:.2e}  {duration(result.train_seconds + result.eval_seconds)}{best}")  # fmt: skip
+    return (
+        f"epoch {result.epoch}/{result.epochs}  loss {result.loss:.4f}  miou {result.scores.miou:.4f}  "
+        f"lr {result.lr:.2e}  {duration(result.train_seconds + result.eval_seconds)}{best}"
+    )
 
 
 class SearchConsole:

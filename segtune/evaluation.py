@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from segtune.checkpoint import THRESHOLD, Manifest
 from segtune.data.batches import Batches
-from segtune.schema import Labels
 from segtune.data.pairs import Tile
-from segtune.schema import Band
 from segtune.data.store import TileStore
 from segtune.device import autocast
 from segtune.metrics import BACKGROUND, ConfusionMatrix, Scores
+from segtune.schema import Band, Labels
 
 Indices = npt.NDArray[np.uint8]
 OnTile = Callable[[int, Indices], None]
@@ -39,8 +38,16 @@ class Normalization:
 
 def evaluation_store(manifest: Manifest, tiles: Sequence[Tile], sources: Sequence[int], threads: int) -> TileStore:
     """The tiles of a split as evaluation reads them: masks at their own size."""
-    return TileStore(tiles, manifest.labels, sources, [band.mean for band in manifest.bands],
-                     manifest.config.image_size or 0, manifest.uint8, fit_masks=False, threads=threads)  # fmt: skip
+    return TileStore(
+        tiles,
+        manifest.labels,
+        sources,
+        [band.mean for band in manifest.bands],
+        manifest.config.image_size or 0,
+        manifest.uint8,
+        fit_masks=False,
+        threads=threads,
+    )
 
 
 def evaluate(

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from segmentation_models_pytorch import losses as smp_losses
 from torch import Tensor, nn
 
-from segtune.schema import Labels
 from segtune.metrics import IGNORED
+from segtune.schema import Labels
 
 _Term = Callable[[Tensor, Tensor], Tensor]
 

@@ -23,8 +23,17 @@ from segtune.errors import InputError, nearest
 
 TIMM = "tu-"
 _VIT = (f"{TIMM}vit_*", f"{TIMM}deit*", f"{TIMM}beit*", f"{TIMM}eva*")
-_NOT_DILATED = ("vgg*", "densenet*", "xception*", "inception*", f"{TIMM}swin*", f"{TIMM}maxvit*", f"{TIMM}hrnet*",
-                f"{TIMM}fastvit*", f"{TIMM}vgg*")  # fmt: skip
+_NOT_DILATED = (
+    "vgg*",
+    "densenet*",
+    "xception*",
+    "inception*",
+    f"{TIMM}swin*",
+    f"{TIMM}maxvit*",
+    f"{TIMM}hrnet*",
+    f"{TIMM}fastvit*",
+    f"{TIMM}vgg*",
+)
 # Pairs that smp 0.6 refuses or fails on, by architecture.
 _IMPOSSIBLE = {
     "unetplusplus": ("mit_*",),
@@ -78,8 +87,10 @@ def fetch_weights(encoder: str) -> None:
     """Have an encoder's ImageNet weights in the hub's local cache; InputError where they cannot be had."""
     where = f"encoder_weights: imagenet weights of {encoder}"
     if not _in_cache(encoder) and not _hub_in_reach():
-        raise InputError(f"{where} cannot be downloaded: {hub.ENDPOINT} is out of reach; "
-                         f"encoder_weights none starts from random weights")  # fmt: skip
+        raise InputError(
+            f"{where} cannot be downloaded: {hub.ENDPOINT} is out of reach; "
+            f"encoder_weights none starts from random weights"
+        )
     try:
         smp.encoders.get_encoder(encoder, weights=_weights(encoder, "imagenet"))
     except Exception as error:

@@ -122,9 +122,7 @@ class SearchSettings(BaseModel):
     )
     cpus_per_trial: int | None = Field(None, ge=1, description="CPU cores per trial; left out: planned")
     max_concurrent: int | None = Field(None, ge=1, description="most trials at a time; left out: what fits")
-    seed: int = Field(
-        0, ge=0, le=2**31 - 1, description="of the sampler; a run's own seed is a setting of run"
-    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the sampler; a run's own seed is a setting of run")
     keep: int = Field(3, ge=1, description="weights of this many best trials stay on disk")
 
     @model_validator(mode="after")

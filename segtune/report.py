@@ -96,13 +96,18 @@ def _scores(trials: Iterable[Trial]) -> list[float]:
     return [trial.miou or 0.0 for trial in trials]
 
 
-def summary(trials: Sequence[Trial]) -> list[str]:
-    """The winner in words: its score, its settings, and what it gains over the baseline."""
+def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
+    """The winner in words: its score, its settings, and what it gains over the baseline.
+
+    `ended` is false for a search that was interrupted.
+    """
     best = next(iter(ranked(trials)), None)
     if best is None:
         return ["no trial reached a score"]
-    lines = [f"winner: trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}",
-             f"  {settings_text(best.searched)}"]  # fmt: skip
+    lines = [
+        f"{'winner' if ended else 'best so far'}: trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}",
+        f"  {settings_text(best.searched)}",
+    ]
     baseline = next((trial for trial in trials if trial.baseline and trial.miou is not None), None)
     if baseline is best:
         lines.append("the baseline itself is the best: nothing that was tried beats it")
@@ -118,8 +123,7 @@ def failures(trials: Iterable[Trial]) -> list[str]:
     for trial in trials:
         if trial.status == "failed":
             reasons.setdefault(trial.error, []).append(trial.number)
-    return [f"failed: {', '.join(f'#{number}' for number in numbers)}: {reason}"
-            for reason, numbers in reasons.items()]  # fmt: skip
+    return [f"failed: {', '.join(f'#{number}' for number in numbers)}: {reason}" for reason, numbers in reasons.items()]
 
 
 def class_table(classes: Sequence[int], iou: Mapping[str, float | None]) -> Table:

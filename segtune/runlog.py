@@ -64,5 +64,7 @@ def read_metrics(folder: RunFolder) -> list[dict[str, str]]:
 
 
 def _plain(config: RunConfig) -> dict[str, bool | int | float | str]:
-    return {name: value if isinstance(value, bool | int | float | str) else str(value)
-            for name, value in config.settings().items()}  # fmt: skip
+    return {
+        name: value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in config.settings().items()
+    }

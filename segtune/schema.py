@@ -63,4 +63,5 @@ class Labels:
         """Predicted indices, (H, W), as the mask's own labels."""
         table = np.array([self.background_label, *self.classes])
         dtype = np.uint8 if table.max() <= np.iinfo(np.uint8).max else np.uint16
-        return table.astype(dtype)[indices]
+        labels: npt.NDArray[np.uint8 | np.uint16] = table.astype(dtype)[indices]
+        return labels

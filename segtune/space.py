@@ -224,8 +224,7 @@ class _Reader:
                 yield replace(parameter, key=key)
                 continue
             branches = tuple(
-                tuple(self._left(branch, f"{key}.{_label(value)}.", places))
-                for value, branch in parameter.items()
+                tuple(self._left(branch, f"{key}.{_label(value)}.", places)) for value, branch in parameter.items()
             )
             yield replace(parameter, key=key, branches=branches)
 
@@ -292,9 +291,7 @@ class _Reader:
             return f"is fixed already by {self._at(self.origin[name])}; keep one of the two"
         return "is set twice: its own branch brings it again" if name in above else None
 
-    def _parameter(
-        self, name: str, given: Any, steps: Steps, key: str, above: tuple[str, ...]
-    ) -> Parameter | None:
+    def _parameter(self, name: str, given: Any, steps: Steps, key: str, above: tuple[str, ...]) -> Parameter | None:
         if isinstance(given, dict):
             numeric = base_type(name) in (int, float) and any(isinstance(raw, str) for raw in given)
             if numeric or not {"low", "high"}.isdisjoint(given):
@@ -368,9 +365,7 @@ class _Reader:
 
     # What goes together. RunConfig alone knows the rules; here they are found by trying.
 
-    def _combined(
-        self, fixed: dict[str, Any], parameters: Sequence[Parameter]
-    ) -> tuple[dict[str, list[Any]], bool]:
+    def _combined(self, fixed: dict[str, Any], parameters: Sequence[Parameter]) -> tuple[dict[str, list[Any]], bool]:
         """Report values that go with no others.
 
         Returns the searched settings with the values tried, and whether the fixed ones go together.
@@ -428,9 +423,7 @@ class _Reader:
 
     # Messages.
 
-    def _accept(
-        self, name: str, value: Any, steps: Steps, into: dict[str, Any], said: Steps | None = None
-    ) -> bool:
+    def _accept(self, name: str, value: Any, steps: Steps, into: dict[str, Any], said: Steps | None = None) -> bool:
         """Check a value and put it `into` a mapping, or report it (as the setting at `said`)."""
         # What the command line replaces need not exist, a folder for instance.
         kept, mistake = _check(name, value, {} if name in self.overrides else self.checks)

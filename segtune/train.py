@@ -6,7 +6,7 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ def train(
     threads: int | None = None,
     go_on: bool = False,
     on_batch: OnBatch | None = None,
-) -> Iterator[EpochResult]:
+) -> Generator[EpochResult]:
     """Train, evaluate and record, epoch by epoch.
 
     Before an epoch is yielded, its row, its state and, where it is the best so far, its model are on disk.
@@ -118,7 +118,7 @@ def train(
         torch.set_num_threads(before)
         # Models hold themselves in cycles; the next run in this process gets the memory now.
         gc.collect()
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
 
 
@@ -132,9 +132,17 @@ class _Run:
         _seed(config.seed)
         bands = info.input_bands(config.channels)
         self._model = build_model(config, len(bands), info.labels.outputs).to(self._device)
-        self._manifest = Manifest(config, info.labels, bands, info.uint8, precision, str(self._device),
-                                  info.fingerprint, parameter_count(self._model),
-                                  threads=torch.get_num_threads())  # fmt: skip
+        self._manifest = Manifest(
+            config,
+            info.labels,
+            bands,
+            info.uint8,
+            precision,
+            str(self._device),
+            info.fingerprint,
+            parameter_count(self._model),
+            threads=torch.get_num_threads(),
+        )
         self._train, self._val = self._batches(info)
         self._normalize = Normalization(bands, self._device)
         self._loss = SegmentationLoss(config.loss, info.labels)
@@ -162,8 +170,18 @@ class _Run:
                 self._best_miou, self._best_epoch = scores.miou, self._epoch
                 metrics = {"epoch": self._epoch, **scores.flat()}
                 save_model(self._folder.best, self._model, self._manifest.with_metrics(metrics))
-            result = EpochResult(self._epoch, self._config.epochs, loss, scores, self._best_miou,
-                                 self._best_epoch, self._lr, trained - start, end - trained, self._seconds)  # fmt: skip
+            result = EpochResult(
+                self._epoch,
+                self._config.epochs,
+                loss,
+                scores,
+                self._best_miou,
+                self._best_epoch,
+                self._lr,
+                trained - start,
+                end - trained,
+                self._seconds,
+            )
             self._log.write(self._epoch, result.row())
             save_state(self._folder.state, self._state())
             yield result
@@ -177,8 +195,16 @@ class _Run:
     def _batches(self, info: DataInfo) -> tuple[Batches, Batches]:
         config, bands = self._config, self._manifest.bands
         sources, threads = info.sources(config.channels), torch.get_num_threads()
-        store = TileStore(info.tiles["train"], info.labels, sources, [band.mean for band in bands],
-                          config.image_size or 0, info.uint8, fit_masks=True, threads=threads)  # fmt: skip
+        store = TileStore(
+            info.tiles["train"],
+            info.labels,
+            sources,
+            [band.mean for band in bands],
+            config.image_size or 0,
+            info.uint8,
+            fit_masks=True,
+            threads=threads,
+        )
         self._val_store = evaluation_store(self._manifest, info.tiles["val"], sources, threads)
         pinned = self._device.type == "cuda"
         augmentation = Augmentation(config.augmentation, bands, info.uint8)
@@ -210,13 +236,13 @@ class _Run:
             logits = self._model(self._normalize(images))
         loss: Tensor = self._loss(logits.float(), targets.to(self._device, non_blocking=True), some_ignored)
         self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self._config.grad_clip:
             self._scaler.unscale_(self._optimizer)
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.grad_clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self._lr = self._schedule.get_last_lr()[0]
+        self._lr = float(self._schedule.get_last_lr()[0])
         self._schedule.step()
         return loss.detach()
 

@@ -51,8 +51,10 @@ class Trial:
             "parameters": self.parameters,
         }
         # `epochs` is what the trial did; what it might have used is the setting of the same name.
-        settings = {"epochs_budget" if name == "epochs" else name: _cell(self.settings.get(name))
-                    for name in RunConfig.model_fields}  # fmt: skip
+        settings = {
+            "epochs_budget" if name == "epochs" else name: _cell(self.settings.get(name))
+            for name in RunConfig.model_fields
+        }
         return columns | settings
 
 

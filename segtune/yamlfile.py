@@ -129,9 +129,7 @@ def _read_text(path: Path) -> str:
         raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}:{line}: is not UTF-8 text (byte 0x{error.object[error.start]:02x})"
-        ) from None
+        raise InputError(f"{path}:{line}: is not UTF-8 text (byte 0x{error.object[error.start]:02x})") from None
 
 
 def _explain(error: yaml.YAMLError, text: str) -> tuple[int, str]:

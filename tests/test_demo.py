@@ -68,8 +68,12 @@ def test_same_arguments_give_same_bytes(tmp_path: Path) -> None:
 def test_seed_split_and_index_change_the_scene(tmp_path: Path) -> None:
     write_demo(tmp_path / "a", 2, 2, 64, seed=0)
     write_demo(tmp_path / "b", 2, 2, 64, seed=1)
-    tiles = [tile.tobytes() for name in "ab" for split in ("train", "val")
-             for tile in stack(tmp_path / name, split, "images")]
+    tiles = [
+        tile.tobytes()
+        for name in "ab"
+        for split in ("train", "val")
+        for tile in stack(tmp_path / name, split, "images")
+    ]
     assert len(set(tiles)) == 8
 
 
@@ -188,6 +192,7 @@ def test_other_sizes(tmp_path: Path, size: int) -> None:
 
 def score_of_pixel_regression(folder: Path) -> float:
     """Validation IoU of water when every pixel is judged by its four values alone."""
+
     def pixels(split: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         values = np.moveaxis(four_bands(folder, split), 1, -1).reshape(-1, 4).astype(np.float32)
         return values, stack(folder, split, "gt").ravel() == 255
@@ -208,8 +213,7 @@ def score_of_small_unet(folder: Path, epochs: int = 7, side: int = 64) -> float:
     order = np.random.default_rng(0)
 
     def resized(layer: NDArray[np.uint8]) -> torch.Tensor:
-        tiles = [cv2.resize(np.moveaxis(tile, 0, -1), (side, side), interpolation=cv2.INTER_AREA)
-                 for tile in layer]
+        tiles = [cv2.resize(np.moveaxis(tile, 0, -1), (side, side), interpolation=cv2.INTER_AREA) for tile in layer]
         values = np.stack(tiles).reshape(len(tiles), side, side, -1).astype(np.float32) / 255
         return torch.from_numpy(values).movedim(-1, 1)
 

@@ -191,9 +191,7 @@ def test_lists_null_and_aliases_as_values(space_of):
 
 
 def test_numeric_values_may_bring_branches(space_of):
-    space = space_of(
-        "space: {batch_size: {4: {lr: [0.1]}, 8: {}}, image_size: {null: {}, 64: {epochs: [3]}}}"
-    )
+    space = space_of("space: {batch_size: {4: {lr: [0.1]}, 8: {}}, image_size: {null: {}, 64: {epochs: [3]}}}")
     assert space.parameters[0].branches[0][0].key == "batch_size.4.lr"
     assert space.parameters[1].values == (None, 64)
 
@@ -307,9 +305,7 @@ def test_grid_needs_countable_values(space_of, mistakes_of):
 
 
 def test_baseline_over_run_over_defaults(space_of):
-    space = space_of(
-        "run: {epochs: 9}\nspace: {lr: [0.1]}\nbaseline: {lr: 0.5, encoder: resnet34, epochs: 8}"
-    )
+    space = space_of("run: {epochs: 9}\nspace: {lr: [0.1]}\nbaseline: {lr: 0.5, encoder: resnet34, epochs: 8}")
     assert space.baseline == RunConfig(epochs=8, lr=0.5, encoder="resnet34")
     assert space.fixed == {"epochs": 9}
     assert space.locate(space.baseline.settings()) is None
@@ -360,8 +356,7 @@ def test_fixing_a_choice_keeps_its_branch_searched(space_of):
 def test_overrides_are_checked_with_the_file(mistakes_of):
     text = "run: {device: cpu}\nspace:\n  loss:\n  - ce\n  - bce\n"
     assert mistakes_of(text, overrides={"classes": [1, 2]}) == [
-        "s.yaml:5: space.loss: loss 'bce' is for a single class, and classes lists 2; "
-        "ce is its multi-class form"
+        "s.yaml:5: space.loss: loss 'bce' is for a single class, and classes lists 2; ce is its multi-class form"
     ]
     assert mistakes_of(text, overrides={"precision": "fp16"}) == [
         "s.yaml:1: run.device: precision fp16 needs a GPU, and device is cpu"
@@ -416,9 +411,7 @@ def test_checks_of_the_caller_see_every_value(mistakes_of, space_of):
     # What the command line replaces need not exist; what it says must.
     good = {"dataset": "here", "lr": 0.1, "encoder": "good"}
     assert space_of(text, overrides=good, checks=checks).fixed["dataset"] == "here"
-    assert mistakes_of(text, overrides=good | {"dataset": "gone"}, checks=checks)[0] == (
-        "dataset: no folder 'gone'"
-    )
+    assert mistakes_of(text, overrides=good | {"dataset": "gone"}, checks=checks)[0] == ("dataset: no folder 'gone'")
 
 
 # Written and read again.
@@ -647,8 +640,7 @@ MISTAKES = {
         "s.yaml:2: search.compare: 'epochs' is no list of values at the top of space: (those that are: lr)",
     ),
     "compare unequal ones": (
-        "space: {optimizer: {sgd: {lr: [1]}, adam: {}}}\n"
-        "search: {sampler: grid, scheduler: none, compare: optimizer}",
+        "space: {optimizer: {sgd: {lr: [1]}, adam: {}}}\nsearch: {sampler: grid, scheduler: none, compare: optimizer}",
         "search.compare: the values of optimizer bring settings of their own",
     ),
     "one and a half GPUs": ("space: {lr: [1]}\nsearch: {gpus_per_trial: 1.5}", "must be a share of one GPU"),

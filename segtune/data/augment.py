@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segtune.schema import Band
 from segtune.data.store import Array, Indices
+from segtune.schema import Band
 
 _SPREAD = 4.0  # standard deviations that photometric changes of float images span on each side of the mean
 
@@ -28,14 +28,13 @@ def _geometric(level: str) -> list[A.BasicTransform]:
     turns: list[A.BasicTransform] = [A.D4(p=1.0)]
     mirrored = {"border_mode": cv2.BORDER_REFLECT_101}
     affine: dict[str, list[A.BasicTransform]] = {
-        "medium": [
-            A.Affine(scale=(0.85, 1.2), rotate=(-15, 15), translate_percent=(-0.06, 0.06), p=0.5, **mirrored)
-        ],
+        "medium": [A.Affine(scale=(0.85, 1.2), rotate=(-15, 15), translate_percent=(-0.06, 0.06), p=0.5, **mirrored)],
         "hard": [
-            A.Affine(scale=(0.7, 1.5), rotate=(-45, 45), translate_percent=(-0.12, 0.12), shear=(-8, 8), p=0.8,
-                     **mirrored),
+            A.Affine(
+                scale=(0.7, 1.5), rotate=(-45, 45), translate_percent=(-0.12, 0.12), shear=(-8, 8), p=0.8, **mirrored
+            ),
         ],
-    }  # fmt: skip
+    }
     return [] if level == "none" else turns + affine.get(level, [])
 
 
@@ -51,10 +50,11 @@ def _photometric(level: str) -> list[A.BasicTransform]:
             A.RandomBrightnessContrast(0.3, 0.3, p=0.7),
             A.RandomGamma(gamma_limit=(75, 130), p=0.3),
             A.OneOf([A.GaussNoise(std_range=(0.02, 0.08)), A.GaussianBlur(blur_limit=(3, 5))], p=0.4),
-            A.CoarseDropout(num_holes_range=(1, 4), hole_height_range=(0.05, 0.15),
-                            hole_width_range=(0.05, 0.15), fill=0, p=0.2),
+            A.CoarseDropout(
+                num_holes_range=(1, 4), hole_height_range=(0.05, 0.15), hole_width_range=(0.05, 0.15), fill=0, p=0.2
+            ),
         ],
-    }  # fmt: skip
+    }
     return levels.get(level, [])
 
 

@@ -146,8 +146,9 @@ def _rectangle(centre: Points, length: float, width: float, angle: float) -> Poi
     """Corners (4, 2) of a rectangle whose long side points along `angle` radians."""
     along = np.array([np.cos(angle), np.sin(angle)]) * length / 2
     across = np.array([-np.sin(angle), np.cos(angle)]) * width / 2
-    return np.array([centre + along + across, centre + along - across, centre - along - across,
-                     centre - along + across])
+    return np.array(
+        [centre + along + across, centre + along - across, centre - along - across, centre - along + across]
+    )
 
 
 def _paint_ground(scene: _Scene) -> None:
@@ -174,8 +175,14 @@ def _paint_fields(scene: _Scene) -> None:
             if rng.random() < 0.38:
                 continue
             bund = scene.px(1.2)
-            corners = np.array([[left + bund, low + bund], [right - bund, low + bund],
-                                [right - bund, high - bund], [left + bund, high - bund]])
+            corners = np.array(
+                [
+                    [left + bund, low + bund],
+                    [right - bund, low + bund],
+                    [right - bund, high - bund],
+                    [left + bund, high - bund],
+                ]
+            )
             corners += rng.normal(0, scene.px(1.5), corners.shape)
             mask = scene.polygon(corners @ axes + centre)
             if mask.any():
@@ -333,8 +340,12 @@ def _paint_building(scene: _Scene, corners: Points) -> None:
     texture = (1 + 0.04 * scene.noise(8, 2))[..., None]
     scene.paint(mask, (roof * texture).astype(np.float32), BUILDING, edge=0.45)
     scene.paint(shaded & mask, (roof * texture * rng.uniform(0.68, 0.85)).astype(np.float32), edge=0.45)
-    ridge = _rectangle((ends[0] + ends[1]) / 2, float(np.linalg.norm(ends[0] - ends[1])), scene.px(1.1),
-                       float(np.arctan2(*(ends[1] - ends[0])[::-1])))
+    ridge = _rectangle(
+        (ends[0] + ends[1]) / 2,
+        float(np.linalg.norm(ends[0] - ends[1])),
+        scene.px(1.1),
+        float(np.arctan2(*(ends[1] - ends[0])[::-1])),
+    )
     scene.paint(scene.polygon(ridge) & mask, np.clip(roof * 1.35, 0, 1).astype(np.float32), edge=0.4)
     scene.taken |= mask | shadow
 
@@ -420,16 +431,23 @@ def _write_tile(split_folder: Path, split: int, index: int, size: int, seed: int
         "gt_classes": classes[..., None],
     }
     for name, pixels in layers.items():
-        profile = {"driver": "GTiff", "dtype": "uint8", "width": size, "height": size, "compress": "deflate",
-                   "count": pixels.shape[2], "crs": _CRS, "transform": transform, "interleave": "pixel",
-                   "photometric": "rgb" if pixels.shape[2] == 3 else "minisblack"}
+        profile = {
+            "driver": "GTiff",
+            "dtype": "uint8",
+            "width": size,
+            "height": size,
+            "compress": "deflate",
+            "count": pixels.shape[2],
+            "crs": _CRS,
+            "transform": transform,
+            "interleave": "pixel",
+            "photometric": "rgb" if pixels.shape[2] == 3 else "minisblack",
+        }
         with rasterio.open(split_folder / name / f"tile_{index:04d}.tif", "w", **profile) as target:
             target.write(np.moveaxis(pixels, -1, 0))
 
 
-def write_demo(
-    folder: Path, train_tiles: int = 64, val_tiles: int = 24, size: int = 128, seed: int = 0
-) -> None:
+def write_demo(folder: Path, train_tiles: int = 64, val_tiles: int = 24, size: int = 128, seed: int = 0) -> None:
     """Write the demo data set: georeferenced GeoTIFF tiles of `size` x `size` pixels of one metre.
 
     `folder`/train and `folder`/val each hold four folders with a tile_0000.tif, tile_0001.tif, ... a tile:
@@ -448,8 +466,10 @@ def write_demo(
     if os.path.lexists(folder):
         raise FileExistsError(f"{folder} exists already; the demo data set is only written to a new folder")
     if min(train_tiles, val_tiles) < 1 or size < MIN_SIZE:
-        raise ValueError(f"the demo needs at least one tile a split and tiles of {MIN_SIZE} pixels or more, "
-                         f"got train_tiles={train_tiles}, val_tiles={val_tiles}, size={size}")
+        raise ValueError(
+            f"the demo needs at least one tile a split and tiles of {MIN_SIZE} pixels or more, "
+            f"got train_tiles={train_tiles}, val_tiles={val_tiles}, size={size}"
+        )
     partial = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     # Whatever bears our own process number was left by a dead process that had it before.
     shutil.rmtree(partial, ignore_errors=True)

@@ -53,8 +53,9 @@ def read_image(path: Path) -> tuple[Image, Valid]:
     with rasterio.Env(**_GDAL):
         try:
             with rasterio.open(path) as source:
-                bands = [i for i, kind in zip(source.indexes, source.colorinterp, strict=True)
-                         if kind != ColorInterp.alpha]  # fmt: skip
+                bands = [
+                    i for i, kind in zip(source.indexes, source.colorinterp, strict=True) if kind != ColorInterp.alpha
+                ]
                 array = source.read(bands)
                 valid = source.dataset_mask() > 0
                 palette = source.colormap(1) if source.colorinterp[0] == ColorInterp.palette else None

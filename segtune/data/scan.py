@@ -44,7 +44,7 @@ class DataInfo:
 
     def sources(self, channels: Sequence[str]) -> list[int]:
         """Positions, among a tile's sources, of the image and of the extra channels asked for."""
-        known = [name for name in dict.fromkeys(b.name.split(":")[0] for b in self.bands)]
+        known = list(dict.fromkeys(b.name.split(":")[0] for b in self.bands))
         return [known.index(name) for name in (IMAGE, *channels)]
 
     def input_bands(self, channels: Sequence[str]) -> tuple[Band, ...]:
@@ -217,8 +217,10 @@ def _check_classes(config: RunConfig, pixels: dict[str, dict[int, int]]) -> None
         if label not in pixels["train"]
     ]
     if not mistakes and not set(config.classes) & set(pixels["val"]):
-        mistakes = [f"{root / 'val' / config.masks_dir}: no mask contains any of the classes "
-                    f"{config.classes}, so nothing can be scored"]  # fmt: skip
+        mistakes = [
+            f"{root / 'val' / config.masks_dir}: no mask contains any of the classes "
+            f"{config.classes}, so nothing can be scored"
+        ]
     if mistakes:
         raise InputError(mistakes)
 

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segtune.schema import Labels
 from segtune.data.pairs import Tile
 from segtune.data.reading import Image, Valid, read_tile
 from segtune.metrics import IGNORED
+from segtune.schema import Labels
 
 Array = npt.NDArray[np.uint8 | np.float32]
 Indices = npt.NDArray[np.uint8]
@@ -83,6 +83,7 @@ class TileStore:
         if (height, width) == (self._size, self._size):
             return image
         shrinks = min(height, width) > self._size
-        resized = cv2.resize(image, (self._size, self._size),
-                             interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # fmt: skip
+        resized = cv2.resize(
+            image, (self._size, self._size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        )
         return resized[..., None] if resized.ndim == 2 else resized

@@ -31,8 +31,14 @@ class Asha(AsyncHyperBandScheduler):  # type: ignore[misc]
     """
 
     def __init__(self, grace_period: int, reduction_factor: int, epochs: int) -> None:
-        super().__init__(time_attr="epoch", metric=OBJECTIVE, mode="max", grace_period=grace_period, reduction_factor=reduction_factor,
-                         max_t=max(epochs, grace_period))  # fmt: skip
+        super().__init__(
+            time_attr="epoch",
+            metric=OBJECTIVE,
+            mode="max",
+            grace_period=grace_period,
+            reduction_factor=reduction_factor,
+            max_t=max(epochs, grace_period),
+        )
         self.stopped: set[str] = set()  # ids of the trials that it ended early
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:

@@ -113,9 +113,14 @@ def run_search(
         scheduler = _scheduler(space, study)
         watch = _Watch(results, listener)
         searcher = StudySearcher(
-            study, space, folder, lambda config: resolve(config, info), plan.concurrent,
-            lambda: scheduler.stopped if scheduler else set(), watch.ended,
-        )  # fmt: skip
+            study,
+            space,
+            folder,
+            lambda config: resolve(config, info),
+            plan.concurrent,
+            lambda: scheduler.stopped if scheduler else set(),
+            watch.ended,
+        )
         watch.searcher = searcher
         listener.started(plan, results.trials())
         with _signals(searcher) as interruption:
@@ -124,13 +129,19 @@ def run_search(
             )
             Tuner(
                 trainable,
-                tune_config=TuneConfig(search_alg=searcher, scheduler=scheduler,
-                                       num_samples=space.search.trials, reuse_actors=True),
-                run_config=RayRunConfig(name="tune", storage_path=str(folder.ray.absolute()), verbose=0,
-                                        callbacks=[watch], stop=_StopOnSignal(searcher),
-                                        failure_config=FailureConfig(max_failures=0),
-                                        checkpoint_config=CheckpointConfig()),
-            ).fit()  # fmt: skip
+                tune_config=TuneConfig(
+                    search_alg=searcher, scheduler=scheduler, num_samples=space.search.trials, reuse_actors=True
+                ),
+                run_config=RayRunConfig(
+                    name="tune",
+                    storage_path=str(folder.ray.absolute()),
+                    verbose=0,
+                    callbacks=[watch],
+                    stop=_StopOnSignal(searcher),
+                    failure_config=FailureConfig(max_failures=0),
+                    checkpoint_config=CheckpointConfig(),
+                ),
+            ).fit()
         settle(study, bool(interruption))
         results.update()
     shutil.rmtree(folder.ray, ignore_errors=True)
@@ -143,6 +154,10 @@ class _Watch(Callback):  # type: ignore[misc]
     def __init__(self, results: Results, listener: Listener) -> None:
         self._results, self._listener = results, listener
         self.searcher: StudySearcher | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles its callbacks for a restore that is never made; a terminal cannot be pickled.
+        return {}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Ray's call when a trial reported."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
@@ -36,8 +35,7 @@ def build_sampler(search: SearchSettings) -> BaseSampler:
         warnings.simplefilter("ignore", ExperimentalWarning)
         # Multivariate TPE in groups (Falkner et al. 2018, arXiv:1807.01774, for the multivariate kernel): settings
         # of an optimizer's own are modelled together where they occur, not drawn at random.
-        return TPESampler(seed=search.seed, n_startup_trials=startup, multivariate=True, group=True,
-                          constant_liar=True)  # fmt: skip
+        return TPESampler(seed=search.seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -95,8 +93,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             self._on_end(trial.number)
             return None
         self._live[trial_id] = trial
-        return {"number": trial.number, "baseline": trial.number == 0, "settings": settings,
-                "folder": str(self._folder.trial(trial.number).path)}  # fmt: skip
+        return {
+            "number": trial.number,
+            "baseline": trial.number == 0,
+            "settings": settings,
+            "folder": str(self._folder.trial(trial.number).path),
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an epoch's objective to the study."""
@@ -108,9 +110,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._results[trial.number] = result
         trial.report(result[OBJECTIVE], step=result["epoch"])
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study how a trial ended. The last result is new here when the scheduler stopped the trial."""
         result = result or {}
         self.on_trial_result(trial_id, result)
@@ -199,10 +199,12 @@ class _Draw:
     def number(self, parameter: Range) -> float | int:
         """The number drawn, an int where the setting is one."""
         if parameter.integer:
-            return self._trial.suggest_int(parameter.key, int(parameter.low), int(parameter.high),
-                                           log=parameter.log, step=int(parameter.step or 1))  # fmt: skip
-        return self._trial.suggest_float(parameter.key, parameter.low, parameter.high, log=parameter.log,
-                                         step=parameter.step)  # fmt: skip
+            return self._trial.suggest_int(
+                parameter.key, int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
+            )
+        return self._trial.suggest_float(
+            parameter.key, parameter.low, parameter.high, log=parameter.log, step=parameter.step
+        )
 
 
 def encode(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,8 +235,13 @@ def settle(study: optuna.Study, interrupted: bool) -> None:
 def open_study(folder: SearchFolder, name: str, search: SearchSettings) -> optuna.Study:
     """The search's study, made where there is none yet."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(storage=f"sqlite:///{folder.study_db}", study_name=name, direction="maximize",
-                               sampler=build_sampler(search), load_if_exists=True)  # fmt: skip
+    return optuna.create_study(
+        storage=f"sqlite:///{folder.study_db}",
+        study_name=name,
+        direction="maximize",
+        sampler=build_sampler(search),
+        load_if_exists=True,
+    )
 
 
 def _category(value: Any) -> Any:

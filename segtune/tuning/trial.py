@@ -32,8 +32,15 @@ def run_trial(config: dict[str, Any], info: DataInfo, threads: int) -> None:
         # When the scheduler stops a trial, report() raises SystemExit here; closing frees what train() holds.
         with closing(train(run, info, folder, threads=threads, go_on=True)) as epochs:
             for result in epochs:
-                tune.report({"epoch": result.epoch, "epochs": result.epochs, "best_miou": result.best_miou,
-                             "best_epoch": result.best_epoch, "seconds": result.seconds})  # fmt: skip
+                tune.report(
+                    {
+                        "epoch": result.epoch,
+                        "epochs": result.epochs,
+                        "best_miou": result.best_miou,
+                        "best_epoch": result.best_epoch,
+                        "seconds": result.seconds,
+                    }
+                )
     except Exception as error:
         write_text(_made(folder).error, traceback.format_exc())
         tune.report({"error": _one_line(error)})

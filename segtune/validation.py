@@ -1,0 +1,129 @@
+"""A trained model + a split's folder -> metrics and predicted masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import torch
+
+from segtune.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, find_model, load_model
+from segtune.data.batches import Batches
+from segtune.data.pairs import Tile, find_tiles
+from segtune.device import resolve_device
+from segtune.errors import InputError
+from segtune.evaluation import Indices, evaluate, evaluation_store
+from segtune.machine import available_cpus, versions
+from segtune.metrics import Scores
+
+Mask = npt.NDArray[np.uint8 | np.uint16]
+OnTile = Callable[[Tile, Mask], None]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What measuring a model on a split gave."""
+
+    model_folder: Path
+    manifest: Manifest
+    scores: Scores
+    tiles: int
+    device: str
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json: the scores, and the settings that they were measured with."""
+        config = self.manifest.config
+        return {
+            "miou": self.scores.miou,
+            "miou_with_background": self.scores.miou_with_background,
+            "iou": self.scores.iou,
+            "tiles": self.tiles,
+            "model": str(self.model_folder),
+            "classes": config.classes,
+            "ignore": config.ignore,
+            "channels": config.channels,
+            "image_size": config.image_size,
+            "batch_size": config.batch_size,
+            "precision": self.manifest.precision,
+            "memory_format": MEMORY_FORMAT,
+            "threshold": THRESHOLD,
+            "device": self.device,
+            "versions": versions(),
+        }
+
+    def absent(self) -> list[str]:
+        """Classes that occur in none of the masks, and so count for nothing."""
+        return [label for label, value in self.scores.iou.items() if value is None]
+
+
+def validate(folder: Path, split: Path, device: str = "auto", on_tile: OnTile | None = None) -> Validation:
+    """Measure the model in a search's, a run's or its own folder on a split, as its training measured it.
+
+    Batch size, precision and number of torch threads are those of the training, so that on the same device the
+    score is the same to the last digit. `on_tile` gets each tile and its prediction: a mask in the data set's own
+    labels, (H, W), at the size of the tile's mask. Raises InputError for a folder without a model, and for a split
+    that is not sound.
+    """
+    place = resolve_device(device)
+    model_folder = find_model(folder)
+    model, manifest = load_model(model_folder, place)
+    config, labels = manifest.config, manifest.labels
+    tiles = find_tiles(split, config.images_dir, config.masks_dir, config.channels)
+    store = evaluation_store(manifest, tiles, range(1 + len(config.channels)), available_cpus())
+    if store.image(0).shape[2] != len(manifest.bands):
+        raise InputError(
+            f"{split}: tiles have {store.image(0).shape[2]} bands in all, but the model was trained "
+            f"on {len(manifest.bands)} ({', '.join(band.name for band in manifest.bands)})"
+        )
+
+    def pass_on(index: int, indices: Indices) -> None:
+        if on_tile:
+            on_tile(tiles[index], labels.to_labels(indices))
+
+    with _threads(manifest.threads), Batches(store, config.batch_size) as batches:
+        try:
+            scores = evaluate(model, manifest, batches, store, place, pass_on)
+        except ValueError as error:
+            raise InputError(f"{split / config.masks_dir}: {error} ({config.classes})") from None
+    return Validation(model_folder, manifest, scores, len(tiles), str(place))
+
+
+def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
+    """Write a predicted mask under the tile's name: GeoTIFF with the tile's georeference, or PNG."""
+    tiff = tile.image.suffix.lower() in (".tif", ".tiff")
+    path = folder / f"{tile.name}{'.tif' if tiff else '.png'}"
+    profile: dict[str, Any] = {"driver": "PNG"}
+    if tiff:
+        with rasterio.open(tile.image) as source:
+            profile = {
+                "driver": "GTiff",
+                "compress": "deflate",
+                "crs": source.crs,
+                "transform": source.transform,
+            }
+    temporary = folder / f".{path.name}.tmp-{os.getpid()}"
+    height, width = mask.shape
+    try:
+        with rasterio.open(temporary, "w", height=height, width=width, count=1, dtype=mask.dtype, **profile) as target:
+            target.write(mask, 1)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
