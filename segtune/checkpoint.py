@@ -95,7 +95,10 @@ class Manifest:
 
 
 def _labels(content: Mapping[str, Any]) -> Labels:
-    return Labels(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }
+    return Labels(**values)
 
 
 SECTIONS = (

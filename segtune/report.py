@@ -104,10 +104,9 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
     best = next(iter(ranked(trials)), None)
     if best is None:
         return ["no trial reached a score"]
-    lines = [
-        f"{'winner' if ended else 'best so far'}: trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}",
-        f"  {settings_text(best.searched)}",
-    ]
+    name = "winner" if ended else "best so far"
+    lines = [f"{name}: trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}"]
+    lines.append(f"  {settings_text(best.searched)}")
     baseline = next((trial for trial in trials if trial.baseline and trial.miou is not None), None)
     if baseline is best:
         lines.append("the baseline itself is the best: nothing that was tried beats it")

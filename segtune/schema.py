@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,9 +60,8 @@ class Labels:
             indices[mask == label] = IGNORED
         return indices
 
-    def to_labels(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8 | np.uint16]:
-        """Predicted indices, (H, W), as the mask's own labels."""
+    def to_labels(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """Predicted indices, (H, W), as the mask's own labels, uint8 or uint16."""
         table = np.array([self.background_label, *self.classes])
         dtype = np.uint8 if table.max() <= np.iinfo(np.uint8).max else np.uint16
-        labels: npt.NDArray[np.uint8 | np.uint16] = table.astype(dtype)[indices]
-        return labels
+        return table.astype(dtype)[indices]

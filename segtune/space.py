@@ -447,8 +447,6 @@ class _Reader:
 def _check(name: str, value: object, checks: Checks | None = None) -> tuple[Any, str | None]:
     """RunConfig's verdict on one value, and then that of the caller's own check."""
     value, mistake = check_setting(name, value)
-    if mistake is None and isinstance(value, float) and not math.isfinite(value):
-        mistake = f"{name}: must be a finite number, but got {value}"
     if mistake is None and checks and name in checks and (found := checks[name](value)):
         mistake = found if found.startswith(f"{name}: ") else f"{name}: {found}"
     return value, mistake
