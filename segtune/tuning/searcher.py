@@ -79,6 +79,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     # Ray Tune's side
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles its searchers for a restore that is never made."""
+        return {}
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's config; None for "not now"."""
         if self.interrupted or len(self._live) >= self._concurrent:

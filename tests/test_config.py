@@ -1,0 +1,229 @@
+"""RunConfig: strict, documented, and all of its mistakes told at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from segtune.config import LOSSES, RunConfig, base_type, check_setting, choices
+from segtune.errors import InputError
+
+FIELDS = tuple(RunConfig.model_fields)
+
+
+def mistakes(**settings: object) -> list[str]:
+    """What from_settings says about these settings."""
+    with pytest.raises(InputError) as caught:
+        RunConfig.from_settings(settings)
+    return caught.value.mistakes
+
+
+def test_defaults_are_valid() -> None:
+    config = RunConfig()
+    assert config == RunConfig.from_settings({})
+    assert (config.classes, config.ignore, config.channels) == ([255], [], [])
+
+
+def test_each_default_passes_the_check_of_its_own_setting() -> None:
+    for name, value in RunConfig().settings().items():
+        assert check_setting(name, value) == (value, None), name
+
+
+def test_every_setting_has_a_description() -> None:
+    for name, field in RunConfig.model_fields.items():
+        assert field.description, name
+        assert "\n" not in field.description, name
+
+
+def test_settings_round_trip_through_yaml_and_json() -> None:
+    config = RunConfig(classes=[1, 2], ignore=[255], channels=["nir"], lr=1e-5, loss="dice+ce", image_size=64)
+    settings = config.settings()
+    assert tuple(settings) == FIELDS
+    assert RunConfig.from_settings(settings) == config
+    assert RunConfig.from_settings(json.loads(json.dumps(settings))) == config
+    assert RunConfig.from_settings(yaml.safe_load(yaml.safe_dump(settings))) == config
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        RunConfig().lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("deeplabv3+", "deeplabv3plus"),
+        ("DeepLabV3+", "deeplabv3plus"),
+        ("DeepLabV3Plus", "deeplabv3plus"),
+        ("Unet++", "unetplusplus"),
+        ("unet+", "unetplusplus"),
+        ("UNET", "unet"),
+        ("FPN", "fpn"),
+    ],
+)
+def test_architectures_go_by_their_usual_names_in_any_case(given: str, meant: str) -> None:
+    assert RunConfig(model=given).model == meant  # type: ignore[arg-type]
+    assert check_setting("model", given) == (meant, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lr", "0.001"),
+        ("epochs", "3"),
+        ("epochs", True),
+        ("epochs", 3.0),
+        ("epochs", 0),
+        ("lr", True),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("weight_decay", -0.1),
+        ("momentum", 1.0),
+        ("batch_size", 0),
+        ("batch_size", 2.5),
+        ("image_size", 16),
+        ("image_size", 8193),
+        ("workers", -1),
+        ("seed", -1),
+        ("seed", 2**31),
+        ("classes", []),
+        ("classes", 255),
+        ("classes", "255"),
+        ("classes", [1, 1]),
+        ("classes", ["1"]),
+        ("classes", [True]),
+        ("classes", [-1]),
+        ("classes", [65536]),
+        ("classes", list(range(255))),
+        ("ignore", [3, 3]),
+        ("channels", ["nir", "nir"]),
+        ("channels", ["a/b"]),
+        ("channels", [""]),
+        ("channels", [".."]),
+        ("images_dir", "a\\b"),
+        ("dataset", None),
+        ("encoder", 18),
+        ("model", "unett"),
+        ("model", 3),
+        ("optimizer", "adamax"),
+        ("loss", "dise"),
+        ("loss", "dice+"),
+        ("loss", "dice+dice"),
+        ("loss", 1),
+        ("precision", "fp64"),
+        ("device", "gpu"),
+        ("device", "cuda:x"),
+        ("device", "cpu\n"),
+        ("no_such_setting", 1),
+    ],
+)
+def test_a_wrong_value_is_refused_with_one_line_that_names_the_setting(name: str, value: object) -> None:
+    (message,) = mistakes(**{name: value})
+    assert name in message
+    assert "\n" not in message
+    assert check_setting(name, value)[1] == message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lr", 1),  # a whole number is a number
+        ("image_size", None),
+        ("image_size", 32),
+        ("classes", [0, 65535]),
+        ("classes", list(range(254))),
+        ("loss", "+".join(LOSSES)),
+        ("channels", ["nir", "höhe"]),
+        ("device", "cuda:1"),
+    ],
+)
+def test_check_setting_and_config_agree_on_what_is_right(name: str, value: object) -> None:
+    kept, mistake = check_setting(name, value)
+    assert mistake is None
+    assert getattr(RunConfig.from_settings({name: value}), name) == kept
+
+
+def test_spaces_in_a_sum_of_losses_do_not_matter() -> None:
+    assert RunConfig(loss="dice + bce").loss == "dice+bce"
+
+
+@pytest.mark.parametrize(
+    ("given", "suggested"),
+    [("learning_rate", None), ("encodr", "encoder"), ("batchsize", "batch_size"), ("Loss", "loss"), ("zzz", None)],
+)
+def test_an_unknown_setting_comes_with_the_nearest_known_one(given: str, suggested: str | None) -> None:
+    (message,) = mistakes(**{given: 1})
+    assert repr(given) in message
+    assert (f"did you mean {suggested!r}?" in message) if suggested else ("did you mean" not in message)
+
+
+def test_an_unknown_value_comes_with_the_nearest_and_all_known_ones() -> None:
+    (message,) = mistakes(model="segfromer")
+    assert "did you mean 'segformer'?" in message
+    assert all(name in message for name in choices("model"))
+    (message,) = mistakes(loss="dice+jacard")
+    assert "'jacard'" in message
+    assert "did you mean 'jaccard'?" in message
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    found = mistakes(lr="fast", epochs=True, encodr="resnet18", loss="dise", classes=[])
+    assert len(found) == 5
+    for name in ("lr", "epochs", "encodr", "loss", "classes"):
+        assert sum(name in message.split(":")[0] or f"'{name}'" in message for message in found) == 1, name
+
+
+def test_mistakes_carry_the_place_they_were_found_in() -> None:
+    with pytest.raises(InputError) as caught:
+        RunConfig.from_settings({"lr": 0, "epochs": 0}, "run.yaml: ")
+    assert all(message.startswith("run.yaml: ") for message in caught.value.mistakes)
+    assert len(caught.value.mistakes) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"classes": [1, 2], "ignore": [2, 3]}, ("classes", "ignore", "2")),
+        ({"epochs": 3, "warmup_epochs": 3}, ("warmup_epochs=3", "epochs=3")),
+        ({"classes": [1, 2], "loss": "dice+bce"}, ("loss", "bce", "classes", "ce")),
+        ({"classes": [1, 2], "loss": "mcc"}, ("loss", "mcc", "classes")),
+        ({"precision": "fp16", "device": "cpu"}, ("precision", "fp16", "device")),
+        ({"channels": ["gt"]}, ("channels", "gt")),
+        ({"images_dir": "nir", "channels": ["nir"]}, ("channels", "nir")),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_by_name(
+    settings: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    (message,) = mistakes(**settings)
+    for word in words:
+        assert word in message
+    for name, value in settings.items():  # none of them is wrong alone
+        assert check_setting(name, value)[1] is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": 3, "warmup_epochs": 2},
+        {"classes": [1, 2], "loss": "dice+ce"},
+        {"classes": [1], "loss": "bce+mcc"},
+        {"precision": "bf16", "device": "cpu"},
+        {"precision": "fp16", "device": "auto"},
+        {"classes": [0, 255], "ignore": [1]},
+    ],
+)
+def test_settings_that_just_go_together_are_taken(settings: dict[str, Any]) -> None:
+    assert RunConfig.from_settings(settings)
+
+
+def test_base_types_and_choices_are_read_off_the_fields() -> None:
+    names = ("lr", "epochs", "image_size", "classes", "channels", "dataset", "model")
+    assert [base_type(name) for name in names] == [float, int, int, list, list, str, str]
+    assert choices("augmentation") == ("none", "safe", "light", "medium", "hard")
+    assert choices("lr") == ()
