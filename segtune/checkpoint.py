@@ -69,7 +69,7 @@ class Manifest:
                 parameters=content["parameters"],
                 metrics=content["metrics"],
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"{path}: not a run.yaml as segtune writes it ({error!r})") from None
 
     def _plain(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from segtune.config import RunConfig
+from segtune.config import RunConfig, check_setting
 from segtune.errors import InputError
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -18,6 +18,9 @@ def resolve_device(wanted: str) -> torch.device:
     """The torch device for a `device` setting; InputError where an explicit one is missing."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _, mistake = check_setting("device", wanted)
+    if mistake:
+        raise InputError(mistake)
     device = torch.device(wanted)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

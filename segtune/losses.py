@@ -35,8 +35,9 @@ class SegmentationLoss(nn.Module):
         outputs = logits.shape[1]
         if some_ignored:
             counted = targets != IGNORED
-            logits = logits.movedim(1, -1)[counted].T.reshape(1, outputs, -1)
-            targets = targets[counted].unsqueeze(0)
+            # An image of one row: Lovasz takes three dimensions for images without channels.
+            logits = logits.movedim(1, -1)[counted].T.reshape(1, outputs, 1, -1)
+            targets = targets[counted].reshape(1, 1, -1)
             if not targets.numel():
                 return logits.sum()  # nothing to learn from: zero, with a gradient of zero
         # Without a background output the first class is output 0.

@@ -17,9 +17,13 @@ from segtune.errors import InputError
 # PNG, JPEG and BMP have no georeference, and need none here.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
-# A listing of the folder for each file opened makes large folders quadratic; a JPEG cut short is only a warning
-# to libjpeg, which fills it up with grey.
-_GDAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
+# A listing of the folder for each file opened makes large folders quadratic. A JPEG cut short is only a warning to
+# libjpeg, which fills it up with grey; a PNG cut short is read without a word by GDAL's own faster way.
+_GDAL = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+}
 _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
 
 Image = npt.NDArray[np.uint8 | np.uint16 | np.int16 | np.float32]
@@ -65,10 +69,15 @@ def read_image(path: Path) -> tuple[Image, Valid]:
         raise InputError(f"{path}: pixels are {array.dtype}; uint8, uint16, int16 and float are supported")
     image = np.ascontiguousarray(array.transpose(1, 2, 0))
     if palette is not None:
-        image = np.array([palette[i][:3] for i in range(len(palette))], dtype=np.uint8)[image[..., 0]]
+        colours = np.array([palette[i] for i in range(len(palette))], dtype=np.uint8)[image[..., 0]]
+        valid &= colours[..., 3] > 0
+        # Every grey BMP carries a palette of the 256 greys, and has one band all the same.
+        if not all(palette[i][:3] == (i, i, i) for i in range(len(palette))):
+            image = np.ascontiguousarray(colours[..., :3])
     if image.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # too large for float32 is infinite
+            image = image.astype(np.float32, copy=False)
         valid &= np.isfinite(image).all(axis=2)
-        image = image.astype(np.float32, copy=False)
     return image, valid
 
 
@@ -86,8 +95,9 @@ def read_mask(path: Path) -> npt.NDArray[np.integer]:
             raise InputError(f"{path}: cannot be read as a mask ({_reason(error)})") from None
     if mask is None:
         raise InputError(f"{path}: a mask has one band of labels, but this has {count}")
-    if mask.dtype.kind == "f":
-        whole = mask.astype(np.int64)
+    if mask.dtype.kind not in "iu":
+        with np.errstate(invalid="ignore"):
+            whole = mask.real.astype(np.int64)
         if not np.array_equal(whole, mask):
             raise InputError(f"{path}: a mask holds whole numbers, but this has fractions or NaN")
         mask = whole

@@ -83,7 +83,10 @@ class TileStore:
         if (height, width) == (self._size, self._size):
             return image
         shrinks = min(height, width) > self._size
-        resized = cv2.resize(
-            image, (self._size, self._size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
-        return resized[..., None] if resized.ndim == 2 else resized
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        # OpenCV averages areas of at most four bands at a time.
+        parts = [
+            cv2.resize(image[..., first : first + 4], (self._size, self._size), interpolation=method)
+            for first in range(0, image.shape[2], 4)
+        ]
+        return np.dstack(parts)

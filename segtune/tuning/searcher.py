@@ -169,6 +169,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """Draw a trial's settings, or take those that it had before, and keep them in the study."""
         kept = trial.user_attrs.get("settings")
         if kept is not None:
+            # It may repeat epochs that the study knows already, if it died before its state was written.
+            values = self._study.trials[trial.number].intermediate_values
+            self._results[trial.number] = {"epoch": max(values, default=0)}
             return dict(kept)
         drawn: dict[str, Any] = {}
         if trial.number == 0:

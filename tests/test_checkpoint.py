@@ -1,0 +1,341 @@
+"""Models and states on disk: written whole or not at all, read without executing anything."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+import yaml
+from torch import nn
+
+from segtune.checkpoint import Manifest, find_model, load_model, load_state, save_model, save_state
+from segtune.config import RunConfig
+from segtune.errors import InputError
+from segtune.folders import recover_folder, replaced_folder
+from segtune.models import build_model, parameter_count
+from segtune.schema import Band, Labels
+
+CPU = torch.device("cpu")
+CONFIG = RunConfig(
+    dataset="tiles",
+    model="unet",
+    encoder="tu-mobilenetv3_small_050",
+    image_size=32,
+    classes=[3, 300],
+    ignore=[7],
+    channels=["höhe"],
+    lr=1e-5,
+)
+BANDS = tuple(Band(name, 0.1 + 1 / 3, 1e-7, -1.5, 3e4) for name in ("image:1", "image:2", "image:3", "höhe"))
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    model = build_model(CONFIG, 4, 3)
+    for module in model.modules():  # as trained: statistics of their own
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean)  # type: ignore[arg-type]
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def manifest(network: nn.Module) -> Manifest:
+    labels = Labels.from_masks(CONFIG.classes, CONFIG.ignore, [0, 3, 7, 300])
+    return Manifest(
+        CONFIG,
+        labels,
+        BANDS,
+        uint8=False,
+        precision="fp32",
+        device="cpu",
+        fingerprint="0123abcd",
+        parameters=parameter_count(network),
+        metrics={"epoch": 3, "miou": 1 / 3, "iou/3": None},
+        threads=2,
+    )
+
+
+@pytest.fixture
+def saved(tmp_path: Path, network: nn.Module, manifest: Manifest) -> Path:
+    save_model(tmp_path / "best", network, manifest)
+    return tmp_path / "best"
+
+
+def outputs(model: nn.Module) -> torch.Tensor:
+    images = torch.linspace(-2, 2, 2 * 4 * 32 * 32).reshape(2, 4, 32, 32).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        return model(images)
+
+
+def refused(folder: Path) -> str:
+    """The one line that load_model says of a folder."""
+    with pytest.raises(InputError) as caught:
+        load_model(folder, CPU)
+    (message,) = caught.value.mistakes
+    assert "\n" not in message
+    return message
+
+
+# Models.
+
+
+def test_a_model_comes_back_exactly(saved: Path, network: nn.Module, manifest: Manifest) -> None:
+    model, read = load_model(saved, CPU)
+    assert read == manifest
+    assert not model.training
+    assert torch.equal(outputs(model), outputs(network))
+
+
+def test_smp_alone_reads_the_folder(saved: Path, network: nn.Module, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    model = smp.from_pretrained(str(saved)).eval().to(memory_format=torch.channels_last)
+    assert torch.equal(outputs(model), outputs(network))
+    assert {"config.json", "model.safetensors", "run.yaml"} <= {path.name for path in saved.iterdir()}
+    assert not [path for path in saved.parent.iterdir() if path != saved]
+
+
+def test_loading_prints_nothing(saved: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load_model(saved, CPU)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_loaded_model_asks_for_no_pretrained_weights(tmp_path: Path, network: nn.Module, manifest: Manifest) -> None:
+    network.config["encoder_weights"] = "imagenet"  # type: ignore[index,operator]
+    save_model(tmp_path / "best", network, manifest)
+    text = (tmp_path / "best" / "config.json").read_text(encoding="utf-8")
+    assert '"encoder_weights": null' in text
+
+
+def test_saving_again_replaces_the_model(saved: Path, network: nn.Module, manifest: Manifest) -> None:
+    save_model(saved, network, manifest.with_metrics({"miou": 0.9}))
+    assert load_model(saved, CPU)[1].metrics == {"miou": 0.9}
+    assert [path.name for path in saved.parent.iterdir()] == ["best"]
+
+
+@pytest.mark.parametrize("where", ["search", "model"])
+def test_a_model_is_found_in_its_own_folder_and_in_that_around_it(saved: Path, where: str) -> None:
+    assert find_model(saved.parent if where == "search" else saved) == saved
+
+
+def test_a_folder_without_a_model_or_that_is_none_is_named(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(InputError, match=str(folder)):
+            find_model(folder)
+
+
+def test_a_model_that_a_kill_left_aside_is_found(saved: Path) -> None:
+    os.replace(saved, saved.with_name(".best.old"))
+    assert find_model(saved.parent) == saved
+    assert load_model(saved, CPU)
+
+
+# Files that were damaged.
+
+
+def test_missing_weights_are_told_of_by_folder(saved: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    assert str(saved) in refused(saved)
+    with pytest.raises(InputError, match="model.safetensors"):
+        find_model(saved)
+
+
+def test_cut_off_weights_are_told_of_by_folder(saved: Path) -> None:
+    content = (saved / "model.safetensors").read_bytes()
+    (saved / "model.safetensors").write_bytes(content[: len(content) // 2])
+    assert str(saved) in refused(saved)
+
+
+def test_a_broken_config_json_is_told_of_by_folder(saved: Path) -> None:
+    (saved / "config.json").write_text("{", encoding="utf-8")
+    assert str(saved) in refused(saved)
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*Mismatched keys:UserWarning")
+def test_weights_of_another_network_are_told_of_by_folder(saved: Path) -> None:
+    path = saved / "config.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"classes": 3', '"classes": 5'), encoding="utf-8")
+    assert str(saved) in refused(saved)
+
+
+def test_a_missing_run_yaml_is_named(saved: Path) -> None:
+    (saved / "run.yaml").unlink()
+    assert str(saved / "run.yaml") in refused(saved)
+
+
+def test_a_run_yaml_that_is_no_yaml_is_named(saved: Path) -> None:
+    (saved / "run.yaml").write_bytes(b"model: [unet\n")
+    assert str(saved / "run.yaml") in refused(saved)
+    (saved / "run.yaml").write_bytes(b"\xff\xfe\x00")
+    assert str(saved / "run.yaml") in refused(saved)
+
+
+@pytest.mark.parametrize("content", [None, [], "text", 3, {"model": "unet"}])
+def test_a_run_yaml_that_holds_something_else_is_named(saved: Path, content: object) -> None:
+    (saved / "run.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert str(saved / "run.yaml") in refused(saved)
+
+
+@pytest.mark.parametrize(
+    ("section", "content"),
+    [
+        ("data", None),
+        ("data", {"fingerprint": "x", "uint8": True}),
+        ("data", {"fingerprint": "x", "uint8": True, "labels": {"classes": [1]}}),
+        ("data", {"fingerprint": "x", "uint8": True, "labels": None}),
+        ("data", {"fingerprint": "x", "uint8": True, "labels": [1]}),
+        ("normalization", None),
+        ("normalization", [{"name": "image:1"}]),
+        ("normalization", [1]),
+        ("evaluation", {}),
+        ("evaluation", "fp32"),
+        ("model", "unett"),
+        ("image_size", "32"),
+    ],
+)
+def test_a_run_yaml_that_was_changed_beyond_use_is_named(saved: Path, section: str, content: object) -> None:
+    path = saved / "run.yaml"
+    path.write_text(
+        yaml.safe_dump(yaml.safe_load(path.read_text(encoding="utf-8")) | {section: content}), encoding="utf-8"
+    )
+    assert str(path) in refused(saved)
+
+
+def test_a_manifest_round_trips_and_is_a_file_of_settings(tmp_path: Path, manifest: Manifest) -> None:
+    manifest.write(tmp_path / "run.yaml")
+    assert Manifest.read(tmp_path / "run.yaml") == manifest
+    text = (tmp_path / "run.yaml").read_text(encoding="utf-8")
+    assert list(yaml.safe_load(text))[: len(RunConfig.model_fields)] == list(RunConfig.model_fields)
+    assert "höhe" in text
+
+
+# States.
+
+
+class Boom:
+    """What is in a file from a stranger."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, ("executed",)
+
+
+def test_a_state_comes_back_exactly(tmp_path: Path) -> None:
+    state = {
+        "model": {"weight": torch.randn(3, 2), "steps": torch.tensor(7)},
+        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        "epoch": 3,
+        "best": -1.0,
+        "cuda": None,
+        "rng": torch.get_rng_state(),
+    }
+    save_state(tmp_path / "state.pt", state)
+    read = load_state(tmp_path / "state.pt")
+    assert torch.equal(read["model"]["weight"], state["model"]["weight"])  # type: ignore[index]
+    assert torch.equal(read["rng"], state["rng"])  # type: ignore[arg-type]
+    assert read["optimizer"] == state["optimizer"]
+    assert (read["epoch"], read["best"], read["cuda"]) == (3, -1.0, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_state_with_a_pickled_object_is_refused_and_not_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"epoch": Boom()}, tmp_path / "state.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        load_state(tmp_path / "state.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_state(path, {"epoch": 1})
+    with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+        save_state(path, {"epoch": lambda: 2})
+    assert load_state(path) == {"epoch": 1}
+    assert [found.name for found in tmp_path.iterdir()] == ["state.pt"]
+
+
+# Folders.
+
+
+def filled(folder: Path, text: str) -> Path:
+    with replaced_folder(folder) as temporary:
+        (temporary / "a").write_text(text, encoding="utf-8")
+        (temporary / text).touch()
+    return folder
+
+
+def content(folder: Path) -> tuple[str, list[str]]:
+    return (folder / "a").read_text(encoding="utf-8"), sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_is_replaced_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "best", "old")
+    assert content(filled(folder, "new")) == ("new", ["a", "new"])
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_error_inside_leaves_the_old_folder_whole(tmp_path: Path, error: type[BaseException]) -> None:
+    folder = filled(tmp_path / "best", "old")
+    with pytest.raises(error), replaced_folder(folder) as temporary:
+        (temporary / "a").write_text("half", encoding="utf-8")
+        raise error
+    assert content(folder) == ("old", ["a", "old"])
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def killed_between_the_renames(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace a folder and die after the first of the two renames."""
+    rename = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if ".tmp-" in str(source):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segtune.folders.os.replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            filled(folder, "new")
+    assert not folder.exists()
+
+
+def test_a_kill_between_the_two_renames_is_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = filled(tmp_path / "best", "old")
+    killed_between_the_renames(folder, monkeypatch)
+    recover_folder(folder)
+    assert content(folder) == ("old", ["a", "old"])
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_after_such_a_kill_the_folder_can_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = filled(tmp_path / "best", "old")
+    killed_between_the_renames(folder, monkeypatch)
+    assert content(filled(folder, "newer")) == ("newer", ["a", "newer"])
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_kill_before_the_old_one_is_removed_keeps_the_new_one(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "best", "new")
+    filled(tmp_path / ".best.old", "old")
+    recover_folder(folder)
+    assert content(folder) == ("new", ["a", "new"])
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_recovering_where_nothing_happened_does_nothing(tmp_path: Path) -> None:
+    recover_folder(tmp_path / "best")
+    assert not list(tmp_path.iterdir())
+
+
+def test_metrics_survive_as_numbers(tmp_path: Path, manifest: Manifest) -> None:
+    manifest.with_metrics({"miou": 1e-7, "loss": math.pi}).write(tmp_path / "run.yaml")
+    assert Manifest.read(tmp_path / "run.yaml").metrics == {"miou": 1e-7, "loss": math.pi}

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from segtune.errors import InputError
+from segtune.parameters import SearchSettings
+from segtune.tuning.resources import Plan, local_resources, make_plan
+
+
+def plan(cpus: int, gpus: int, device: str = "auto", **settings: Any) -> Plan:
+    return make_plan(SearchSettings(**settings), {"CPU": cpus, "GPU": gpus}, device)
+
+
+def test_without_a_gpu_trials_share_the_cores_evenly() -> None:
+    assert (plan(2, 0).concurrent, plan(2, 0).cpus_per_trial) == (2, 1)
+    assert (plan(16, 0).concurrent, plan(16, 0).cpus_per_trial) == (4, 4)
+    assert plan(16, 0, max_concurrent=8).cpus_per_trial == 2
+
+
+def test_with_gpus_each_trial_gets_one_and_its_share_of_the_cores() -> None:
+    found = plan(16, 2)
+    assert (found.gpus_per_trial, found.concurrent, found.cpus_per_trial) == (1.0, 2, 8)
+
+
+@pytest.mark.parametrize(("share", "concurrent"), [(0.5, 4), (1 / 3, 6), (0.25, 8), (1.0, 2), (2.0, 1), (0.4, 4)])
+def test_fractions_of_a_gpu_pack_trials(share: float, concurrent: int) -> None:
+    assert plan(16, 2, gpus_per_trial=share).concurrent == concurrent
+
+
+def test_the_cores_limit_how_many_trials_share_a_gpu() -> None:
+    assert plan(4, 1, gpus_per_trial=0.125, cpus_per_trial=2).concurrent == 2
+
+
+def test_fewer_trials_than_room_get_more_cores() -> None:
+    assert plan(16, 0, trials=2).cpus_per_trial == 8
+
+
+def test_device_cpu_leaves_the_gpu_alone() -> None:
+    assert plan(4, 1, device="cpu").gpus_per_trial == 0
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "device", "settings", "named"),
+    [
+        (2, 0, "auto", {"gpus_per_trial": 0.5}, "gpus_per_trial"),
+        (8, 1, "auto", {"gpus_per_trial": 2.0}, "gpus_per_trial"),
+        (2, 0, "auto", {"cpus_per_trial": 3}, "cpus_per_trial"),
+        (8, 1, "cuda", {"gpus_per_trial": 0.0}, "device"),
+    ],
+)
+def test_a_demand_that_can_never_be_met_is_refused(
+    cpus: int, gpus: int, device: str, settings: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{named}: "):
+        plan(cpus, gpus, device, **settings)
+
+
+def test_local_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    assert local_resources()["CPU"] == 4
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
+    assert local_resources()["CPU"] == 3
