@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +59,9 @@ def _term(name: str, binary: bool) -> _Term:
     kinds: dict[str, Callable[[str], _Term]] = {
         "dice": smp_losses.DiceLoss,
         "jaccard": smp_losses.JaccardLoss,
-        "tversky": smp_losses.TverskyLoss,
+        # At smp's default weights Tversky is Dice. Missed pixels weigh more, as in Salehi et al. 2017
+        # (arXiv:1706.05721).
+        "tversky": partial(smp_losses.TverskyLoss, alpha=0.3, beta=0.7),
         "focal": smp_losses.FocalLoss,
         "lovasz": smp_losses.LovaszLoss,
     }

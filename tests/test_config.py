@@ -50,7 +50,7 @@ def test_settings_round_trip_through_yaml_and_json() -> None:
 
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        RunConfig().lr = 1.0  # type: ignore[misc]
+        RunConfig().lr = 1.0
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_config_cannot_be_changed() -> None:
     ],
 )
 def test_architectures_go_by_their_usual_names_in_any_case(given: str, meant: str) -> None:
-    assert RunConfig(model=given).model == meant  # type: ignore[arg-type]
+    assert RunConfig(model=given).model == meant
     assert check_setting("model", given) == (meant, None)
 
 
@@ -197,9 +197,7 @@ def test_mistakes_carry_the_place_they_were_found_in() -> None:
         ({"images_dir": "nir", "channels": ["nir"]}, ("channels", "nir")),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused_by_name(
-    settings: dict[str, Any], words: tuple[str, ...]
-) -> None:
+def test_settings_that_do_not_go_together_are_refused_by_name(settings: dict[str, Any], words: tuple[str, ...]) -> None:
     (message,) = mistakes(**settings)
     for word in words:
         assert word in message

@@ -245,3 +245,10 @@ def test_losses_work_on_the_device_and_type_that_training_uses() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             value = SegmentationLoss(loss, BINARY.labels)(logits, target)
         assert float(value) == pytest.approx(float(SegmentationLoss(loss, BINARY.labels)(logits, target)), rel=0.02)
+
+
+def test_tversky_is_not_dice_by_another_name() -> None:
+    labels = Labels((255,), (), background=True, background_label=0)
+    torch.manual_seed(0)
+    logits, targets = torch.randn(2, 1, 8, 8), (torch.rand(2, 8, 8) < 0.3).to(torch.uint8)
+    assert SegmentationLoss("tversky", labels)(logits, targets) != SegmentationLoss("dice", labels)(logits, targets)

@@ -275,9 +275,7 @@ def test_weights_that_cannot_be_downloaded_are_told_of_within_seconds(encoder: s
 def test_a_cache_that_holds_the_weights_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "models--smp-hub--resnet18.imagenet").mkdir()
     asked = []
-    monkeypatch.setattr(
-        "segtune.models.smp.encoders.get_encoder", lambda name, weights: asked.append((name, weights))
-    )
+    monkeypatch.setattr("segtune.models.smp.encoders.get_encoder", lambda name, weights: asked.append((name, weights)))
     fetch_weights("resnet18")
     assert asked == [("resnet18", "imagenet")]
 

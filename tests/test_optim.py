@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def rates(**settings: Any) -> list[float]:
 def test_cosine_and_poly_start_at_lr_only_fall_and_end_near_zero(schedule: str) -> None:
     found = rates(lr_schedule=schedule, lr=0.1, epochs=10)
     assert found[0] == pytest.approx(0.1)
-    assert all(later < earlier for earlier, later in zip(found, found[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(found))
     assert 0 < found[-1] < 0.1 * 0.05
 
 
@@ -91,9 +92,9 @@ def test_biases_and_normalisation_weights_do_not_decay_and_no_parameter_is_left_
 
 def test_parameters_that_are_frozen_stay_out() -> None:
     model = network()
-    model[0].weight.requires_grad = False  # type: ignore[index]
+    model[0].weight.requires_grad = False
     optimizer = build_optimizer(RunConfig(), model)
-    assert all(model[0].weight is not p for g in optimizer.param_groups for p in g["params"])  # type: ignore[index]
+    assert all(model[0].weight is not p for g in optimizer.param_groups for p in g["params"])
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])

@@ -104,14 +104,6 @@ def test_alpha_is_no_band_and_transparent_pixels_are_invalid(tmp_path: Path, mod
     np.testing.assert_array_equal(valid, written[..., -1] > 0)
 
 
-def test_alpha_of_a_geotiff(tmp_path: Path, write_image: WriteImage) -> None:
-    written = pixels("uint8", 4)
-    written[..., 3] = np.where(written[..., 3] < 100, 0, 255)
-    image, valid = read_image(write_image(tmp_path / "a.tif", written, photometric="RGB", alpha="YES"))
-    np.testing.assert_array_equal(image, written[..., :3])
-    np.testing.assert_array_equal(valid, written[..., 3] > 0)
-
-
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
 def test_a_palette_image_is_expanded_to_its_colours(tmp_path: Path, suffix: str) -> None:
     picture, indices, colours = palette_image()
@@ -316,3 +308,16 @@ def test_non_ascii_paths_are_read(tmp_path: Path, write_image: WriteImage) -> No
         path = write_image(tmp_path / "снимки" / f"Пруд №1{suffix}", np.full((8, 8), 7, dtype=np.uint8))
         assert read_image(path)[0].shape == (8, 8, 1)
         assert (read_mask(path) == 7).all()
+
+
+def test_the_fourth_band_of_a_geotiff_is_near_infrared_and_not_transparency(tmp_path: Path) -> None:
+    pixels = np.arange(4 * 5 * 4, dtype=np.uint8).reshape(4, 5, 4)
+    pixels[0, 0, 3] = 0  # dark in near infrared, not missing
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=4, height=4, width=5, dtype="uint8", photometric="rgb", alpha="yes"
+    ) as target:
+        target.write(pixels.transpose(2, 0, 1))
+    image, valid = read_image(path)
+    assert np.array_equal(image, pixels)
+    assert valid.all()

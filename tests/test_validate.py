@@ -250,9 +250,7 @@ def test_a_class_that_a_split_lacks_is_null_and_warned_of_once(
         with rasterio.open(path) as file:
             mask = file.read()
         mask[mask == 300] = 0
-        with rasterio.open(
-            path, "w", driver="PNG", width=SIZE, height=SIZE, count=1, dtype=mask.dtype
-        ) as file:
+        with rasterio.open(path, "w", driver="PNG", width=SIZE, height=SIZE, count=1, dtype=mask.dtype) as file:
             file.write(mask)
     assert run("-cd", several.folder, "-d", tmp_path / "val", "-o", tmp_path / "out") == 0
     found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))

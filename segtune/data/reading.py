@@ -53,15 +53,14 @@ def read_image(path: Path) -> tuple[Image, Valid]:
     """Read an image, (H, W, bands), and which of its pixels hold data, (H, W).
 
     NaN, infinite and nodata pixels are not valid, nor are transparent ones; an alpha band is not one of the bands.
+    In a GeoTIFF there is no alpha band: what GDAL takes for one is near infrared in this field.
     """
     with rasterio.Env(**_GDAL):
         try:
             with rasterio.open(path) as source:
-                bands = [
-                    i for i, kind in zip(source.indexes, source.colorinterp, strict=True) if kind != ColorInterp.alpha
-                ]
-                array = source.read(bands)
-                valid = source.dataset_mask() > 0
+                alpha = _alpha_bands(source)
+                array = source.read([band for band in source.indexes if band not in alpha])
+                valid = _with_data(source, array)
                 palette = source.colormap(1) if source.colorinterp[0] == ColorInterp.palette else None
         except (RasterioError, OSError) as error:
             raise InputError(f"{path}: cannot be read as an image ({_reason(error)})") from None
@@ -79,6 +78,24 @@ def read_image(path: Path) -> tuple[Image, Valid]:
             image = image.astype(np.float32, copy=False)
         valid &= np.isfinite(image).all(axis=2)
     return image, valid
+
+
+def _alpha_bands(source: rasterio.DatasetReader) -> list[int]:
+    if source.driver == "GTiff":
+        return []
+    return [band for band, kind in zip(source.indexes, source.colorinterp, strict=True) if kind == ColorInterp.alpha]
+
+
+def _with_data(source: rasterio.DatasetReader, array: Image) -> Valid:
+    """Pixels, (H, W), of an array (bands, H, W) that are not nodata, nor masked out by the file."""
+    if source.nodata is not None:
+        # Eight bits leave no value to spare: black is nodata only where it is so in every band.
+        present = array != source.nodata
+        return present.any(axis=0) if array.dtype == np.uint8 else present.all(axis=0)
+    if source.driver == "GTiff" and ColorInterp.alpha in source.colorinterp:
+        # GDAL's own mask would be that of the band that it takes for alpha.
+        return np.ones(array.shape[1:], bool)
+    return source.dataset_mask() > 0
 
 
 def read_mask(path: Path) -> npt.NDArray[np.integer]:
