@@ -336,6 +336,13 @@ def test_a_kill_before_the_old_one_is_removed_keeps_the_new_one(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
+def test_an_old_folder_that_was_left_aside_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    folder = filled(tmp_path / "best", "new")
+    filled(tmp_path / ".best.old", "old")
+    assert content(filled(folder, "newer")) == ("newer", ["a", "newer"])
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
 def test_recovering_where_nothing_happened_does_nothing(tmp_path: Path) -> None:
     recover_folder(tmp_path / "best")
     assert not list(tmp_path.iterdir())

@@ -87,7 +87,8 @@ class Search:
 MIXED = RUN + (
     "space: {lr: [1e-9, 5e-3, 2e-9, 1e30], batch_size: [2]}\n"
     "baseline: {lr: 1e-9, batch_size: 2}\n"
-    "search: {sampler: grid, trials: 4, grace_period: 1, max_concurrent: 1, cpus_per_trial: 1, gpus_per_trial: 0, keep: 2}\n"
+    "search: {sampler: grid, trials: 4, grace_period: 1, keep: 2, max_concurrent: 1, cpus_per_trial: 1,"
+    " gpus_per_trial: 0}\n"
 )
 
 

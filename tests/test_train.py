@@ -472,11 +472,11 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
+    gc.enable()
     torch.set_num_threads(before)
 
 
 def modules_alive() -> int:
-    gc.collect()
     # type() and not isinstance(): some libraries' lazy objects answer to __class__ with an import.
     return sum(issubclass(type(item), nn.Module) for item in gc.get_objects())
 
@@ -486,6 +486,8 @@ def modules_alive() -> int:
 def test_a_run_leaves_no_process_no_thread_and_no_model(tiles: Path, tmp_path: Path, end: str) -> None:
     config = settings(tiles, workers=2, epochs=2)
     info = scan(config)
+    gc.collect()
+    gc.disable()  # the run itself sees to it that its model goes
     modules, threads = modules_alive(), threading.active_count()
     seen: list[tuple[int, int]] = []
 

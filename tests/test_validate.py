@@ -141,7 +141,9 @@ def test_a_validation_gives_exactly_the_score_that_training_reported(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = validate(case.folder, case.val)
+        seen = set()
+        found = validate(case.folder, case.val, on_tile=lambda tile, mask: seen.add(torch.get_num_threads()))
+        assert seen == {1}  # as in training
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
