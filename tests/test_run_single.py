@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -9,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import torch
 import yaml
 
 from segtune import cli
-from segtune.checkpoint import load_model
+from segtune.checkpoint import Manifest, load_model
 from segtune.config import RunConfig, choices
 from segtune.folders import RunFolder
 from segtune.runlog import read_metrics
@@ -29,6 +31,292 @@ SCRIPT = Path(__file__).parent.parent / "run_single.py"
 # Flags of a run that takes a second.
 SMALL = ("-m", "unet", "--encoder", "tu-mobilenetv3_small_050", "--image-size", "32")
 FAST = (*SMALL, "-b", "3", "-e", "2", "-w", "0", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory: pytest.TempPathFactory, data_set: DataSet) -> Path:
+    return data_set(tmp_path_factory.mktemp("data") / "set")
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("run_single_script", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+    """run_single.py with these arguments, in an empty folder; its exit status."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["run_single.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.run(script.main)
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def config_of(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunConfig]:
+    """The config that a command line stands for."""
+
+    def call(*arguments: object) -> RunConfig:
+        monkeypatch.setattr(sys, "argv", ["run_single.py", *map(str, arguments)])
+        config = script.run_config(script.parse())
+        assert isinstance(config, RunConfig)
+        return config
+
+    return call
+
+
+ConfigOf = Callable[..., RunConfig]
+
+
+# A run from the command line.
+
+
+@pytest.fixture(scope="module")
+def first(tiles: Path, tmp_path_factory: pytest.TempPathFactory, script: ModuleType) -> Path:
+    """The folder of a run with the short flags."""
+    folder = tmp_path_factory.mktemp("logs")
+    short = ["-lr", "1e-2", "-a", "safe", "--add-dirs", "nir", "--class-list", "255", "--loss", "dice+bce"]
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        line = ["run_single.py", "-d", tiles, *FAST, *short, "-log", folder, "--exp-name", "first"]
+        patch.setattr(sys, "argv", list(map(str, line)))
+        with pytest.raises(SystemExit) as ended:
+            cli.run(script.main)
+    signal.signal(signal.SIGTERM, handler)
+    assert ended.value.code == 0
+    return folder / "first"
+
+
+def test_a_run_leaves_its_folder_with_what_was_asked_for(first: Path, tiles: Path) -> None:
+    manifest = Manifest.read(first / "run.yaml")
+    wanted: dict[str, Any] = {
+        "model": "unet",
+        "encoder": "tu-mobilenetv3_small_050",
+        "image_size": 32,
+        "batch_size": 3,
+        "epochs": 2,
+        "workers": 0,
+        "lr": 0.01,
+        "augmentation": "safe",
+        "channels": ["nir"],
+        "classes": [255],
+        "loss": "dice+bce",
+        "dataset": str(tiles),
+    }
+    assert {name: manifest.config.settings()[name] for name in wanted} == wanted
+    assert len(read_metrics(RunFolder(first))) == 2
+    assert load_model(first / "best", torch.device("cpu"))[1].bands[-1].name == "nir"
+
+
+def test_the_run_yaml_of_a_run_runs_again_with_the_same_numbers(first: Path, run: Run) -> None:
+    assert run("--config", first / "run.yaml", "--exp-name", "again") == 0
+    rows, again = read_metrics(RunFolder(first)), read_metrics(RunFolder(Path("logs/again")))
+    assert [(row["loss"], row["miou"]) for row in again] == [(row["loss"], row["miou"]) for row in rows]
+
+
+def test_without_a_name_runs_of_the_same_day_get_folders_of_their_own(
+    tiles: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert run("-d", tiles, *FAST, "-e", "1") == 0
+    names = sorted(path.name for path in Path("logs").iterdir())
+    assert len(names) == 2
+    assert all(name.startswith("unet_tu-mobilenetv3_small_050_20") for name in names)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    for name in names:
+        assert f"python validate.py -cd {Path('logs') / name} -d {tiles}/val" in printed.out
+    assert "epoch 1/1" in printed.out
+    assert "6 train, 4 val tiles at 32 px" in printed.out
+
+
+def test_a_run_that_exists_is_not_overwritten(first: Path, tiles: Path, run: Run) -> None:
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    assert run("-d", tiles, *FAST, "-log", first.parent, "--exp-name", "first") == 2
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
+
+
+# What a command line means.
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "value"),
+    [
+        (["-m", "DeepLabV3+"], "model", "deeplabv3plus"),
+        (["--model", "unet++"], "model", "unetplusplus"),
+        (["-b", "3"], "batch_size", 3),
+        (["--batch", "3"], "batch_size", 3),
+        (["--batch-size", "3"], "batch_size", 3),
+        (["-lr", "1e-3"], "lr", 0.001),
+        (["--lr", "1"], "lr", 1.0),
+        (["-e", "7"], "epochs", 7),
+        (["-a", "safe"], "augmentation", "safe"),
+        (["-w", "0"], "workers", 0),
+        (["-d", "tiles/höhe"], "dataset", "tiles/höhe"),
+        (["--class-list", "1,2"], "classes", [1, 2]),
+        (["--classes", "[1, 2]"], "classes", [1, 2]),
+        (["--class-list", "7"], "classes", [7]),
+        (["--add-dirs", "nir"], "channels", ["nir"]),
+        (["--add-dirs", "nir,dsm"], "channels", ["nir", "dsm"]),
+        (["--channels", "2021,2022"], "channels", ["2021", "2022"]),
+        (["--ignore", "0,3"], "ignore", [0, 3]),
+        (["--set", "lr=1e-3"], "lr", 0.001),
+        (["--set", "classes=1,2", "loss=dice+ce"], "loss", "dice+ce"),
+        (["--set", "classes=[1, 2]"], "classes", [1, 2]),
+        (["--warmup-epochs", "2"], "warmup_epochs", 2),
+        (["--image-size=96"], "image_size", 96),
+    ],
+)
+def test_flags_and_assignments_set_what_they_say(
+    config_of: ConfigOf, flags: list[str], name: str, value: object
+) -> None:
+    config = config_of(*flags)
+    assert getattr(config, name) == value
+    untouched = set(RunConfig.model_fields) - {name, "classes"}
+    if "--set" not in flags:
+        assert all(getattr(config, other) == getattr(RunConfig(), other) for other in untouched)
+
+
+def test_every_setting_has_a_flag_that_sets_it(config_of: ConfigOf) -> None:
+    # The value of each default, as text, comes back as that value.
+    for name, value in RunConfig().settings().items():
+        text = ",".join(map(str, value)) if isinstance(value, list) else value
+        if value is not None and value != []:
+            assert getattr(config_of(f"--{name.replace('_', '-')}={text}"), name) == value
+
+
+def test_set_wins_over_flags_and_flags_win_over_the_file(config_of: ConfigOf, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("lr: 1e-1\nepochs: 11\nmodel: Unet\nbatch_size: 2\n", encoding="utf-8")
+    config = config_of("--config", path, "-lr", "1e-2", "-e", "12", "--set", "lr=1e-3")
+    assert (config.lr, config.epochs, config.batch_size, config.model) == (0.001, 12, 2, "unet")
+
+
+def test_the_settings_of_a_run_yaml_are_taken_and_its_other_sections_are_not(config_of: ConfigOf, first: Path) -> None:
+    assert config_of("--config", first / "run.yaml") == Manifest.read(first / "run.yaml").config
+    changed = config_of("--config", first / "run.yaml", "--set", "lr=1e-3", "epochs=5")
+    assert changed == Manifest.read(first / "run.yaml").config.model_copy(update={"lr": 0.001, "epochs": 5})
+
+
+def test_an_empty_file_means_the_defaults(config_of: ConfigOf, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("{}\n", encoding="utf-8")
+    assert config_of("--config", tmp_path / "run.yaml") == RunConfig()
+
+
+# Mistakes in the command line.
+
+
+def refusal(run: Run, capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
+    """What a wrong call says, line by line; and nothing is written."""
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("error: ") for line in lines), lines
+    assert list(Path.cwd().iterdir()) == []
+    return [line.removeprefix("error: ") for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--set", "encodr=resnet18"], ["'encodr'", "did you mean 'encoder'?"]),
+        (["--set", "lr"], ["'lr'", "KEY=VALUE"]),
+        (["--encodr", "resnet18"], ["--encodr"]),
+        (["--epoch", "3"], ["--epoch"]),  # no abbreviations
+        (["stray"], ["stray"]),
+        (["-e"], ["expected one argument"]),
+        (["-e", "three"], ["epochs", "'three'"]),
+        (["-e", "0"], ["epochs", "0"]),
+        (["-lr", "nan"], ["lr"]),
+        (["-m", "segfromer"], ["model", "did you mean 'segformer'?"]),
+        (["-a", "harder"], ["augmentation", "did you mean 'hard'?"]),
+        (["--loss", "dise"], ["loss", "did you mean 'dice'?"]),
+        (["--set", "optimizer=adamm"], ["optimizer", "did you mean 'adam"]),
+        (["--class-list", "a,b"], ["classes"]),
+        (["--class-list", "1,2", "--loss", "bce"], ["loss", "bce", "classes"]),
+        (["--class-list", "1", "--ignore", "1"], ["classes", "ignore"]),
+        (["-e", "3", "--warmup-epochs", "3"], ["warmup_epochs", "epochs"]),
+        (["--encoder", "resnet81"], ["encoder", "did you mean 'resnet18'?"]),
+        (["-m", "linknet", "--encoder", "mit_b0"], ["linknet", "mit_b0"]),
+        (["-m", "deeplabv3+", "--encoder", "vgg16"], ["deeplabv3plus", "vgg16"]),
+        (["-m", "fpn", "--image-size", "48"], ["image_size", "48", "fpn"]),
+        (["--device", "gpu"], ["device"]),
+        (["--device", "cpu", "--precision", "fp16"], ["precision", "fp16"]),
+        (["--config", "missing.yaml"], ["missing.yaml"]),
+    ],
+)
+def test_a_wrong_setting_is_told_of_in_one_line(
+    tiles: Path, run: Run, capsys: pytest.CaptureFixture[str], flags: list[str], words: list[str]
+) -> None:
+    (line,) = refusal(run, capsys, "-d", tiles, *flags)
+    for word in words:
+        assert word in line
+
+
+def test_all_wrong_settings_are_told_of_at_once(tiles: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = refusal(run, capsys, "-d", tiles, "-e", "x", "-lr", "y", "--set", "encodr=z", "batch_size=0")
+    assert len(lines) == 4
+    for word in ("epochs", "lr", "encodr", "batch_size"):
+        assert sum(word in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("encodr: resnet18\n", ["encodr", "did you mean 'encoder'?"]),
+        ("lr: fast\n", ["lr", "'fast'"]),
+        ("epochs: 3\nepochs: 4\n", ["epochs", "twice"]),
+        ("- epochs\n", ["not a mapping"]),
+        ("epochs: [3\n", ["settings.yaml:2"]),
+        ("epochs: 3\nwarmup_epochs: 3\n", ["warmup_epochs"]),
+    ],
+)
+def test_a_wrong_file_of_settings_is_named(
+    tiles: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], content: str, words: list[str]
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(content, encoding="utf-8")
+    (line,) = refusal(run, capsys, "-d", tiles, "--config", path)
+    for word in (str(path), *words):
+        assert word in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_told_of(tiles: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = refusal(run, capsys, "-d", tiles, "--device", "cuda:1")
+    assert line.startswith("device: cuda:1")
+
+
+def test_weights_that_cannot_be_downloaded_are_told_of(
+    tiles: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("segtune.models.hub.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("segtune.models.hub.HF_HUB_CACHE", str(tmp_path))
+    (line,) = refusal(run, capsys, "-d", tiles, *FAST, "--encoder", "resnet18", "--encoder-weights", "imagenet")
+    assert "resnet18" in line
+
+
+# Mistakes in the data.
 
 
 @pytest.fixture
