@@ -15,10 +15,14 @@ import shlex
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segtune import cli
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
+
+if TYPE_CHECKING:
+    from segtune.space import Space
 
 
 def parse() -> Namespace:
@@ -38,6 +42,21 @@ def parse() -> Namespace:
     return parser.parse_args()
 
 
+def resumed(space: Space, folder: SearchFolder, arguments: Namespace) -> Space:
+    """The space to go on with: what the search was started with, but for its budget and resources."""
+    from segtune.space import load_space
+
+    if not folder.search_yaml.is_file():  # killed before it began
+        return space
+    stored = load_space(folder.search_yaml)
+    if not space.same_search(stored):
+        raise InputError(
+            f"{folder.search_yaml}: the search was started with other settings than these; "
+            f"only --trials and the resources can change"
+        )
+    return space if arguments.trials else space.with_trials(stored.search.trials)
+
+
 def main() -> int:
     arguments = parse()
     # Ray and torch take seconds to import; --help and wrong flags should not.
@@ -45,7 +64,7 @@ def main() -> int:
     from segtune.models import unknown_encoder
     from segtune.report import comparison, failures, ranking, summary
     from segtune.space import find_space, load_space
-    from segtune.tuning.search import check_search, run_search
+    from segtune.tuning.search import check_space, run_search, scan_data
 
     console = make_console()
     path = find_space(arguments.space, cli.SPACES)
@@ -56,20 +75,20 @@ def main() -> int:
     if folder.path.exists():
         if not arguments.resume:
             raise InputError(f"{folder.path}: this search exists; --resume goes on with it, --name starts another")
-        stored = load_space(folder.search_yaml)
-        if not space.same_search(stored):
-            raise InputError(
-                f"{folder.search_yaml}: the search was started with other settings than these; "
-                f"only --trials and the resources can change"
-            )
-        space = space if arguments.trials else space.with_trials(stored.search.trials)
+        space = resumed(space, folder, arguments)
+    check_space(space, arguments.address)
     cli.ensure_demo(space.baseline.dataset, console.print)
     with step_bar(console) as bar:
-        info = check_search(space, lambda done, total: bar.update(done, total, "reading the tiles"))
+        info = scan_data(space, lambda done, total: bar.update(done, total, "reading the tiles"))
     counts = ", ".join(f"{len(tiles)} {split}" for split, tiles in info.tiles.items())
     console.print(f"{space.baseline.dataset}: {counts} tiles; searching {', '.join(space.searched())}")
-    with SearchConsole(console, space.search.trials) as listener:
-        outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume)
+    again = f"python run_search.py {shlex.join(item for item in sys.argv[1:] if item != '--resume')} --resume"
+    try:
+        with SearchConsole(console, space.search.trials) as listener:
+            outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume)
+    except (KeyboardInterrupt, cli.Terminated):
+        console.print(f"to go on: {again}", soft_wrap=True)
+        raise
 
     trials = outcome.trials
     console.print()
@@ -79,13 +98,13 @@ def main() -> int:
     for line in [*summary(trials, ended=not outcome.signal), *failures(trials)]:
         console.print(line, soft_wrap=True)
     if outcome.signal:
-        again = [item for item in sys.argv[1:] if item != "--resume"]
-        console.print(f"interrupted; to go on: python run_search.py {shlex.join(again)} --resume", soft_wrap=True)
+        console.print(f"interrupted; to go on: {again}", soft_wrap=True)
         return 128 + outcome.signal
     console.print(f"\neverything is in {folder.path}; next:", soft_wrap=True)
     console.print(f"  python validate.py -cd {folder.path} -d {space.baseline.dataset}/val", soft_wrap=True)
     console.print(f"  tensorboard --logdir {arguments.results_dir}", soft_wrap=True)
-    return 0 if any(trial.miou is not None for trial in trials) else 1
+    unfinished = any(trial.status == "pending" for trial in trials)
+    return 1 if unfinished or all(trial.miou is None for trial in trials) else 0
 
 
 if __name__ == "__main__":

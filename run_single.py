@@ -78,6 +78,7 @@ def main() -> int:
     console.print(f"{dataset}: {counts} tiles at {config.image_size} px -> {folder.path}", soft_wrap=True)
     best = None
     with step_bar(console) as bar:
+        bar.update(0, None, "building the model")
         state = {"epoch": 1}
 
         def on_batch(done: int, total: int, loss: float) -> None:

@@ -29,7 +29,7 @@ from segtune.folders import SearchFolder
 from segtune.machine import versions
 from segtune.space import load_space
 from segtune.tuning.resources import Plan
-from segtune.tuning.search import check_search, run_search
+from segtune.tuning.search import run_search, scan_data
 
 SPACE = """
 run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 64, epochs: 2, workers: 0, augmentation: safe}
@@ -51,7 +51,7 @@ class Clock:
     def epoch(self, number: int, result: dict[str, Any]) -> None:
         pass
 
-    def ended(self, trial: Any, running: int, trials: list[Any]) -> None:
+    def ended(self, trial: Any) -> None:
         now = time.perf_counter()
         self.costs.append(now - self._last - (trial.seconds or 0.0))
         self._last = now
@@ -118,7 +118,7 @@ def main() -> None:
         root = Path(folder)
         write_demo(root / "demo")
         (root / "space.yaml").write_text(f"dataset: {root / 'demo'}\n{SPACE}")
-        info = check_search(load_space(root / "space.yaml"))
+        info = scan_data(load_space(root / "space.yaml"))
         ray.init(num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         ours, bare = segtune_costs(root, info, trials)[1:], bare_costs(root, info, trials)[1:]
         ray.shutdown()

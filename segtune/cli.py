@@ -13,7 +13,7 @@ from typing import Any
 
 from segtune.config import RunConfig, choices
 from segtune.data.demo import write_demo
-from segtune.errors import InputError
+from segtune.errors import InputError, SegtuneError
 from segtune.space import parse_assignments, parse_value
 
 DEMO = Path("data/demo")
@@ -114,6 +114,9 @@ def run(main: Callable[[], int]) -> None:
         for mistake in error.mistakes:
             print(f"error: {mistake}", file=sys.stderr)
         status = 2
+    except SegtuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 128 + signal.SIGINT

@@ -238,6 +238,8 @@ def _message(name: str | None, item: Any, fields: Mapping[str, object]) -> str:
         known = choices(name) if name in RunConfig.model_fields else ()
         expected = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         return f"{name}: {value!r} is not one of {expected}{nearest(str(value), known)}"
+    if kind == "string_pattern_mismatch":
+        return f"{name}: {value!r} is not one of auto, cpu, cuda, cuda:N"  # the only setting with a pattern
     if kind == "finite_number":
         return f"{name}: must be a finite number, but got {value!r}"
     if kind == "value_error":

@@ -96,7 +96,7 @@ class SearchConsole:
         self._running[number] = result["epoch"] / result["epochs"]
         self._status()
 
-    def ended(self, trial: Trial, running: int, trials: list[Trial]) -> None:
+    def ended(self, trial: Trial) -> None:
         """Print the line of a trial that ended."""
         self._running.pop(trial.number, None)
         if trial.status in ("running", "pending"):

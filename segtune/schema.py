@@ -39,7 +39,8 @@ class Labels:
         named = {*classes, *ignore}
         others = sorted(set(found) - named)
         unused = next(label for label in range(len(named) + 1) if label not in named)
-        return cls(classes, ignore, bool(others), others[0] if others else unused)
+        fitting = [label for label in others if 0 <= label <= np.iinfo(np.uint16).max]  # what a mask can hold
+        return cls(classes, ignore, bool(others), fitting[0] if fitting else unused)
 
     @property
     def binary(self) -> bool:

@@ -112,14 +112,21 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     try:
-        with closing(_Run(resolve(config, info), info, folder, go_on)) as run:
-            yield from run.epochs(on_batch)
+        # In a frame of its own, which is gone before the clean-up and holds nothing back from it.
+        yield from _epochs(config, info, folder, go_on, on_batch)
     finally:
         torch.set_num_threads(before)
-        # Models hold themselves in cycles; the next run in this process gets the memory now.
+        # What cycles still hold (tracebacks, some encoders) is freed now, for the next run in this process.
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
+
+
+def _epochs(
+    config: RunConfig, info: DataInfo, folder: RunFolder, go_on: bool, on_batch: OnBatch | None
+) -> Iterator[EpochResult]:
+    with closing(_Run(resolve(config, info), info, folder, go_on)) as run:
+        yield from run.epochs(on_batch)
 
 
 class _Run:

@@ -196,3 +196,8 @@ def test_predictions_are_written_in_the_smallest_type(classes: tuple[int, ...], 
     written = labels.to_labels(np.arange(len(classes) + 1, dtype=np.uint8))
     assert written.dtype == expected
     assert written.tolist() == [0, *classes]
+
+
+def test_a_background_label_that_no_mask_file_can_hold_is_not_written() -> None:
+    labels = Labels.from_masks([255], [], [-1, 255])
+    assert labels.to_labels(np.array([[0, 1]], dtype=np.uint8)).tolist() == [[0, 255]]

@@ -40,3 +40,7 @@ def test_every_space_that_ships_loads_opens_with_a_comment_and_is_named(path: Pa
     space = load_space(path, checks={"encoder": unknown_encoder})
     assert space.searched()
     assert row(path.stem)
+
+
+def test_no_output_is_missing() -> None:
+    assert "@@" not in README

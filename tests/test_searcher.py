@@ -13,7 +13,8 @@ from optuna.trial import TrialState
 from segtune.folders import SearchFolder
 from segtune.space import load_space
 from segtune.tuning.asha import OBJECTIVE, Asha, grace_period
-from segtune.tuning.searcher import StudySearcher, open_study, settle
+from segtune.tuning.results import Results
+from segtune.tuning.searcher import StudySearcher, open_study, same_data, settle
 
 SPACE = """
 run: {epochs: 3, model: unet, lr: 1e-3, batch_size: 4}
@@ -200,6 +201,8 @@ search: {trials: 12, sampler: random}
     assert len(failed) == sum(config is None for config in drawn)
     assert all("warmup_epochs" in trial.user_attrs["error"] for trial in failed)
     assert len(bench.study.trials) == 12
+    listed = Results(bench.study, bench.folder, bench.space, "").trials()
+    assert [trial.number for trial in listed] == list(range(12))
 
 
 GRID = """
@@ -295,3 +298,21 @@ def test_the_study_is_named_after_the_search(bench: Bench) -> None:
     bench.start("a")
     loaded = optuna.load_study(study_name="s", storage=f"sqlite:///{bench.folder.study_db}")
     assert loaded.direction.name == "MAXIMIZE"
+
+
+def test_a_search_that_goes_on_draws_new_values(bench: Bench) -> None:
+    for number in range(4):
+        bench.start(str(number))
+        bench.finish(str(number))
+    later = Bench(bench.folder, SPACE)
+    for number in range(4, 7):
+        later.start(str(number))
+        later.finish(str(number))
+    drawn = [str(trial.params) for trial in later.study.trials[1:]]
+    assert len(drawn) == len(set(drawn)) == 6
+
+
+def test_other_data_is_noticed(bench: Bench) -> None:
+    assert same_data(bench.study, "abc")
+    assert same_data(bench.study, "abc")
+    assert not same_data(bench.study, "abd")

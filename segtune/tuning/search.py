@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -30,7 +30,7 @@ from segtune.trials import Trial
 from segtune.tuning.asha import OBJECTIVE, Asha, grace_period
 from segtune.tuning.resources import Plan, local_resources, make_plan
 from segtune.tuning.results import Results
-from segtune.tuning.searcher import StudySearcher, open_study, settle
+from segtune.tuning.searcher import StudySearcher, open_study, same_data, settle
 from segtune.tuning.trial import run_trial
 
 # Ray reads these when it is imported or initialised, here and in its workers.
@@ -46,6 +46,8 @@ _ENVIRONMENT = {
     # A stopped trial's thread may be in the middle of its clean-up; after 2 s (Ray's default) the next trial of
     # the same process would be lost.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+    # A trial that got no GPU sees none.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
 
@@ -59,7 +61,7 @@ class Listener(Protocol):
     def epoch(self, number: int, result: dict[str, Any]) -> None:
         """A trial reported an epoch."""
 
-    def ended(self, trial: Trial, running: int, trials: list[Trial]) -> None:
+    def ended(self, trial: Trial) -> None:
         """A trial ended."""
 
 
@@ -72,21 +74,45 @@ class Outcome:
     signal: int | None  # that interrupted it
 
 
-def check_search(space: Space, progress: Progress | None = None) -> DataInfo:
-    """Refuse what cannot work, before anything is written: InputError with every mistake. Scans the data."""
+def check_space(space: Space, address: str | None = None) -> None:
+    """Refuse what cannot work, before anything is written: InputError with every mistake.
+
+    With an address, the resources are another machine's, and are looked at when the search joins it.
+    """
     baseline = space.baseline
-    mistakes = check_models(*(space.values_of(name) for name in ("model", "encoder", "image_size")))
-    mistakes += check_models([baseline.model], [baseline.encoder], [baseline.image_size])
+    mistakes = _clashes(space, [*space.values_of("image_size"), baseline.image_size])
+    if ":" in baseline.device:
+        mistakes.append(f"device: a search shares the GPUs out itself; cuda or auto, not {baseline.device}")
     if mistakes:
-        raise InputError([f"{space.path}: {mistake}" for mistake in dict.fromkeys(mistakes)])
-    if "imagenet" in space.values_of("encoder_weights"):
-        for encoder in space.values_of("encoder"):
-            fetch_weights(encoder)
+        raise InputError(f"{space.path}: {mistake}" for mistake in mistakes)
+    if not address:
+        plan = make_plan(space.search, local_resources(), baseline.device)
+        if not plan.gpus_per_trial and "fp16" in (*space.values_of("precision"), baseline.precision):
+            raise InputError(f"{space.path}: precision: fp16 needs a GPU, and trials get none")
+    encoders = [*space.values_of("encoder")] if "imagenet" in space.values_of("encoder_weights") else []
     if baseline.encoder_weights == "imagenet":
-        fetch_weights(baseline.encoder)
-    make_plan(space.search, local_resources(), baseline.device)
-    channels = [name for names in space.values_of("channels") for name in names]
-    return scan(baseline, list(dict.fromkeys([*baseline.channels, *channels])), progress)
+        encoders.append(baseline.encoder)
+    for encoder in dict.fromkeys(encoders):
+        fetch_weights(encoder)
+
+
+def scan_data(space: Space, progress: Progress | None = None) -> DataInfo:
+    """Scan the data set with every channel that a trial may use; InputError with every mistake."""
+    baseline = space.baseline
+    channels = [*baseline.channels, *(name for names in space.values_of("channels") for name in names)]
+    info = scan(baseline, list(dict.fromkeys(channels)), progress)
+    sizes = [size or info.image_size() for size in (*space.values_of("image_size"), baseline.image_size)]
+    if mistakes := _clashes(space, sizes):
+        raise InputError(f"{space.path}: {mistake}" for mistake in mistakes)
+    return info
+
+
+def _clashes(space: Space, sizes: Sequence[int | None]) -> list[str]:
+    """Architectures, encoders and sizes of the space that do not go together."""
+    baseline = space.baseline
+    found = check_models(space.values_of("model"), space.values_of("encoder"), list(dict.fromkeys(sizes)))
+    found += check_models([baseline.model], [baseline.encoder], [baseline.image_size or sizes[-1]])
+    return list(dict.fromkeys(found))
 
 
 def run_search(
@@ -97,7 +123,7 @@ def run_search(
     address: str | None = None,
     resume: bool = False,
 ) -> Outcome:
-    """Search a space that `check_search` accepted.
+    """Search a space that `check_space` accepted, on the data that `scan_data` saw.
 
     Everything lies in `folder`, which must not exist unless the search in it is to go on (`resume`): from its study
     and its trials' folders, in a fresh run of Ray Tune. Ray is started here and ended here, unless the process is
@@ -105,9 +131,13 @@ def run_search(
     """
     with _ray(address) as resources:
         plan = make_plan(space.search, resources, space.baseline.device)
-        if not (resume and folder.study_db.exists()):
-            _create(folder, space)
+        _create(folder, space, resume)
         study = open_study(folder, folder.path.name, space.search)
+        if not same_data(study, info.fingerprint):
+            raise InputError(
+                f"{space.baseline.dataset}: the data changed since {folder.path} was started; "
+                f"--name starts another search"
+            )
         settle(study, interrupted=True)
         results = Results(study, folder, space, info.fingerprint)
         scheduler = _scheduler(space, study)
@@ -121,27 +151,31 @@ def run_search(
             lambda: scheduler.stopped if scheduler else set(),
             watch.ended,
         )
-        watch.searcher = searcher
         listener.started(plan, results.trials())
         with _signals(searcher) as interruption:
             trainable = tune.with_resources(
                 tune.with_parameters(run_trial, info=info, threads=plan.cpus_per_trial), plan.request()
             )
-            Tuner(
-                trainable,
-                tune_config=TuneConfig(
-                    search_alg=searcher, scheduler=scheduler, num_samples=space.search.trials, reuse_actors=True
-                ),
-                run_config=RayRunConfig(
-                    name="tune",
-                    storage_path=str(folder.ray.absolute()),
-                    verbose=0,
-                    callbacks=[watch],
-                    stop=_StopOnSignal(searcher),
-                    failure_config=FailureConfig(max_failures=0),
-                    checkpoint_config=CheckpointConfig(),
-                ),
-            ).fit()
+            try:
+                Tuner(
+                    trainable,
+                    tune_config=TuneConfig(
+                        search_alg=searcher, scheduler=scheduler, num_samples=space.search.trials, reuse_actors=True
+                    ),
+                    run_config=RayRunConfig(
+                        name="tune",
+                        storage_path=str(folder.ray.absolute()),
+                        verbose=0,
+                        callbacks=[watch],
+                        stop=_StopOnSignal(searcher),
+                        failure_config=FailureConfig(max_failures=0),
+                        checkpoint_config=CheckpointConfig(),
+                    ),
+                ).fit()
+            except BaseException:  # a second Ctrl-C among them: nothing stays RUNNING
+                settle(study, interrupted=True)
+                results.update()
+                raise
         settle(study, bool(interruption))
         results.update()
     shutil.rmtree(folder.ray, ignore_errors=True)
@@ -153,7 +187,6 @@ class _Watch(Callback):  # type: ignore[misc]
 
     def __init__(self, results: Results, listener: Listener) -> None:
         self._results, self._listener = results, listener
-        self.searcher: StudySearcher | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its callbacks for a restore that is never made; a terminal cannot be pickled.
@@ -167,9 +200,7 @@ class _Watch(Callback):  # type: ignore[misc]
     def ended(self, number: int) -> None:
         """The searcher's call when the study knows how a trial ended."""
         self._results.update()
-        trials = self._results.trials()
-        running = self.searcher.live() if self.searcher else 0
-        self._listener.ended(next(trial for trial in trials if trial.number == number), running, trials)
+        self._listener.ended(next(trial for trial in self._results.trials() if trial.number == number))
 
 
 class _StopOnSignal(Stopper):  # type: ignore[misc]
@@ -194,11 +225,11 @@ def _scheduler(space: Space, study: optuna.Study) -> Asha | None:
     return asha
 
 
-def _create(folder: SearchFolder, space: Space) -> None:
+def _create(folder: SearchFolder, space: Space, resume: bool) -> None:
     try:
-        folder.path.mkdir(parents=True)
+        folder.path.mkdir(parents=True, exist_ok=resume)
     except FileExistsError:
-        raise InputError(f"{folder.path}: this search exists; --name gives the new one another name") from None
+        raise InputError(f"{folder.path}: this search exists; --resume goes on with it") from None
     write_text(folder.search_yaml, yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True))
 
 
@@ -213,10 +244,20 @@ def _ray(address: str | None) -> Iterator[dict[str, float]]:
     if ours:
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address:
-            ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **quiet)
+            try:
+                ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **quiet)
+            except (ConnectionError, ValueError) as error:
+                raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from None
         else:
             local = local_resources()
-            ray.init(num_cpus=int(local["CPU"]), num_gpus=int(local["GPU"]), include_dashboard=False, **quiet)
+            # "local": not a cluster that someone else runs on this machine.
+            ray.init(
+                address="local",
+                num_cpus=int(local["CPU"]),
+                num_gpus=int(local["GPU"]),
+                include_dashboard=False,
+                **quiet,
+            )
     try:
         yield ray.cluster_resources()
     finally:

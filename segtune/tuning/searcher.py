@@ -21,21 +21,26 @@ from segtune.tuning.asha import OBJECTIVE
 
 _STARTUP_TRIALS = 10  # random ones before TPE models anything; Optuna's own default
 _LEAST_STARTUP_TRIALS = 4
+_SEED_STEP = 1_000_003
 LOST = "the worker process died (killed by the system, or out of memory)"
 
 Ended = Callable[[int], None]
 
 
-def build_sampler(search: SearchSettings) -> BaseSampler:
-    """The sampler by its name; a grid is enqueued point by point and needs none."""
+def build_sampler(search: SearchSettings, known: int = 0) -> BaseSampler:
+    """The sampler by its name; a grid is enqueued point by point and needs none.
+
+    `known` trials are in the study already: with the seed of the first start they would be drawn once more.
+    """
+    seed = (search.seed + known * _SEED_STEP) % 2**32
     if search.sampler != "tpe":
-        return RandomSampler(seed=search.seed)
+        return RandomSampler(seed=seed)
     startup = max(_LEAST_STARTUP_TRIALS, min(_STARTUP_TRIALS, search.trials // 4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         # Multivariate TPE in groups (Falkner et al. 2018, arXiv:1807.01774, for the multivariate kernel): settings
         # of an optimizer's own are modelled together where they occur, not drawn at random.
-        return TPESampler(seed=search.seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True)
+        return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True)
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -90,10 +95,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         trial = self._ask()
         if trial is None:
             return str(Searcher.FINISHED)
-        try:
-            settings = self._settings(trial)
-        except InputError as error:  # values that do not go together were drawn together
-            self._fail(trial, error.mistakes[0])
+        settings, mistake = self._settings(trial)
+        trial.set_user_attr("settings", settings)
+        if mistake:  # values that do not go together were drawn together
+            self._fail(trial, mistake)
             self._on_end(trial.number)
             return None
         self._live[trial_id] = trial
@@ -139,14 +144,6 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     # The study's side
 
-    def result(self, number: int) -> dict[str, Any]:
-        """The last result that a trial of this process reported."""
-        return self._results.get(number, {})
-
-    def live(self) -> int:
-        """Trials that are running."""
-        return len(self._live)
-
     def _ask(self) -> optuna.Trial | None:
         """The next trial, one that waits before a new one; None when there are as many as were asked for."""
         if not waiting(self._study):
@@ -165,27 +162,26 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         known = [trial.params for trial in self._study.get_trials(deepcopy=False)]
         return next((point for point in map(encode, grid) if point not in known), None)
 
-    def _settings(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Draw a trial's settings, or take those that it had before, and keep them in the study."""
+    def _settings(self, trial: optuna.Trial) -> tuple[dict[str, Any], str | None]:
+        """A trial's settings, those that it had before or newly drawn ones, and what is wrong with them."""
         kept = trial.user_attrs.get("settings")
         if kept is not None:
             # It may repeat epochs that the study knows already, if it died before its state was written.
             values = self._study.trials[trial.number].intermediate_values
             self._results[trial.number] = {"epoch": max(values, default=0)}
-            return dict(kept)
-        drawn: dict[str, Any] = {}
-        if trial.number == 0:
-            drawn = self._space.baseline.settings()
+            return dict(kept), None
+        drawn = self._space.baseline.settings() if trial.number == 0 else {}
         if trial.number > 0 or self._space.locate(drawn) is not None:
             drawn |= self._space.draw(_Draw(trial))
-        settings = self._complete(RunConfig.from_settings(drawn)).settings()
-        trial.set_user_attr("settings", settings)
-        return settings
+        try:
+            return self._complete(RunConfig.from_settings(drawn)).settings(), None
+        except InputError as error:
+            return RunConfig.from_settings({}).settings() | drawn, error.mistakes[0]
 
     def _enqueue_baseline(self) -> None:
         point = self._space.locate(self._space.baseline.settings())
         # Outside the space, the first trial has no parameters in the study: the sampler learns nothing from it.
-        self._study.enqueue_trial(encode(point or {}), user_attrs={"baseline": True})
+        self._study.enqueue_trial(encode(point or {}))
 
     def _fail(self, trial: optuna.Trial, reason: str) -> None:
         trial.set_user_attr("error", reason)
@@ -242,13 +238,19 @@ def settle(study: optuna.Study, interrupted: bool) -> None:
 def open_study(folder: SearchFolder, name: str, search: SearchSettings) -> optuna.Study:
     """The search's study, made where there is none yet."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(
-        storage=f"sqlite:///{folder.study_db}",
-        study_name=name,
-        direction="maximize",
-        sampler=build_sampler(search),
-        load_if_exists=True,
+    study = optuna.create_study(
+        storage=f"sqlite:///{folder.study_db}", study_name=name, direction="maximize", load_if_exists=True
     )
+    study.sampler = build_sampler(search, known=len(study.get_trials(deepcopy=False)))
+    return study
+
+
+def same_data(study: optuna.Study, fingerprint: str) -> bool:
+    """Whether the study's trials were trained on this data; a new study takes note of it."""
+    known = study.user_attrs.get("fingerprint")
+    if known is None:
+        study.set_user_attr("fingerprint", fingerprint)
+    return known in (None, fingerprint)
 
 
 def _category(value: Any) -> Any:
