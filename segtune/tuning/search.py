@@ -16,7 +16,7 @@ import optuna
 import ray
 import yaml
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, FailureConfig, TuneConfig, Tuner
+from ray.tune import Callback, FailureConfig, TuneConfig, Tuner
 from ray.tune import RunConfig as RayRunConfig
 from ray.tune.stopper import Stopper
 
@@ -131,14 +131,7 @@ def run_search(
     """
     with _ray(address) as resources:
         plan = make_plan(space.search, resources, space.baseline.device)
-        _create(folder, space, resume)
-        study = open_study(folder, folder.path.name, space.search)
-        if not same_data(study, info.fingerprint):
-            raise InputError(
-                f"{space.baseline.dataset}: the data changed since {folder.path} was started; "
-                f"--name starts another search"
-            )
-        settle(study, interrupted=True)
+        study = _open(folder, space, info, resume)
         results = Results(study, folder, space, info.fingerprint)
         scheduler = _scheduler(space, study)
         watch = _Watch(results, listener)
@@ -153,25 +146,8 @@ def run_search(
         )
         listener.started(plan, results.trials())
         with _signals(searcher) as interruption:
-            trainable = tune.with_resources(
-                tune.with_parameters(run_trial, info=info, threads=plan.cpus_per_trial), plan.request()
-            )
             try:
-                Tuner(
-                    trainable,
-                    tune_config=TuneConfig(
-                        search_alg=searcher, scheduler=scheduler, num_samples=space.search.trials, reuse_actors=True
-                    ),
-                    run_config=RayRunConfig(
-                        name="tune",
-                        storage_path=str(folder.ray.absolute()),
-                        verbose=0,
-                        callbacks=[watch],
-                        stop=_StopOnSignal(searcher),
-                        failure_config=FailureConfig(max_failures=0),
-                        checkpoint_config=CheckpointConfig(),
-                    ),
-                ).fit()
+                _tuner(info, folder, plan, searcher, scheduler, watch, space.search.trials).fit()
             except BaseException:  # a second Ctrl-C among them: nothing stays RUNNING
                 settle(study, interrupted=True)
                 results.update()
@@ -180,6 +156,42 @@ def run_search(
         results.update()
     shutil.rmtree(folder.ray, ignore_errors=True)
     return Outcome(results.trials(), folder, interruption[0] if interruption else None)
+
+
+def _open(folder: SearchFolder, space: Space, info: DataInfo, resume: bool) -> optuna.Study:
+    """The folder's study, new or as an earlier start left it."""
+    _create(folder, space, resume)
+    study = open_study(folder, folder.path.name, space.search)
+    if not same_data(study, info.fingerprint):
+        raise InputError(
+            f"{space.baseline.dataset}: the data changed since {folder.path} was started; --name starts another search"
+        )
+    settle(study, interrupted=True)
+    return study
+
+
+def _tuner(
+    info: DataInfo,
+    folder: SearchFolder,
+    plan: Plan,
+    searcher: StudySearcher,
+    scheduler: Asha | None,
+    watch: _Watch,
+    trials: int,
+) -> Tuner:
+    trainable = tune.with_parameters(run_trial, info=info, threads=plan.cpus_per_trial)
+    return Tuner(
+        tune.with_resources(trainable, plan.request()),
+        tune_config=TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=trials, reuse_actors=True),
+        run_config=RayRunConfig(
+            name="tune",
+            storage_path=str(folder.ray.absolute()),
+            verbose=0,
+            callbacks=[watch],
+            stop=_StopOnSignal(searcher),
+            failure_config=FailureConfig(max_failures=0),
+        ),
+    )
 
 
 class _Watch(Callback):  # type: ignore[misc]
