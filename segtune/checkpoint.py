@@ -17,7 +17,7 @@ from torch import nn
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.folders import recover_folder, replaced_folder, write_text
+from segtune.folders import recover_folder, replaced_file, replaced_folder, write_text
 from segtune.machine import versions
 from segtune.schema import Band, Labels
 from segtune.yamlfile import read_yaml
@@ -153,12 +153,8 @@ def find_model(folder: Path) -> Path:
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
     """Write a training state: tensors, numbers, strings, and containers of them."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
+    with replaced_file(path) as temporary:
         torch.save(dict(state), temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_state(path: Path) -> dict[str, Any]:

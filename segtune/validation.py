@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from segtune.data.store import TileStore
 from segtune.device import resolve_device
 from segtune.errors import InputError
 from segtune.evaluation import Indices, evaluate, evaluation_store
+from segtune.folders import replaced_file
 from segtune.machine import available_cpus, versions
 from segtune.metrics import BACKGROUND, IGNORED, Scores
 
@@ -105,14 +105,10 @@ def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
                 "crs": source.crs,
                 "transform": source.transform,
             }
-    temporary = folder / f".{path.name}.tmp-{os.getpid()}"
     height, width = mask.shape
-    try:
-        with rasterio.open(temporary, "w", height=height, width=width, count=1, dtype=mask.dtype, **profile) as target:
-            target.write(mask, 1)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    shape = {"height": height, "width": width, "count": 1, "dtype": mask.dtype}
+    with replaced_file(path) as temporary, rasterio.open(temporary, "w", **shape, **profile) as target:
+        target.write(mask, 1)
     return path
 
 
