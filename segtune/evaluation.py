@@ -42,7 +42,7 @@ def evaluation_store(manifest: Manifest, tiles: Sequence[Tile], sources: Sequenc
         tiles,
         manifest.labels,
         sources,
-        [band.mean for band in manifest.bands],
+        manifest.bands,
         manifest.config.image_size or 0,
         manifest.uint8,
         fit_masks=False,

@@ -206,7 +206,7 @@ class _Run:
             info.tiles["train"],
             info.labels,
             sources,
-            [band.mean for band in bands],
+            bands,
             config.image_size or 0,
             info.uint8,
             fit_masks=True,

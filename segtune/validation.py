@@ -16,8 +16,6 @@ import torch
 from segtune.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, find_model, load_model
 from segtune.data.batches import Batches
 from segtune.data.pairs import Tile, find_tiles
-from segtune.data.reading import read_tile
-from segtune.data.store import TileStore
 from segtune.device import resolve_device
 from segtune.errors import InputError
 from segtune.evaluation import Indices, evaluate, evaluation_store
@@ -78,7 +76,7 @@ def validate(folder: Path, split: Path, device: str = "auto", on_tile: OnTile | 
     model, manifest = load_model(model_folder, place)
     config, labels = manifest.config, manifest.labels
     tiles = find_tiles(split, config.images_dir, config.masks_dir, config.channels)
-    store = _load(manifest, tiles)
+    store = evaluation_store(manifest, tiles, range(1 + len(config.channels)), available_cpus())
     # Before the first prediction is passed on, and written.
     if not any(((target != BACKGROUND) & (target != IGNORED)).any() for target in map(store.target, range(len(tiles)))):
         raise InputError(f"{split / config.masks_dir}: none of the classes occurs in the masks ({config.classes})")
@@ -110,25 +108,6 @@ def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
     with replaced_file(path) as temporary, rasterio.open(temporary, "w", **shape, **profile) as target:
         target.write(mask, 1)
     return path
-
-
-def _load(manifest: Manifest, tiles: list[Tile]) -> TileStore:
-    wanted = [band.name for band in manifest.bands]
-    found: Callable[[int], int]
-    try:
-        store = evaluation_store(manifest, tiles, range(1 + len(manifest.config.channels)), available_cpus())
-        error, found = None, lambda i: store.image(i).shape[2]
-    except ValueError as raised:  # numpy's, where a tile's bands do not fit those of the model
-        error, found = raised, lambda i: sum(source.shape[2] for source in read_tile(tiles[i])[0])
-    for i, tile in enumerate(tiles):
-        if (bands := found(i)) != len(wanted):
-            raise InputError(
-                f"{tile.image}: has {bands} bands in all, but the model was trained on {len(wanted)} "
-                f"({', '.join(wanted)})"
-            )
-    if error:
-        raise error
-    return store
 
 
 @contextmanager

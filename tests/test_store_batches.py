@@ -21,6 +21,7 @@ from segtune.data.pairs import Tile
 from segtune.data.reading import read_image, read_mask, read_tile
 from segtune.data.scan import DataInfo, scan
 from segtune.data.store import TileStore
+from segtune.errors import InputError
 from segtune.metrics import BACKGROUND, IGNORED
 from segtune.schema import Band
 
@@ -37,7 +38,7 @@ def store_of(info: DataInfo, channels: Sequence[str] = (), **settings: Any) -> T
         "tiles": info.tiles["train"],
         "labels": info.labels,
         "sources": info.sources(channels),
-        "fill": [band.mean for band in info.input_bands(channels)],
+        "bands": info.input_bands(channels),
         "size": info.image_size(),
         "uint8": info.uint8,
         "fit_masks": True,
@@ -516,3 +517,12 @@ def test_every_start_method_of_processes_gives_the_same(info: DataInfo, two_epoc
         assert same(stream(info, (0, 1), workers=1), two_epochs)
     finally:
         multiprocessing.set_start_method(before, force=True)
+
+
+def test_wider_pixels_than_the_model_knows_are_refused_and_do_not_wrap_around(
+    tmp_path: Path, data_set: WriteDataSet
+) -> None:
+    narrow = scanned(data_set(tmp_path / "narrow", suffix=".tif"))
+    wide = scanned(data_set(tmp_path / "wide", suffix=".tif", dtype="uint16"))
+    with pytest.raises(InputError, match="uint16, but the model was trained on uint8"):
+        store_of(narrow, tiles=wide.tiles["val"])
