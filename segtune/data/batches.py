@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from types import TracebackType
 
@@ -80,7 +81,7 @@ class Batches:
             batch_sampler=self._sampler,
             num_workers=workers,
             collate_fn=_collate,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
             # A loader draws a number for each pass: from a generator of its own, not from the one that
@@ -119,6 +120,8 @@ def _collate(items: list[_Item]) -> Batch:
     return torch.stack([image for image, _ in items]), [target for _, target in items]
 
 
-def _one_thread(_: int) -> None:
+def _start_worker(_: int) -> None:
+    # Ctrl-C reaches every process of the terminal; the training process ends its loaders by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Loader processes are the parallelism; OpenCV's own threads on top only fight over the same cores.
     cv2.setNumThreads(0)
