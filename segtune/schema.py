@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from segtune.errors import InputError
 from segtune.metrics import BACKGROUND, IGNORED
+
+IMAGE = "image"  # the name of the image's own bands among the bands of the input
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,21 @@ class Band:
     std: float
     low: float
     high: float
+
+
+def rgb_positions(rgb: Sequence[int], bands: Sequence[Band]) -> tuple[int, ...]:
+    """Positions among `bands` of red, green and blue, or of one band that is shown grey.
+
+    `rgb` counts the image's bands from 1; empty stands for the first three where there are three or more, else for
+    the first. Raises InputError where the image has no such band.
+    """
+    names = [band.name for band in bands]
+    own = sum(name.startswith(f"{IMAGE}:") for name in names)
+    wanted = rgb or ((1, 2, 3) if own >= 3 else (1,))
+    missing = [number for number in wanted if f"{IMAGE}:{number}" not in names]
+    if missing:
+        raise InputError(f"rgb: there is no band {missing[0]}; the images have {own}")
+    return tuple(names.index(f"{IMAGE}:{number}") for number in wanted)
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,12 @@ class Labels:
     def outputs(self) -> int:
         """Channels that the network gives out."""
         return 1 if self.binary else len(self.classes) + self.background
+
+    @property
+    def padding(self) -> int:
+        """The index of pixels that were added around a tile: ignored where something is ignored, else background."""
+        no_background = not self.binary and not self.background
+        return IGNORED if self.ignore or no_background else BACKGROUND
 
     def to_indices(self, mask: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         """Labels of a mask, (H, W), as indices."""

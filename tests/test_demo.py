@@ -241,6 +241,7 @@ def score_of_small_unet(folder: Path, epochs: int = 7, side: int = 64) -> float:
     return iou(full.numpy() > 0, full_truth)
 
 
+@pytest.mark.slow
 def test_context_beats_colour(demo_set: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)

@@ -14,8 +14,9 @@ import pytest
 from conftest import WriteDataSet, WriteImage
 
 from segtune.config import RunConfig
+from segtune.data.info import DataInfo
 from segtune.data.reading import read_image, read_mask
-from segtune.data.scan import DataInfo, scan
+from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.schema import Labels
 
@@ -262,7 +263,7 @@ def test_fingerprint_does_not_depend_on_the_machine(
     found = []
     for threads in (1, 4):
         monkeypatch.setattr("segtune.data.scan.available_cpus", lambda threads=threads: threads)
-        info = scanned(tmp_path)
+        info = scanned(tmp_path, cache_dir="none")
         found.append((info.fingerprint, info.bands, info.pixels))
     assert found[0] == found[1]
 
@@ -411,3 +412,24 @@ def test_nuclei() -> None:
     assert info.largest == max(max(size) for size in sizes)
     assert info.uint8
     assert info.labels == Labels((255,), (), True, 0)
+
+
+def test_labels_of_pixels_without_data_do_not_count(
+    tmp_path: Path, data_set: WriteDataSet, write_image: WriteImage
+) -> None:
+    data_set(tmp_path, train=2, val=2, dtype="float32", suffix=".tif", channels=())
+    for tile in (tmp_path / "val" / "images").iterdir():
+        image = read_image(tile)[0]
+        image[read_mask(tmp_path / "val" / "gt" / tile.name) == 255] = np.nan
+        write_image(tile, image)
+    with pytest.raises(InputError, match="nothing can be scored"):
+        scan(RunConfig(dataset=str(tmp_path)))
+
+
+def test_tiles_are_sent_along_unless_the_cache_has_all_that_is_wanted(tmp_path: Path, data_set: WriteDataSet) -> None:
+    config = RunConfig(dataset=str(data_set(tmp_path / "set")), cache_dir=str(tmp_path / "cache"), image_size=32)
+    assert scan(config).light().tiles == {}
+    full = config.model_copy(update={"cache_gb": 1e-9})
+    info = scan(full, wanted=[("resize", 32), ("resize", 64)]).light()
+    assert len(info.store("train", config.model_copy(update={"image_size": 64}))) == 6
+    assert info.store("train", config).decoded

@@ -15,7 +15,6 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from segtune.data.store import Array, Indices
 from segtune.schema import Band
@@ -38,17 +37,27 @@ def _geometric(level: str) -> list[A.BasicTransform]:
     return [] if level == "none" else turns + affine.get(level, [])
 
 
-def _photometric(level: str) -> list[A.BasicTransform]:
-    """Changes of value; every one works on any number of bands."""
+def _brightness(limit: float, p: float) -> A.BasicTransform:
+    """Brightness and contrast, up to so large a share of the tile's own mean: most tiles of satellites are dark, and a
+    share of the largest value would turn many of them black."""
+    return A.RandomBrightnessContrast(limit, limit, brightness_by_max=False, p=p)
+
+
+def _light(level: str) -> list[A.BasicTransform]:
+    """Changes of the light; every one works on any number of bands."""
     levels: dict[str, list[A.BasicTransform]] = {
-        "light": [A.RandomBrightnessContrast(0.1, 0.1, p=0.5)],
-        "medium": [
-            A.RandomBrightnessContrast(0.2, 0.2, p=0.6),
-            A.OneOf([A.GaussNoise(std_range=(0.01, 0.04)), A.GaussianBlur(blur_limit=(3, 3))], p=0.25),
-        ],
+        "light": [_brightness(0.1, p=0.5)],
+        "medium": [_brightness(0.2, p=0.6)],
+        "hard": [_brightness(0.3, p=0.7), A.RandomGamma(gamma_limit=(75, 130), p=0.3)],
+    }
+    return levels.get(level, [])
+
+
+def _sensor(level: str) -> list[A.BasicTransform]:
+    """Noise, blur and holes, in any number of bands."""
+    levels: dict[str, list[A.BasicTransform]] = {
+        "medium": [A.OneOf([A.GaussNoise(std_range=(0.01, 0.04)), A.GaussianBlur(blur_limit=(3, 3))], p=0.25)],
         "hard": [
-            A.RandomBrightnessContrast(0.3, 0.3, p=0.7),
-            A.RandomGamma(gamma_limit=(75, 130), p=0.3),
             A.OneOf([A.GaussNoise(std_range=(0.02, 0.08)), A.GaussianBlur(blur_limit=(3, 5))], p=0.4),
             A.CoarseDropout(
                 num_holes_range=(1, 4), hole_height_range=(0.05, 0.15), hole_width_range=(0.05, 0.15), fill=0, p=0.2
@@ -58,12 +67,40 @@ def _photometric(level: str) -> list[A.BasicTransform]:
     return levels.get(level, [])
 
 
-class Augmentation:
-    """One level of augmentation for tiles with these bands."""
+def _colour(level: str) -> list[A.BasicTransform]:
+    """Changes of value, saturation and hue, for images of red, green and blue alone.
 
-    def __init__(self, level: str, bands: Sequence[Band], uint8: bool) -> None:
+    Not A.HueSaturationValue: it adds to the saturation, which colours what is almost grey, and takes float images
+    through eight bits.
+    """
+    levels: dict[str, list[A.BasicTransform]] = {
+        "medium": [
+            A.ColorJitter(brightness=(0.9, 1.1), contrast=(1, 1), saturation=(0.75, 1.25), hue=(-0.03, 0.03), p=0.5)
+        ],
+        "hard": [
+            A.ColorJitter(brightness=(0.8, 1.2), contrast=(1, 1), saturation=(0.5, 1.5), hue=(-0.06, 0.06), p=0.7)
+        ],
+    }
+    return levels.get(level, [])
+
+
+class Augmentation:
+    """One level of augmentation for tiles with these bands.
+
+    Parameters
+    ----------
+    level: none, safe, light, medium or hard.
+    bands: statistics of the images' bands, in their order; float images are changed in proportion to them.
+    uint8: images are uint8, else float32 in any unit.
+    rgb: positions of red, green and blue among the bands, which medium and hard change in colour too; the colour of
+        fewer than three bands stays as it is.
+    """
+
+    def __init__(self, level: str, bands: Sequence[Band], uint8: bool, rgb: Sequence[int] = ()) -> None:
         self._geometric = _compose(_geometric(level))
-        self._photometric = _compose(_photometric(level))
+        self._light, self._sensor = _compose(_light(level)), _compose(_sensor(level))
+        self._rgb = list(rgb)
+        self._colour = _compose(_colour(level) if len(self._rgb) == 3 else [])
         self._uint8 = uint8
         mean, std, low, high = (
             np.array([getattr(band, name) for band in bands], dtype=np.float32)
@@ -74,26 +111,37 @@ class Augmentation:
 
     def __call__(self, image: Array, target: Indices, seed: int, epoch: int, sample: int) -> tuple[Array, Indices]:
         """Augment an image, (H, W, bands), and its target, (H, W); both keep shape and type."""
-        draws = np.random.SeedSequence((seed, epoch, sample)).generate_state(2)
+        # A draw for each kind: that one of them is off changes none of the others.
+        draws = np.random.SeedSequence((seed, epoch, sample)).generate_state(4)
+        for changes, draw in zip((self._geometric, self._light, self._colour, self._sensor), draws, strict=True):
+            if changes:
+                changes.set_random_seed(int(draw))
         if self._geometric:
-            self._geometric.set_random_seed(int(draws[0]))
             changed = self._geometric(image=image, mask=target)
             image, target = changed["image"], changed["mask"]
-        if self._photometric:
-            self._photometric.set_random_seed(int(draws[1]))
+        if self._light:
             image = self._change_values(image)
         return image, target
 
     def _change_values(self, image: Array) -> Array:
-        assert self._photometric is not None
         if self._uint8:
-            return self._photometric(image=image)["image"]
+            return self._change_usual(image)
         # albumentations takes float images in 0..1 and clips there. What lies outside the usual range is set
         # aside and added again, so that a bright cloud neither sets the scale nor is cut off.
         scaled = (image - self._low) / self._span
         usual = np.clip(scaled, 0.0, 1.0)
-        changed: npt.NDArray[np.float32] = self._photometric(image=usual)["image"]
+        changed = self._change_usual(usual)
         return ((changed + (scaled - usual)) * self._span + self._low).astype(np.float32)
+
+    def _change_usual(self, image: Array) -> Array:
+        """In this order: what the light does, and by how much, depends on all bands; noise is the sensor's."""
+        assert self._light is not None
+        image = self._light(image=image)["image"]
+        if self._colour:
+            coloured = self._colour(image=np.ascontiguousarray(image[..., self._rgb]))["image"]
+            image = image.copy()
+            image[..., self._rgb] = coloured
+        return self._sensor(image=image)["image"] if self._sensor else image
 
 
 def _compose(transforms: list[A.BasicTransform]) -> A.Compose | None:

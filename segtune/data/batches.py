@@ -3,54 +3,105 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segtune.data.augment import Augmentation
-from segtune.data.store import TileStore
+from segtune.data.fitting import Fit
+from segtune.data.store import Array, Indices, TileStore
+from segtune.errors import InputError, loader_died, loader_error
+
+_CROP = 2  # after the two draws of augmentation
 
 # Images: (B, H, W, bands), uint8 or float32, as they lie in memory; seen as (B, bands, H, W) that is
-# channels_last. Targets: a uint8 (H, W) tensor each, since masks in evaluation keep their own sizes.
-Batch = tuple[Tensor, list[Tensor]]
+# channels_last. A list of such without B where their sizes differ: whole tiles, seen through windows. Targets: uint8,
+# (B, H, W), or a list as well, since masks in evaluation keep their own sizes.
+Batch = tuple[Tensor | list[Tensor], Tensor | list[Tensor]]
 _Item = tuple[Tensor, Tensor]
+_Key = tuple[int, int, int]  # epoch, position in the store, how often the tile was drawn before
 
 
-class _Tiles(Dataset[_Item]):
-    """Samples by (epoch, index): workers that live for a whole run learn the epoch from the index."""
+class _Tiles(Dataset[_Item | InputError]):
+    """Samples by (epoch, index, turn): workers that live for a whole run learn the epoch from the key.
 
-    def __init__(self, store: TileStore, augmentation: Augmentation | None, seed: int) -> None:
-        self._store, self._augmentation, self._seed = store, augmentation, seed
+    A tile that cannot be read is its error: raised in a loader process, it would arrive wrapped in that one's trace.
+    """
 
-    def __getitem__(self, key: tuple[int, int]) -> _Item:
-        epoch, index = key
-        image, target = self._store.image(index), self._store.target(index)
-        if self._augmentation:
-            image, target = self._augmentation(image, target, self._seed, epoch, index)
-        return torch.from_numpy(image.copy()), torch.from_numpy(target.copy())
+    def __init__(self, store: TileStore, augmentation: Augmentation | None, crop: Fit | None, seed: int) -> None:
+        self._store, self._augmentation, self._crop, self._seed = store, augmentation, crop, seed
+
+    def __getitem__(self, key: _Key) -> _Item | InputError:
+        epoch, index, turn = key
+        sample = index + turn * len(self._store)
+        try:
+            image, target = augmented_sample(
+                self._store, index, self._augmentation, self._crop, self._seed, epoch, sample
+            )
+        except InputError as error:
+            return error
+        return torch.from_numpy(image), torch.from_numpy(target)
 
 
-class _EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index); shuffled by (seed, epoch) where asked."""
+def augmented_sample(
+    store: TileStore,
+    index: int,
+    augmentation: Augmentation | None,
+    crop: Fit | None,
+    seed: int,
+    epoch: int,
+    sample: int,
+) -> tuple[Array, Indices]:
+    """A tile as training sees it: image, (H, W, bands), and target, (H, W), the caller's own."""
+    image, target = store.image(index), store.target(index)
+    if crop:
+        image, target = crop.crop(image, target, np.random.default_rng((seed, epoch, sample, _CROP)))
+    image, target = image.copy(), target.copy()  # what a store gives is its own, and may be read-only
+    if augmentation:
+        image, target = augmentation(image, target, seed, epoch, sample)
+    return np.ascontiguousarray(image), np.ascontiguousarray(target)
 
-    def __init__(self, count: int, batch_size: int, seed: int | None) -> None:
-        self.epoch = 0
-        self._count, self._batch_size, self._seed = count, batch_size, seed
+
+class _EpochSampler(Sampler[list[_Key]]):
+    """Batches of keys, shuffled where there is a seed.
+
+    Shuffled tiles form one endless sequence, permutation after permutation, and an epoch is its next part: however
+    long an epoch is, every tile is drawn equally often.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int | None, samples: int | None) -> None:
+        self.epoch, self.first_batch = 0, 0
+        self._count, self.batch_size, self._seed = count, batch_size, seed
+        self._samples = samples or count
 
     def __len__(self) -> int:
-        return -(-self._count // self._batch_size)
+        return -(-self._samples // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = list(range(self._count))
-        if self._seed is not None:
-            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.epoch)
-            order = torch.randperm(self._count, generator=generator).tolist()
-        for start in range(0, self._count, self._batch_size):
-            yield [(self.epoch, index) for index in order[start : start + self._batch_size]]
+    def __iter__(self) -> Iterator[list[_Key]]:
+        first = (self.epoch - 1) * self._samples
+        begin = first + self.first_batch * self.batch_size
+        order, turn = self._order(begin // self._count), begin // self._count
+        for start in range(begin, first + self._samples, self.batch_size):
+            batch = []
+            for position in range(start, min(start + self.batch_size, first + self._samples)):
+                if position // self._count != turn:
+                    turn = position // self._count
+                    order = self._order(turn)
+                # Whole epochs that are one permutation each have the keys (epoch, index, 0).
+                drawn_before = turn - first // self._count
+                batch.append((self.epoch, int(order[position % self._count]), drawn_before))
+            yield batch
+
+    def _order(self, turn: int) -> Tensor:
+        if self._seed is None:
+            return torch.arange(self._count)
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + turn + 1)
+        return torch.randperm(self._count, generator=generator)
 
 
 class Batches:
@@ -62,6 +113,8 @@ class Batches:
     batch_size: tiles per batch; the last one may be smaller, down to one tile.
     seed: shuffles (and seeds augmentation); None keeps the store's order.
     augmentation: changes each sample; None leaves them as they are.
+    crop: takes a random square of each sample; None leaves it whole.
+    samples: tiles per epoch; None for all.
     workers: loader processes; 0 loads in this process.
     pin_memory: page-locked batches, for a faster way to a GPU.
     """
@@ -72,12 +125,14 @@ class Batches:
         batch_size: int,
         seed: int | None = None,
         augmentation: Augmentation | None = None,
+        crop: Fit | None = None,
+        samples: int | None = None,
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
-        self._sampler = _EpochSampler(len(store), batch_size, seed)
-        self._loader: DataLoader[_Item] | None = DataLoader(
-            _Tiles(store, augmentation, seed or 0),
+        self._sampler = _EpochSampler(len(store), batch_size, seed, samples)
+        self._loader: DataLoader[_Item | InputError] | None = DataLoader(
+            _Tiles(store, augmentation, crop, seed or 0),
             batch_sampler=self._sampler,
             num_workers=workers,
             collate_fn=_collate,
@@ -92,12 +147,24 @@ class Batches:
     def __len__(self) -> int:
         return len(self._sampler)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one pass."""
+    @property
+    def batch_size(self) -> int:
+        """Tiles per batch; another number holds from the next pass on."""
+        return self._sampler.batch_size
+
+    @batch_size.setter
+    def batch_size(self, number: int) -> None:
+        self._sampler.batch_size = number
+
+    def epoch(self, number: int, first_batch: int = 0) -> Iterator[Batch]:
+        """The batches of one pass, from the one at this position on.
+
+        Raises InputError where a tile cannot be read, and LoaderError where a loader process died.
+        """
         if self._loader is None:
             raise RuntimeError("the batches are closed")
-        self._sampler.epoch = number
-        return iter(self._loader)
+        self._sampler.epoch, self._sampler.first_batch = number, first_batch
+        return _sound(iter(self._loader))
 
     def close(self) -> None:
         """End the loader processes."""
@@ -116,12 +183,38 @@ class Batches:
         self.close()
 
 
-def _collate(items: list[_Item]) -> Batch:
-    return torch.stack([image for image, _ in items]), [target for _, target in items]
+def _sound(batches: Iterator[Batch | InputError]) -> Iterator[Batch]:
+    while True:
+        try:
+            batch = next(batches, None)
+        except RuntimeError as error:
+            if loader_died(error):
+                raise loader_error(error) from None
+            raise
+        if batch is None:
+            return
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+def _collate(items: list[_Item | InputError]) -> Batch | InputError:
+    sound = [item for item in items if not isinstance(item, InputError)]
+    if len(sound) < len(items):
+        return next(item for item in items if isinstance(item, InputError))
+    images, targets = zip(*sound, strict=True)
+    return _stacked(images), _stacked(targets)
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """One tensor, which is pinned as a whole, where all have the same size."""
+    return torch.stack(list(parts)) if len({part.shape for part in parts}) == 1 else list(parts)
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the training process ends its loaders by itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches every process of the terminal, a batch system's SIGTERM every process of the job; the training
+    # process ends its loaders by itself, once it has saved its state.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     # Loader processes are the parallelism; OpenCV's own threads on top only fight over the same cores.
     cv2.setNumThreads(0)

@@ -1,90 +1,299 @@
-"""A split's folder -> its tiles: image, mask and extra channels paired by file name."""
+"""A split's folder, or a list of names -> its tiles: image, mask and extra channels paired by file name."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from array import array
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import count, repeat
+from pathlib import Path, PurePosixPath
+from typing import overload
 
 from segtune.config import RunConfig
 from segtune.errors import InputError, first_few
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
-SPLITS = ("train", "val")
+TRAIN, VAL = "train", "val"
+ADDED = "add_val/"  # before the names of added validation sets
+_EXTENSIONS = frozenset(suffix[1:] for suffix in SUFFIXES)
+_STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # a network's file system answers each one late, but many at once
 
 
 @dataclass(frozen=True)
 class Tile:
     """The files of one tile."""
 
-    name: str  # the file name without its extension
+    name: str  # the file name without its extension, and without image_suffix
     image: Path
     mask: Path
     channels: tuple[Path, ...]
 
-    def absolute(self) -> Tile:
-        """The same with absolute paths."""
-        channels = tuple(path.absolute() for path in self.channels)
-        return Tile(self.name, self.image.absolute(), self.mask.absolute(), channels)
+
+@dataclass(frozen=True)
+class Layout:
+    """How the files of a split lie in its folder."""
+
+    images_dir: str = "images"
+    masks_dir: str = "gt"
+    image_suffix: str = ""
+    mask_suffix: str = ""
+    channels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: RunConfig, channels: Sequence[str]) -> Layout:
+        """The layout that a run's settings describe, with these extra channels."""
+        return cls(config.images_dir, config.masks_dir, config.image_suffix, config.mask_suffix, tuple(channels))
 
 
-def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, list[Tile]]:
-    """The tiles of train and val; raise InputError with what is wrong with either."""
-    root = Path(config.dataset)
-    if not root.is_dir():
-        raise InputError(f"{root}: no such data set folder (dataset, -d)")
-    found: dict[str, list[Tile]] = {}
+@dataclass(frozen=True)
+class Split(Sequence[Tile]):
+    """The tiles of one split, sorted by name. Plain strings: a hundred thousand tiles are listed in a moment."""
+
+    folders: tuple[str, ...]  # absolute: of the images, the masks, and each extra channel
+    names: tuple[str, ...]
+    files: tuple[tuple[str, ...], ...]  # for each folder, the name of each tile's file in it
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Tile: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tile]: ...
+
+    def __getitem__(self, index: int | slice) -> Tile | Sequence[Tile]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        places = zip(self.folders, self.files, strict=True)
+        image, mask, *channels = (Path(folder, files[index]) for folder, files in places)
+        return Tile(self.names[index], image, mask, tuple(channels))
+
+    def identity(self) -> str:
+        """A digest of the files' folders, names, sizes and times of change: another one where any of them changed.
+
+        Raises InputError where a file has gone since it was listed.
+        """
+        text = "\0".join((repr((self.folders, len(self))), *self.names, *(name for row in self.files for name in row)))
+        digest = hashlib.blake2b(text.encode(), digest_size=16)
+        with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:
+            for folder, files in zip(self.folders, self.files, strict=True):
+                starts = range(0, len(files), _STATS_IN_TURN)
+                for part in pool.map(_state, repeat(folder), (files[i : i + _STATS_IN_TURN] for i in starts)):
+                    digest.update(part)
+        return digest.hexdigest()
+
+    def only(self, number: int | None) -> Split:
+        """At most so many of the tiles: always the same ones, but for those that join or leave the split."""
+        if number is None or number >= len(self):
+            return self
+
+        def draw(index: int) -> bytes:
+            return hashlib.blake2b(self.names[index].encode(), digest_size=8).digest()
+
+        kept = sorted(sorted(range(len(self)), key=draw)[:number])
+        files = tuple(tuple(row[i] for i in kept) for row in self.files)
+        return Split(self.folders, tuple(self.names[i] for i in kept), files)
+
+
+def split_places(config: RunConfig) -> dict[str, Path]:
+    """The folder or list file of train, val and each of the added validation sets, there or not, by name.
+
+    Raises InputError where there is no telling.
+    """
+    places = {TRAIN: _own_split(config.dataset, TRAIN)}
+    if not config.use_only_add_val:
+        places[VAL] = Path(config.val_dir) if config.val_dir else _own_split(config.dataset, VAL)
+    return places | _added(config.add_val_dirs)
+
+
+def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, Split]:
+    """The tiles of train, val and the added validation sets; raise InputError with what is wrong with any of them."""
+    found: dict[str, Split] = {}
     mistakes: list[str] = []
-    for split in SPLITS:
+    for name, place in split_places(config).items():
+        if not place.exists() and (name.startswith(ADDED) or (name == VAL and config.val_dir)):
+            setting = "val_dir" if name == VAL else "add_val_dirs"
+            mistakes.append(f"{setting}: {place}: no such folder, or list of tiles")
+            continue
         try:
-            found[split] = find_tiles(root / split, config.images_dir, config.masks_dir, channels)
+            split = find_tiles(place, Layout.of(config, channels))
         except InputError as error:
             mistakes += error.mistakes
+        else:
+            samples = None if name == TRAIN else config.val_samples
+            found[name] = split.only(config.limit_tiles).only(samples)
     if mistakes:
         raise InputError(mistakes)
     return found
 
 
-def find_tiles(split: Path, images_dir: str, masks_dir: str, channels: Sequence[str]) -> list[Tile]:
-    """The tiles of one split, sorted by name; raise InputError where a file has no partner."""
-    if not split.is_dir():
-        raise InputError(f"{split}: no such folder; a data set has train/ and val/ (its own folder goes to -d)")
-    folders = [images_dir, masks_dir, *channels]
-    missing = [f"{split / name}: no such folder" for name in folders if not (split / name).is_dir()]
+def find_tiles(place: Path, layout: Layout) -> Split:
+    """The tiles of one split, a folder or a list file; raise InputError where a file has no partner.
+
+    A list file names a tile a line, with or without an extension; its tiles lie beside it, in the layout's folders.
+    """
+    if not place.exists():
+        raise InputError(f"{place}: no such folder; a data set has train/ and val/ (its own folder goes to -d)")
+    listed = None if place.is_dir() else _listed(place, layout.image_suffix)
+    root = place if listed is None else place.parent
+    folders = [root / layout.images_dir, root / layout.masks_dir, *(root / name for name in layout.channels)]
+    missing = [f"{folder}: no such folder" for folder in folders if not folder.is_dir()]
     if missing:
         raise InputError(missing)
-    files = {name: _by_stem(split / name) for name in folders}
-    images = files[images_dir]
+    files = [_by_name(folder, *ends) for folder, ends in zip(folders, _endings(layout), strict=True)]
+    if listed is not None:
+        files = [_only_listed(place, listed, folder, found) for folder, found in zip(folders, files, strict=True)]
+    images = files[0]
     if not images:
-        raise InputError(f"{split / images_dir}: no images ({' '.join(SUFFIXES)})")
+        ending = f"*{layout.image_suffix}" if layout.image_suffix else ""
+        raise InputError(f"{folders[0]}: no images {ending}({' '.join(SUFFIXES)})")
     mistakes = []
-    for name in folders[1:]:
-        mistakes += _unpaired(split / images_dir, images, split / name, files[name])
-    mistakes += _unpaired(split / masks_dir, files[masks_dir], split / images_dir, images)
+    for folder, found in zip(folders[1:], files[1:], strict=True):
+        mistakes += _unpaired(folders[0], images, folder, found)
+    mistakes += _unpaired(folders[1], files[1], folders[0], images)
     if mistakes:
         raise InputError(mistakes)
-    return [
-        Tile(stem, images[stem], files[masks_dir][stem], tuple(files[name][stem] for name in channels))
-        for stem in sorted(images)
-    ]
+    names = tuple(sorted(images))
+    rows = tuple(tuple(map(found.__getitem__, names)) for found in files)
+    return Split(tuple(str(folder.absolute()) for folder in folders), names, rows)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    files: dict[str, Path] = {}
+def _state(folder: str, files: Sequence[str]) -> array[int]:
+    """Sizes and times of change of files in a folder.
+
+    The time of the last write alone would not do: archives give all their files one time, and masks that are not
+    compressed all have one size.
+    """
+    found = array("q")
+    try:
+        place = os.open(folder, os.O_RDONLY)  # looks up each name in the folder, not the folder each time
+        try:
+            for file in files:
+                state = os.stat(file, dir_fd=place)
+                found.extend((state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+        finally:
+            os.close(place)
+    except OSError as error:
+        raise InputError(f"{folder}/{error.filename}: cannot be read ({error.strerror})") from None
+    return found
+
+
+def _own_split(dataset: str, split: str) -> Path:
+    """DATASET/train, or DATASET/train.txt."""
+    root = Path(dataset)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such data set folder (dataset, -d)")
+    folder, listing = root / split, root / f"{split}.txt"
+    if folder.is_dir() and listing.is_file():
+        raise InputError(f"{listing}: stands beside {folder}, and either could say what the tiles are; remove one")
+    return listing if listing.is_file() else folder
+
+
+def _added(given: Sequence[str]) -> dict[str, Path]:
+    """The added validation sets by name: as much of the end of each one's path as tells it from the others."""
+    places: list[Path] = []
+    for item in given:
+        places += _folders_in(Path(item)) if Path(item).is_file() else [Path(item)]
+    whole = [Path(os.path.abspath(place)) for place in places]  # without ".."
+    seen: set[Path] = set()
+    for place in places:
+        if place.resolve() in seen:
+            raise InputError(f"add_val_dirs: {place} stands there twice")
+        seen.add(place.resolve())
+    for parts in count(1):
+        names = [ADDED + "/".join(path.parts[-parts:]) for path in whole]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(names, places, strict=True))
+
+
+def _folders_in(listing: Path) -> list[Path]:
+    """The folders that a file names, one a line: as seen from here, or else from the file."""
+    places = [Path(line) for line in _lines(listing)]
+    return [place if place.exists() else listing.parent / place for place in places]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list ({error})") from None
+    lines = [line.strip() for line in text.splitlines()]
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise InputError(f"{path}: the list is empty")
+    return found
+
+
+def _listed(path: Path, suffix: str) -> frozenset[str]:
+    """The names of tiles in a list file."""
+    names = []
+    for line in _lines(path):
+        name = PurePosixPath(line).name
+        stem, dot, ending = name.rpartition(".")
+        name = stem if dot and f".{ending.lower()}" in SUFFIXES else name
+        names.append(name.removesuffix(suffix) if suffix else name)
+    return frozenset(names)
+
+
+def _only_listed(listing: Path, names: frozenset[str], folder: Path, files: dict[str, str]) -> dict[str, str]:
+    absent = sorted(names - files.keys())
+    if absent:
+        raise InputError(f"{listing}: {len(absent)} of its tiles are not in {folder}: {first_few(absent)}")
+    return {name: file for name, file in files.items() if name in names}
+
+
+def _endings(layout: Layout) -> list[tuple[str, str, bool]]:
+    """For each folder: what names end in, what they must not end in, and whether they may lack the ending."""
+    image, mask = layout.image_suffix, layout.mask_suffix
+    together = layout.images_dir == layout.masks_dir
+    # In one folder, names without an ending are those that do not have the other's.
+    not_image = mask if together and not image.endswith(mask) else ""
+    not_mask = image if together and not mask.endswith(image) else ""
+    return [(image, not_image, False), (mask, not_mask, False), *((image, "", True) for _ in layout.channels)]
+
+
+def _by_name(folder: Path, ending: str, other: str, optional: bool) -> dict[str, str]:
+    """File names in a folder by the tile's name."""
+    files: dict[str, str] = {}
     twice = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+    for file in _files_in(folder):
+        stem, dot, extension = file.rpartition(".")
+        if not dot or extension.lower() not in _EXTENSIONS or (other and stem.endswith(other)):
             continue
-        if path.stem in files:
-            twice.append(f"{files[path.stem].name} and {path.name}")
-        files[path.stem] = path
+        if ending and stem.endswith(ending):
+            stem = stem[: -len(ending)]
+        elif ending and not optional:
+            continue
+        if stem in files:
+            twice.append(f"{files[stem]} and {file}")
+        files[stem] = file
     if twice:
         raise InputError(f"{folder}: the same name with two extensions: {first_few(twice)}")
     return files
 
 
-def _unpaired(folder: Path, files: dict[str, Path], other: Path, partners: dict[str, Path]) -> list[str]:
-    alone = [path.name for stem, path in files.items() if stem not in partners]
+def _files_in(folder: Path) -> list[str]:
+    """Names of the files in a folder, sorted, without hidden ones; InputError where they cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entry.name for entry in entries if entry.is_file() and entry.name[0] != ".")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+    try:
+        "".join(found).encode()
+    except UnicodeEncodeError:
+        odd = first_few(ascii(name) for name in found if not name.isprintable())
+        raise InputError(f"{folder}: names of files that are not UTF-8: {odd}") from None
+    return found
+
+
+def _unpaired(folder: Path, files: dict[str, str], other: Path, partners: dict[str, str]) -> list[str]:
+    alone = [file for name, file in files.items() if name not in partners]
     if not alone:
         return []
     return [f"{folder}: {len(alone)} of {len(files)} files have no partner in {other}: {first_few(alone)}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,28 @@ _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
 
 Image = npt.NDArray[np.uint8 | np.uint16 | np.int16 | np.float32]
 Valid = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself, without its pixels."""
+
+    height: int
+    width: int
+    bands: int
+    itemsize: int  # bytes of a number as it is kept
+
+
+def read_header(path: Path) -> Header:
+    """Read an image's size and type; InputError where the file is unreadable."""
+    with rasterio.Env(**_GDAL):
+        try:
+            with rasterio.open(path) as source:
+                bands = len(source.indexes) - len(_alpha_bands(source))
+                itemsize = min(np.dtype(source.dtypes[0]).itemsize, np.dtype(np.float32).itemsize)
+                return Header(source.height, source.width, bands, itemsize)
+        except (RasterioError, OSError) as error:
+            raise InputError(f"{path}: cannot be read as an image ({_reason(error)})") from None
 
 
 def read_tile(tile: Tile) -> tuple[list[Image], Valid, npt.NDArray[np.integer]]:

@@ -1,93 +1,273 @@
 """One pass over a data set before anything is trained: is it sound, what does it hold, what are its statistics.
 
-A search's driver makes it once; the trials trust it.
+The same pass decodes the tiles into the cache. What it showed is kept there too: the next run on the same files
+starts at once.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+import rasterio
 
 from segtune.config import RunConfig
-from segtune.data.pairs import Tile, find_data_set
-from segtune.data.reading import Image, Valid, read_tile
+from segtune.data.cache import FORMAT, Cache, EntryWriter
+from segtune.data.fitting import Fit, decode
+from segtune.data.info import DataInfo, Moments, SplitInfo, image_size
+from segtune.data.pairs import TRAIN, VAL, Split, Tile, find_data_set, split_places
+from segtune.data.reading import Header, Image, Valid, read_header, read_tile
 from segtune.errors import InputError, first_few
 from segtune.machine import available_cpus
-from segtune.schema import Band, Labels
+from segtune.schema import IMAGE, Band, Labels
 
-IMAGE = "image"  # the name of the image's own bands among the channels
 _MOST_MISTAKES = 5  # of one kind, shown by name
-_AUTO_SIZE_LIMIT, _SIZE_MULTIPLE = 512, 32
+_SAMPLED_HEADERS = 64  # tiles that the needed size is estimated from
+_AHEAD = 2  # tiles decoded ahead of the one that is written, for each thread
 
 Progress = Callable[[int, int], None]
+Say = Callable[[str], None]
+Wanted = tuple[str, int | None]  # fit and image_size, None where it follows from the data
 
 
-@dataclass(frozen=True)
-class DataInfo:
-    """What a scan found out."""
+def scan(
+    config: RunConfig,
+    channels: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    wanted: Iterable[Wanted] | None = None,
+    say: Say | None = None,
+) -> DataInfo:
+    """Know every tile: from the cache, or else by reading each one once, into the cache where there is room.
 
-    tiles: dict[str, list[Tile]]  # by split
-    labels: Labels
-    pixels: dict[str, dict[int, int]]  # by split: pixels of each label
-    bands: tuple[Band, ...]
-    uint8: bool  # all sources are uint8, else batches are float32
-    largest: int  # side in pixels of the largest training tile
-    fingerprint: str  # of names and pixels of all tiles, and of what is learnt
+    Parameters
+    ----------
+    config: the run; with `channels` and `wanted` of a whole search, where those are searched.
+    channels: extra channels that are read.
+    progress: called with tiles read, and tiles to read.
+    wanted: fits and sizes that the cache shall hold.
+    say: gets a line on what the cache needs, or why there is none.
 
-    def sources(self, channels: Sequence[str]) -> list[int]:
-        """Positions, among a tile's sources, of the image and of the extra channels asked for."""
-        known = list(dict.fromkeys(b.name.split(":")[0] for b in self.bands))
-        return [known.index(name) for name in (IMAGE, *channels)]
+    Raises InputError with every kind of mistake found: files that cannot be read, sizes and bands that differ, a
+    class that no training mask contains.
+    """
+    channels = tuple(config.channels if channels is None else channels)
+    tiles = find_data_set(config, channels)
+    reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say or (lambda line: None))
+    seen, entries, kept = reader.read(wanted or [(config.fit, config.image_size)])
+    pixels = {split: info.pixels for split, info in seen.items()}
+    bands = _bands(seen[TRAIN], channels, config.dataset)
+    _check_classes(config, pixels)
+    return DataInfo(
+        tiles=tiles,
+        counts={split: len(found) for split, found in tiles.items()},
+        labels=Labels.from_masks(config.classes, config.ignore, pixels[TRAIN]),
+        pixels=pixels,
+        channels=channels,
+        bands=bands,
+        uint8=all(info.uint8 for info in seen.values()),
+        largest=seen[TRAIN].largest,
+        fingerprint=_fingerprint(config, seen.values()),
+        entries=entries,
+        wanted=kept,
+    )
 
-    def input_bands(self, channels: Sequence[str]) -> tuple[Band, ...]:
-        """The bands that a network with these extra channels sees, in its order."""
-        by_source: dict[str, list[Band]] = {}
-        for band in self.bands:
-            by_source.setdefault(band.name.split(":")[0], []).append(band)
-        return tuple(band for name in (IMAGE, *channels) for band in by_source[name])
 
-    def image_size(self) -> int:
-        """The image_size of runs that name none: the largest tile's, at most 512, a multiple of 32."""
-        side = min(self.largest, _AUTO_SIZE_LIMIT)
-        return -(-side // _SIZE_MULTIPLE) * _SIZE_MULTIPLE
+class _Reader:
+    """Brings what is known of the splits, and the cache's entries, together; reads what is missing."""
+
+    def __init__(
+        self, config: RunConfig, channels: Sequence[str], tiles: Mapping[str, Split], progress: Progress, say: Say
+    ) -> None:
+        self._config, self._channels, self._tiles = config, channels, tiles
+        self._progress, self._say = progress, say
+        self._shown = 0, sum(map(len, tiles.values()))
+        self._labels = Labels.from_masks(config.classes, config.ignore, ())
+        self._cache = Cache.of(config)
+        self._keys = {split: self._key(split) for split in tiles} if self._cache else {}
+        self._infos = {split: self._known(split) for split in tiles}
+        self._entries: dict[tuple[str, str], Path] = {}
+
+    def read(
+        self, wanted: Iterable[Wanted]
+    ) -> tuple[dict[str, SplitInfo], dict[tuple[str, str], Path], tuple[str, ...]]:
+        """What is known of each split, the cache's entries by split and what is kept, and what should be kept."""
+        fits = list({fit.kept: fit for fit in self._fits(wanted)}.values())
+        missing = {split: self._missing(split, fits) for split in self._tiles}
+        if any(missing.values()) and not self._room(missing):
+            missing = {split: [] for split in self._tiles}
+        unread = [split for split in self._tiles if missing[split] or not self._infos[split]]
+        total, done = sum(len(self._tiles[split]) for split in unread), 0
+        findings: dict[str, _Findings] = {}
+        for split in unread:
+
+            def progress(here: int, before: int = done) -> None:
+                self._shown = before + here, total
+                self._progress(*self._shown)
+
+            findings[split] = self._pass(split, missing[split], fits, progress)
+            done += len(self._tiles[split])
+        mistakes = [mistake for found in findings.values() for mistake in found.mistakes]
+        if mistakes:
+            rest = sum(found.more for found in findings.values()) + len(mistakes) - _MOST_MISTAKES
+            more = [f"{self._config.dataset}: {rest} more files with mistakes"] if rest > 0 else []
+            raise InputError(mistakes[:_MOST_MISTAKES] + more)
+        self._same_bands(findings)
+        infos = {split: info for split, info in self._infos.items() if info}
+        return infos, self._entries, tuple(fit.kept for fit in fits)
+
+    def _same_bands(self, findings: Mapping[str, _Findings]) -> None:
+        """InputError where some tiles have other bands than most."""
+        seen = {bands for found in findings.values() for bands in found.bands}
+        seen |= {info.bands for info in self._infos.values() if info}
+        if len(seen) <= 1:
+            return
+        positions: dict[tuple[int, ...], list[tuple[str, int]]] = {}
+        for split, info in self._infos.items():
+            found = findings[split].bands if split in findings else {}
+            if not found and info:
+                found = {info.bands: list(range(len(self._tiles[split])))}
+            for bands, tiles in found.items():
+                positions.setdefault(bands, []).extend((split, tile) for tile in tiles)
+        usual = max(positions, key=lambda bands: len(positions[bands]))
+        odd = [(bands, *place) for bands, places in positions.items() if bands != usual for place in places]
+        named = first_few(f"{self._tiles[split][tile].image} ({bands[0]})" for bands, split, tile in odd)
+        raise InputError(f"{len(odd)} images do not have {usual[0]} bands as the others have: {named}")
+
+    def _fits(self, wanted: Iterable[Wanted]) -> Iterator[Fit]:
+        for mode, size in wanted:
+            # A crop keeps tiles whole: no need to know the size.
+            yield Fit(mode, size or (0 if mode == "crop" else image_size(self._largest())))
+
+    def _largest(self) -> int:
+        """Side of the largest training tile: known, or looked up in the files' headers."""
+        info = self._infos[TRAIN]
+        if info:
+            return info.largest
+        with ThreadPoolExecutor(available_cpus()) as pool:
+            headers = pool.map(lambda tile: _header(tile.image), self._tiles[TRAIN])
+            return max((max(header.height, header.width) for header in headers if header), default=1)
+
+    def _key(self, split: str) -> str:
+        versions = cv2.__version__, rasterio.__version__, np.__version__
+        learnt = self._config.classes, self._config.ignore, list(self._channels), split == TRAIN
+        text = repr((FORMAT, versions, learnt, self._tiles[split].identity()))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _known(self, split: str) -> SplitInfo | None:
+        content = self._cache.info(self._keys[split]) if self._cache else None
+        return SplitInfo.from_plain(content) if content else None
+
+    def _missing(self, split: str, fits: Iterable[Fit]) -> list[Fit]:
+        if not self._cache:
+            return []
+        found = {fit.kept: self._cache.entry(self._keys[split], fit.kept) for fit in fits}
+        self._entries |= {(split, kept): path for kept, path in found.items() if path}
+        return [fit for fit in fits if not found[fit.kept]]
+
+    def _room(self, missing: Mapping[str, Sequence[Fit]]) -> bool:
+        """Whether the cache has room for what is missing; says what it needs."""
+        assert self._cache
+        needed = sum(self._needed(split, fit) for split, fits in missing.items() for fit in fits)
+        reason = self._cache.room(needed)
+        free = f"{_size(self._cache.free())} free"
+        if reason:
+            self._say(
+                f"no cache: decoded tiles need about {_size(needed)} in {self._cache.folder} ({free}), but {reason}"
+            )
+        else:
+            self._say(f"decoding tiles once, about {_size(needed)} in {self._cache.folder} ({free})")
+        return not reason
+
+    def _needed(self, split: str, fit: Fit) -> float:
+        """About how many bytes an entry takes."""
+        tiles = self._tiles[split]
+        sample = tiles[:: max(1, len(tiles) // _SAMPLED_HEADERS)]
+        sizes = [size for tile in sample if (size := _kept_bytes(tile, fit, split == TRAIN))]
+        return sum(sizes) / max(1, len(sizes)) * len(tiles)
+
+    def _pass(
+        self, split: str, missing: Sequence[Fit], fits: Sequence[Fit], progress: Callable[[int], None]
+    ) -> _Findings:
+        """Read a split's tiles, unless another process did so while this one waited for it."""
+        cache, tiles = self._cache, self._tiles[split]
+
+        said: list[str] = []
+
+        def wait() -> None:
+            self._progress(*self._shown)  # whoever looks at this process sees that it lives
+            if not said:
+                said.append(f"waiting for another run that reads the {split} tiles")
+                self._say(said[0])
+
+        with cache.building(self._keys[split], wait) if cache else nullcontext():
+            self._infos[split] = self._infos[split] or self._known(split)
+            missing = self._missing(split, fits) if missing else []
+            findings = _Findings()
+            if self._infos[split] and not missing:
+                return findings
+            with ExitStack() as stack:
+                writers = _Writers(self._say)
+                if cache and missing:
+                    writers.open(stack, cache, self._keys[split], missing)
+                for done, item in enumerate(_looked_at(tiles, self._labels, writers.fits, split == TRAIN), start=1):
+                    findings.add(done - 1, item)
+                    writers.add(item)
+                    progress(done)
+                if findings.sound:
+                    self._infos[split] = info = findings.info()
+                    if cache:
+                        cache.put_info(self._keys[split], info.plain())
+                    self._entries |= {(split, kept): path for kept, path in writers.publish(tiles.names).items()}
+        return findings
 
 
-@dataclass
-class _Moments:
-    """Count, mean, sum of squared differences and range per band; merged pairwise (Chan et al. 1983)."""
+class _Writers:
+    """Writers of entries, all given up when the disk turns out to be full."""
 
-    count: int
-    mean: npt.NDArray[np.float64]
-    squares: npt.NDArray[np.float64]
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._writers: dict[Fit, EntryWriter] = {}
 
-    @classmethod
-    def of(cls, pixels: npt.NDArray[np.float64]) -> _Moments | None:
-        """Of (N, bands) valid pixels; None where there are none."""
-        if not len(pixels):
-            return None
-        mean = pixels.mean(axis=0)
-        return cls(len(pixels), mean, ((pixels - mean) ** 2).sum(axis=0), pixels.min(axis=0), pixels.max(axis=0))
+    @property
+    def fits(self) -> list[Fit]:
+        return list(self._writers)
 
-    def merge(self, other: _Moments) -> _Moments:
-        count = self.count + other.count
-        step = other.mean - self.mean
-        return _Moments(
-            count,
-            self.mean + step * other.count / count,
-            self.squares + other.squares + step**2 * self.count * other.count / count,
-            np.minimum(self.low, other.low),
-            np.maximum(self.high, other.high),
-        )
+    def open(self, stack: ExitStack, cache: Cache, key: str, fits: Iterable[Fit]) -> None:
+        try:
+            for fit in fits:
+                self._writers[fit] = stack.enter_context(cache.writer(key, fit.kept))
+        except OSError as error:
+            self._give_up(error)
+
+    def add(self, item: _Seen) -> None:
+        try:
+            for fit, writer in self._writers.items():
+                if fit in item.kept:
+                    writer.add(*item.kept[fit])
+        except OSError as error:
+            self._give_up(error)
+
+    def publish(self, names: Sequence[str]) -> dict[str, Path]:
+        try:
+            return {fit.kept: writer.publish(names) for fit, writer in self._writers.items()}
+        except OSError as error:
+            self._give_up(error)
+            return {}
+
+    def _give_up(self, error: OSError) -> None:
+        self._say(f"no cache: writing decoded tiles failed ({error.strerror or error})")
+        for writer in self._writers.values():
+            writer.abandon()
+        self._writers = {}
 
 
 @dataclass
@@ -96,67 +276,67 @@ class _Seen:
 
     mistake: str | None = None
     digest: bytes = b""
-    labels: dict[int, int] | None = None
-    moments: _Moments | None = None
+    labels: dict[int, int] = field(default_factory=dict)
+    moments: Moments | None = None
     bands: tuple[int, ...] = ()
     uint8: bool = True
     side: int = 0
+    kept: dict[Fit, tuple[list[Image], npt.NDArray[np.uint8]]] = field(default_factory=dict)
 
 
-def scan(config: RunConfig, channels: Sequence[str] | None = None, progress: Progress | None = None) -> DataInfo:
-    """Read every tile of train and val once.
+class _Findings:
+    """What reading a split's tiles shows, tile by tile."""
 
-    `channels` are those of a whole search, where they are searched; by default the run's own. Raises InputError
-    with every kind of mistake found: files that cannot be read, sizes and bands that differ, a class that no
-    training mask contains.
-    """
-    channels = list(config.channels if channels is None else channels)
-    tiles = find_data_set(config, channels)
-    seen = _read_all(tiles, progress)
-    mistakes = [item.mistake for split in tiles for item in seen[split] if item.mistake]
-    if mistakes:
-        rest = len(mistakes) - _MOST_MISTAKES
-        more = [f"{config.dataset}: {rest} more files with mistakes"] if rest > 0 else []
-        raise InputError(mistakes[:_MOST_MISTAKES] + more)
-    _same_bands(tiles, seen)
-    pixels = {split: _pixels(seen[split]) for split in tiles}
-    _check_classes(config, pixels)
-    every = [item for split in tiles for item in seen[split]]
-    return DataInfo(
-        # Workers may have another working folder.
-        tiles={split: [tile.absolute() for tile in found] for split, found in tiles.items()},
-        labels=Labels.from_masks(config.classes, config.ignore, pixels["train"]),
-        pixels=pixels,
-        bands=_bands(seen["train"], channels, config.dataset),
-        uint8=all(item.uint8 for item in every),
-        largest=max(item.side for item in seen["train"]),
-        fingerprint=_fingerprint(config, tiles, seen),
-    )
+    def __init__(self) -> None:
+        self.mistakes: list[str] = []
+        self.more = 0  # mistakes beyond those
+        self.bands: dict[tuple[int, ...], list[int]] = {}  # positions of the tiles by their bands
+        self._pixels: Counter[int] = Counter()
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._uint8, self._largest = True, 0
+        self._moments: Moments | None = None
 
+    def add(self, index: int, item: _Seen) -> None:
+        if item.mistake:
+            self.more += len(self.mistakes) >= _MOST_MISTAKES
+            self.mistakes += [item.mistake] if len(self.mistakes) < _MOST_MISTAKES else []
+            return
+        self.bands.setdefault(item.bands, []).append(index)
+        self._pixels.update(item.labels)
+        self._digest.update(item.digest)
+        self._uint8 &= item.uint8
+        self._largest = max(self._largest, item.side)
+        if item.moments and len(self.bands) == 1:
+            self._moments = self._moments.merge(item.moments) if self._moments else item.moments
 
-def _read_all(tiles: dict[str, list[Tile]], progress: Progress | None) -> dict[str, list[_Seen]]:
-    total = sum(len(found) for found in tiles.values())
-    done = 0
-    seen: dict[str, list[_Seen]] = {}
-    with ThreadPoolExecutor(available_cpus()) as pool:
-        for split, found in tiles.items():
-            seen[split] = []
-            for item in _mapped(pool, found, split == "train"):
-                seen[split].append(item)
-                done += 1
-                if progress:
-                    progress(done, total)
-    return seen
+    @property
+    def sound(self) -> bool:
+        return not self.mistakes and len(self.bands) == 1
+
+    def info(self) -> SplitInfo:
+        (bands,) = self.bands
+        pixels = dict(sorted(self._pixels.items()))
+        return SplitInfo(pixels, bands, self._uint8, self._largest, self._moments, self._digest.hexdigest())
 
 
-def _mapped(pool: ThreadPoolExecutor, tiles: list[Tile], statistics: bool) -> Iterator[_Seen]:
-    """`pool.map` in chunks, so that Ctrl-C does not wait for every tile of a large set."""
-    remaining = iter(tiles)
-    while chunk := list(islice(remaining, 256)):
-        yield from pool.map(lambda tile: _look(tile, statistics), chunk)
+def _looked_at(tiles: Split, labels: Labels, fits: Sequence[Fit], training: bool) -> Iterator[_Seen]:
+    """The tiles in their order, read in parallel; never many more in memory than threads."""
+    threads = available_cpus()
+    ahead: deque[Future[_Seen]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for tile in tiles:
+                ahead.append(pool.submit(_look, tile, labels, fits, training))
+                if len(ahead) > threads * _AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:  # Ctrl-C does not wait for what has not begun
+            for future in ahead:
+                future.cancel()
 
 
-def _look(tile: Tile, statistics: bool) -> _Seen:
+def _look(tile: Tile, labels: Labels, fits: Sequence[Fit], training: bool) -> _Seen:
     try:
         sources, valid, mask = read_tile(tile)
     except InputError as error:
@@ -167,11 +347,12 @@ def _look(tile: Tile, statistics: bool) -> _Seen:
         digest.update(np.ascontiguousarray(array).data)
     return _Seen(
         digest=digest.digest(),
-        labels=_count_labels(mask),
-        moments=_moments(sources, valid) if statistics else None,
+        labels=_count_labels(mask if valid.all() else mask[valid]),
+        moments=_moments(sources, valid) if training else None,
         bands=tuple(source.shape[2] for source in sources),
         uint8=all(source.dtype == np.uint8 for source in sources),
         side=max(mask.shape),
+        kept={fit: decode(sources, valid, mask, labels, fit, training) for fit in fits},
     )
 
 
@@ -184,55 +365,59 @@ def _count_labels(mask: npt.NDArray[np.integer]) -> dict[int, int]:
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
-def _moments(sources: list[Image], valid: Valid) -> _Moments | None:
-    return _Moments.of(np.concatenate([source[valid].astype(np.float64) for source in sources], axis=1))
+def _moments(sources: list[Image], valid: Valid) -> Moments | None:
+    return Moments.of(np.concatenate([source[valid].astype(np.float64) for source in sources], axis=1))
 
 
-def _same_bands(tiles: dict[str, list[Tile]], seen: dict[str, list[_Seen]]) -> None:
-    bands = Counter(item.bands for split in seen.values() for item in split)
-    if len(bands) > 1:
-        usual = bands.most_common(1)[0][0]
-        odd = [
-            f"{tile.image} ({item.bands[0]})"
-            for split in tiles
-            for tile, item in zip(tiles[split], seen[split], strict=True)
-            if item.bands != usual
-        ]
-        raise InputError(f"{len(odd)} images do not have {usual[0]} bands as the others have: {first_few(odd)}")
+def _header(path: Path) -> Header | None:
+    """A file's header; None where it cannot be read, which the pass over the tiles will report."""
+    try:
+        return read_header(path)
+    except InputError:
+        return None
 
 
-def _pixels(seen: list[_Seen]) -> dict[int, int]:
-    total: Counter[int] = Counter()
-    for item in seen:
-        total.update(item.labels or {})
-    return dict(sorted(total.items()))
+def _kept_bytes(tile: Tile, fit: Fit, training: bool) -> int:
+    """Bytes that are kept of a tile."""
+    headers = [_header(path) for path in (tile.image, *tile.channels)]
+    image = headers[0]
+    if not image:
+        return 0
+    height, width = fit.inner(image.height, image.width)
+    mask = height * width if training else image.height * image.width
+    return sum(height * width * header.bands * header.itemsize for header in headers if header) + mask
 
 
-def _check_classes(config: RunConfig, pixels: dict[str, dict[int, int]]) -> None:
-    root = Path(config.dataset)
-    held = first_few(map(str, pixels["train"]), 12)
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def _check_classes(config: RunConfig, pixels: Mapping[str, Mapping[int, int]]) -> None:
+    # A list names itself: the folder of its masks may hold those of other splits too.
+    places = split_places(config).items()
+    masks = {split: place if place.is_file() else place / config.masks_dir for split, place in places}
+    held = first_few(map(str, pixels[TRAIN]), 12)
+    limited = f" (limit_tiles is {config.limit_tiles})" if config.limit_tiles else ""
     mistakes = [
-        f"classes: no mask in {root / 'train' / config.masks_dir} contains {label}; the masks hold {held}"
+        f"classes: no mask in {masks[TRAIN]} contains {label}; the masks hold {held}{limited}"
         for label in config.classes
-        if label not in pixels["train"]
+        if label not in pixels[TRAIN]
     ]
-    if not mistakes and not set(config.classes) & set(pixels["val"]):
-        mistakes = [
-            f"{root / 'val' / config.masks_dir}: no mask contains any of the classes "
-            f"{config.classes}, so nothing can be scored"
-        ]
+    measured = {label for split, labels in pixels.items() if split != TRAIN for label in labels}
+    where = "the added validation sets" if config.use_only_add_val else masks[VAL]
+    scored = measured if config.use_only_add_val else pixels[VAL]
+    drawn = f" (val_samples is {config.val_samples})" if config.val_samples else limited
+    if not mistakes and not set(config.classes) & set(scored):
+        mistakes = [f"{where}: no mask contains any of the classes {config.classes}, so nothing can be scored{drawn}"]
     if mistakes:
         raise InputError(mistakes)
 
 
-def _bands(seen: list[_Seen], channels: Sequence[str], dataset: str) -> tuple[Band, ...]:
-    total: _Moments | None = None
-    for item in seen:
-        if item.moments:
-            total = total.merge(item.moments) if total else item.moments
+def _bands(info: SplitInfo, channels: Sequence[str], dataset: str) -> tuple[Band, ...]:
+    total = info.moments
     if total is None:
         raise InputError(f"{dataset}: the training images hold no valid pixel (all NaN or nodata)")
-    names = [f"{IMAGE}:{i + 1}" for i in range(seen[0].bands[0])] + list(channels)
+    names = [f"{IMAGE}:{i + 1}" for i in range(info.bands[0])] + list(channels)
     # A band that never varies carries nothing; dividing by one instead of zero leaves it at zero.
     std = np.sqrt(total.squares / total.count)
     std[std == 0] = 1.0
@@ -240,9 +425,6 @@ def _bands(seen: list[_Seen], channels: Sequence[str], dataset: str) -> tuple[Ba
     return tuple(Band(name, *(float(value) for value in values)) for name, *values in rows)
 
 
-def _fingerprint(config: RunConfig, tiles: dict[str, list[Tile]], seen: dict[str, list[_Seen]]) -> str:
-    digest = hashlib.blake2b(repr((config.classes, config.ignore)).encode(), digest_size=6)
-    for split in tiles:
-        for item in seen[split]:
-            digest.update(item.digest)
-    return digest.hexdigest()
+def _fingerprint(config: RunConfig, infos: Iterable[SplitInfo]) -> str:
+    content: Any = (config.classes, config.ignore, [info.digest for info in infos])
+    return hashlib.blake2b(repr(content).encode(), digest_size=6).hexdigest()

@@ -1,4 +1,4 @@
-"""Decoded tiles, fitted to the network's square: the seam behind which tiles are kept.
+"""Where a run gets its tiles from: decoded and fitted ones, on disk or made on the way.
 
 Everything above asks a store for `image(i)` and `target(i)` and does not know where they lie.
 """
@@ -6,83 +6,145 @@ Everything above asks a store for `image(i)` and `target(i)` and does not know w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segtune.data.cache import Entry
+from segtune.data.fitting import Fit, decode
 from segtune.data.pairs import Tile
-from segtune.data.reading import Image, Valid, read_tile
-from segtune.errors import InputError
-from segtune.metrics import IGNORED
+from segtune.data.reading import Image, read_tile
+from segtune.errors import InputError, TileError, one_line
 from segtune.schema import Band, Labels
 
 Array = npt.NDArray[np.uint8 | np.float32]
 Indices = npt.NDArray[np.uint8]
 
 
-class TileStore:
-    """Tiles of one split, decoded once and held in memory.
+class TileStore(Protocol):
+    """The tiles of one split."""
+
+    decoded: bool  # a tile is at hand, so that loader processes would only pass it on
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """A tile's name."""
+
+    def image(self, index: int) -> Array:
+        """A tile's image, uint8 or float32, not yet normalised: (size, size, bands), or a crop's whole tile."""
+
+    def target(self, index: int) -> Indices:
+        """A tile's mask as indices, uint8: of the image's size in training, of the mask's own in evaluation."""
+
+
+class CachedTiles:
+    """Tiles from the cache; safe to pickle and to fork.
 
     Parameters
     ----------
+    path: the entry's folder.
+    sources: which of a tile's sources (image, extra channels) the network sees, in its order.
+    fit: how tiles become squares.
+    uint8: images are uint8, else float32.
+    padding: the index of what is added to a training tile; None in evaluation, where masks keep their size.
+    """
+
+    decoded = True
+
+    def __init__(self, path: Path, sources: Sequence[int], fit: Fit, uint8: bool, padding: int | None) -> None:
+        self._entry = Entry(path)
+        self._sources, self._fit, self._padding = list(sources), fit, padding
+        self._dtype = np.uint8 if uint8 else np.float32
+
+    def __len__(self) -> int:
+        return len(self._entry)
+
+    def name(self, index: int) -> str:
+        """A tile's name."""
+        return self._entry.name(index)
+
+    def image(self, index: int) -> Array:
+        """A tile's image."""
+        parts = [self._part(index, source) for source in self._sources]
+        image = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        return self._fit.pad_image(image.astype(self._dtype, copy=False))
+
+    def target(self, index: int) -> Indices:
+        """A tile's mask as indices."""
+        target = self._part(index, -1)
+        return target if self._padding is None else self._fit.pad_target(target, self._padding)
+
+    def _part(self, index: int, part: int) -> npt.NDArray[Any]:
+        try:
+            return self._entry.part(index, part)
+        except OSError as error:  # a process that opens the files only now finds that they were deleted
+            raise TileError(f"{self._entry.path}: decoded tiles cannot be read ({one_line(error)})") from None
+
+
+class DecodedTiles:
+    """Tiles read from their files each time that they are asked for.
+
+    Parameters are those of `CachedTiles`, and
+
     tiles: the split's tiles.
     labels: how mask labels become indices.
-    sources: which of a tile's sources (image, extra channels) the network sees, in its order.
-    bands: what the network was or will be trained on; pixels without data get a band's mean, which normalisation
-        turns into zero.
-    size: side in pixels of the square that images are resized to.
-    uint8: keep images as uint8 (all sources are), else as float32.
-    fit_masks: resize masks too (training); else they keep their own size (evaluation).
-    threads: threads that decode.
+    bands: what the network was or will be trained on. InputError for a tile with others.
 
-    Raises InputError for a tile that cannot be read, or whose bands or type are others than these.
+    Raises TileError where a tile's files cannot be read.
     """
+
+    decoded = False
 
     def __init__(
         self,
         tiles: Sequence[Tile],
         labels: Labels,
-        sources: Sequence[int],
         bands: Sequence[Band],
-        size: int,
+        sources: Sequence[int],
+        fit: Fit,
         uint8: bool,
-        fit_masks: bool,
-        threads: int = 1,
+        padding: int | None,
     ) -> None:
-        self.tiles = list(tiles)
-        self._labels, self._sources, self._size = labels, list(sources), size
+        self._tiles, self._labels, self._sources = tiles, labels, list(sources)
+        self._fit, self._padding = fit, padding
         self._dtype = np.uint8 if uint8 else np.float32
         self._names = [band.name for band in bands]
-        means = [band.mean for band in bands]
-        self._fill = np.asarray(np.round(means) if uint8 else means, dtype=self._dtype)
-        self._fit_masks = fit_masks
-        with ThreadPoolExecutor(threads) as pool:
-            decoded = list(pool.map(self._decode, self.tiles))
-        self._images = [image for image, _ in decoded]
-        self._targets = [target for _, target in decoded]
+        self._last: tuple[int, Array, Indices] | None = None
 
     def __len__(self) -> int:
-        return len(self.tiles)
+        return len(self._tiles)
+
+    def name(self, index: int) -> str:
+        """A tile's name."""
+        return self._tiles[index].name
 
     def image(self, index: int) -> Array:
-        """A tile's image, (size, size, bands), uint8 or float32, not yet normalised."""
-        return self._images[index]
+        """A tile's image."""
+        return self._decode(index)[0]
 
     def target(self, index: int) -> Indices:
-        """A tile's mask as indices, uint8: (size, size), or (H, W) of the mask's own."""
-        return self._targets[index]
+        """A tile's mask as indices."""
+        return self._decode(index)[1]
 
-    def _decode(self, tile: Tile) -> tuple[Array, Indices]:
-        read, valid, mask = read_tile(tile)
-        sources = [read[i] for i in self._sources]
-        self._check(tile, sources)
-        target = self._labels.to_indices(mask)
-        target[~valid] = IGNORED
-        if self._fit_masks:
-            target = cv2.resize(target, (self._size, self._size), interpolation=cv2.INTER_NEAREST_EXACT)
-        return self._fit(sources, valid), target
+    def _decode(self, index: int) -> tuple[Array, Indices]:
+        # Image and target are asked for one after the other; the files are read once.
+        if self._last is None or self._last[0] != index:
+            tile = self._tiles[index]
+            try:
+                read, valid, mask = read_tile(tile)
+            except InputError as error:
+                raise TileError(error.mistakes) from None
+            sources = [read[i] for i in self._sources]
+            self._check(tile, sources)
+            kept, target = decode(sources, valid, mask, self._labels, self._fit, training=self._padding is not None)
+            image = np.concatenate([part.astype(self._dtype, copy=False) for part in kept], axis=2)
+            if self._padding is not None:
+                target = self._fit.pad_target(target, self._padding)
+            self._last = index, self._fit.pad_image(image), target
+        return self._last[1:]
 
     def _check(self, tile: Tile, sources: list[Image]) -> None:
         found = sum(source.shape[2] for source in sources)
@@ -95,18 +157,3 @@ class TileStore:
         if self._dtype == np.uint8 and any(source.dtype != np.uint8 for source in sources):
             types = " and ".join(sorted({source.dtype.name for source in sources}))
             raise InputError(f"{tile.image}: pixels are {types}, but the model was trained on uint8")
-
-    def _fit(self, sources: list[Image], valid: Valid) -> Array:
-        image = np.concatenate([source.astype(self._dtype, copy=False) for source in sources], axis=2)
-        image[~valid] = self._fill
-        height, width = image.shape[:2]
-        if (height, width) == (self._size, self._size):
-            return image
-        shrinks = min(height, width) > self._size
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        # OpenCV averages areas of at most four bands at a time.
-        parts = [
-            cv2.resize(image[..., first : first + 4], (self._size, self._size), interpolation=method)
-            for first in range(0, image.shape[2], 4)
-        ]
-        return np.dstack(parts)

@@ -1,0 +1,270 @@
+"""Decoded tiles on a local disk: written once, mapped into memory by every process that trains on them.
+
+    CACHE_DIR/KEY/info.json      what reading a split's files showed; KEY stands for the files and what is learnt
+    CACHE_DIR/KEY/resize-512/    an entry: the split's tiles as one way of fitting keeps them
+      data.bin                   pixels, part after part
+      index.npy                  (tiles, parts, 5): offset, height, width, bands and type of each part
+      names.npy                  the tiles' names
+
+An entry is written under another name, renamed when it is whole, and never changed again: what a process has mapped
+stays as it is, also when the entry is deleted to make room.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtune.config import RunConfig
+from segtune.errors import InputError
+from segtune.folders import locked_file, write_text
+
+FORMAT = 1  # of the files; another number makes other keys
+_TYPES = ("uint8", "uint16", "int16", "float32")
+_ALIGNMENT = 64  # bytes; parts begin where any type may
+_IN_USE_S = 3600.0  # an entry opened within this time is not deleted to make room
+_RESERVE = 0.02  # share of the disk that stays free
+_INFO, _DATA, _INDEX, _NAMES = "info.json", "data.bin", "index.npy", "names.npy"
+_UNFINISHED = ".*.*"  # an entry's name, and a random part
+
+
+class Entry:
+    """A split's decoded tiles, opened lazily in each process: pickled or forked, it maps the files anew."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bytes_]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Pickling a memory map would copy all its bytes.
+        return {"path": self.path, "_open": None}
+
+    def __len__(self) -> int:
+        return len(self._mapped()[1])
+
+    def name(self, index: int) -> str:
+        """A tile's name."""
+        return bytes(self._mapped()[2][index]).decode()
+
+    def part(self, index: int, part: int) -> npt.NDArray[Any]:
+        """A source, (h, w, bands), or, as the last part, the target, (h, w); read-only."""
+        data, rows, _ = self._mapped()
+        offset, height, width, bands, kind = (int(value) for value in rows[index, part])
+        dtype = np.dtype(_TYPES[kind])
+        size = height * width * max(bands, 1) * dtype.itemsize
+        shape = (height, width, bands) if bands else (height, width)
+        return data[offset : offset + size].view(dtype).reshape(shape)
+
+    def _mapped(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.bytes_]]:
+        if self._open is None:
+            # Plain arrays over the maps: numpy's memmap class costs more than the reading.
+            data = np.asarray(np.memmap(self.path / _DATA, np.uint8, "r"))
+            rows = np.asarray(np.load(self.path / _INDEX, mmap_mode="r"))
+            names = np.asarray(np.load(self.path / _NAMES, mmap_mode="r"))
+            self._open = data, rows, names
+        return self._open
+
+
+class EntryWriter:
+    """Writes one entry; it appears under its name when `publish` returns, or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        self._data: IO[bytes] = (self._temporary / _DATA).open("wb")
+        self._offset = 0
+        self._rows, self._tiles = array("q"), 0
+
+    def add(self, sources: Sequence[npt.NDArray[Any]], target: npt.NDArray[np.uint8]) -> None:
+        """Write the next tile."""
+        for part in (*sources, target):
+            gap = -self._offset % _ALIGNMENT
+            self._data.write(bytes(gap))
+            self._data.write(np.ascontiguousarray(part).data)
+            bands = part.shape[2] if part.ndim == 3 else 0
+            self._rows.extend((self._offset + gap, *part.shape[:2], bands, _TYPES.index(part.dtype.name)))
+            self._offset += gap + part.nbytes
+        self._tiles += 1
+
+    def publish(self, names: Sequence[str]) -> Path:
+        """Finish the files and give the entry its name."""
+        index = np.frombuffer(self._rows, np.int64).reshape(self._tiles, -1, 5)
+        for place, content in ((_INDEX, index), (_NAMES, np.array([name.encode() for name in names]))):
+            with (self._temporary / place).open("wb") as file:
+                np.save(file, content)
+                _to_disk(file)
+        _to_disk(self._data)
+        self._data.close()
+        try:
+            os.rename(self._temporary, self._path)
+        except OSError:
+            if not self._path.is_dir():  # else another process was faster, with the same content
+                raise
+        return self._path
+
+    def abandon(self) -> None:
+        """Delete what was written, unless it was published."""
+        with suppress(OSError):  # on a full disk, closing fails as the writing before it did
+            self._data.close()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def __enter__(self) -> EntryWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abandon()
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    # A name after a power cut must stand for all of the content.
+    file.flush()
+    os.fsync(file.fileno())
+
+
+class Cache:
+    """The folder with all entries of this user."""
+
+    def __init__(self, folder: Path, most_bytes: float) -> None:
+        self.folder, self._most_bytes = folder, most_bytes
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Cache | None:
+        """The cache that a run's settings ask for; None where they ask for none."""
+        if config.cache_dir == "none" or not config.cache_gb:
+            return None
+        folder = Path(config.cache_dir) if config.cache_dir else default_folder()
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InputError(f"cache_dir: {folder} cannot be made ({error.strerror})") from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"cache_dir: {folder} cannot be written to; another folder, or none, does without")
+        return cls(folder.absolute(), config.cache_gb * 1e9)
+
+    def info(self, key: str) -> dict[str, Any] | None:
+        """What reading these files showed before; None where they have not been read, or not to the end."""
+        try:
+            content: dict[str, Any] = json.loads((self.folder / key / _INFO).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content
+
+    def put_info(self, key: str, content: dict[str, Any]) -> None:
+        """Keep what reading these files showed, where the disk has room for it; without it, they are read again."""
+        with suppress(OSError):
+            (self.folder / key).mkdir(parents=True, exist_ok=True)
+            write_text(self.folder / key / _INFO, json.dumps(content))
+
+    def entry(self, key: str, kept: str) -> Path | None:
+        """The folder of an entry that is there and whole, marked as used now."""
+        path = self.folder / key / kept
+        if not path.is_dir():
+            return None
+        try:
+            rows, names = (np.load(path / name, mmap_mode="r") for name in (_INDEX, _NAMES))
+            *_, (offset, height, width, _, _) = rows[-1].tolist()
+            size = (path / _DATA).stat().st_size
+            if len(names) != len(rows) or size != offset + height * width:  # the last part is a target: bytes
+                raise ValueError("cut short")
+        except (FileNotFoundError, ValueError, EOFError, IndexError, TypeError):  # whatever a damaged file leads to
+            shutil.rmtree(path, ignore_errors=True)
+            return None
+        except OSError:  # not to be opened now, or by us: that is no damage
+            return None
+        mark_used(path)
+        return path
+
+    def writer(self, key: str, kept: str) -> EntryWriter:
+        """A writer of this entry."""
+        return EntryWriter(self.folder / key / kept)
+
+    def room(self, needed: float) -> str:
+        """Make room for so many bytes, deleting entries unused longest; why there is none, or an empty string."""
+        self._sweep()
+        used, disk = self._entries(), shutil.disk_usage(self.folder)
+        total = sum(size for _, size, _ in used)
+        over, short = total + needed - self._most_bytes, needed - (disk.free - _RESERVE * disk.total)
+        idle = [(size, path) for last, size, path in used if last < time.time() - _IN_USE_S]
+        spare = sum(size for size, _ in idle)
+        # Where there will not be room all the same, nothing is deleted.
+        if spare < over:
+            return f"cache_gb allows {self._most_bytes / 1e9:.3g} GB, and {(total - spare) / 1e9:.3g} GB are in use"
+        if spare < short:
+            return "the disk is short"
+        lacking = max(over, short)
+        for size, path in idle:
+            if lacking <= 0:
+                break
+            shutil.rmtree(path, ignore_errors=True)
+            lacking -= size
+        return ""
+
+    def free(self) -> int:
+        """Free bytes of the disk."""
+        return shutil.disk_usage(self.folder).free
+
+    @contextmanager
+    def building(self, key: str, wait: Callable[[], None]) -> Iterator[None]:
+        """Have the right to build what belongs to a key; while another process has it, `wait` is called repeatedly."""
+        with ExitStack() as stack:
+            with suppress(OSError):  # a disk without room for a lock will have none for an entry
+                stack.enter_context(locked_file(self._lock(key), wait))
+            for left in (self.folder / key).glob(_UNFINISHED):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+
+    def _lock(self, key: str) -> Path:
+        return self.folder / f"{key}.lock"
+
+    def _sweep(self) -> None:
+        """Delete what builders that were killed left, also for files that have changed since."""
+
+        def at_work() -> None:
+            raise BlockingIOError
+
+        for left in self.folder.glob(f"*/{_UNFINISHED}"):
+            with suppress(OSError), locked_file(self._lock(left.parent.name), at_work):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _entries(self) -> list[tuple[float, int, Path]]:
+        """Time of last use, bytes and folder of every entry, the one unused longest first."""
+        found = []
+        for data in self.folder.glob(f"*/*/{_DATA}"):
+            if not data.parent.name.startswith("."):
+                with suppress(FileNotFoundError):  # another process deletes it at this moment
+                    size = sum(file.stat().st_size for file in data.parent.iterdir())
+                    found.append((data.parent.stat().st_mtime, size, data.parent))
+        return sorted(found)
+
+
+def mark_used(path: Path) -> None:
+    """Note that an entry is in use, so that others that need room do not delete it."""
+    with suppress(OSError):  # it may belong to somebody else, or be gone, which whoever opens it finds out
+        os.utime(path)
+
+
+def default_folder() -> Path:
+    """$SEGTUNE_CACHE_DIR, or a folder of this user's on a disk of this machine.
+
+    Not the home folder, which is on a network where there are many machines, and not /tmp, which is memory on some.
+    """
+    if given := os.environ.get("SEGTUNE_CACHE_DIR"):
+        return Path(given)
+    places = (os.environ.get("SLURM_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", tempfile.gettempdir())
+    place = next(Path(place) for place in places if place and os.access(place, os.W_OK))
+    return place / f"segtune-cache-{os.getuid()}"

@@ -1,0 +1,132 @@
+"""How a tile of any size becomes the square that the network sees, and how predictions find back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segtune.config import RunConfig
+from segtune.data.reading import Image, Valid
+from segtune.metrics import IGNORED
+from segtune.schema import Labels
+
+Pixels = npt.NDArray[Any]
+_BANDS_AT_ONCE = 4  # OpenCV averages areas of at most four bands at a time
+_STEP = 0.75  # of a window's side, from one window to the next: neighbours share a quarter
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One way of fitting, to a square of `size` pixels: resize, crop or pad."""
+
+    mode: str
+    size: int
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Fit:
+        """That of a run whose image_size is known."""
+        return cls(config.fit, config.image_size or 0)
+
+    @classmethod
+    def keeping(cls, kept: str) -> Fit:
+        """One of those whose `kept` this is."""
+        mode, _, size = kept.partition("-")
+        return cls(mode, int(size)) if size else cls("crop", 0)
+
+    @property
+    def kept(self) -> str:
+        """A name for what is worth keeping of a tile: the part of fitting that is the same every time."""
+        return "whole" if self.mode == "crop" else f"{self.mode}-{self.size}"
+
+    def inner(self, height: int, width: int) -> tuple[int, int]:
+        """The size, (h, w), at which a tile of (height, width) is kept."""
+        if self.mode == "resize":
+            return self.size, self.size
+        largest = max(height, width)
+        if self.mode == "crop" or largest <= self.size:
+            return height, width
+        return max(1, round(height * self.size / largest)), max(1, round(width * self.size / largest))
+
+    def keep_image(self, image: Pixels) -> Pixels:
+        """An image, (H, W, bands), as it is kept: resized or shrunk, not padded, not cropped."""
+        height, width = image.shape[:2]
+        size = self.inner(height, width)
+        if size == (height, width):
+            return image
+        method = cv2.INTER_AREA if min(height, width) > min(size) else cv2.INTER_LINEAR
+        parts = [
+            cv2.resize(image[..., first : first + _BANDS_AT_ONCE], size[::-1], interpolation=method)
+            for first in range(0, image.shape[2], _BANDS_AT_ONCE)
+        ]
+        return np.dstack(parts)
+
+    def keep_target(self, target: Pixels) -> Pixels:
+        """A target, (H, W), as it is kept for training; no new indices arise."""
+        size = self.inner(*target.shape)
+        if size == target.shape:
+            return target
+        return cv2.resize(target, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+    def pad_image(self, image: Pixels) -> Pixels:
+        """A kept image with at least `size` pixels on each side; what is added has the image's mean colour."""
+        height, width = image.shape[:2]
+        if min(height, width) >= self.size:
+            return image
+        padded = np.empty((max(height, self.size), max(width, self.size), image.shape[2]), image.dtype)
+        mean = image.mean(axis=(0, 1), dtype=np.float64)
+        padded[...] = np.round(mean) if image.dtype.kind in "iu" else mean
+        padded[:height, :width] = image
+        return padded
+
+    def pad_target(self, target: Pixels, padding: int) -> Pixels:
+        """A kept target with at least `size` pixels on each side; what is added is `padding`."""
+        height, width = target.shape
+        if min(height, width) >= self.size:
+            return target
+        padded = np.full((max(height, self.size), max(width, self.size)), padding, target.dtype)
+        padded[:height, :width] = target
+        return padded
+
+    def crop(self, image: Pixels, target: Pixels, random: np.random.Generator) -> tuple[Pixels, Pixels]:
+        """A square of image and target, both at least that large, at a random place."""
+        height, width = target.shape
+        top = int(random.integers(height - self.size + 1))
+        left = int(random.integers(width - self.size + 1))
+        square = np.s_[top : top + self.size, left : left + self.size]
+        return image[square], target[square]
+
+    def windows(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Corners, (top, left), of windows that cover an image at least as large as one, evenly spread."""
+        return [(top, left) for top in self._starts(height) for left in self._starts(width)]
+
+    def _starts(self, length: int) -> list[int]:
+        steps = math.ceil((length - self.size) / (self.size * _STEP))
+        return [round(i * (length - self.size) / steps) for i in range(steps + 1)] if steps else [0]
+
+
+def decode(
+    sources: list[Image], valid: Valid, mask: npt.NDArray[np.integer], labels: Labels, fit: Fit, training: bool
+) -> tuple[list[Image], npt.NDArray[np.uint8]]:
+    """What is kept of a tile that was read: its sources, each (h, w, bands), and its target.
+
+    Pixels without data are ignored, and get the mean of the tile's others, so that resizing does not smear an
+    arbitrary value into its neighbours. The target, (h, w) or the mask's own (H, W), is fitted for training only.
+    """
+    target = labels.to_indices(mask)
+    if not valid.all():
+        target[~valid] = IGNORED
+        sources = [_filled(source, valid) for source in sources]
+    kept = [fit.keep_image(source) for source in sources]
+    return kept, fit.keep_target(target) if training else target
+
+
+def _filled(source: Image, valid: Valid) -> Image:
+    filled = source.copy()
+    mean = source[valid].mean(axis=0, dtype=np.float64) if valid.any() else np.zeros(source.shape[2])
+    filled[~valid] = np.round(mean) if source.dtype.kind in "iu" else mean
+    return filled

@@ -1,0 +1,133 @@
+"""What is known of a data set once it was read: the tiles' number and places, statistics, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtune.config import RunConfig
+from segtune.data.fitting import Fit
+from segtune.data.pairs import TRAIN, Split
+from segtune.data.store import CachedTiles, DecodedTiles, TileStore
+from segtune.schema import IMAGE, Band, Labels
+
+_AUTO_SIZE_LIMIT, _SIZE_MULTIPLE = 512, 32
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean, sum of squared differences and range per band; merged pairwise (Chan et al. 1983)."""
+
+    count: int
+    mean: npt.NDArray[np.float64]
+    squares: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.float64]) -> Moments | None:
+        """Of (N, bands) valid pixels; None where there are none."""
+        if not len(pixels):
+            return None
+        mean = pixels.mean(axis=0)
+        return cls(len(pixels), mean, ((pixels - mean) ** 2).sum(axis=0), pixels.min(axis=0), pixels.max(axis=0))
+
+    def merge(self, other: Moments) -> Moments:
+        """Those of both together."""
+        count = self.count + other.count
+        step = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + step * other.count / count,
+            self.squares + other.squares + step**2 * self.count * other.count / count,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+        )
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """What reading the tiles of one split showed."""
+
+    pixels: dict[int, int]  # pixels of each label
+    bands: tuple[int, ...]  # of each source
+    uint8: bool  # all sources are
+    largest: int  # side in pixels of the largest tile
+    moments: Moments | None  # None where no pixel is valid
+    digest: str  # of names and pixels
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        moments = self.moments and {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in vars(self.moments).items()
+        }
+        return vars(self) | {"moments": moments}
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> SplitInfo:
+        """From what `plain` gave; exact, since JSON keeps every digit of a float."""
+        moments: Any = content["moments"]
+        if moments:
+            arrays = {name: np.array(value) for name, value in moments.items() if name != "count"}
+            moments = Moments(moments["count"], **arrays)
+        pixels = {int(label): number for label, number in content["pixels"].items()}
+        return cls(**{**content, "pixels": pixels, "bands": tuple(content["bands"]), "moments": moments})
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a scan found out; the trials of a search trust it."""
+
+    tiles: Mapping[str, Split]  # by split; empty once the cache holds them all and only `counts` matter
+    counts: Mapping[str, int]  # tiles by split
+    labels: Labels
+    pixels: Mapping[str, Mapping[int, int]]  # by split: pixels of each label
+    channels: tuple[str, ...]  # the extra channels that were scanned
+    bands: tuple[Band, ...]
+    uint8: bool  # all sources are uint8, else batches are float32
+    largest: int  # side in pixels of the largest training tile
+    fingerprint: str  # of names and pixels of all tiles, and of what is learnt
+    entries: Mapping[tuple[str, str], Path]  # by split and what is kept: where the cache holds the decoded tiles
+    wanted: tuple[str, ...]  # what of the tiles the runs on them need kept
+
+    def sources(self, channels: Sequence[str]) -> list[int]:
+        """Positions, among a tile's sources, of the image and of the extra channels asked for."""
+        known = (IMAGE, *self.channels)
+        return [known.index(name) for name in (IMAGE, *channels)]
+
+    def input_bands(self, channels: Sequence[str]) -> tuple[Band, ...]:
+        """The bands that a network with these extra channels sees, in its order."""
+        by_source: dict[str, list[Band]] = {}
+        for band in self.bands:
+            by_source.setdefault(band.name.split(":")[0], []).append(band)
+        return tuple(band for name in (IMAGE, *channels) for band in by_source[name])
+
+    def image_size(self) -> int:
+        """The image_size of runs that name none: the largest tile's, at most 512, a multiple of 32."""
+        return image_size(self.largest)
+
+    def store(self, split: str, config: RunConfig) -> TileStore:
+        """A split's tiles as a run sees them, whose image_size is known."""
+        fit, sources = Fit.of(config), self.sources(config.channels)
+        padding = self.labels.padding if split == TRAIN else None
+        entry = self.entries.get((split, fit.kept))
+        if entry:
+            return CachedTiles(entry, sources, fit, self.uint8, padding)
+        bands = self.input_bands(config.channels)
+        return DecodedTiles(self.tiles[split], self.labels, bands, sources, fit, self.uint8, padding)
+
+    def light(self) -> DataInfo:
+        """The same without the list of tiles where the cache has them: what is sent to every trial."""
+        whole = all((split, what) in self.entries for split in self.counts for what in self.wanted)
+        return replace(self, tiles={}) if whole else self
+
+
+def image_size(largest: int) -> int:
+    """The image_size for tiles of which the largest side is this."""
+    return -(-min(largest, _AUTO_SIZE_LIMIT) // _SIZE_MULTIPLE) * _SIZE_MULTIPLE
