@@ -2,96 +2,118 @@
 
     python run_single.py -d DATASET                                  the defaults
     python run_single.py -d DATASET --encoder resnet34 --epochs 30   with flags
-    python run_single.py -d DATASET --config run.yaml --set lr=1e-3  as a search's trial ran, but for one setting
+    python run_single.py --from-search ray_results/NAME --epochs 200 a search's winner again, longer
+    python run_single.py --exp-name NAME                             go on with a run that was interrupted
 
-The run's folder, logs/NAME, gets run.yaml, metrics.csv, TensorBoard events and the best epoch's model in best/.
+The run's folder, logs/NAME, gets run.yaml, metrics.csv, TensorBoard events, the state to go on from and the best
+epoch's model in best/.
 """
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from contextlib import closing
-from datetime import datetime
-from itertools import count
+from datetime import date
 from pathlib import Path
 
 from segtune import cli
 from segtune.config import RunConfig
-from segtune.errors import InputError
-from segtune.folders import RunFolder
+from segtune.errors import InputError, nearest
+from segtune.folders import RunFolder, SearchFolder, check_writable
 
 
 def parse() -> Namespace:
     parser = cli.make_parser(__doc__ or "")
     parser.add_argument("--config", metavar="FILE", help="YAML of settings; flags and --set win over it")
+    parser.add_argument("--from-search", metavar="FOLDER", help="settings of this search's winner; flags win over them")
+    parser.add_argument("--trial", type=int, metavar="N", help="with --from-search: of this trial, not of the winner")
     cli.add_assignments(parser)
     parser.add_argument("-log", "--log-dir", default="logs", metavar="FOLDER", help="where runs go [logs]")
-    parser.add_argument("--exp-name", metavar="NAME", help="the run's folder [made of model, encoder and date]")
+    parser.add_argument(
+        "--exp-name", metavar="NAME", help="the run's folder; one that exists goes on [model_encoder_date]"
+    )
+    parser.add_argument(
+        "--preview-augmentation", type=int, metavar="N", help="show N augmented tiles, and train nothing"
+    )
     cli.add_settings(parser)
     return parser.parse_args()
 
 
-def run_config(arguments: Namespace) -> RunConfig:
-    from segtune.checkpoint import settings_of
-    from segtune.space import read_yaml
-
-    if not arguments.config:
-        return RunConfig.from_settings(cli.given_settings(arguments))
-    path = Path(arguments.config)
-    content = read_yaml(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a mapping of settings")
+def given_config(arguments: Namespace, folder: RunFolder | None) -> RunConfig:
+    """The run: what its folder, a file or a search says of it, and what the command line does, which wins."""
+    if arguments.config and arguments.from_search:
+        raise InputError("--config and --from-search both give settings; leave one out")
+    if arguments.trial is not None and not arguments.from_search:
+        raise InputError("--trial says which of the trials of --from-search; that is missing")
     given = cli.given_settings(arguments)
-    RunConfig.from_settings(settings_of(content), f"{path}: ")
-    return RunConfig.from_settings(settings_of(content) | given)
-
-
-def run_folder(arguments: Namespace, config: RunConfig) -> RunFolder:
-    parent = Path(arguments.log_dir)
-    if arguments.exp_name:
-        folder = parent / arguments.exp_name
-        if folder.exists():
-            raise InputError(f"{folder}: this run exists; --exp-name gives the new one another name")
-        return RunFolder(folder)
-    name = f"{config.model}_{config.encoder.replace('/', '-')}_{datetime.now():%Y-%m-%d}"
-    names = (name if number == 1 else f"{name}_{number}" for number in count(1))
-    return RunFolder(next(parent / free for free in names if not (parent / free).exists()))
+    settings = cli.settings_in(folder.run_yaml) if folder and folder.begun else {}
+    if folder and not (folder.begun or given or arguments.config or arguments.from_search):
+        runs = [path.parent.name for path in Path(arguments.log_dir).glob("*/run.yaml")]
+        raise InputError(
+            f"--exp-name: there is no run {folder.path} to go on with{nearest(arguments.exp_name, runs)}; "
+            f"a new one needs a setting at least, such as -d DATASET"
+        )
+    if arguments.config:
+        settings |= cli.settings_in(Path(arguments.config))
+    if arguments.from_search:
+        settings |= cli.settings_in(SearchFolder(Path(arguments.from_search)).settings_yaml(arguments.trial))
+    return RunConfig.from_settings(settings | given)
 
 
 def main() -> int:
     arguments = parse()
-    config = run_config(arguments)
-    folder = run_folder(arguments, config)
+    logs = Path(arguments.log_dir)
+    check_writable(logs, "--log-dir")
+    folder = RunFolder.named(logs, arguments.exp_name) if arguments.exp_name else None
+    config = given_config(arguments, folder)
     # torch takes seconds to import; --help and wrong flags should not.
-    from segtune.console import epoch_line, make_console, step_bar
+    from segtune.console import RunConsole, make_console, reading_bar
     from segtune.data.scan import scan
-    from segtune.train import check_run, resolve, train
+    from segtune.gallery import write_preview
+    from segtune.machine import signals_noted
+    from segtune.report import run_summary
+    from segtune.train import check_input, check_run, check_same_settings, resolve, train
 
     console = make_console()
-    check_run(config)
+    if folder and folder.begun:
+        check_same_settings(folder, config)
+        done = folder.epochs_done
+        if done >= config.epochs and arguments.preview_augmentation is None:
+            console.print(
+                f"{folder.path} is finished: {done} epochs; a larger --epochs trains it longer", soft_wrap=True
+            )
+            console.print(run_summary(folder, arguments.log_dir), soft_wrap=True)
+            return 0
+        console.print(f"going on with {folder.path} after {done} of {config.epochs} epochs", soft_wrap=True)
+    goes_on = folder is not None and folder.state.is_file()
+    check_run(config, goes_on)
     cli.ensure_demo(config.dataset, console.print)
-    with step_bar(console) as bar:
-        info = scan(config, progress=lambda done, total: bar.update(done, total, "reading the tiles"))
-    dataset, config = config.dataset, resolve(config, info)
-    check_run(config)
-    counts = ", ".join(f"{len(tiles)} {split}" for split, tiles in info.tiles.items())
-    console.print(f"{dataset}: {counts} tiles at {config.image_size} px -> {folder.path}", soft_wrap=True)
-    best = None
-    with step_bar(console) as bar:
-        bar.update(0, None, "building the model")
-        state = {"epoch": 1}
+    with reading_bar(console) as (progress, say):
+        info = scan(config, progress=progress, say=say)
+    check_input(config, info, goes_on)
+    if arguments.preview_augmentation is not None:
+        path = write_preview(resolve(config, info), info, arguments.preview_augmentation, logs)
+        console.print(f"tiles before and after augmentation {config.augmentation}: {path}", soft_wrap=True)
+        return 0
 
-        def on_batch(done: int, total: int, loss: float) -> None:
-            bar.update(done, total, f"epoch {state['epoch']}/{config.epochs}  loss {loss:.4f}")
-
-        with closing(train(config, info, folder, on_batch=on_batch)) as epochs:
-            for best in epochs:
-                console.print(epoch_line(best), soft_wrap=True)
-                state["epoch"] = best.epoch + 1
-    if best:
-        console.print(f"best: miou {best.best_miou:.4f} in epoch {best.best_epoch}; next:")
-    console.print(f"  python validate.py -cd {folder.path} -d {dataset}/val", soft_wrap=True)
-    console.print(f"  tensorboard --logdir {arguments.log_dir}", soft_wrap=True)
+    folder = folder or RunFolder.new(logs, f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")
+    again = ["python", "run_single.py", "--exp-name", folder.path.name]
+    again += ["--log-dir", arguments.log_dir] if arguments.log_dir != "logs" else []
+    hint = f"to go on: {shlex.join(again)}"
+    try:
+        with signals_noted() as caught, RunConsole(console, config, info, folder) as watch:
+            epochs = train(config, info, folder, go_on=True, on_batch=watch.batch, stop=lambda: bool(caught))
+            with closing(epochs):
+                for result in epochs:
+                    watch.epoch(result)
+    except (KeyboardInterrupt, OSError):
+        console.print(hint, soft_wrap=True)
+        raise
+    if caught and folder.epochs_done < config.epochs:
+        console.print(f"stopped after {folder.epochs_done} of {config.epochs} epochs; {hint}", soft_wrap=True)
+        return 128 + caught[0]
+    console.print(run_summary(folder, arguments.log_dir), soft_wrap=True)
     return 0
 
 

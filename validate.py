@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segtune import cli
-from segtune.folders import write_text
+from segtune.errors import InputError
+from segtune.folders import check_writable, joined_folder, write_text
 
 if TYPE_CHECKING:
     from segtune.data.pairs import Tile
@@ -42,14 +44,19 @@ def main() -> int:
 
     console = make_console()
     folder, split = Path(arguments.checkpoint_dir), Path(arguments.dataset)
-    out = Path(arguments.out or folder / "validation" / split.resolve().name)
+    name = split.resolve().name if split.is_dir() else split.stem  # of a folder, or of a list file
+    out = Path(arguments.out or folder / "validation" / name)
+    check_writable(out, "-o")
+    if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
+        raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
     done = count(1)
-    with step_bar(console) as bar:
+    # All masks or none: an unreadable tile among the last ones leaves nothing half-written.
+    masks = joined_folder(out / "masks") if arguments.binary else nullcontext()
+    with step_bar(console) as bar, masks as written:
 
         def on_tile(tile: Tile, mask: Mask) -> None:
-            if arguments.binary:
-                (out / "masks").mkdir(parents=True, exist_ok=True)
-                write_mask(out / "masks", tile, mask)
+            if written:
+                write_mask(written, tile, mask)
             bar.update(next(done), None, "predicting")
 
         result = validate(folder, split, arguments.device, on_tile)

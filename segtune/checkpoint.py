@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,19 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 import yaml
+from safetensors import SafetensorError
 from torch import nn
 
-from segtune.config import RunConfig
-from segtune.errors import InputError
-from segtune.folders import recover_folder, replaced_file, replaced_folder, write_text
+from segtune.config import RunConfig, settings_of
+from segtune.errors import InputError, loader_died, one_line
+from segtune.folders import (
+    discard_folder,
+    recover_folder,
+    replace_folder,
+    replaced_file,
+    replaced_folder,
+    write_text,
+)
 from segtune.machine import versions
 from segtune.schema import Band, Labels
 from segtune.yamlfile import read_yaml
@@ -40,6 +50,8 @@ class Manifest:
     device: str
     fingerprint: str
     parameters: int
+    micro_batch: int  # tiles at a time in training; below batch_size where memory was not enough
+    evaluation_batch_size: int  # tiles, or windows, at a time in evaluation
     metrics: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
 
@@ -60,13 +72,15 @@ class Manifest:
             return cls(
                 config=RunConfig.from_settings(settings_of(content), f"{path}: "),
                 labels=_labels(data["labels"]),
-                bands=tuple(Band(**band) for band in content["normalization"]),
+                bands=tuple(Band(**band) for band in content["bands"]),
                 uint8=data["uint8"],
                 precision=evaluation["precision"],
                 device=evaluation["device"],
                 threads=evaluation["threads"],
                 fingerprint=data["fingerprint"],
                 parameters=content["parameters"],
+                micro_batch=evaluation.get("micro_batch", evaluation["batch_size"]),
+                evaluation_batch_size=evaluation["batch_size"],
                 metrics=content["metrics"],
             )
         except (AttributeError, KeyError, TypeError) as error:
@@ -78,10 +92,11 @@ class Manifest:
         }
         return self.config.settings() | {
             "data": {"fingerprint": self.fingerprint, "uint8": self.uint8, "labels": labels},
-            "normalization": [asdict(band) for band in self.bands],
+            "bands": [asdict(band) for band in self.bands],
             "threshold": THRESHOLD,
             "evaluation": {
-                "batch_size": self.config.batch_size,
+                "batch_size": self.evaluation_batch_size,
+                "micro_batch": self.micro_batch,
                 "precision": self.precision,
                 "memory_format": MEMORY_FORMAT,
                 "device": self.device,
@@ -89,7 +104,12 @@ class Manifest:
             },
             "parameters": self.parameters,
             "metrics": dict(self.metrics),
-            "machine": {"cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES")},
+            "machine": {
+                "host": platform.node(),
+                "process": os.getpid(),
+                "node": os.environ.get("RAY_NODE_ID"),  # of a search's cluster; two may be on one host
+                "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+            },
             "versions": versions(),
         }
 
@@ -101,28 +121,11 @@ def _labels(content: Mapping[str, Any]) -> Labels:
     return Labels(**values)
 
 
-SECTIONS = (
-    "data",
-    "normalization",
-    "threshold",
-    "evaluation",
-    "parameters",
-    "metrics",
-    "machine",
-    "versions",
-)
-
-
-def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a run.yaml, without the sections that a run adds."""
-    return {name: value for name, value in content.items() if name not in SECTIONS}
-
-
 def save_model(folder: Path, model: nn.Module, manifest: Manifest) -> None:
     """Write a model's folder, replacing one that is there: smp's save_pretrained format and run.yaml."""
     # smp would download the encoder's first weights again, only to load others over them.
     model.config["encoder_weights"] = None  # type: ignore[index,operator,assignment]
-    with replaced_folder(folder) as temporary:
+    with _writing(folder), replaced_folder(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
         manifest.write(temporary / _MANIFEST)
 
@@ -135,9 +138,23 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, Manifest]
             model = smp.from_pretrained(str(folder))
     except Exception as error:
         # safetensors, json, torch and smp each raise errors of their own for a broken file.
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder}: the model cannot be loaded ({reason})") from None
+        raise InputError(f"{folder}: the model cannot be loaded ({one_line(error)})") from None
     return model.eval().to(device, memory_format=torch.channels_last), manifest
+
+
+def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:
+    """Leave the model of this epoch in its folder, and no other; whether there is one.
+
+    A run writes a better model than the one that it has beside that one, then the state that knows of it, and lets it
+    take the other's place only then: a run that goes on finds the model of its state, whenever it was killed.
+    """
+    recover_folder(folder)
+    for place in (candidate, folder):
+        if place.exists() and Manifest.read(place / _MANIFEST).metrics.get("epoch") != epoch:
+            discard_folder(place)
+    if candidate.exists():
+        replace_folder(candidate, folder)
+    return folder.exists()
 
 
 def find_model(folder: Path) -> Path:
@@ -152,12 +169,29 @@ def find_model(folder: Path) -> Path:
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a training state: tensors, numbers, strings, and containers of them."""
-    with replaced_file(path) as temporary:
+    """Write a training state: tensors, numbers, strings, and containers of them. OSError when that fails."""
+    with _writing(path), replaced_file(path) as temporary:
         torch.save(dict(state), temporary)
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a training state, on the CPU."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """Read a training state, on the CPU; InputError where it is damaged."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch, zipfile and pickle each raise errors of their own for a broken file.
+        raise InputError(f"{path}: damaged, or not a state of a run ({type(error).__name__})") from None
     return state
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what torch and safetensors raise when the disk is full into an OSError that names the file."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # RuntimeErrors too, and not the disk's fault
+    except (RuntimeError, SafetensorError) as error:
+        if loader_died(error):
+            raise
+        raise OSError(errno.EIO, f"cannot be written; is the disk full? ({one_line(error)})", str(path)) from None

@@ -11,16 +11,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from segtune.config import RunConfig, choices
+from segtune.config import MAX_CLASSES, RunConfig, base_type, choices, settings_of
 from segtune.data.demo import write_demo
 from segtune.errors import InputError, SegtuneError
-from segtune.space import parse_assignments, parse_value
+from segtune.folders import write_text
+from segtune.space import PATH_LISTS, parse_assignments, parse_value
+from segtune.space_schema import schema_text
+from segtune.yamlfile import read_yaml
 
 DEMO = Path("data/demo")
 SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
 # Flags that people know from their present scripts, beside --name-of-the-setting.
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "dataset": ("-d",),
+    "val_dir": ("-val",),
     "classes": ("--class-list",),
     "channels": ("--add-dirs",),
     "model": ("-m",),
@@ -55,13 +59,20 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     for name, field in RunConfig.model_fields.items():
         known = f" ({', '.join(choices(name))})" if choices(name) else ""
         default = "" if field.default is None else f" [{_default(field.default)}]"
+        # A switch needs no value, and takes one all the same: false undoes what a file sets.
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if base_type(name) is bool else {}
+        if name in PATH_LISTS:  # a path each time
+            switch = {"action": "append"}
         group.add_argument(
             *ALIASES.get(name, ()),
             f"--{name.replace('_', '-')}",
             dest=name,
             metavar="VALUE",
             help=f"{field.description}{known}{default}".replace("%", "%%"),
+            **switch,
         )
+    group.add_argument("--max-mask-val", type=int, default=0, metavar="N", help="short for --classes 1,2,...,N [0]")
+    group.add_argument("--cpu", action="store_true", help="short for --device cpu")
 
 
 def add_assignments(parser: argparse.ArgumentParser) -> None:
@@ -77,15 +88,42 @@ def add_assignments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+# Flags for settings under `search:`.
+SEARCH_FLAGS: Mapping[str, tuple[type, str, str]] = {
+    "trials": (int, "N", "trials in all, the baseline among them; also what --resume extends a search to"),
+    "time_budget": (str, "TIME", "end the search after this time, such as 8h, of all starts together"),
+    "patience": (int, "N", "end it when so many trials in a row brought no improvement"),
+    "seed": (int, "N", "of the sampler"),
+    "disk_gb": (float, "GB", "most that the search's folder may take"),
+    "max_concurrent": (int, "N", "trials at a time, at most"),
+    "gpus_per_trial": (float, "F", "GPUs for each trial; fractions share one"),
+    "cpus_per_trial": (int, "N", "cores for each trial"),
+}
+
+
+def add_search_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that win over a space file's `search:`."""
+    for name, (kind, metavar, text) in SEARCH_FLAGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+
+
+def write_schema(path: Path) -> int:
+    """Write the JSON Schema of search spaces, which editors complete and check them by."""
+    write_text(path, schema_text())
+    return 0
+
+
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings given as flags and with --set (which wins), typed; InputError with all mistakes."""
-    settings: dict[str, Any] = {}
-    mistakes: list[str] = []
+    settings, mistakes = _short_forms(arguments)
     for name in RunConfig.model_fields:
         text = getattr(arguments, name, None)
         if text is not None:
             try:
-                settings[name] = parse_value(name, text)
+                if isinstance(text, list):
+                    settings[name] = [path for item in text for path in parse_value(name, item)]
+                else:
+                    settings[name] = parse_value(name, text)
             except InputError as error:
                 mistakes += error.mistakes
     try:
@@ -95,6 +133,34 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     if mistakes:
         raise InputError(mistakes)
     return settings
+
+
+def settings_in(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, such as a run.yaml; InputError, naming it, where one is wrong."""
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a mapping of settings")
+    settings = settings_of(content)
+    RunConfig.from_settings(settings, f"{path}: ")
+    return settings
+
+
+def _short_forms(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """The settings that flags of another name stand for, and where they contradict the flags of that name."""
+    settings: dict[str, Any] = {}
+    mistakes = []
+    largest = getattr(arguments, "max_mask_val", 0)
+    if not 0 <= largest <= MAX_CLASSES:
+        mistakes.append(f"--max-mask-val: must be 0, or the largest label, at most {MAX_CLASSES}, but got {largest}")
+    elif largest:
+        settings["classes"] = list(range(1, largest + 1))
+        if arguments.classes is not None:
+            mistakes.append("classes: --max-mask-val and --classes (--class-list) both say what they are; give one")
+    if getattr(arguments, "cpu", False):
+        settings["device"] = "cpu"
+        if arguments.device not in (None, "cpu"):
+            mistakes.append(f"device: --cpu and --device {arguments.device} contradict each other")
+    return settings, mistakes
 
 
 def ensure_demo(dataset: str, say: Callable[[str], None]) -> None:
@@ -138,4 +204,6 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _default(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -39,21 +39,38 @@ Architecture = Literal[
     "segformer",
     "dpt",
 ]
-_ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
+ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
 
 LOSSES = ("ce", "bce", "dice", "jaccard", "tversky", "focal", "lovasz", "mcc")
 BINARY_LOSSES = ("bce", "mcc")  # have no multi-class form in smp
 
 # What a result is measured on or with stays fixed within a search, or its trials could not be compared.
-NOT_SEARCHABLE = frozenset({"dataset", "images_dir", "masks_dir", "classes", "ignore", "seed", "device", "workers"})
+NOT_SEARCHABLE = frozenset(
+    {
+        *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "classes", "ignore", "rgb"),
+        *("val_dir", "add_val_dirs", "use_only_add_val", "adv_freq", "val_samples", "limit_tiles"),
+        *("worst", "seed", "workers", "device", "cache_dir", "cache_gb"),
+    }
+)
 # The settings that say what the data is; in a search space they stand at the top, beside `dataset`.
-DATA_SETTINGS = ("dataset", "images_dir", "masks_dir", "classes", "ignore", "channels")
+DATA_SETTINGS = (
+    *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "val_dir", "add_val_dirs"),
+    *("use_only_add_val", "classes", "ignore", "channels", "rgb"),
+)
+# What may change when a run goes on: how long it is, and what its numbers do not depend on, but for rounding on another
+# device. Where the data lies may change too; that it is the same data is seen by its fingerprint.
+CHANGEABLE = frozenset(
+    {
+        *("epochs", "worst", "workers", "device", "cache_dir", "cache_gb"),
+        *("dataset", "val_dir", "add_val_dirs"),
+    }
+)
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
 
 
 def _architecture(value: object) -> object:
     name = value.lower() if isinstance(value, str) else value
-    return _ARCHITECTURE_ALIASES.get(name, name) if isinstance(name, str) else name
+    return ARCHITECTURE_ALIASES.get(name, name) if isinstance(name, str) else name
 
 
 def _loss(value: str) -> str:
@@ -80,7 +97,30 @@ def _plain_folder(value: str) -> str:
     return value
 
 
+def _one_or_three(values: list[int]) -> list[int]:
+    if len(values) not in (0, 1, 3):
+        raise ValueError("must name three bands, or one that is shown grey")
+    return _distinct(values)
+
+
+def _split_folder(value: str) -> str:
+    if value != "." and (not value or "/" in value or "\\" in value or value == ".."):
+        raise ValueError("must be the name of a folder inside each split, or . for the split's own folder")
+    return value
+
+
+def _given(value: str | None) -> str | None:
+    return value or None  # "": a shell's variable that is not set
+
+
+def _weights(value: str) -> str:
+    if not value:
+        raise ValueError("must be none, imagenet or a file")
+    return value
+
+
 FolderName = Annotated[str, AfterValidator(_plain_folder)]
+SplitFolder = Annotated[str, AfterValidator(_split_folder)]
 Label = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -89,9 +129,27 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
-    dataset: str = Field("data/demo", description="folder with train/ and val/, each with images/ and gt/")
-    images_dir: FolderName = Field("images", description="name of the folder of images in each split")
-    masks_dir: FolderName = Field("gt", description="name of the folder of masks in each split")
+    dataset: str = Field(
+        "data/demo", min_length=1, description="folder with train/ and val/ (or train.txt and val.txt)"
+    )
+    val_dir: Annotated[str | None, AfterValidator(_given)] = Field(
+        None, description="folder, or list file, of the validation tiles; left out: the data set's own val"
+    )
+    add_val_dirs: list[str] = Field(
+        [], description="more validation sets: folders, or a file that names one folder a line"
+    )
+    adv_freq: int = Field(1, ge=1, description="epochs from one evaluation of the added validation sets to the next")
+    use_only_add_val: bool = Field(
+        False, description="score on the added validation sets alone, all of them pooled, and not on val"
+    )
+    images_dir: SplitFolder = Field(
+        "images", description="name of the folder of images in each split; . is the split's own folder"
+    )
+    masks_dir: SplitFolder = Field(
+        "gt", description="name of the folder of masks in each split; . is the split's own folder"
+    )
+    image_suffix: str = Field("", description="what names of images end in before the extension, such as _sat")
+    mask_suffix: str = Field("", description="what names of masks end in before the extension, such as _mask")
     classes: Annotated[list[Label], AfterValidator(_distinct)] = Field(
         [255], min_length=1, max_length=MAX_CLASSES, description="mask labels to learn; one label is binary"
     )
@@ -101,24 +159,52 @@ class RunConfig(BaseModel):
     channels: Annotated[list[FolderName], AfterValidator(_distinct)] = Field(
         [], description="folders of one-channel images that follow the image's own bands, such as nir"
     )
+    rgb: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_one_or_three)] = Field(
+        [],
+        description="the image's bands that are red, green and blue, counted from 1: they are shown, and augmented in "
+        "colour; left out: the first three where there are three or more",
+    )
+    limit_tiles: int | None = Field(None, ge=1, description="use only so many tiles of each split, to try things out")
 
     model: Annotated[Architecture, BeforeValidator(_architecture)] = Field(
         "deeplabv3plus", description="architecture of segmentation_models_pytorch"
     )
     encoder: str = Field("efficientnet-b0", description="encoder of smp, or tu-NAME for one of timm's")
-    encoder_weights: Literal["none", "imagenet"] = Field(
-        "none", description="where the encoder starts: random weights, or downloaded ImageNet weights"
+    encoder_weights: Annotated[str, AfterValidator(_weights)] = Field(
+        "none",
+        description="where the encoder starts: none (random weights), imagenet (downloaded), or a file "
+        "(safetensors, or a state dict of torch.save)",
+    )
+    normalization: Literal["data", "encoder"] = Field(
+        "data",
+        description="mean and standard deviation of the input: the training tiles' own, or, for the rgb bands, those "
+        "that the encoder's weights were trained with",
     )
     image_size: Annotated[int, Field(ge=32, le=8192)] | None = Field(
         None,
         description="side in pixels of the square that the network sees; "
         "left out: the largest tile's, at most 512, as a multiple of 32",
     )
+    fit: Literal["resize", "crop", "pad"] = Field(
+        "resize",
+        description="how a tile becomes that square: resized; cropped at random in training and in a sliding window "
+        "in evaluation; or shrunk where it is larger, and padded",
+    )
     batch_size: int = Field(6, ge=1, description="tiles per training step, and per step of evaluation")
-    epochs: int = Field(50, ge=1, description="passes over the training tiles")
+    epochs: int = Field(50, ge=1, description="passes over the training tiles, in total")
+    samples_per_epoch: int | None = Field(
+        None, ge=1, description="tiles in an epoch; the next epoch goes on with others; left out: all training tiles"
+    )
+    val_samples: int | None = Field(
+        None, ge=1, description="validate on so many tiles, the same ones always; left out: on all"
+    )
 
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="torch.optim's")
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="learning rate at the end of the warm-up")
+    encoder_lr_factor: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="the encoder's learning rate is lr times this"
+    )
+    freeze_encoder_epochs: int = Field(0, ge=0, description="epochs at the start in which the encoder stays as it is")
     weight_decay: float = Field(
         1e-4, ge=0, allow_inf_nan=False, description="decoupled for adamw, an L2 penalty for the others"
     )
@@ -140,12 +226,24 @@ class RunConfig(BaseModel):
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         "auto", description="auto: bf16 where the GPU computes it natively, fp16 on older ones, fp32 on a CPU"
     )
+    worst: int = Field(4, ge=0, le=64, description="validation tiles, the worst ones, that are shown with the curves")
     seed: int = Field(42, ge=0, le=2**31 - 1, description="of weights, order and augmentation")
     workers: int = Field(1, ge=0, le=256, description="loader processes; 0 loads in the training process")
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto, cpu, cuda or cuda:N; auto prefers cuda",
+    )
+    cache_dir: Annotated[str | None, AfterValidator(_given)] = Field(
+        None,
+        description="folder on a local disk for decoded tiles, shared by all runs; none: decode again and again; "
+        "left out: $SEGTUNE_CACHE_DIR, or segtune-cache-UID in $SLURM_TMPDIR, $TMPDIR or /var/tmp",
+    )
+    cache_gb: float = Field(
+        100.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="most gigabytes of decoded tiles; the ones unused longest go first",
     )
 
     # The messages name the settings that clash: a search space looks there for the line to point at.
@@ -170,6 +268,18 @@ class RunConfig(BaseModel):
         reserved = sorted({self.images_dir, self.masks_dir} & set(self.channels))
         if reserved:
             raise ValueError(f"channels lists {reserved[0]!r}, which is images_dir or masks_dir")
+        if self.images_dir == self.masks_dir and self.image_suffix == self.mask_suffix:
+            raise ValueError(
+                f"images_dir and masks_dir are both {self.images_dir!r}; "
+                f"then image_suffix and mask_suffix must tell images from masks"
+            )
+        if self.freeze_encoder_epochs >= self.epochs and self.freeze_encoder_epochs:
+            raise ValueError(
+                f"freeze_encoder_epochs must be below epochs, but got "
+                f"(freeze_encoder_epochs={self.freeze_encoder_epochs}, epochs={self.epochs})"
+            )
+        if self.use_only_add_val and not self.add_val_dirs:
+            raise ValueError("use_only_add_val needs add_val_dirs")
         return self
 
     @classmethod
@@ -183,6 +293,15 @@ class RunConfig(BaseModel):
     def settings(self) -> dict[str, Any]:
         """Every setting as plain YAML/JSON values, in the order of the fields."""
         return self.model_dump(mode="json")
+
+
+# What a run.yaml holds besides settings: what was found out about data, model and machine.
+RUN_SECTIONS = ("data", "bands", "threshold", "evaluation", "parameters", "metrics", "machine", "versions")
+
+
+def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a run.yaml, without the sections that a run adds."""
+    return {name: value for name, value in content.items() if name not in RUN_SECTIONS}
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[tuple[str | None, str]]:

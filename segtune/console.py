@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from segtune.config import RunConfig
+from segtune.data.info import DataInfo
+from segtune.folders import RunFolder
 from segtune.report import duration, settings_text
 from segtune.train import EpochResult
 from segtune.trials import Trial, ranked
@@ -55,12 +59,54 @@ def step_bar(console: Console) -> _Bar:
     return _Bar(console, TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
+@contextmanager
+def reading_bar(console: Console) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """A bar while tiles are read: a function that moves it, and one that prints a line above it."""
+    with step_bar(console) as bar:
+        yield (
+            lambda done, total: bar.update(done, total, "reading the tiles"),
+            lambda line: console.print(line, soft_wrap=True),
+        )
+
+
+class RunConsole:
+    """What a single run shows: a line per epoch, and below them a bar over the steps of the present one."""
+
+    def __init__(self, console: Console, config: RunConfig, info: DataInfo, folder: RunFolder) -> None:
+        self._console, self._epochs = console, config.epochs
+        self._epoch = folder.epochs_done + 1
+        self._bar = step_bar(console)
+        counts = ", ".join(f"{number} {split}" for split, number in info.counts.items())
+        size = config.image_size or info.image_size()
+        console.print(f"{config.dataset}: {counts} tiles at {size} px -> {folder.path}", soft_wrap=True)
+
+    def __enter__(self) -> RunConsole:
+        self._bar.__enter__()
+        self._bar.update(0, None, "building the model")
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.__exit__(*error)
+
+    def batch(self, done: int, total: int, loss: float) -> None:
+        """Move the bar by a training step."""
+        what = "evaluating" if done == total else f"loss {loss:.4f}"
+        self._bar.update(done, total, f"epoch {self._epoch}/{self._epochs}  {what}")
+
+    def epoch(self, result: EpochResult) -> None:
+        """Print the line of an epoch."""
+        self._console.print(epoch_line(result), soft_wrap=True)
+        self._epoch = result.epoch + 1
+
+
 def epoch_line(result: EpochResult) -> str:
     """An epoch of a single run on one line."""
     best = "  best so far" if result.best_epoch == result.epoch else ""
+    miou = f"{result.scores.miou:.4f}" if result.scores else "  -   "
+    added = "".join(f"  {name} {scores.miou:.4f}" for name, scores in result.added.items() if scores)
     return (
-        f"epoch {result.epoch}/{result.epochs}  loss {result.loss:.4f}  miou {result.scores.miou:.4f}  "
-        f"lr {result.lr:.2e}  {duration(result.train_seconds + result.eval_seconds)}{best}"
+        f"epoch {result.epoch}/{result.epochs}  loss {result.loss:.4f}  miou {miou}  "
+        f"lr {result.lr:.2e}  {duration(result.train_seconds + result.eval_seconds)}{best}{added}"
     )
 
 
@@ -107,6 +153,10 @@ class SearchConsole:
         self._console.print(trial_line(trial, self._total, is_best), soft_wrap=True)
         self._status()
 
+    def say(self, line: str) -> None:
+        """Print something else."""
+        self._console.print(line, soft_wrap=True)
+
     def _status(self) -> None:
         done = min(self._total, self._ended + sum(self._running.values()))
         best = f"best {self._best.miou:.4f} (#{self._best.number})" if self._best else "no result yet"
@@ -127,7 +177,7 @@ def trial_line(trial: Trial, total: int, is_best: bool = False) -> str:
     budget = trial.settings["epochs"]
     how = {
         "finished": f"finished {budget} epochs",
-        "stopped": f"stopped at epoch {trial.epochs} of {budget}",
+        "stopped": f"stopped at epoch {trial.epochs} of {budget}" + (f" ({trial.note})" if trial.note else ""),
         "failed": f"failed after {trial.epochs} of {budget} epochs: {trial.error}",
     }[trial.status]
     took = f" in {duration(trial.seconds)}" if trial.seconds is not None else ""

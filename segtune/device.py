@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from segtune.config import RunConfig, check_setting
-from segtune.errors import InputError
+from segtune.errors import DeviceMemoryError, InputError, one_line
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _NATIVE_BF16 = (8, 0)  # compute capability; below it is_bf16_supported() is true by emulation
+# What else torch raises, as plain RuntimeErrors, where memory is not enough: libraries beside its own allocator.
+_NO_MEMORY = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory", "DefaultCPUAlloc")
+
+T = TypeVar("T")
 
 
 def resolve_device(wanted: str) -> torch.device:
@@ -43,3 +49,41 @@ def resolve_precision(config: RunConfig, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Mixed precision for the forward pass; nothing for fp32."""
     return torch.autocast(device.type, _DTYPES[precision]) if precision in _DTYPES else nullcontext()
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error means that the device's memory was not enough."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
+
+
+def memory_error(reason: object) -> DeviceMemoryError:
+    """What the user is told where memory is not enough, and what would help."""
+    return DeviceMemoryError(
+        f"out of memory; a smaller image_size or encoder needs less, and so does precision bf16 or fp16 on a GPU "
+        f"({one_line(reason)})"
+    )
+
+
+def within_memory(
+    compute: Callable[[int], T], size: int, before_retry: Callable[[], object] | None = None
+) -> tuple[T, int]:
+    """What `compute(size)` gives, and the size: the one asked for, or the first of its halves that memory takes.
+
+    `before_retry` puts back what an attempt that failed has changed. DeviceMemoryError where 1 is too much.
+    """
+    while True:
+        try:
+            return compute(size), size
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            reason = str(error)
+        # Only here, without the exception, is what its traceback held free.
+        if before_retry:
+            before_retry()
+        gc.collect()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
+        if size == 1:
+            raise memory_error(reason)
+        size = (size + 1) // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -25,8 +26,24 @@ class InputError(SegtuneError):
         return type(self), (self.mistakes,)
 
 
+class TileError(InputError):
+    """A tile that was sound when the data set was read cannot be read in the middle of a run."""
+
+
+class PlaceError(InputError):
+    """What a run needs is not to be seen from this machine."""
+
+
 class NonFiniteLossError(SegtuneError):
     """The training loss became NaN or infinite; the weights are of no use from here on."""
+
+
+class DeviceMemoryError(SegtuneError):
+    """The device's memory is not enough, not even for one tile at a time."""
+
+
+class LoaderError(SegtuneError):
+    """A loader process died, and the run with it, which was sound itself."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -34,6 +51,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     by_lower = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
+
+
+def loader_died(error: Exception) -> bool:
+    """Whether this is how torch tells of a loader process that died.
+
+    It does so from a signal's handler too: wherever the training process happens to be.
+    """
+    return re.match(r"DataLoader worker \(pid|Pin memory thread exited", str(error)) is not None
+
+
+def loader_error(error: RuntimeError) -> LoaderError:
+    """What the user is told of a loader process that died."""
+    return LoaderError(f"a loader process died; fewer workers need less memory ({one_line(error)})")
+
+
+def one_line(text: object) -> str:
+    """A library's message on one line, and not a long one."""
+    return " ".join(str(text).split())[:200]
 
 
 def first_few(names: Iterable[str], limit: int = 5) -> str:

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from segtune.checkpoint import THRESHOLD, Manifest
 from segtune.data.batches import Batches
-from segtune.data.pairs import Tile
-from segtune.data.store import TileStore
+from segtune.data.fitting import Fit
 from segtune.device import autocast
-from segtune.metrics import BACKGROUND, ConfusionMatrix, Scores
+from segtune.metrics import BACKGROUND, ConfusionMatrix
 from segtune.schema import Band, Labels
 
 Indices = npt.NDArray[np.uint8]
-OnTile = Callable[[int, Indices], None]
+OnTile = Callable[[int, Indices, Indices], None]
 
 
 class Normalization:
@@ -36,54 +35,78 @@ class Normalization:
         return ((moved.float() - self._mean) / self._std).permute(0, 3, 1, 2)
 
 
-def evaluation_store(manifest: Manifest, tiles: Sequence[Tile], sources: Sequence[int], threads: int) -> TileStore:
-    """The tiles of a split as evaluation reads them: masks at their own size."""
-    return TileStore(
-        tiles,
-        manifest.labels,
-        sources,
-        manifest.bands,
-        manifest.config.image_size or 0,
-        manifest.uint8,
-        fit_masks=False,
-        threads=threads,
-    )
-
-
 def evaluate(
     model: nn.Module,
     manifest: Manifest,
     batches: Batches,
-    store: TileStore,
     device: torch.device,
     on_tile: OnTile | None = None,
-) -> Scores:
-    """Score a model on a store's tiles, each at its mask's own size.
+    on_batch: Callable[[], None] | None = None,
+) -> ConfusionMatrix:
+    """Count a model's right and wrong pixels on a split's tiles, each at its mask's own size.
 
-    `on_tile` gets each tile's position and predicted indices, (H, W) uint8. The model is left in evaluation mode.
+    `on_tile` gets each tile's position, predicted indices and true ones, (H, W) uint8; `on_batch` is called after
+    every batch. The model is left in evaluation mode. At most `batches.batch_size` tiles, or windows, go through the
+    network at a time.
     """
     matrix = ConfusionMatrix(manifest.labels.classes)
-    for index, predicted in predict(model, manifest, batches, device):
-        matrix.update(predicted, store.target(index))
-        if on_tile:
-            on_tile(index, predicted)
-    return matrix.scores()
+    index = 0
+    for predictions in predict(model, manifest, batches, device):
+        for predicted, truth in predictions:
+            matrix.update(predicted, truth)
+            if on_tile:
+                on_tile(index, predicted, truth)
+            index += 1
+        if on_batch:
+            on_batch()
+    return matrix
 
 
 @torch.no_grad()
 def predict(
     model: nn.Module, manifest: Manifest, batches: Batches, device: torch.device
-) -> Iterator[tuple[int, Indices]]:
-    """Position and predicted indices, (H, W) uint8 at the mask's own size, of tile after tile."""
+) -> Iterator[list[tuple[Indices, Indices]]]:
+    """Predicted and true indices, (H, W) uint8 at the mask's own size, of batch after batch of tiles."""
     normalize = Normalization(manifest.bands, device)
+    fit = Fit.of(manifest.config)
     model.eval()
-    index = 0
-    for images, targets in batches.epoch(0):
+
+    def infer(images: Tensor) -> Tensor:
         with autocast(device, manifest.precision):
-            logits = model(normalize(images)).float()
+            logits: Tensor = model(normalize(images))
+        return logits.float()
+
+    for images, targets in batches.epoch(0):
+        if fit.mode == "crop":
+            logits = [_through_windows(infer, image, fit, batches.batch_size) for image in images]
+        else:
+            logits = list(infer(torch.as_tensor(images)))
+        found = []
         for tile_logits, target in zip(logits, targets, strict=True):
-            yield index, to_indices(tile_logits, tuple(target.shape), manifest.labels)
-            index += 1
+            height, width = fit.inner(*target.shape)
+            inner = tile_logits[:, :height, :width]
+            found.append((to_indices(inner, tuple(target.shape), manifest.labels), target.numpy()))
+        yield found
+
+
+def _through_windows(infer: Callable[[Tensor], Tensor], image: Tensor, fit: Fit, at_once: int) -> Tensor:
+    """Logits, (outputs, H, W), of a whole tile, (H, W, bands): the mean over the windows that see a pixel."""
+    height, width = image.shape[:2]
+    total: Tensor | None = None
+    seen = torch.zeros(height, width)
+    corners = fit.windows(height, width)
+    for first in range(0, len(corners), at_once):
+        squares = [
+            np.s_[top : top + fit.size, left : left + fit.size] for top, left in corners[first : first + at_once]
+        ]
+        logits = infer(torch.stack([image[square] for square in squares]))
+        if total is None:
+            total, seen = logits.new_zeros(logits.shape[1], height, width), seen.to(logits.device)
+        for square, part in zip(squares, logits, strict=True):
+            total[:, *square] += part
+            seen[square] += 1
+    assert total is not None
+    return total / seen
 
 
 def to_indices(logits: Tensor, size: tuple[int, ...], labels: Labels) -> Indices:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from types import FrameType
 
 _PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "albumentations", "ray", "optuna")
 
@@ -15,6 +19,28 @@ def available_cpus() -> int:
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     allotted = os.environ.get("SLURM_CPUS_PER_TASK", "")
     return max(1, min(cores, int(allotted))) if allotted.isdigit() else cores
+
+
+@contextmanager
+def signals_noted(on_signal: Callable[[], None] | None = None) -> Iterator[list[int]]:
+    """Let SIGINT and SIGTERM be noted in the list, so that what runs can end in order; a second Ctrl-C ends it at once.
+
+    `on_signal` is called for each, too. To be used in the main thread.
+    """
+    caught: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if on_signal:
+            on_signal()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def versions() -> dict[str, str]:

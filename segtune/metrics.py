@@ -46,6 +46,20 @@ class ConfusionMatrix:
         cells = truth[counted].astype(np.int64) * side + predicted[counted]
         self.counts += np.bincount(cells, minlength=side * side).reshape(side, side)
 
+    def add(self, other: ConfusionMatrix) -> None:
+        """Add the pixels that another matrix of the same classes counted."""
+        self.counts += other.counts
+
+    @property
+    def measurable(self) -> bool:
+        """Whether any of the classes occurs, so that there is a score."""
+        return bool(self.counts[BACKGROUND + 1 :].any())
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether all predictions are one class, or background, where the truth is more than that."""
+        return np.count_nonzero(self.counts.any(axis=0)) == 1 < np.count_nonzero(self.counts.any(axis=1))
+
     def scores(self) -> Scores:
         """Score everything counted so far.
 

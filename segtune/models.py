@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import functools
-import os
-import socket
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
-from itertools import product
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from huggingface_hub import constants as hub
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from segtune.config import RunConfig
 from segtune.errors import InputError, nearest
+from segtune.weights import (
+    COLOURS,
+    TIMM,
+    fetch_weights,
+    fitting_weights,
+    load_weights,
+    read_weights,
+    weights_file,
+)
 
-TIMM = "tu-"
 _VIT = (f"{TIMM}vit_*", f"{TIMM}deit*", f"{TIMM}beit*", f"{TIMM}eva*")
 _NOT_DILATED = (
     "vgg*",
@@ -46,13 +52,16 @@ _IMPOSSIBLE = {
 _STRIDES = {"unet": 1, "pspnet": 8, "deeplabv3": 8, "deeplabv3plus": 16, "pan": 16}
 _SMALLEST = {"pan": 128}
 _DEFAULT_STRIDE = 32
-_PROBE_S = 5.0  # seconds to wait for the model hub before it counts as out of reach
 
 
 def unknown_encoder(name: str) -> str | None:
     """Why there is no such encoder, with the nearest name; None if there is one."""
     native, from_timm = _encoder_names()
-    if name in native or (name.startswith(TIMM) and name.removeprefix(TIMM).split(".")[0] in from_timm):
+    architecture, _, tag = name.removeprefix(TIMM).partition(".")
+    if name.startswith(TIMM) and architecture in from_timm:
+        tagged = {TIMM + full for full in timm.models.get_arch_pretrained_cfgs(architecture)}
+        return None if not tag or name in tagged else f"timm has no weights {name!r}{nearest(name, tagged)}"
+    if name in native:
         return None
     known = native | {TIMM + other for other in from_timm}
     return f"unknown encoder {name!r} (smp's, or tu-NAME for one of timm's){nearest(name, known)}"
@@ -65,6 +74,8 @@ def impossible(model: str, encoder: str, image_size: int | None) -> str | None:
         return f"model dpt needs a ViT encoder of timm's (tu-vit_...), not {encoder}"
     if vit and model != "dpt":
         return f"encoder {encoder} is a plain ViT, which works only with model dpt, not {model}"
+    if model == "dpt" and "patch14" in encoder:
+        return f"model dpt does not work with encoder {encoder}: its patches of 14 pixels do not go into 32"
     if any(fnmatch(encoder, pattern) for pattern in _IMPOSSIBLE.get(model, ())):
         return f"model {model} does not work with encoder {encoder}"
     if image_size is None:
@@ -77,39 +88,51 @@ def impossible(model: str, encoder: str, image_size: int | None) -> str | None:
     return None
 
 
-def check_models(models: Sequence[str], encoders: Sequence[str], sizes: Sequence[int | None]) -> list[str]:
-    """What cannot work among all combinations of these, one message each."""
-    found = [impossible(*combination) for combination in product(models, encoders, sizes)]
-    return list(dict.fromkeys(message for message in found if message))
+def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | None = None) -> None:
+    """Refuse initial weights that cannot be had or do not fit, before anything is trained; nothing is kept.
 
+    Parameters
+    ----------
+    starts: (model, encoder, encoder_weights) of each run. ImageNet weights are fetched into the hub's local cache;
+        a file is read and held against the encoder as this architecture uses it.
+    in_channels: bands of the input where they are known, else None: then a file whose first convolution takes other
+        than 3 channels passes, and is refused only by `build_model`.
 
-def fetch_weights(encoder: str) -> None:
-    """Have an encoder's ImageNet weights in the hub's local cache; InputError where they cannot be had."""
-    where = f"encoder_weights: imagenet weights of {encoder}"
-    if not _in_cache(encoder) and not _hub_in_reach():
-        raise InputError(
-            f"{where} cannot be downloaded: {hub.ENDPOINT} is out of reach; "
-            f"encoder_weights none starts from random weights"
-        )
-    try:
-        smp.encoders.get_encoder(encoder, weights=_weights(encoder, "imagenet"))
-    except Exception as error:
-        # The hub's client raises whatever its HTTP library does; for the user they are all one thing.
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{where} cannot be had ({type(error).__name__}: {reason})") from None
+    Raises InputError with every mistake. A file is not held against a pair that is `impossible`.
+    """
+    read = functools.cache(read_weights)
+
+    def check_file(model: str, encoder: str, file: Path) -> None:
+        fitting_weights(read(file), _outline(model, encoder, in_channels), encoder, in_channels, file)
+
+    checks: dict[tuple[str, ...], Callable[[], None]] = {}
+    for model, encoder, weights in starts:
+        file = weights_file(weights)
+        if weights == "imagenet":
+            checks[encoder, weights] = partial(fetch_weights, encoder)
+        elif file and not impossible(model, encoder, None):
+            checks[model, encoder, weights] = partial(check_file, model, encoder, file)
+    mistakes: dict[str, None] = {}  # one that several runs share is told once
+    for check in checks.values():
+        try:
+            check()
+        except InputError as error:
+            mistakes.update(dict.fromkeys(error.mistakes))
+    if mistakes:
+        raise InputError(mistakes)
 
 
 def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
-    """The network of a run, in channels_last memory format: (B, in_channels, S, S) -> (B, outputs, S, S)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (UserWarning, FutureWarning))  # of timm and smp, about themselves
-        model = smp.create_model(
-            config.model,
-            encoder_name=config.encoder,
-            encoder_weights=_weights(config.encoder, config.encoder_weights),
-            in_channels=in_channels,
-            classes=outputs,
-        )
+    """The network of a run, in channels_last memory format: (B, in_channels, S, S) -> (B, outputs, S, S).
+
+    The encoder starts as `encoder_weights` says. From weights of 3 channels, one channel gets their sum, and n get
+    them in turn, times 3/n: what smp does with weights that it downloads, and now with a file's too. A file whose
+    first convolution takes `in_channels` is used as it is. Raises InputError where the file does not fit.
+    """
+    model = _create(config.model, config.encoder, in_channels, outputs, config.encoder_weights == "imagenet")
+    if file := weights_file(config.encoder_weights):
+        encoder = model.get_submodule("encoder")
+        load_weights(encoder, fitting_weights(read_weights(file), encoder, config.encoder, in_channels, file))
     return prepare_model(model)
 
 
@@ -120,6 +143,18 @@ def prepare_model(model: nn.Module) -> nn.Module:
             module.register_forward_pre_hook(_running_statistics)
             module.register_forward_hook(_batch_statistics)
     return model.to(memory_format=torch.channels_last)
+
+
+def freeze_encoder(model: nn.Module, frozen: bool) -> None:
+    """Keep the encoder as it is, or let it train; call it after every `model.train()`, which knows of no freezing.
+
+    A frozen encoder gets no gradients and runs in evaluation mode, so that BatchNorm's running statistics stay and
+    nothing is dropped. (smp's own `freeze_encoder` leaves dropout and stochastic depth on, in evaluation too.)
+    """
+    encoder = model.get_submodule("encoder")
+    encoder.requires_grad_(not frozen)
+    if frozen:
+        encoder.eval()
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -142,34 +177,28 @@ def _batch_statistics(module: nn.Module, inputs: Any, output: Any) -> None:
         del module._segtune_borrowed
 
 
-def _weights(encoder: str, setting: str) -> str | bool | None:
-    if setting == "none":
-        return None
-    return True if encoder.startswith(TIMM) else setting
+def _create(model: str, encoder: str, in_channels: int, outputs: int, imagenet: bool = False) -> nn.Module:
+    weights = (True if encoder.startswith(TIMM) else "imagenet") if imagenet else None
+    # Without it a ViT takes images of the one size that it was made for.
+    more = {"dynamic_img_size": True} if model == "dpt" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", (UserWarning, FutureWarning))  # of timm and smp, about themselves
+        network: nn.Module = smp.create_model(
+            model, encoder_name=encoder, encoder_weights=weights, in_channels=in_channels, classes=outputs, **more
+        )
+    return network
+
+
+def _outline(model: str, encoder: str, in_channels: int | None) -> nn.Module:
+    """The encoder as an architecture uses it (pspnet's is shallower than others'), where possible without memory."""
+    try:
+        with torch.device("meta"):
+            network = _create(model, encoder, in_channels or COLOURS, 1)
+    except RuntimeError:  # mit_* look at numbers while they are built, which nothing on meta has
+        network = _create(model, encoder, in_channels or COLOURS, 1)
+    return network.get_submodule("encoder")
 
 
 @functools.cache
 def _encoder_names() -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(smp.encoders.get_encoder_names()), frozenset(timm.list_models())
-
-
-def _in_cache(encoder: str) -> bool:
-    """Whether the hub's cache holds anything of this encoder; whether it is all, only loading it shows."""
-    if encoder.startswith(TIMM):
-        repo = timm.models.get_pretrained_cfg(encoder.removeprefix(TIMM)).hf_hub_id or ""
-    else:
-        repo = smp.encoders.encoders[encoder]["pretrained_settings"].get("imagenet", {}).get("repo_id", "")
-    return bool(repo) and os.path.isdir(os.path.join(hub.HF_HUB_CACHE, "models--" + repo.replace("/", "--")))
-
-
-def _hub_in_reach() -> bool:
-    # The hub's client retries for half a minute before it gives up. A proxy resolves names by itself.
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True
-    host = hub.ENDPOINT.split("://")[-1].split("/")[0]
-    name, _, port = host.partition(":")
-    try:
-        socket.create_connection((name, int(port or 443)), timeout=_PROBE_S).close()
-    except OSError:
-        return False
-    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,12 +16,19 @@ _POLY_POWER = 0.9  # as in DeepLab (Chen et al. 2017, arXiv:1606.00915)
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
-    """The optimizer of a run; biases and normalisation weights (one-dimensional) do not decay."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """The optimizer of a run, over all parameters, those included that are frozen at the moment.
+
+    Four groups, whatever the settings, so that a state fits any of them: of the decoder and head first, then of the
+    encoder (`model.encoder`), whose learning rate is `lr * encoder_lr_factor`; and in each the weights, which decay,
+    before the biases and normalisation weights (one-dimensional), which do not.
+    """
+    groups: list[dict[str, Any]] = []
+    for encoder, lr in ((False, config.lr), (True, config.lr * config.encoder_lr_factor)):
+        part = [p for name, p in model.named_parameters() if name.startswith("encoder.") == encoder]
+        groups += [
+            {"params": [p for p in part if p.ndim > 1], "lr": lr, "weight_decay": config.weight_decay},
+            {"params": [p for p in part if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
+        ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
@@ -28,7 +36,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
 
 
 def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int) -> LambdaLR:
-    """The learning rate's factor, step by step: a linear warm-up, then `lr_schedule`; ends near zero."""
+    """The factor of every group's learning rate, step by step: a linear warm-up, then `lr_schedule`; ends near zero."""
     warmup = config.warmup_epochs * steps_per_epoch
     total = config.epochs * steps_per_epoch
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import math
 import random
+import sys
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segtune.checkpoint import Manifest, load_state, save_model, save_state
-from segtune.config import RunConfig
+from segtune.checkpoint import Manifest, load_state, save_model, save_state, settle_model
+from segtune.config import CHANGEABLE, RunConfig
 from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
-from segtune.data.scan import DataInfo
+from segtune.data.fitting import Fit
+from segtune.data.info import DataInfo
+from segtune.data.pairs import TRAIN, VAL
 from segtune.data.store import TileStore
-from segtune.device import autocast, resolve_device, resolve_precision
-from segtune.errors import InputError, NonFiniteLossError
-from segtune.evaluation import Normalization, evaluate, evaluation_store
-from segtune.folders import RunFolder
+from segtune.device import memory_error, out_of_memory, resolve_device, resolve_precision, within_memory
+from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error
+from segtune.evaluation import Indices, Normalization, OnTile, evaluate
+from segtune.folders import RunFolder, discard_folder, replace_folder
+from segtune.gallery import worst_picture
 from segtune.losses import SegmentationLoss
-from segtune.metrics import IGNORED, Scores
-from segtune.models import build_model, check_models, fetch_weights, parameter_count, unknown_encoder
+from segtune.metrics import ConfusionMatrix, Scores
+from segtune.models import (
+    build_model,
+    check_weights,
+    freeze_encoder,
+    impossible,
+    parameter_count,
+    unknown_encoder,
+)
 from segtune.optim import build_optimizer, build_schedule
+from segtune.phases import Alive, Phases
+from segtune.pictures import Worst, WorstTile, tile_iou, write_png
 from segtune.runlog import RunLog
+from segtune.schema import rgb_positions
+from segtune.step import TrainingStep
+from segtune.weights import input_statistics, weights_file
 
 OnBatch = Callable[[int, int, float], None]  # batches done, batches in the epoch, loss
+Stop = Callable[[], bool]
 _CHECK_EVERY = 50  # steps between looks at a GPU's loss; each look waits for the GPU
+_SAVE_EVERY_S = 600.0  # seconds between states within an epoch
 
 
 @dataclass(frozen=True)
@@ -43,46 +61,127 @@ class EpochResult:
     epoch: int  # from 1
     epochs: int
     loss: float  # mean over the training tiles
-    scores: Scores
-    best_miou: float  # of the epochs so far
+    scores: Scores | None  # None in an epoch in which only added sets count and none was evaluated
+    added: Mapping[str, Scores | None]  # of each added validation set that was evaluated; None: it has no class
+    best_miou: float | None  # of the epochs so far
     best_epoch: int
     lr: float  # of the epoch's last step
-    train_seconds: float
+    micro_batch: int  # tiles that go through the network at a time; below batch_size where memory was not enough
+    # Epochs in a row, up to this one, whose predictions on what the run is scored on were all one class (background
+    # is one); epochs in which that was not evaluated neither count nor break the row.
+    collapsed_epochs: int
+    train_seconds: float  # of the training part, waiting for batches and states saved within it included
     eval_seconds: float
-    seconds: float  # of all epochs so far, over every start of the run
+    # Seconds since the row before: of waiting for batches in training, of writing best/ and state.pt, and of writing
+    # metrics.csv and TensorBoard, which is that of the row before. The first wait of a start is none of them.
+    data_seconds: float
+    checkpoint_seconds: float
+    report_seconds: float
+    seconds: float  # of training and evaluation in all epochs so far, over every start of the run
+    # Seconds by phase so far, over every start of the run: start (from train() being called to the first batch), data
+    # (waiting for the batches after it), training (the rest of it), evaluation, checkpoint (best/ and state.pt) and
+    # reporting (metrics.csv, TensorBoard, pictures). The caller's own time between two epochs is in none of them.
+    spent: Mapping[str, float]
 
     def row(self) -> dict[str, float | int | None]:
         """The epoch's row of metrics.csv."""
         return {
             "epoch": self.epoch,
             "loss": self.loss,
-            **self.scores.flat(),
+            **(self.scores.flat() if self.scores else {}),
+            **{f"{name}/miou": scores.miou if scores else None for name, scores in self.added.items()},
             "best_miou": self.best_miou,
             "best_epoch": self.best_epoch,
             "lr": self.lr,
+            "micro_batch": self.micro_batch,
+            "collapsed_epochs": self.collapsed_epochs,
             "train_seconds": round(self.train_seconds, 3),
             "eval_seconds": round(self.eval_seconds, 3),
+            "data_seconds": round(self.data_seconds, 3),
+            "checkpoint_seconds": round(self.checkpoint_seconds, 3),
+            "report_seconds": round(self.report_seconds, 3),
             "seconds": round(self.seconds, 3),
         }
 
 
-def check_run(config: RunConfig) -> None:
-    """Refuse what cannot work, before anything starts: InputError with every mistake."""
+def check_run(config: RunConfig, goes_on: bool = False) -> None:
+    """Refuse what cannot work, before anything starts: InputError with every mistake.
+
+    A run that goes on has its weights already, and needs none to begin with.
+    """
     unknown = unknown_encoder(config.encoder)
     if unknown:
         raise InputError(f"encoder: {unknown}")
-    mistakes = check_models([config.model], [config.encoder], [config.image_size])
-    if mistakes:
-        raise InputError(mistakes)
+    mistake = impossible(config.model, config.encoder, config.image_size)
+    if mistake:
+        raise InputError(mistake)
     resolve_precision(config, resolve_device(config.device))
-    if config.encoder_weights == "imagenet":
-        fetch_weights(config.encoder)
+    if not goes_on:
+        check_weights([(config.model, config.encoder, config.encoder_weights)])
+
+
+def check_input(config: RunConfig, info: DataInfo, goes_on: bool = False) -> None:
+    """Refuse what cannot work with these tiles, before anything is trained; the same as `check_run` before them."""
+    mistake = impossible(config.model, config.encoder, resolve(config, info).image_size)
+    if mistake:
+        raise InputError(mistake)
+    bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
+    rgb_positions(config.rgb, bands)
+    if not goes_on and weights_file(config.encoder_weights):
+        check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands))
+
+
+def anchored(config: RunConfig) -> RunConfig:
+    """The same config, valid in any working folder."""
+    weights = weights_file(config.encoder_weights)
+    return config.model_copy(
+        update={
+            **{name: _absolute(getattr(config, name)) for name in ("dataset", "val_dir")},
+            "cache_dir": config.cache_dir if config.cache_dir == "none" else _absolute(config.cache_dir),
+            "add_val_dirs": [_absolute(place) for place in config.add_val_dirs],
+            "encoder_weights": str(weights.absolute()) if weights else config.encoder_weights,
+        }
+    )
 
 
 def resolve(config: RunConfig, info: DataInfo) -> RunConfig:
     """The same config with what depends on the data filled in, and valid in any working folder."""
-    size = config.image_size or info.image_size()
-    return config.model_copy(update={"image_size": size, "dataset": str(Path(config.dataset).absolute())})
+    return anchored(config).model_copy(update={"image_size": config.image_size or info.image_size()})
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
+def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
+    """Refuse to go on with a run under other settings: InputError that lists which."""
+    before, now = Manifest.read(folder.run_yaml).config.settings(), anchored(config).settings()
+    now["image_size"] = now["image_size"] or before["image_size"]
+    changed = [
+        f"{name} ({before[name]} -> {now[name]})"
+        for name in before
+        if name not in CHANGEABLE and before[name] != now[name]
+    ]
+    if changed:
+        raise InputError(
+            f"{folder.path}: cannot go on with other settings: {', '.join(changed)}; another folder starts a new run"
+        )
+
+
+def _check_same_data(folder: RunFolder, info: DataInfo, config: RunConfig) -> None:
+    stored = Manifest.read(folder.run_yaml)
+    if stored.fingerprint == info.fingerprint:
+        return
+    before, now = stored.config.settings(), anchored(config).settings()
+    moved = [
+        f"{name} ({before[name]} -> {now[name]})"
+        for name in ("dataset", "val_dir", "add_val_dirs")
+        if before[name] != now[name]
+    ]
+    what = (
+        f"other tiles: {', '.join(moved)}" if moved else f"the tiles of {config.dataset}, which changed since it began"
+    )
+    raise InputError(f"{folder.path}: cannot go on with {what}")
 
 
 def train(
@@ -92,28 +191,40 @@ def train(
     threads: int | None = None,
     go_on: bool = False,
     on_batch: OnBatch | None = None,
+    stop: Stop | None = None,
+    alive: Alive | None = None,
 ) -> Generator[EpochResult]:
     """Train, evaluate and record, epoch by epoch.
 
-    Before an epoch is yielded, its row, its state and, where it is the best so far, its model are on disk.
+    Before an epoch is yielded, its row, its state and, where it is the best so far, its model are on disk. Where the
+    device's memory is not enough for a batch, the run goes on with half of it at a time and accumulates gradients, or
+    with half of that, for good; the same, by itself, for evaluation.
 
     Parameters
     ----------
     config, info: the run, and the scan of its data.
     folder: where run.yaml, metrics.csv, events, state and best/ go; made where it does not exist.
     threads: torch threads; None leaves torch's own number.
-    go_on: continue from the folder's state where there is one.
+    go_on: continue from the folder's state where there is one, also from within an epoch.
     on_batch: called after every training step.
+    stop: asked after every batch; when true, the state is saved and the iteration ends.
+    alive: called with the phase (start, training, evaluation, checkpoint, reporting) when one begins, after every
+        batch of training and evaluation, and after every file that was written.
 
-    Raises NonFiniteLossError when the loss becomes NaN or infinite. Close the generator (or exhaust it) to free
-    what it holds.
+    Raises NonFiniteLossError when the loss becomes NaN or infinite, DeviceMemoryError when memory is not enough for
+    one tile at a time, LoaderError when a loader process dies, TileError when a tile cannot be read any more, OSError
+    when a file cannot be written, and InputError when another process trains in the folder, or when the run to go on
+    with has other settings or data. Close the generator (or exhaust it) to free what it holds.
     """
+    phases = Phases(alive)
+    phases.enter("start")
     before = torch.get_num_threads()
     if threads:
         torch.set_num_threads(threads)
     try:
         # In a frame of its own, which is gone before the clean-up and holds nothing back from it.
-        yield from _epochs(config, info, folder, go_on, on_batch)
+        with _faults_named():
+            yield from _epochs(config, info, folder, go_on, on_batch, stop, phases)
     finally:
         torch.set_num_threads(before)
         # What cycles still hold (tracebacks, some encoders) is freed now, for the next run in this process.
@@ -122,23 +233,66 @@ def train(
             torch.cuda.empty_cache()
 
 
+@contextmanager
+def _faults_named() -> Iterator[None]:
+    """What torch raises as a RuntimeError where machine or processes failed, as errors with names."""
+    try:
+        yield
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise memory_error(error) from None
+        if loader_died(error):
+            raise loader_error(error) from None
+        raise
+
+
 def _epochs(
-    config: RunConfig, info: DataInfo, folder: RunFolder, go_on: bool, on_batch: OnBatch | None
+    config: RunConfig,
+    info: DataInfo,
+    folder: RunFolder,
+    go_on: bool,
+    on_batch: OnBatch | None,
+    stop: Stop | None,
+    phases: Phases,
 ) -> Iterator[EpochResult]:
-    with closing(_Run(resolve(config, info), info, folder, go_on)) as run:
-        yield from run.epochs(on_batch)
+    resolve_precision(config, resolve_device(config.device))  # nothing is written where the device is not there
+    with folder.locked():
+        state = None
+        if go_on and folder.epochs_done and not folder.state.is_file():
+            raise InputError(f"{folder.path}: cannot go on: {folder.state.name}, the state of the run, is missing")
+        if go_on and folder.state.is_file():
+            check_same_settings(folder, resolve(config, info))
+            _check_same_data(folder, info, config)
+            state = load_state(folder.state)
+        with closing(_Run(resolve(config, info), info, folder, state, stop, phases)) as run:
+            state = None  # a second copy of model and optimizer, not to be held for the whole run
+            yield from run.epochs(on_batch)
+
+
+class _StoppedError(Exception):
+    """The caller asked to stop, and the state is saved."""
 
 
 class _Run:
     """The parts of one training run."""
 
-    def __init__(self, config: RunConfig, info: DataInfo, folder: RunFolder, go_on: bool) -> None:
-        self._config, self._folder = config, folder
+    def __init__(
+        self,
+        config: RunConfig,
+        info: DataInfo,
+        folder: RunFolder,
+        state: dict[str, Any] | None,
+        stop: Stop | None,
+        phases: Phases,
+    ) -> None:
+        self._config, self._folder, self._stop, self._phases = config, folder, stop, phases
         self._device = resolve_device(config.device)
         precision = resolve_precision(config, self._device)
         _seed(config.seed)
-        bands = info.input_bands(config.channels)
-        self._model = build_model(config, len(bands), info.labels.outputs).to(self._device)
+        bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
+        # The state holds all weights: those that the run began with need not be there any more.
+        begun = config.model_copy(update={"encoder_weights": "none"}) if state is not None else config
+        self._model = build_model(begun, len(bands), info.labels.outputs).to(self._device)
         self._manifest = Manifest(
             config,
             info.labels,
@@ -148,135 +302,336 @@ class _Run:
             str(self._device),
             info.fingerprint,
             parameter_count(self._model),
+            micro_batch=config.batch_size,
+            evaluation_batch_size=config.batch_size,
             threads=torch.get_num_threads(),
         )
-        self._train, self._val = self._batches(info)
-        self._normalize = Normalization(bands, self._device)
-        self._loss = SegmentationLoss(config.loss, info.labels)
+        phases.beat()
+        self._stores: dict[str, TileStore] = {}
+        self._train, self._sets = self._batches(info)
+        self._worst: dict[str, list[WorstTile]] = {}  # of the best epoch
         self._optimizer = build_optimizer(config, self._model)
         self._schedule = build_schedule(config, self._optimizer, len(self._train))
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
-        self._epoch, self._best_miou, self._best_epoch, self._seconds, self._lr = 0, -1.0, 0, 0.0, config.lr
-        folder.path.mkdir(parents=True, exist_ok=True)
-        if go_on and folder.state.is_file():
-            self._load(load_state(folder.state))
-        self._manifest.write(folder.run_yaml)
-        self._log = RunLog(folder, config, self._epoch)
+        self._step = TrainingStep(
+            self._model,
+            SegmentationLoss(config.loss, info.labels),
+            self._optimizer,
+            self._scaler,
+            Normalization(bands, self._device),
+            self._device,
+            precision,
+            config.grad_clip,
+        )
+        self._progress = _Progress(
+            torch.zeros((), device=self._device),
+            micro_batch=config.batch_size,
+            evaluation_batch_size=config.batch_size,
+            lr=config.lr,
+        )
+        self._row: dict[str, float | int | None] = {}  # of the last epoch that is done
+        if state is not None:
+            self._load(state)
+            self._settle_best()
+        else:
+            discard_folder(folder.next_best)
+        self._started, self._saved = time.perf_counter(), time.monotonic()
+        self._write_manifest()
+        self._log = RunLog(folder, config, self._progress.epoch, self._row)
+        self._told = phases.spent()  # when the last row was made
+        phases.beat()
 
     def epochs(self, on_batch: OnBatch | None) -> Iterator[EpochResult]:
         """Train the epochs that are left."""
-        while self._epoch < self._config.epochs:
-            self._epoch += 1
-            start = time.perf_counter()
-            loss = self._train_epoch(on_batch)
-            trained = time.perf_counter()
-            scores = evaluate(self._model, self._manifest, self._val, self._val_store, self._device)
-            end = time.perf_counter()
-            self._seconds += end - start
-            if scores.miou > self._best_miou:
-                self._best_miou, self._best_epoch = scores.miou, self._epoch
-                metrics = {"epoch": self._epoch, **scores.flat()}
-                save_model(self._folder.best, self._model, self._manifest.with_metrics(metrics))
-            result = EpochResult(
-                self._epoch,
-                self._config.epochs,
-                loss,
-                scores,
-                self._best_miou,
-                self._best_epoch,
-                self._lr,
-                trained - start,
-                end - trained,
-                self._seconds,
-            )
-            self._log.write(self._epoch, result.row())
-            save_state(self._folder.state, self._state())
-            yield result
+        while self._progress.epoch < self._config.epochs:
+            try:
+                result = self._next_epoch(on_batch)
+            except _StoppedError:
+                return
+            self._phases.leave()
+            yield replace(result, spent=self._phases.spent())
+            self._phases.enter("training")
 
     def close(self) -> None:
         """End loader processes and close files."""
-        self._train.close()
-        self._val.close()
-        self._log.close(finished=self._epoch >= self._config.epochs)
+        self._phases.enter("reporting")
+        # What made the run fail, such as a full disk, is told of, and not what it makes impossible here.
+        failed = isinstance(sys.exception(), OSError)
+        for batches in (self._train, *self._sets.values()):
+            batches.close()
+        with suppress(OSError) if failed else nullcontext():
+            try:
+                self._show_worst()
+            finally:
+                self._log.close(finished=self._progress.epoch >= self._config.epochs)
 
-    def _batches(self, info: DataInfo) -> tuple[Batches, Batches]:
+    def _batches(self, info: DataInfo) -> tuple[Batches, dict[str, Batches]]:
         config, bands = self._config, self._manifest.bands
-        sources, threads = info.sources(config.channels), torch.get_num_threads()
-        store = TileStore(
-            info.tiles["train"],
-            info.labels,
-            sources,
-            bands,
-            config.image_size or 0,
-            info.uint8,
-            fit_masks=True,
-            threads=threads,
-        )
-        self._val_store = evaluation_store(self._manifest, info.tiles["val"], sources, threads)
         pinned = self._device.type == "cuda"
-        augmentation = Augmentation(config.augmentation, bands, info.uint8)
-        return (
-            Batches(store, config.batch_size, config.seed, augmentation, config.workers, pinned),
-            # Decoded already, evaluation has nothing to do for a loader process.
-            Batches(self._val_store, config.batch_size, pin_memory=pinned),
+        store = info.store(TRAIN, config)
+        train = Batches(
+            store,
+            config.batch_size,
+            config.seed,
+            Augmentation(config.augmentation, bands, info.uint8, rgb_positions(config.rgb, bands)),
+            crop=Fit.of(config) if config.fit == "crop" else None,
+            samples=config.samples_per_epoch,
+            workers=config.workers,
+            pin_memory=pinned,
+        )
+        sets: dict[str, Batches] = {}
+        for split in info.counts:
+            if split != TRAIN:
+                tiles = self._stores[split] = info.store(split, config)
+                # What is decoded already leaves nothing to do for a loader process.
+                workers = 0 if tiles.decoded else config.workers
+                sets[split] = Batches(tiles, config.batch_size, workers=workers, pin_memory=pinned)
+        return train, sets
+
+    def _next_epoch(self, on_batch: OnBatch | None) -> EpochResult:
+        progress, epoch = self._progress, self._progress.epoch + 1
+        start = self._started = time.perf_counter()
+        self._train_epoch(epoch, on_batch)
+        trained = time.perf_counter()
+        self._phases.enter("evaluation")
+        measured = self._evaluate(epoch)
+        end = time.perf_counter()
+        self._finish_epoch(measured, end - start)
+        loss = progress.total.item() / progress.tiles
+        result = self._result(loss, measured, trained - start, end - trained)
+        self._row = result.row()
+        try:
+            self._save()  # from here on, the epoch is done
+        except OSError:
+            discard_folder(self._folder.next_best)
+            raise
+        if self._folder.next_best.exists():
+            replace_folder(self._folder.next_best, self._folder.best)
+        self._phases.enter("reporting")
+        result = self._result(loss, measured, trained - start, end - trained)
+        self._told = dict(result.spent)
+        self._row = result.row()
+        self._log.write(epoch, self._row)
+        self._phases.beat()
+        return result
+
+    def _finish_epoch(self, measured: _Measured, seconds: float) -> None:
+        """Count the epoch, and write its model beside the best one where it is better."""
+        self._phases.enter("checkpoint")
+        self._progress = progress = self._progress.next_epoch(self._progress.seconds + seconds)
+        if measured.collapsed is not None:
+            progress.collapsed_epochs = progress.collapsed_epochs + 1 if measured.collapsed else 0
+        scores = measured.scores
+        if scores and (progress.best_miou is None or scores.miou > progress.best_miou):
+            self._worst = measured.worst
+            progress.best_miou, progress.best_epoch = scores.miou, progress.epoch
+            metrics = {"epoch": progress.epoch, **scores.flat()}
+            save_model(self._folder.next_best, self._model, self._manifest.with_metrics(metrics))
+            self._phases.beat()
+
+    def _result(self, loss: float, measured: _Measured, train_seconds: float, eval_seconds: float) -> EpochResult:
+        """The epoch that was finished, as far as it was recorded."""
+        progress, spent = self._progress, self._phases.spent()
+        return EpochResult(
+            epoch=progress.epoch,
+            epochs=self._config.epochs,
+            loss=loss,
+            scores=measured.scores,
+            added=measured.added,
+            best_miou=progress.best_miou,
+            best_epoch=progress.best_epoch,
+            lr=progress.lr,
+            micro_batch=progress.micro_batch,
+            collapsed_epochs=progress.collapsed_epochs,
+            train_seconds=train_seconds,
+            eval_seconds=eval_seconds,
+            data_seconds=spent["data"] - self._told["data"],
+            checkpoint_seconds=spent["checkpoint"] - self._told["checkpoint"],
+            report_seconds=spent["reporting"] - self._told["reporting"],
+            seconds=progress.seconds,
+            spent=spent,
         )
 
-    def _train_epoch(self, on_batch: OnBatch | None) -> float:
+    def _train_epoch(self, epoch: int, on_batch: OnBatch | None) -> None:
+        progress, steps = self._progress, len(self._train)
         self._model.train()
-        total = torch.zeros((), device=self._device)
-        tiles = 0
-        for step, (images, targets) in enumerate(self._train.epoch(self._epoch), start=1):
-            loss = self._step(images, torch.stack(targets))
-            total += loss * len(images)
-            tiles += len(images)
-            if on_batch or self._device.type == "cpu" or step % _CHECK_EVERY == 0 or step == len(self._train):
+        freeze_encoder(self._model, epoch <= self._config.freeze_encoder_epochs)
+        for images, targets in self._phases.trained_on(self._train.epoch(epoch, first_batch=progress.step)):
+            assert isinstance(images, Tensor)
+            assert isinstance(targets, Tensor)
+            loss, micro_batch = self._step(images, targets, progress.micro_batch)
+            if micro_batch < progress.micro_batch:
+                progress.micro_batch = micro_batch
+                self._write_manifest()
+            progress.lr = float(self._schedule.get_last_lr()[0])
+            self._schedule.step()
+            progress.total += loss * len(images)
+            progress.tiles += len(images)
+            progress.step += 1
+            if on_batch or self._device.type == "cpu" or progress.step % _CHECK_EVERY == 0 or progress.step == steps:
                 value = loss.item()
-                if not math.isfinite(total.item()):
-                    raise NonFiniteLossError(f"the loss became {value} in epoch {self._epoch}, step {step}")
+                if not math.isfinite(progress.total.item()):
+                    raise NonFiniteLossError(f"the loss became {value} in epoch {epoch}, step {progress.step}")
                 if on_batch:
-                    on_batch(step, len(self._train), value)
-        return total.item() / tiles
+                    on_batch(progress.step, steps, value)
+            self._pause()
 
-    def _step(self, images: Tensor, targets: Tensor) -> Tensor:
-        some_ignored = bool((targets == IGNORED).any())  # before they leave for the GPU, where asking waits
-        with autocast(self._device, self._manifest.precision):
-            logits = self._model(self._normalize(images))
-        loss: Tensor = self._loss(logits.float(), targets.to(self._device, non_blocking=True), some_ignored)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if self._config.grad_clip:
-            self._scaler.unscale_(self._optimizer)
-            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.grad_clip)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._lr = float(self._schedule.get_last_lr()[0])
-        self._schedule.step()
-        return loss.detach()
+    def _evaluate(self, epoch: int) -> _Measured:
+        """What the epoch's model is worth; from the beginning, with smaller batches, where memory is not enough."""
+        progress = self._progress
+        measured, size = within_memory(lambda size: self._measure(epoch, size), progress.evaluation_batch_size)
+        if size < progress.evaluation_batch_size:
+            progress.evaluation_batch_size = size
+            self._write_manifest()
+        return measured
 
-    def _state(self) -> dict[str, Any]:
-        return {
+    def _measure(self, epoch: int, batch_size: int) -> _Measured:
+        turn = epoch % self._config.adv_freq == 0 or epoch == self._config.epochs
+        pooled = self._config.use_only_add_val
+        total = ConfusionMatrix(self._manifest.labels.classes)
+        added: dict[str, Scores | None] = {}
+        worst: dict[str, list[WorstTile]] = {}
+        for split, batches in self._sets.items():
+            if split != VAL and not turn:
+                continue
+            batches.batch_size = batch_size
+            tiles = Worst(self._config.worst)
+            matrix = evaluate(self._model, self._manifest, batches, self._device, self._noter(tiles), self._pause)
+            if split != VAL:
+                added[split] = matrix.scores() if matrix.measurable else None
+            if split == VAL or pooled:
+                total.add(matrix)
+                worst[split] = tiles.tiles()
+        if not total.measurable:
+            return _Measured(None, added, worst, None)
+        return _Measured(total.scores(), added, worst, total.collapsed)
+
+    def _noter(self, worst: Worst) -> OnTile | None:
+        """What an evaluation calls for each tile, to find the worst ones."""
+        classes = len(self._manifest.labels.classes)
+
+        def note(index: int, predicted: Indices, truth: Indices) -> None:
+            iou = tile_iou(predicted, truth, classes)
+            if iou is not None:
+                worst.add(iou, index, predicted)
+
+        return note if self._config.worst else None
+
+    def _show_worst(self) -> None:
+        """Draw the worst tiles of the best epoch: worst.png, and TensorBoard's images."""
+        for split, tiles in self._worst.items():
+            if tiles:
+                title = f"Worst tiles of {split} in epoch {self._progress.best_epoch}"
+                picture = worst_picture(self._stores[split], self._manifest, tiles, title)
+                self._log.picture(f"worst/{split}", self._progress.best_epoch, picture)
+                if split == next(iter(self._worst)):
+                    write_png(self._folder.worst, picture)
+                self._phases.beat()
+
+    def _pause(self) -> None:
+        """After a batch: save what an epoch has done so far, when it is time to or when the run shall stop."""
+        self._phases.beat()
+        stopping = self._stop is not None and self._stop()
+        if stopping or time.monotonic() - self._saved > _SAVE_EVERY_S:
+            with self._phases.during("checkpoint"):
+                self._save(time.perf_counter() - self._started)
+        if stopping:
+            raise _StoppedError
+
+    def _write_manifest(self) -> None:
+        """run.yaml, with the sizes that memory was enough for."""
+        self._manifest = replace(
+            self._manifest,
+            micro_batch=self._progress.micro_batch,
+            evaluation_batch_size=self._progress.evaluation_batch_size,
+        )
+        self._manifest.write(self._folder.run_yaml)
+
+    def _settle_best(self) -> None:
+        """Leave in best/ the model that the state calls the best; where that is gone, there is no best one yet."""
+        progress = self._progress
+        if not settle_model(self._folder.best, self._folder.next_best, progress.best_epoch):
+            progress.best_miou, progress.best_epoch, self._worst = None, 0, {}
+
+    def _save(self, more_seconds: float = 0.0) -> None:
+        progress = self._progress
+        state = {
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "epoch": self._epoch,
-            "best_miou": self._best_miou,
-            "best_epoch": self._best_epoch,
-            "seconds": self._seconds,
+            "worst": {
+                split: [(tile.score, tile.index, torch.from_numpy(tile.predicted)) for tile in tiles]
+                for split, tiles in self._worst.items()
+            },
+            "progress": vars(progress) | {"seconds": progress.seconds + more_seconds},
+            "row": self._row,
+            "spent": self._phases.spent(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else None,
         }
+        save_state(self._folder.state, state)
+        self._saved = time.monotonic()
+        self._phases.beat()
 
     def _load(self, state: dict[str, Any]) -> None:
+        try:
+            self._restore(state)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise  # RuntimeErrors too, and not the state's fault
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{self._folder.state}: damaged, or not the state of this run ({type(error).__name__})"
+            ) from None
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
-        self._scaler.load_state_dict(state["scaler"])
-        self._epoch, self._seconds = state["epoch"], state["seconds"]
-        self._best_miou, self._best_epoch = state["best_miou"], state["best_epoch"]
+        if state["scaler"]:  # empty where the run was not in fp16 before
+            self._scaler.load_state_dict(state["scaler"])
+        self._progress = replace(self._progress, **state["progress"])
+        self._progress.total = self._progress.total.to(self._device)
+        self._row = state["row"]
+        self._phases.add(state["spent"])
+        self._worst = {
+            split: [WorstTile(score, index, predicted.numpy()) for score, index, predicted in tiles]
+            for split, tiles in state["worst"].items()
+        }
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and self._device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self._device)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What evaluating an epoch's model showed."""
+
+    scores: Scores | None  # of what the run is scored on; None where that was not evaluated
+    added: dict[str, Scores | None]  # of each added set that was evaluated
+    worst: dict[str, list[WorstTile]]  # tiles of what the run is scored on, by split
+    collapsed: bool | None  # whether all predictions were one class; None as for scores
+
+
+@dataclass
+class _Progress:
+    """How far a run is."""
+
+    total: Tensor  # loss of the tiles of the epoch so far, summed on the device
+    micro_batch: int  # tiles at a time in training
+    evaluation_batch_size: int  # tiles, or windows, at a time in evaluation
+    tiles: int = 0  # of the epoch so far
+    step: int = 0  # of the epoch: steps that are done
+    epoch: int = 0  # epochs that are done
+    best_miou: float | None = None
+    best_epoch: int = 0
+    collapsed_epochs: int = 0  # in a row, up to the last one that is done
+    seconds: float = 0.0
+    lr: float = 0.0  # of the last step
+
+    def next_epoch(self, seconds: float) -> _Progress:
+        """At the end of an epoch: nothing of the next one is done."""
+        return replace(self, total=torch.zeros_like(self.total), tiles=0, step=0, epoch=self.epoch + 1, seconds=seconds)
 
 
 def _seed(seed: int) -> None:

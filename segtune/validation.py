@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,18 @@ import torch
 
 from segtune.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, find_model, load_model
 from segtune.data.batches import Batches
-from segtune.data.pairs import Tile, find_tiles
-from segtune.device import resolve_device
+from segtune.data.fitting import Fit
+from segtune.data.pairs import Layout, Tile, find_tiles
+from segtune.data.reading import read_mask
+from segtune.data.store import DecodedTiles
+from segtune.device import resolve_device, within_memory
 from segtune.errors import InputError
-from segtune.evaluation import Indices, evaluate, evaluation_store
+from segtune.evaluation import Indices, evaluate
 from segtune.folders import replaced_file
 from segtune.machine import available_cpus, versions
-from segtune.metrics import BACKGROUND, IGNORED, Scores
+from segtune.metrics import ConfusionMatrix, Scores
+
+_MOST_LOADERS = 8  # processes that decode
 
 Mask = npt.NDArray[np.uint8 | np.uint16]
 OnTile = Callable[[Tile, Mask], None]
@@ -50,7 +55,7 @@ class Validation:
             "ignore": config.ignore,
             "channels": config.channels,
             "image_size": config.image_size,
-            "batch_size": config.batch_size,
+            "batch_size": self.manifest.evaluation_batch_size,
             "precision": self.manifest.precision,
             "memory_format": MEMORY_FORMAT,
             "threshold": THRESHOLD,
@@ -66,28 +71,40 @@ class Validation:
 def validate(folder: Path, split: Path, device: str = "auto", on_tile: OnTile | None = None) -> Validation:
     """Measure the model in a search's, a run's or its own folder on a split, as its training measured it.
 
-    Batch size, precision and number of torch threads are those of the training, so that on the same device the
-    score is the same to the last digit. `on_tile` gets each tile and its prediction: a mask in the data set's own
-    labels, (H, W), at the size of the tile's mask. Raises InputError for a folder without a model, and for a split
-    that is not sound.
+    Batch size, precision and number of torch threads are those of the training's evaluation, so that on the same
+    device the score is the same to the last digit. Where memory is not enough for that batch size, the whole split is
+    measured again with half of it. `on_tile` gets each tile and its prediction, each time: a mask in the data set's
+    own labels, (H, W), at the size of the tile's mask. Raises InputError for a folder without a model, and for a split
+    that is not sound, and DeviceMemoryError where memory is not enough for one tile at a time.
     """
     place = resolve_device(device)
     model_folder = find_model(folder)
     model, manifest = load_model(model_folder, place)
     config, labels = manifest.config, manifest.labels
-    tiles = find_tiles(split, config.images_dir, config.masks_dir, config.channels)
-    store = evaluation_store(manifest, tiles, range(1 + len(config.channels)), available_cpus())
-    # Before the first prediction is passed on, and written.
-    if not any(((target != BACKGROUND) & (target != IGNORED)).any() for target in map(store.target, range(len(tiles)))):
-        raise InputError(f"{split / config.masks_dir}: none of the classes occurs in the masks ({config.classes})")
+    tiles = find_tiles(split, Layout.of(config, config.channels))
+    sources = range(1 + len(config.channels))
+    store = DecodedTiles(tiles, labels, manifest.bands, sources, Fit.of(config), manifest.uint8, padding=None)
+    # Before the first prediction is passed on.
+    if not any(np.isin(read_mask(tile.mask), config.classes).any() for tile in tiles):
+        raise InputError(f"{tiles.folders[1]}: none of the classes occurs in the masks ({config.classes})")
 
-    def pass_on(index: int, indices: Indices) -> None:
+    def pass_on(index: int, predicted: Indices, truth: Indices) -> None:
         if on_tile:
-            on_tile(tiles[index], labels.to_labels(indices))
+            on_tile(tiles[index], labels.to_labels(predicted))
 
-    with _threads(manifest.threads), Batches(store, config.batch_size) as batches:
-        scores = evaluate(model, manifest, batches, store, place, pass_on)
-    return Validation(model_folder, manifest, scores, len(tiles), str(place))
+    workers = min(_MOST_LOADERS, available_cpus() - 1)
+    at_once = manifest.evaluation_batch_size
+    with _threads(manifest.threads), Batches(store, at_once, workers=workers) as batches:
+
+        def measure(size: int) -> ConfusionMatrix:
+            batches.batch_size = size
+            return evaluate(model, manifest, batches, place, pass_on)
+
+        matrix, at_once = within_memory(measure, at_once)
+    if not matrix.measurable:
+        raise InputError(f"{tiles.folders[1]}: no valid pixel of any class occurs in the masks ({config.classes})")
+    manifest = replace(manifest, evaluation_batch_size=at_once)  # what was used
+    return Validation(model_folder, manifest, matrix.scores(), len(tiles), str(place))
 
 
 def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:

@@ -57,6 +57,8 @@ def manifest(network: nn.Module) -> Manifest:
         device="cpu",
         fingerprint="0123abcd",
         parameters=parameter_count(network),
+        micro_batch=3,
+        evaluation_batch_size=6,
         metrics={"epoch": 3, "miou": 1 / 3, "iou/3": None},
         threads=2,
     )
@@ -190,9 +192,9 @@ def test_a_run_yaml_that_holds_something_else_is_named(saved: Path, content: obj
         ("data", {"fingerprint": "x", "uint8": True, "labels": {"classes": [1]}}),
         ("data", {"fingerprint": "x", "uint8": True, "labels": None}),
         ("data", {"fingerprint": "x", "uint8": True, "labels": [1]}),
-        ("normalization", None),
-        ("normalization", [{"name": "image:1"}]),
-        ("normalization", [1]),
+        ("bands", None),
+        ("bands", [{"name": "image:1"}]),
+        ("bands", [1]),
         ("evaluation", {}),
         ("evaluation", "fp32"),
         ("model", "unett"),
@@ -248,7 +250,7 @@ def test_a_state_with_a_pickled_object_is_refused_and_not_executed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"epoch": Boom()}, tmp_path / "state.pt")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(InputError, match=r"state\.pt"):
         load_state(tmp_path / "state.pt")
     assert not (tmp_path / "executed").exists()
 

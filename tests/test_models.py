@@ -1,4 +1,4 @@
-"""Architectures and encoders: what goes together, what is told otherwise, and batches of one tile."""
+"""Architectures and encoders: what goes together, what is told otherwise, frozen encoders, and batches of one tile."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from segtune.config import Architecture, RunConfig
 from segtune.errors import InputError
 from segtune.models import (
     build_model,
-    check_models,
-    fetch_weights,
+    freeze_encoder,
     impossible,
     parameter_count,
     unknown_encoder,
 )
+from segtune.schema import Band
+from segtune.weights import fetch_weights, input_statistics
 
 ARCHITECTURES = get_args(Architecture)
 ENCODER = "tu-mobilenetv3_small_050"
@@ -66,6 +67,7 @@ def test_encoders_of_smp_and_of_timm_are_known(name: str) -> None:
         ("ResNet34", "resnet34"),
         ("tu-mobilenetv3_smal_050", ENCODER),
         ("mobilenetv3_small_050", ENCODER),
+        ("tu-resnet18.a1_in1kk", "tu-resnet18.a1_in1k"),
     ],
 )
 def test_an_unknown_encoder_comes_with_the_nearest_known_one(given: str, meant: str) -> None:
@@ -150,16 +152,6 @@ def test_the_smallest_steps_in_size_that_are_let_through_do_work(model: str, siz
         assert network(torch.zeros(1, 4, size, size)).shape[-2:] == (size, size)
 
 
-def test_of_a_whole_search_every_mistake_is_told_once() -> None:
-    found = check_models(["unet", "fpn", "linknet"], ["mit_b0", "resnet18"], [64, 100])
-    assert len(found) == len(set(found)) == 3
-    text = "\n".join(found)
-    assert "linknet does not work with encoder mit_b0" in text
-    assert "fpn needs" in text
-    assert "linknet needs" in text
-    assert check_models(["unet"], ["resnet18"], [None, 100]) == []
-
-
 # Networks.
 
 
@@ -177,6 +169,13 @@ def test_an_architecture_trains_with_a_batch_of_one_and_with_a_last_batch_of_one
 
 
 @pytest.mark.slow
+def test_dpt_takes_other_sizes_than_its_vit_was_made_for() -> None:
+    network = build("dpt", VIT, 64, channels=4).eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 4, 64, 64)).shape[-2:] == (64, 64)
+    assert "patches of 14" in (impossible("dpt", "tu-vit_small_patch14_dinov2", None) or "")
+
+
 def test_dpt_trains_with_a_batch_of_one() -> None:
     network = build("dpt", VIT, 224, channels=3).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -229,6 +228,59 @@ def test_in_evaluation_mode_nothing_moves() -> None:
     assert not any(module.training for module in network.modules())
 
 
+def state_of(network: nn.Module, part: str) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in network.get_submodule(part).state_dict().items()}
+
+
+def changed(before: dict[str, torch.Tensor], network: nn.Module, part: str) -> set[str]:
+    return {name for name, value in state_of(network, part).items() if not torch.equal(value, before[name])}
+
+
+@pytest.mark.parametrize("encoder", [ENCODER, "mit_b0"])
+def test_a_frozen_encoder_stays_as_it_is_to_the_last_statistic_and_then_trains(encoder: str) -> None:
+    network = build("unet", encoder, channels=3)
+    # Its decay moves whatever has a gradient, a zero one too.
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.1)
+    for frozen in (True, True, False):
+        network.train()
+        freeze_encoder(network, frozen)
+        before = state_of(network, "encoder"), state_of(network, "decoder")
+        step(network, optimizer, 2, 64, channels=3)
+        moved = changed(before[0], network, "encoder")
+        assert changed(before[1], network, "decoder")
+        if frozen:
+            assert not moved
+            assert not any(module.training for module in network.get_submodule("encoder").modules())
+            assert all(parameter.grad is None for parameter in network.get_submodule("encoder").parameters())
+        else:
+            assert len(moved) > 0.9 * len(before[0])
+            assert all(module.training for module in network.modules())
+
+
+def test_a_frozen_encoder_drops_nothing() -> None:
+    network = build("unet", "mit_b0", channels=3).train()
+    images = torch.randn(1, 3, 64, 64)
+
+    def features() -> torch.Tensor:
+        return network.get_submodule("encoder")(images)[-1]
+
+    assert not torch.equal(features(), features())  # stochastic depth
+    freeze_encoder(network, True)
+    assert torch.equal(features(), features())
+
+
+def test_batches_of_one_train_beside_a_frozen_encoder_and_after_it() -> None:
+    network = build("deeplabv3plus")
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    for frozen in (True, False):
+        network.train()
+        freeze_encoder(network, frozen)
+        for tiles in (1, 3):
+            step(network, optimizer, tiles, 64)
+            assert all(module.training for module in network.get_submodule("decoder").modules())
+            assert all(module.training != frozen for module in network.get_submodule("encoder").modules())
+
+
 def test_weights_lie_in_channels_last_memory() -> None:
     network = build("unet")
     kernels = [p for p in network.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
@@ -246,6 +298,78 @@ def test_building_a_model_warns_of_nothing() -> None:
         build("unet")
 
 
+# What the input is normalised with.
+
+BANDS = tuple(
+    Band(name, mean=float(number), std=10.0 + number, low=0.0, high=200.0)
+    for number, name in enumerate(["image:1", "image:2", "image:3", "image:4", "nir"], start=1)
+)
+INCEPTION = ((0.5,) * 3, (0.5,) * 3)
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def statistics(bands: tuple[Band, ...], uint8: bool = True, **settings: Any) -> tuple[Band, ...]:
+    return input_statistics(RunConfig.from_settings({"normalization": "encoder", **settings}), bands, uint8)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "expected"),
+    [
+        ("resnet18", IMAGENET),
+        ("se_resnet50", IMAGENET),
+        ("mit_b0", IMAGENET),
+        ("efficientnet-b0", IMAGENET),
+        ("timm-efficientnet-b0", IMAGENET),
+        ("timm-tf_efficientnet_lite0", INCEPTION),
+        ("xception", INCEPTION),
+        ("inceptionv4", INCEPTION),
+        ("inceptionresnetv2", INCEPTION),
+        ("dpn68", ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)),
+        (ENCODER, IMAGENET),
+        ("tu-tf_efficientnet_lite0", INCEPTION),
+        (VIT, INCEPTION),
+        ("tu-vit_base_patch16_clip_224.openai", ((0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758))),
+    ],
+)
+@pytest.mark.usefixtures("no_hub")
+def test_the_encoders_own_mean_and_deviation_are_known_without_the_hub(encoder: str, expected: Any) -> None:
+    found = statistics(BANDS, encoder=encoder)
+    assert [band.mean / 255 for band in found[:3]] == pytest.approx(expected[0], abs=1e-4)
+    assert [band.std / 255 for band in found[:3]] == pytest.approx(expected[1], abs=1e-4)
+
+
+def test_they_are_those_of_the_rgb_bands_and_all_else_stays() -> None:
+    found = statistics(BANDS, encoder="resnet18", rgb=[4, 2, 1])  # red is the fourth band
+    assert [round(band.mean / 255, 3) for band in found] == [0.406, 0.456, round(3 / 255, 3), 0.485, round(5 / 255, 3)]
+    assert found[2] == BANDS[2]
+    assert found[4] == BANDS[4]
+    assert [(band.name, band.low, band.high) for band in found] == [(band.name, 0.0, 200.0) for band in BANDS]
+
+
+@pytest.mark.parametrize("uint8", [True, False])
+def test_the_datas_own_statistics_stay(uint8: bool) -> None:
+    assert statistics(BANDS, uint8, normalization="data") == BANDS
+    assert statistics(BANDS[3:], uint8, normalization="data", rgb=[1, 2, 3]) == BANDS[3:]
+
+
+@pytest.mark.parametrize(
+    ("bands", "uint8", "rgb", "said"),
+    [
+        (BANDS, False, [], "normalization: encoder is for 8-bit images"),
+        (BANDS, True, [2], "normalization: encoder needs three bands, red, green and blue"),
+        (BANDS[:1] + BANDS[4:], True, [], "normalization: encoder needs three bands, red, green and blue"),
+        (BANDS[:2], True, [1, 2, 3], "rgb: there is no band 3"),
+    ],
+)
+def test_an_encoders_statistics_need_three_8_bit_bands(
+    bands: tuple[Band, ...], uint8: bool, rgb: list[int], said: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        statistics(bands, uint8, rgb=rgb)
+    (mistake,) = caught.value.mistakes
+    assert mistake.startswith(said)
+
+
 # Pretrained weights.
 
 
@@ -254,8 +378,8 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A model hub that is out of reach, and an empty cache."""
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("segtune.models.hub.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("segtune.models.hub.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("segtune.weights.hub.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("segtune.weights.hub.HF_HUB_CACHE", str(tmp_path))
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", ENCODER, "mit_b0"])
@@ -271,26 +395,56 @@ def test_weights_that_cannot_be_downloaded_are_told_of_within_seconds(encoder: s
     assert "\n" not in message
 
 
+def in_cache(repository: Path) -> None:
+    """A repository in the hub's cache, with a file of weights."""
+    (repository / "snapshots" / "0123").mkdir(parents=True)
+    (repository / "snapshots" / "0123" / "model.safetensors").touch()
+
+
+def test_a_broken_download_is_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("segtune.weights.hub.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("segtune.weights.hub.HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "models--smp-hub--resnet18.imagenet" / "blobs").mkdir(parents=True)
+    with pytest.raises(InputError, match="out of reach"):
+        fetch_weights("resnet18")
+
+
+def test_a_proxy_that_does_not_answer_is_told_of_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setattr("segtune.weights.hub.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match="out of reach"):
+        fetch_weights("resnet18")
+
+
 @pytest.mark.usefixtures("no_hub")
 def test_a_cache_that_holds_the_weights_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "models--smp-hub--resnet18.imagenet").mkdir()
+    in_cache(tmp_path / "models--smp-hub--resnet18.imagenet")
     asked = []
-    monkeypatch.setattr("segtune.models.smp.encoders.get_encoder", lambda name, weights: asked.append((name, weights)))
+    monkeypatch.setattr("segtune.weights.smp.encoders.get_encoder", lambda name, weights: asked.append((name, weights)))
     fetch_weights("resnet18")
     assert asked == [("resnet18", "imagenet")]
 
 
 @pytest.mark.usefixtures("no_hub")
 def test_whatever_loading_the_weights_raises_becomes_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "models--smp-hub--resnet18.imagenet").mkdir()
+    in_cache(tmp_path / "models--smp-hub--resnet18.imagenet")
 
     def broken(name: str, weights: str) -> None:
         raise RuntimeError("half a\nfile")
 
-    monkeypatch.setattr("segtune.models.smp.encoders.get_encoder", broken)
+    monkeypatch.setattr("segtune.weights.smp.encoders.get_encoder", broken)
     with pytest.raises(InputError) as caught:
         fetch_weights("resnet18")
     (message,) = caught.value.mistakes
     assert "resnet18" in message
     assert "half a file" in message
     assert "\n" not in message
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_weights_of_a_plain_vit_are_fetched_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    in_cache(tmp_path / "models--timm--vit_tiny_patch16_224.augreg_in21k_ft_in1k")
+    asked = []
+    monkeypatch.setattr("segtune.weights.timm.create_model", lambda name, pretrained: asked.append((name, pretrained)))
+    fetch_weights(VIT)
+    assert asked == [("vit_tiny_patch16_224", True)]

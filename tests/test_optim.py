@@ -90,11 +90,87 @@ def test_biases_and_normalisation_weights_do_not_decay_and_no_parameter_is_left_
     assert held == {id(parameter) for parameter in model.parameters()}
 
 
-def test_parameters_that_are_frozen_stay_out() -> None:
-    model = network()
-    model[0].weight.requires_grad = False
+def encoder_and_head() -> nn.Module:
+    """As smp's models: an encoder beside the rest, here not even first."""
+    torch.manual_seed(0)
+    model = nn.Module()
+    model.head = nn.Conv2d(4, 1, 1)
+    model.encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    return model
+
+
+def learning_rates(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The rate of each parameter, by its name."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("factor", [0.1, 1.0, 3.0])
+def test_the_encoder_has_a_learning_rate_of_its_own_and_the_first_one_is_lr(name: str, factor: float) -> None:
+    model = encoder_and_head()
+    config = RunConfig.from_settings(
+        {"optimizer": name, "lr": 0.02, "encoder_lr_factor": factor, "epochs": 4, "lr_schedule": "cosine"}
+    )
+    optimizer = build_optimizer(config, model)
+    schedule = build_schedule(config, optimizer, STEPS)
+    for done in range(3 * STEPS):
+        found = learning_rates(model, optimizer)
+        lr = 0.02 * 0.5 * (1 + math.cos(math.pi * done / (4 * STEPS)))
+        assert schedule.get_last_lr()[0] == pytest.approx(lr)
+        assert found.keys() == {parameter for parameter, _ in model.named_parameters()}
+        for parameter, rate in found.items():
+            assert rate == pytest.approx(lr * factor if parameter.startswith("encoder.") else lr)
+        optimizer.step()
+        schedule.step()
+
+
+def test_weights_of_the_encoder_decay_as_others_do_by_their_own_rate() -> None:
+    model = encoder_and_head()
+    config = RunConfig.from_settings({"optimizer": "adamw", "weight_decay": 0.1, "lr": 0.01, "encoder_lr_factor": 0.5})
+    optimizer = build_optimizer(config, model)
+    before = {key: value.detach().clone() for key, value in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    factors = {
+        key: (value / before[key]).mean().item()
+        for key, value in model.named_parameters()
+        if not torch.equal(value, before[key])
+    }
+    assert factors == pytest.approx({"head.weight": 1 - 0.01 * 0.1, "encoder.0.weight": 1 - 0.005 * 0.1}, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_state_fits_the_optimizer_of_any_factor(name: str) -> None:
+    model = encoder_and_head()
+    optimizers = [
+        build_optimizer(RunConfig.from_settings({"optimizer": name, "encoder_lr_factor": factor}), model)
+        for factor in (1.0, 0.1)
+    ]
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizers[0].step()
+    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    optimizers[1].step()
+    assert len(optimizers[1].state) == 6
+
+
+def test_what_is_frozen_while_the_optimizer_is_made_trains_once_it_is_not() -> None:
+    model = encoder_and_head()
+    model.encoder.requires_grad_(False)
     optimizer = build_optimizer(RunConfig(), model)
-    assert all(model[0].weight is not p for g in optimizer.param_groups for p in g["params"])
+
+    def moved() -> set[str]:
+        before = {key: value.detach().clone() for key, value in model.named_parameters()}
+        optimizer.zero_grad()
+        model.head(model.encoder(torch.randn(2, 3, 4, 4))).sum().backward()
+        optimizer.step()
+        return {key.split(".")[0] for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+
+    assert moved() == {"head"}
+    model.encoder.requires_grad_(True)
+    assert moved() == {"head", "encoder"}
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])

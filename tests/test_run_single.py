@@ -22,9 +22,8 @@ import yaml
 
 from segtune import cli
 from segtune.checkpoint import Manifest, load_model
-from segtune.config import RunConfig, choices
+from segtune.config import RunConfig, base_type, choices
 from segtune.folders import RunFolder
-from segtune.runlog import read_metrics
 
 DataSet = Callable[..., Path]
 SCRIPT = Path(__file__).parent.parent / "run_single.py"
@@ -75,7 +74,7 @@ def config_of(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
     def call(*arguments: object) -> RunConfig:
         monkeypatch.setattr(sys, "argv", ["run_single.py", *map(str, arguments)])
-        config = script.run_config(script.parse())
+        config = script.given_config(script.parse(), None)
         assert isinstance(config, RunConfig)
         return config
 
@@ -121,13 +120,13 @@ def test_a_run_leaves_its_folder_with_what_was_asked_for(first: Path, tiles: Pat
         "dataset": str(tiles),
     }
     assert {name: manifest.config.settings()[name] for name in wanted} == wanted
-    assert len(read_metrics(RunFolder(first))) == 2
+    assert len(RunFolder(first).metrics()) == 2
     assert load_model(first / "best", torch.device("cpu"))[1].bands[-1].name == "nir"
 
 
 def test_the_run_yaml_of_a_run_runs_again_with_the_same_numbers(first: Path, run: Run) -> None:
     assert run("--config", first / "run.yaml", "--exp-name", "again") == 0
-    rows, again = read_metrics(RunFolder(first)), read_metrics(RunFolder(Path("logs/again")))
+    rows, again = RunFolder(first).metrics(), RunFolder(Path("logs/again")).metrics()
     assert [(row["loss"], row["miou"]) for row in again] == [(row["loss"], row["miou"]) for row in rows]
 
 
@@ -145,12 +144,6 @@ def test_without_a_name_runs_of_the_same_day_get_folders_of_their_own(
         assert f"python validate.py -cd {Path('logs') / name} -d {tiles}/val" in printed.out
     assert "epoch 1/1" in printed.out
     assert "6 train, 4 val tiles at 32 px" in printed.out
-
-
-def test_a_run_that_exists_is_not_overwritten(first: Path, tiles: Path, run: Run) -> None:
-    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
-    assert run("-d", tiles, *FAST, "-log", first.parent, "--exp-name", "first") == 2
-    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
 
 
 # What a command line means.
@@ -182,6 +175,30 @@ def test_a_run_that_exists_is_not_overwritten(first: Path, tiles: Path, run: Run
         (["--set", "classes=[1, 2]"], "classes", [1, 2]),
         (["--warmup-epochs", "2"], "warmup_epochs", 2),
         (["--image-size=96"], "image_size", 96),
+        (["--add-dirs", "nir kv"], "channels", ["nir", "kv"]),
+        (["--class-list", "1 2 3"], "classes", [1, 2, 3]),
+        (["--max-mask-val", "3"], "classes", [1, 2, 3]),
+        (["--max-mask-val", "0"], "classes", [255]),
+        (["-val", "other/val"], "val_dir", "other/val"),
+        (["--val-dir", "other/val"], "val_dir", "other/val"),
+        (["--add-val-dirs", "sets, and more.txt"], "add_val_dirs", ["sets, and more.txt"]),
+        (["--add-val-dirs", "[a, b]"], "add_val_dirs", ["a", "b"]),
+        (["--adv-freq", "5"], "adv_freq", 5),
+        (["--set", "use_only_add_val=true", "add_val_dirs=a"], "use_only_add_val", True),
+        (["--cpu"], "device", "cpu"),
+        (["--device", "cuda:1"], "device", "cuda:1"),
+        (["--seed", "7"], "seed", 7),
+        (["--optimizer", "sgd"], "optimizer", "sgd"),
+        (["--lr-schedule", "poly"], "lr_schedule", "poly"),
+        (["--encoder-weights", "resnet18.pth"], "encoder_weights", "resnet18.pth"),
+        (["--precision", "bf16"], "precision", "bf16"),
+        (["--limit-tiles", "8"], "limit_tiles", 8),
+        (["--worst", "0"], "worst", 0),
+        (["--rgb", "3 2 1"], "rgb", [3, 2, 1]),
+        (["--fit", "crop"], "fit", "crop"),
+        (["--samples-per-epoch", "100"], "samples_per_epoch", 100),
+        (["--val-samples", "10"], "val_samples", 10),
+        (["--cache-dir", "none"], "cache_dir", "none"),
     ],
 )
 def test_flags_and_assignments_set_what_they_say(
@@ -190,7 +207,7 @@ def test_flags_and_assignments_set_what_they_say(
     config = config_of(*flags)
     assert getattr(config, name) == value
     untouched = set(RunConfig.model_fields) - {name, "classes"}
-    if "--set" not in flags:
+    if "--set" not in flags and "--cpu" not in flags:
         assert all(getattr(config, other) == getattr(RunConfig(), other) for other in untouched)
 
 
@@ -310,8 +327,8 @@ def test_weights_that_cannot_be_downloaded_are_told_of(
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("segtune.models.hub.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("segtune.models.hub.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("segtune.weights.hub.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("segtune.weights.hub.HF_HUB_CACHE", str(tmp_path))
     (line,) = refusal(run, capsys, "-d", tiles, *FAST, "--encoder", "resnet18", "--encoder-weights", "imagenet")
     assert "resnet18" in line
 
@@ -461,7 +478,8 @@ def test_help_comes_fast_and_shows_every_setting() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     text = " ".join(done.stdout.split())
     for name, field in RunConfig.model_fields.items():
-        assert f"--{name.replace('_', '-')} VALUE" in text
+        value = "[VALUE]" if base_type(name) is bool else "VALUE"  # a switch needs none
+        assert f"--{name.replace('_', '-')} {value}" in text
         assert field.description in text
         assert ", ".join(choices(name)) in text
     for aliases in cli.ALIASES.values():
@@ -482,20 +500,21 @@ def test_an_interrupted_run_ends_quietly_and_leaves_a_sound_folder(
     )
     folder = RunFolder(tmp_path / "logs" / "run")
     limit = time.monotonic() + 90
-    while len(read_metrics(folder)) < 2 and run.poll() is None and time.monotonic() < limit:
+    while len(folder.metrics()) < 2 and run.poll() is None and time.monotonic() < limit:
         time.sleep(0.05)
     if number == signal.SIGINT:
         os.killpg(run.pid, number)  # as a terminal does: the loader processes too
     else:
         run.send_signal(number)
     try:
-        _, told = run.communicate(timeout=60)
+        said, told = run.communicate(timeout=60)
     finally:
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == status, told
     assert "Traceback" not in told
-    assert told.splitlines()[-1] in ("interrupted", "terminated")
+    assert told == ""
+    assert said.splitlines()[-1].endswith("to go on: python run_single.py --exp-name run")
     limit = time.monotonic() + 10  # an ended process counts until somebody has taken note of it
     while _session_lives(run.pid) and time.monotonic() < limit:
         time.sleep(0.05)
@@ -503,6 +522,59 @@ def test_an_interrupted_run_ends_quietly_and_leaves_a_sound_folder(
     assert load_model(folder.best, torch.device("cpu"))[1].config.epochs == 5000
     assert yaml.safe_load(folder.run_yaml.read_text(encoding="utf-8"))["epochs"] == 5000
     assert not [path.name for path in folder.path.iterdir() if ".tmp-" in path.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_sigterm_to_a_whole_batch_job_lets_the_run_save_its_state(tiles: Path, tmp_path: Path) -> None:
+    line = [sys.executable, str(SCRIPT), "-d", str(tiles), *FAST, "-e", "5000", "-w", "1", "--exp-name", "run"]
+    run = subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    folder = RunFolder(tmp_path / "logs" / "run")
+    limit = time.monotonic() + 90
+    while len(folder.metrics()) < 2 and run.poll() is None and time.monotonic() < limit:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGTERM)  # the loader processes too
+    try:
+        said, told = run.communicate(timeout=60)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    assert (run.returncode, told) == (143, "")
+    assert said.splitlines()[-1].endswith("to go on: python run_single.py --exp-name run")
+    assert folder.state.is_file()
+
+
+def test_a_name_alone_goes_on_and_starts_nothing(first: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--exp-name", "frist", "-log", first.parent) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --exp-name: there is no run")
+    assert "did you mean 'first'?" in line
+    assert not (first.parent / "frist").exists()
+
+
+def test_a_log_folder_that_cannot_be_is_told_of_before_any_work(
+    tiles: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert run("-d", tiles, *FAST, "-log", tmp_path / "file" / "logs") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: --log-dir: ")
+    assert str(tmp_path / "file") in line
+
+
+def test_new_folders_are_claimed_when_they_are_named(tmp_path: Path) -> None:
+    folders = [RunFolder.new(tmp_path / "logs", "unet") for _ in range(3)]
+    assert [folder.path.name for folder in folders] == ["unet", "unet_2", "unet_3"]
+
+
+def test_settings_that_a_shell_left_empty_are_not_the_current_folder(config_of: ConfigOf) -> None:
+    config = config_of("--val-dir", "", "--cache-dir", "")
+    assert (config.val_dir, config.cache_dir) == (None, None)
+
+
+def test_added_validation_sets_add_up(config_of: ConfigOf) -> None:
+    assert config_of("--add-val-dirs", "a", "--add-val-dirs", "b, c").add_val_dirs == ["a", "b, c"]
 
 
 def _session_lives(pid: int) -> bool:

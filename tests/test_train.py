@@ -25,15 +25,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
-from segtune import evaluation
 from segtune.checkpoint import load_model, load_state
 from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.errors import InputError, NonFiniteLossError
 from segtune.folders import RunFolder
 from segtune.losses import SegmentationLoss
-from segtune.metrics import Scores
-from segtune.runlog import read_metrics
+from segtune.metrics import ConfusionMatrix, Scores
 from segtune.train import EpochResult, check_run, resolve, train
 
 DataSet = Callable[..., Path]
@@ -75,7 +73,7 @@ def curve(results: list[EpochResult]) -> Curve:
 
 def curve_of(folder: Path) -> Curve:
     """The curve that is on disk."""
-    return [(float(row["loss"]), float(row["miou"])) for row in read_metrics(RunFolder(folder))]
+    return [(float(row["loss"]), float(row["miou"])) for row in RunFolder(folder).metrics()]
 
 
 def same_model(first: Path, second: Path) -> bool:
@@ -119,7 +117,7 @@ def test_epochs_are_numbered_and_carry_the_best_so_far(learnt: Learnt) -> None:
 
 def test_metrics_csv_has_a_row_per_epoch_with_the_very_numbers(learnt: Learnt) -> None:
     _, folder, results = learnt
-    rows = read_metrics(RunFolder(folder))
+    rows = RunFolder(folder).metrics()
     assert len(rows) == len(results)
     for row, result in zip(rows, results, strict=True):
         assert int(row["epoch"]) == result.epoch
@@ -134,7 +132,7 @@ def test_metrics_csv_has_a_row_per_epoch_with_the_very_numbers(learnt: Learnt) -
 def test_a_runs_folder_holds_what_it_should_and_nothing_else(learnt: Learnt) -> None:
     _, folder, _ = learnt
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("events.out.tfevents"))
-    assert names == ["best", "metrics.csv", "run.yaml", "state.pt"]
+    assert names == [".lock", "best", "metrics.csv", "run.yaml", "state.pt", "worst.png"]
 
 
 def test_tensorboard_shows_the_curves_of_all_epochs(learnt: Learnt) -> None:
@@ -184,11 +182,10 @@ def test_best_holds_the_weights_of_the_first_best_epoch(
     wanted = load_state(tmp_path / "stopped" / "state.pt")["model"]
     scripted = iter(mious)
 
-    def evaluate(*given: Any) -> Scores:
-        evaluation.evaluate(*given)
+    def scores(matrix: ConfusionMatrix) -> Scores:
         return Scores(next(scripted), {"255": 0.0}, None)
 
-    monkeypatch.setattr("segtune.train.evaluate", evaluate)
+    monkeypatch.setattr("segtune.metrics.ConfusionMatrix.scores", scores)
     results = run(config, tmp_path / "whole")
     assert results[-1].best_epoch == 2
     kept = load_file(tmp_path / "whole" / "best" / "model.safetensors")
@@ -417,7 +414,7 @@ def test_several_classes_with_and_without_background_and_ignored_labels(
         values = [result.scores.iou[str(label)] for label in classes]
         assert result.scores.miou == pytest.approx(np.mean(values))
     names = {f"iou/{label}" for label in measured}
-    assert names == {name for name in read_metrics(RunFolder(tmp_path))[0] if name.startswith("iou/")}
+    assert names == {name for name in RunFolder(tmp_path).metrics()[0] if name.startswith("iou/")}
 
 
 def test_several_classes_are_learnt(three: Path, tmp_path: Path) -> None:

@@ -377,3 +377,19 @@ def test_a_device_that_does_not_exist_is_refused(
 def test_an_unsound_split_is_an_input_error_in_the_library_too(binary: Trained, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing"):
         validate(binary.folder, tmp_path / "nothing")
+
+
+def test_predictions_join_what_is_in_the_folder_and_never_the_split(
+    binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (out / "masks").mkdir(parents=True)
+    (out / "masks" / "mine.txt").write_text("precious")
+    assert run("-cd", binary.folder, "-d", binary.dataset / "val", "-o", out, "--binary") == 0
+    assert (out / "masks" / "mine.txt").read_text() == "precious"
+    assert len(list((out / "masks").iterdir())) == 1 + len(list((binary.dataset / "val" / "images").iterdir()))
+    capsys.readouterr()
+    assert run("-cd", binary.folder, "-d", binary.dataset / "val", "-o", binary.dataset / "val", "--binary") == 2
+    (line,) = errors(capsys)
+    assert line.startswith("error: -o: ")
+    assert not (binary.dataset / "val" / "masks").exists()

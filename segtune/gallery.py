@@ -1,0 +1,65 @@
+"""A run's tiles as pictures: before and after augmentation, and those that its model gets most wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segtune.checkpoint import Manifest
+from segtune.config import RunConfig
+from segtune.data.augment import Augmentation
+from segtune.data.batches import augmented_sample
+from segtune.data.fitting import Fit
+from segtune.data.info import DataInfo
+from segtune.data.pairs import TRAIN
+from segtune.data.store import TileStore
+from segtune.errors import InputError
+from segtune.pictures import (
+    Picture,
+    Prediction,
+    Preview,
+    WorstTile,
+    preview_sheet,
+    render,
+    worst_sheet,
+    write_png,
+)
+from segtune.schema import rgb_positions
+
+_MOST_ROWS = 64
+
+
+def write_preview(config: RunConfig, info: DataInfo, count: int, folder: Path) -> Path:
+    """Write a sheet of training tiles, spread over the set, before and after augmentation; gives its path.
+
+    They are augmented as in the first epoch of this run. InputError for a number of tiles that fits on no sheet.
+    """
+    if not 1 <= count <= _MOST_ROWS:
+        raise InputError(f"--preview-augmentation: must be between 1 and {_MOST_ROWS} tiles, but got {count}")
+    bands = info.input_bands(config.channels)
+    rgb = rgb_positions(config.rgb, bands)
+    augmentation = Augmentation(config.augmentation, bands, info.uint8, rgb)
+    store = info.store(TRAIN, config)
+    crop = Fit.of(config) if config.fit == "crop" else None
+    rows = []
+    for index in range(0, len(store), max(1, len(store) // count))[:count]:
+        image, target = augmented_sample(store, index, augmentation, crop, config.seed, epoch=1, sample=index)
+        before = render(store.image(index), bands, rgb)
+        rows.append(Preview(store.name(index), before, store.target(index), render(image, bands, rgb), target))
+    path = folder / f"preview_{config.augmentation}.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_png(path, preview_sheet(rows, info.labels, config.augmentation))
+    return path
+
+
+def worst_picture(store: TileStore, manifest: Manifest, worst: Sequence[WorstTile], title: str) -> Picture:
+    """The worst tiles of a split beside their truth and what was predicted."""
+    fit, rgb = Fit.of(manifest.config), rgb_positions(manifest.config.rgb, manifest.bands)
+    rows = []
+    for tile in worst:
+        truth = store.target(tile.index)
+        height, width = fit.inner(*truth.shape)
+        image = store.image(tile.index)[:height, :width]  # without what was added around it
+        picture = render(image, manifest.bands, rgb)
+        rows.append(Prediction(store.name(tile.index), tile.score, picture, truth, tile.predicted))
+    return worst_sheet(rows, manifest.labels, title)
