@@ -6,14 +6,19 @@ a file.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig
 from segtune.errors import InputError
@@ -90,10 +95,93 @@ class Suggest(Protocol):
         """A number inside the range."""
 
 
+class RandomSuggest:
+    """Draws evenly: among values and steps, between bounds, and between the logarithms of a log range's bounds."""
+
+    def __init__(self, generator: random.Random) -> None:
+        self._random = generator
+
+    def choice(self, parameter: Choice) -> int:
+        """The index into the choice's values."""
+        return self._random.randrange(len(parameter.values))
+
+    def number(self, parameter: Range) -> float | int:
+        """A number inside the range, an int where the setting is one."""
+        if steps := parameter.steps():
+            return self._random.choice(steps)
+        # A whole number stands for what is rounded to it, so that the bounds are drawn as often as their neighbours.
+        margin = 0.5 if parameter.integer else 0.0
+        low, high = parameter.low - margin, parameter.high + margin
+        if parameter.log:
+            drawn = math.exp(self._random.uniform(math.log(low), math.log(high)))
+        else:
+            drawn = self._random.uniform(low, high)
+        return min(max(round(drawn) if parameter.integer else drawn, parameter.low), parameter.high)
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """Values that exclude each other: a run that has, of every setting named, one of the values is not tried."""
+
+    values: Mapping[str, tuple[Any, ...]]  # by setting; a text may hold the wildcards of fnmatch
+
+    def meets(self, name: str, value: Any) -> bool:
+        """Whether a value of a setting is among those that are named."""
+        return any(_same(value, other) for other in self.values[name])
+
+    def matches(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a run with these settings is forbidden."""
+        return all(self.meets(name, settings[name]) for name in self.values)
+
+    def plain(self) -> dict[str, Any]:
+        """As YAML values: a single one without its list."""
+        return {name: list(values) if len(values) > 1 else values[0] for name, values in self.values.items()}
+
+    def __str__(self) -> str:
+        return f"{{{', '.join(f'{name}: {_flow(value)}' for name, value in self.plain().items())}}}"
+
+
+def is_wildcard(value: object) -> bool:
+    """Whether a text stands for several values."""
+    return isinstance(value, str) and not set(value).isdisjoint("*?[")
+
+
+def _same(value: Any, named: Any) -> bool:
+    if isinstance(value, float) and isinstance(named, float):
+        return math.isclose(value, named, rel_tol=1e-9)  # a sampler adds up its steps
+    return value == named or (isinstance(value, str) and is_wildcard(named) and fnmatchcase(value, named))
+
+
+def _flow(value: Any) -> str:
+    return f"[{', '.join(map(_flow, value))}]" if isinstance(value, list) else "null" if value is None else str(value)
+
+
 def _gpu_share(value: float) -> float:
     if not math.isfinite(value) or (value > 1 and value != int(value)):
         raise ValueError(f"must be a share of one GPU or a whole number of them, but got {value}")
     return value
+
+
+_DURATION = re.compile(r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s)?")
+
+
+def _seconds(value: object) -> object:
+    """Seconds in a duration such as 8h, 1h30m or 45s; a number is seconds already."""
+    if not isinstance(value, str):
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    found = _DURATION.fullmatch(value.replace(" ", ""))
+    if not value or not found or not any(found.groupdict().values()):
+        raise ValueError(f"must be a duration such as 8h, 1h30m or 45s, but got {value!r}")
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    return float(sum(int(number) * units[unit] for unit, number in found.groupdict().items() if number))
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(gt=0, allow_inf_nan=False),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"}, {"type": "number"}]}),
+]
 
 
 class SearchSettings(BaseModel):
@@ -113,6 +201,11 @@ class SearchSettings(BaseModel):
         None, ge=1, description="epochs that every trial gets; left out: derived from the number of epochs"
     )
     reduction_factor: int = Field(3, ge=2, description="of the trials at a rung, asha keeps one in so many")
+    teach: Literal["complete", "pruned", "top_rung"] = Field(
+        "complete",
+        description="how trials that were stopped early teach tpe: as complete with their last value, as pruned (worse "
+        "than any finished one), or by the highest rung that enough trials reached (top_rung)",
+    )
     compare: str | None = Field(
         None,
         description="a searched setting whose values all get the same configurations (grid, no scheduler)",
@@ -124,6 +217,32 @@ class SearchSettings(BaseModel):
     max_concurrent: int | None = Field(None, ge=1, description="most trials at a time; left out: what fits")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="of the sampler; a run's own seed is a setting of run")
     keep: int = Field(3, ge=1, description="weights of this many best trials stay on disk")
+    disk_gb: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="most gigabytes of the search's folder: weights but the winner's go first, then the search stops",
+    )
+    time_budget: Duration | None = Field(
+        None, description="time of all starts together, such as 8h, after which the search ends; unfinished trials wait"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="end the search when so many trials in a row brought no improvement"
+    )
+    max_trial_time: Duration | None = Field(
+        None, description="training time, such as 2h, after which a trial is stopped at the end of its epoch"
+    )
+    collapse_epochs: int | None = Field(
+        10, ge=1, description="stop a trial that predicted one class everywhere for so many epochs in a row"
+    )
+    hang_time: Duration = Field(
+        600.0, description="a trial that shows no sign of life for so long is killed, and repeated"
+    )
+    retries: int = Field(
+        1,
+        ge=0,
+        description="times that a trial is repeated after a fault not of its settings, such as a lost worker",
+    )
 
     @model_validator(mode="after")
     def _comparable(self) -> SearchSettings:
@@ -133,6 +252,13 @@ class SearchSettings(BaseModel):
                 f"(sampler={self.sampler}, scheduler={self.scheduler})"
             )
         return self
+
+
+# What may change when a search goes on: how much is spent on it, and of what.
+_CHANGEABLE = (
+    *("trials", "time_budget", "patience", "keep", "disk_gb", "retries", "hang_time"),
+    *("gpus_per_trial", "cpus_per_trial", "max_concurrent"),
+)
 
 
 @dataclass(frozen=True)
@@ -147,12 +273,25 @@ class Space:
     baseline: RunConfig
     parameters: tuple[Parameter, ...]
     search: SearchSettings
+    forbid: tuple[Forbidden, ...] = ()
 
     def same_search(self, other: Space) -> bool:
-        """Whether one goes on with the other: all is equal but the budget and the share of the machine."""
-        free = dict.fromkeys(("trials", "keep", "gpus_per_trial", "cpus_per_trial", "max_concurrent"))
-        mine, others = (replace(space, search=space.search.model_copy(update=free)) for space in (self, other))
-        return mine == others
+        """Whether one goes on with the other: all is equal but the budget, the machine, and where on it the data lies.
+
+        That it is the same data is seen by its fingerprint.
+        """
+        return self._what_matters() == other._what_matters()
+
+    def _what_matters(self) -> Space:
+        """The same without what results do not depend on."""
+        search = dict.fromkeys(_CHANGEABLE)
+        machine = dict.fromkeys(("dataset", "val_dir", "add_val_dirs", "cache_dir", "cache_gb", "workers", "device"))
+        return replace(
+            self,
+            fixed={name: value for name, value in self.fixed.items() if name not in machine},
+            baseline=self.baseline.model_copy(update=machine),
+            search=self.search.model_copy(update=search),
+        )
 
     def with_trials(self, trials: int) -> Space:
         """The same with another number of trials."""
@@ -161,6 +300,15 @@ class Space:
     def draw(self, suggest: Suggest) -> dict[str, Any]:
         """The settings of one run: the fixed ones and those drawn along the branches taken."""
         return self.fixed | dict(_draw(self.parameters, suggest))
+
+    def forbidden(self, settings: Mapping[str, Any]) -> str | None:
+        """Why a run with these settings is not tried: the entry of `forbid:` that excludes it; None where none does.
+
+        A setting that is not given has its default.
+        """
+        run = _defaults() | dict(settings)
+        entry = next((entry for entry in self.forbid if entry.matches(run)), None)
+        return f"forbid: {entry}" if entry else None
 
     def locate(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """{key: value} of the parameters that this run takes, or None when it lies outside the space.
@@ -179,18 +327,30 @@ class Space:
         return {parameter.key: value for parameter, value in taken}
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """Every combination as {key: value}; `search.compare` varies fastest, then the last parameter."""
+        """Every combination that is not forbidden as {key: value}.
+
+        `search.compare` varies fastest, then the last parameter.
+        """
         for parameter in walk(self.parameters):
             if mistake := not_countable(parameter):
                 raise InputError(f"{self.path}: {mistake}")
         # sorted() is stable: all others stay in the order of the file.
-        return _combinations(tuple(sorted(self.parameters, key=lambda p: p.name == self.search.compare)))
+        points = _combinations(tuple(sorted(self.parameters, key=lambda p: p.name == self.search.compare)))
+        return (point for point in points if not self.forbidden(self.settings_at(point)))
+
+    def settings_at(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of the run at a point, {key: value}: the fixed ones and the point's own."""
+        return self.fixed | {key.rpartition(".")[2]: value for key, value in point.items()}  # no setting has a dot
 
     def size(self) -> int | None:
-        """The number of combinations, or None when a range without a step is among them."""
+        """The number of combinations that are not forbidden, or None when a range without a step is among them.
+
+        Counted without listing them, however many there are.
+        """
         if any(not_countable(parameter) for parameter in walk(self.parameters)):
             return None
-        return _count(self.parameters)
+        kinds = _tally(self.parameters, self.forbid)
+        return sum(count for kind, count in kinds.items() if not self._excluded(kind))
 
     def searched(self) -> tuple[str, ...]:
         """The settings that are searched, those of branches included, each once."""
@@ -203,6 +363,19 @@ class Space:
             values.append((_defaults() | self.fixed)[name])
         return _unique(values)
 
+    def combinations(self, *names: str) -> list[tuple[Any, ...]]:
+        """The combinations of values that these settings take in runs of this space, the baseline among them.
+
+        Of a range without a step, the two bounds. What is forbidden, whatever other settings are, is left out.
+        """
+        parts = _projected(self.parameters, names, self.forbid)
+        drawn = [_defaults() | self.fixed | part for part, kind in parts if not self._excluded(kind)]
+        return list(_unique(tuple(run[name] for name in names) for run in [*drawn, self.baseline.settings()]))
+
+    def _excluded(self, kind: _Kind) -> bool:
+        """Whether runs of a kind are forbidden."""
+        return any(_holds(position, kind, self.forbid, self.fixed) for position in range(len(self.forbid)))
+
     def dump(self) -> dict[str, Any]:
         """Plain data that, written as YAML in this order, `load_space` reads as an equal space."""
         expected = _defaults() | self.fixed
@@ -211,6 +384,7 @@ class Space:
             **{name: self.fixed[name] for name in DATA_SETTINGS if name in self.fixed},
             "run": {name: value for name, value in self.fixed.items() if name not in DATA_SETTINGS},
             "space": _dump(self.parameters),
+            **({"forbid": [entry.plain() for entry in self.forbid]} if self.forbid else {}),
             "baseline": baseline,
             "search": self.search.model_dump(mode="json", exclude_none=True),
         }
@@ -265,13 +439,61 @@ def _combinations(parameters: tuple[Parameter, ...]) -> Iterator[dict[str, Any]]
         yield from (head | tail for tail in _combinations(parameters[1:]))
 
 
-def _count(parameters: Iterable[Parameter]) -> int:
-    return math.prod(
-        len(parameter.steps() or ())
-        if isinstance(parameter, Range)
-        else sum(_count(branch) for branch in parameter.branches)
-        for parameter in parameters
-    )
+# What can be said of a combination that matters to `forbid:`: for each setting named there that was drawn, the
+# positions of the entries of which the value meets the part about this setting. There are few kinds, and many
+# combinations of each.
+_Kind = frozenset[tuple[str, frozenset[int]]]
+
+
+def _kind(name: str, value: Any, forbid: Sequence[Forbidden]) -> _Kind:
+    about = [position for position, entry in enumerate(forbid) if name in entry.values]
+    met = frozenset(position for position in about if forbid[position].meets(name, value))
+    return frozenset({(name, met)} if about else ())
+
+
+def _tally(parameters: Iterable[Parameter], forbid: Sequence[Forbidden]) -> Counter[_Kind]:
+    """How many combinations there are of each kind; a range without a step has a value for each that is named."""
+    total: Counter[_Kind] = Counter({frozenset(): 1})
+    for parameter in parameters:
+        options: Counter[_Kind] = Counter()
+        if isinstance(parameter, Range):
+            options.update(_kind(parameter.name, value, forbid) for value in _samples(parameter, forbid))
+        for value, branch in parameter.items():
+            here = _kind(parameter.name, value, forbid)
+            for kind, count in _tally(branch, forbid).items():
+                options[here | kind] += count
+        before, total = total, Counter()
+        for kind, count in before.items():
+            for other, times in options.items():
+                total[kind | other] += count * times
+    return total
+
+
+def _samples(parameter: Range, forbid: Sequence[Forbidden]) -> Sequence[Any]:
+    """Values of a range among which there is one of each kind."""
+    if (steps := parameter.steps()) is not None:
+        return steps
+    named = [value for entry in forbid for value in entry.values.get(parameter.name, ())]
+    # Of a continuous range no draw is exactly the number that an entry names.
+    inside = [value for value in _unique(named) if parameter.integer and value in parameter]
+    others = not parameter.integer or parameter.high - parameter.low + 1 > len(inside)
+    return [*inside, None] if others else inside  # None, which nothing names, stands for all the others
+
+
+def _holds(position: int, kind: _Kind, forbid: Sequence[Forbidden], fixed: Mapping[str, Any]) -> bool:
+    """Whether an entry forbids the combinations of a kind; what they do not draw is fixed, or has its default."""
+    entry, drawn = forbid[position], dict(kind)
+    rest = _defaults() | dict(fixed)
+    return all(position in drawn[n] if n in drawn else entry.meets(n, rest[n]) for n in entry.values)
+
+
+def share_forbidden(
+    parameters: Iterable[Parameter], fixed: Mapping[str, Any], forbid: Sequence[Forbidden]
+) -> tuple[bool, bool]:
+    """Whether entries forbid any of the runs that can be drawn, and whether they forbid all of them."""
+    kinds = _tally(parameters, forbid)
+    found = [any(_holds(position, kind, forbid, fixed) for position in range(len(forbid))) for kind in kinds]
+    return any(found), all(found)
 
 
 def not_countable(parameter: Parameter) -> str | None:
@@ -295,12 +517,31 @@ def _values(parameters: Iterable[Parameter], name: str) -> tuple[list[Any], bool
     return values, always
 
 
+def _projected(
+    parameters: Iterable[Parameter], names: Sequence[str], forbid: Sequence[Forbidden]
+) -> list[tuple[dict[str, Any], _Kind]]:
+    """What draws look like, with their kind, when only the named settings are looked at; each once."""
+    found: list[tuple[dict[str, Any], _Kind]] = [({}, frozenset())]
+    for parameter in parameters:
+        shown = parameter.name in names
+        options: list[tuple[dict[str, Any], _Kind]] = []
+        if isinstance(parameter, Range):
+            values = (parameter.steps() or parameter.extremes) if shown else _samples(parameter, forbid)
+            options = [({parameter.name: value}, _kind(parameter.name, value, forbid)) for value in values]
+        for value, branch in parameter.items():
+            here = _kind(parameter.name, value, forbid)
+            inner = _projected(branch, names, forbid)
+            options += [({parameter.name: value} | part, here | kind) for part, kind in inner]
+        kept: dict[tuple[str, _Kind], tuple[dict[str, Any], _Kind]] = {}
+        for part, kind in options:
+            part = {name: value for name, value in part.items() if name in names}
+            kept.setdefault((repr(part), kind), (part, kind))
+        found = [(head | tail, kind | other) for head, kind in found for tail, other in kept.values()]
+    return found
+
+
 def _unique(values: Iterable[Any]) -> tuple[Any, ...]:
-    found: list[Any] = []  # lists among the values have no hash
-    for value in values:
-        if value not in found:
-            found.append(value)
-    return tuple(found)
+    return tuple({repr(value): value for value in values}.values())  # lists among the values have no hash
 
 
 def _dump(parameters: Iterable[Parameter]) -> dict[str, Any]:
@@ -319,5 +560,6 @@ def _dump(parameters: Iterable[Parameter]) -> dict[str, Any]:
     return plain
 
 
+@functools.cache
 def _defaults() -> dict[str, Any]:
     return RunConfig.from_settings({}).settings()

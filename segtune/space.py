@@ -5,6 +5,7 @@ All mistakes of a file are reported at once, each with its line.
 
 from __future__ import annotations
 
+import json
 import math
 import os.path
 import re
@@ -19,19 +20,25 @@ from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig, base_type, 
 from segtune.errors import InputError, nearest
 from segtune.parameters import (
     Choice,
+    Forbidden,
     Parameter,
+    RandomSuggest,
     Range,
     SearchSettings,
     Space,
     Suggest,
+    is_wildcard,
     not_countable,
+    share_forbidden,
     walk,
 )
 from segtune.yamlfile import Document, parse_yaml, read_document, read_yaml
 
 __all__ = [
     "Choice",
+    "Forbidden",
     "Parameter",
+    "RandomSuggest",
     "Range",
     "SearchSettings",
     "Space",
@@ -46,7 +53,8 @@ __all__ = [
 Checks = Mapping[str, Callable[[Any], "str | None"]]
 Steps = tuple[Any, ...]  # the keys that lead to a part of the file
 
-_SECTIONS = ("run", "space", "baseline", "search")
+PATH_LISTS = ("add_val_dirs",)
+_SECTIONS = ("run", "space", "forbid", "baseline", "search")
 _RANGE_KEYS = ("low", "high", "log", "step")
 
 
@@ -86,7 +94,7 @@ def parse_value(name: str, text: str) -> Any:
     value: Any = text
     try:
         if kind is list:
-            value = parse_yaml(text if text.startswith("[") else f"[{text}]")
+            value = parse_yaml(text if text.startswith("[") else f"[{_separated(name, text)}]")
         elif kind is not str:
             value = parse_yaml(text)
     except InputError as error:
@@ -98,6 +106,13 @@ def parse_value(name: str, text: str) -> Any:
     if mistake:
         raise InputError(mistake)
     return value
+
+
+def _separated(name: str, text: str) -> str:
+    """A list on the command line, ``1,2`` or ``1 2``, with commas; what holds paths is one path, whatever is in it."""
+    if name in PATH_LISTS:
+        return json.dumps(text, ensure_ascii=False)
+    return text if "," in text else ",".join(text.split())
 
 
 def parse_assignments(items: Sequence[str]) -> dict[str, Any]:
@@ -134,6 +149,8 @@ class _Reader:
         self.refused: set[str] = set()
         self.origin: dict[str, Steps] = {}  # where a fixed setting stands
         self.places: dict[str, list[Steps]] = {}  # by key: where a parameter stands, then each of its values
+        self.listed: Sequence[Parameter] = ()  # what the file searches,
+        self.given: dict[str, Any] = {}  # and what it fixes, before the command line changes either
         self.overrides: dict[str, Any] = {}
         for name, value in overrides.items():
             kept, mistake = _check(name, value, checks)
@@ -153,12 +170,13 @@ class _Reader:
         search = self._search(parameters)
         free, possible = self._combined(fixed, parameters)
         baseline = self._baseline(fixed, free) if possible else None
+        forbid = self._forbid(parameters, fixed, baseline)
         if not parameters and not self.mistakes:
             whose = "the command line fixes" if self.overrides else "one value is given for"
             self._mistake(("space",), f"nothing is searched: {whose} every setting that is listed")
         if self.mistakes or baseline is None or search is None:
             raise InputError(text for _, text in sorted(self.mistakes, key=lambda mistake: mistake[0]))
-        return Space(path.stem, path, fixed, baseline, parameters, search)
+        return Space(path.stem, path, fixed, baseline, parameters, search, forbid)
 
     # Sections.
 
@@ -191,6 +209,7 @@ class _Reader:
             value = data[name] if len(steps) == 1 else data["run"][name]
             self.origin[str(name)] = steps
             self._accept(str(name), value, steps, fixed)
+        self.given = dict(fixed)
         return fixed | self.overrides
 
     def _parameters(self, fixed: dict[str, Any]) -> tuple[Parameter, ...]:
@@ -202,9 +221,11 @@ class _Reader:
         for parameter in self._level(section, ("space",), "", ()):
             if isinstance(parameter, Choice) and not isinstance(section[parameter.name], list | dict):
                 fixed.setdefault(parameter.name, parameter.values[0])
+                self.given[parameter.name] = parameter.values[0]
                 self.origin[parameter.name] = ("space", parameter.name)
             else:
                 searched.append(parameter)
+        self.listed = searched
         places, self.places = self.places, {}
         return tuple(self._left(searched, "", places))
 
@@ -420,6 +441,109 @@ class _Reader:
         elif not self.mistakes:
             self._mistake(("baseline",), found)
         return None
+
+    # What excludes each other.
+
+    def _forbid(
+        self, parameters: Sequence[Parameter], fixed: Mapping[str, Any], baseline: RunConfig | None
+    ) -> tuple[Forbidden, ...]:
+        """The entries of `forbid:` that have something to forbid once the command line has fixed what it fixes."""
+        kept, before = [], len(self.mistakes)
+        for here, entry in self._entries():
+            if not parameters:
+                continue  # another mistake already
+            if share_forbidden(parameters, fixed, [entry])[1]:
+                self._mistake(("forbid",), f"{entry} forbids every run of the space", here)
+            elif baseline is not None and entry.matches(baseline.settings()):
+                self._mistake(("forbid",), f"{entry} forbids the first run; another one stands under baseline:", here)
+            elif left := self._occurring(entry, here, parameters, fixed):
+                kept.append(left)
+        if kept and len(self.mistakes) == before and share_forbidden(parameters, fixed, kept)[1]:
+            self._mistake(("forbid",), "its entries together forbid every run of the space")
+        return tuple(kept)
+
+    def _entries(self) -> Iterator[tuple[Steps, Forbidden]]:
+        """What stands in the file, each with its place."""
+        example = "{model: fpn, encoder: vgg*}"
+        section = self.document.data.get("forbid")
+        if section is not None and not isinstance(section, list):
+            self._mistake(("forbid",), f"expected a list of entries such as {example}, but got {_short(section)}")
+            return
+        for index, given in enumerate(section or ()):
+            here = ("forbid", index)
+            if not isinstance(given, dict) or not given:
+                text = f"expected settings that exclude each other, such as {example}, but got {_short(given)}"
+                self._mistake(("forbid",), text, here)
+                continue
+            before = len(self.mistakes)
+            entry = Forbidden({str(n): self._excluded(str(n), value, (*here, n)) for n, value in given.items()})
+            if len(self.mistakes) == before and entry.values.keys().isdisjoint(self.refused):
+                yield here, entry
+
+    def _excluded(self, name: str, given: Any, steps: Steps) -> tuple[Any, ...]:
+        """The values of one setting in an entry: one, or a list of which any counts."""
+        said = ("forbid", name)
+        if name not in RunConfig.model_fields:
+            self._mistake(said, str(check_setting(name, None)[1]), steps)
+            return ()
+        if name in NOT_SEARCHABLE:
+            self._mistake(said, "is the same in all trials, and excludes nothing", steps)
+            return ()
+        several = isinstance(given, list)
+        if several and base_type(name) is list:
+            several = bool(given) and all(isinstance(value, list) for value in given)
+        kept = []
+        for value, here in [(v, (*steps, i)) for i, v in enumerate(given)] if several else [(given, steps)]:
+            wildcard = is_wildcard(value) and base_type(name) is str
+            accepted, mistake = (value, None) if wildcard else _check(name, value, self.checks)
+            if mistake is None:
+                kept.append(accepted)
+            else:
+                self._mistake(said, mistake.removeprefix(f"{name}: "), here)
+        if several and not given:
+            self._mistake(said, "lists no value", steps)
+        return tuple(kept)
+
+    def _occurring(
+        self, entry: Forbidden, here: Steps, parameters: Sequence[Parameter], fixed: Mapping[str, Any]
+    ) -> Forbidden | None:
+        """What of an entry runs can have; None where it forbids nothing (any more), which in the file is a mistake."""
+
+        def occurs(part: Forbidden) -> bool:
+            return share_forbidden(parameters, fixed, [part])[0]
+
+        left: dict[str, tuple[Any, ...]] = dict.fromkeys(entry.values, ())
+        unknown = False
+        for name, values in entry.values.items():
+            for value in values:
+                one = Forbidden({name: (value,)})
+                if occurs(one):
+                    left[name] += (value,)
+                elif not self._in_file(one):
+                    self._unmatched(name, value, here)
+                    unknown = True
+        found = Forbidden(left)
+        if all(left.values()) and occurs(found):
+            return found
+        if not unknown and not self._in_file(entry):
+            self._mistake(("forbid",), f"{entry} forbids nothing: no run has all of it together", here)
+        return None
+
+    def _in_file(self, entry: Forbidden) -> bool:
+        """Whether an entry forbids anything before the command line changes the space."""
+        return bool(self.overrides) and share_forbidden(self.listed, self.given, [entry])[0]
+
+    def _unmatched(self, name: str, value: Any, here: Steps) -> None:
+        tried = [p for p in walk(self.listed) if p.name == name]
+        values = [v for p in tried if isinstance(p, Choice) for v in p.values] or [self.given.get(name)]
+        if any(isinstance(parameter, Range) for parameter in tried):
+            text = f"forbids nothing: no draw from its range is {value!r}"
+        elif tried or name in self.given:
+            known = dict.fromkeys(map(_label, values))
+            text = f"forbids nothing: no run has {value!r}{nearest(str(value), known)} (tried: {', '.join(known)})"
+        else:
+            text = f"forbids nothing: it is not searched, and {value!r} is not its default"
+        self._mistake(("forbid", name), text, (*here, name))
 
     # Messages.
 

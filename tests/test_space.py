@@ -15,6 +15,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.space import (
     Choice,
+    RandomSuggest,
     Range,
     SearchSettings,
     Space,
@@ -780,3 +781,336 @@ def test_parse_assignments():
     with pytest.raises(InputError) as caught:
         parse_assignments(["lr", "epochs=0", "x=1"])
     assert [mistake[:6] for mistake in caught.value.mistakes] == ["'lr' i", "epochs", "unknow"]
+
+
+# Combinations.
+
+
+def test_combinations_are_those_that_can_occur_each_once_and_the_baselines(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(
+        """
+run: {epochs: 9}
+space:
+  lr: {low: 1e-4, high: 1e-2, log: true}
+  model:
+    unet: {encoder: [resnet18, mit_b0]}
+    segformer: {encoder: [mit_b0], batch_size: {low: 2, high: 6, step: 2}}
+  loss: [dice, focal]
+"""
+    )
+    space = load_space(tmp_path / "space.yaml")
+    assert set(space.combinations("model", "encoder")) == {
+        ("unet", "resnet18"),
+        ("unet", "mit_b0"),
+        ("segformer", "mit_b0"),
+        (space.baseline.model, space.baseline.encoder),
+    }
+    assert len(space.combinations("model", "encoder")) == len(set(space.combinations("model", "encoder")))
+    assert {size for model, size in space.combinations("model", "batch_size") if model == "segformer"} == {2, 4, 6}
+    assert set(space.combinations("epochs")) == {(9,)}
+    assert {lr for (lr,) in space.combinations("lr")} == {1e-4, 1e-2, space.baseline.lr}
+
+
+def test_a_search_goes_on_with_another_cache_but_not_with_another_loss(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("run: {loss: dice, cache_dir: /old, workers: 2}\nspace: {lr: [1e-3, 1e-2]}\n")
+    before = load_space(tmp_path / "space.yaml")
+    assert before.same_search(load_space(tmp_path / "space.yaml", {"cache_dir": "none", "cache_gb": 1.0, "workers": 0}))
+    assert not before.same_search(load_space(tmp_path / "space.yaml", {"loss": "focal"}))
+
+
+# What excludes each other.
+
+TREE = """\
+run: {epochs: 9}
+space:
+  model: [unet, fpn, segformer]
+  encoder: [resnet18, vgg11, vgg16]
+  optimizer:
+    adamw: {lr: [1e-3, 1e-4]}
+    sgd: {lr: {low: 0.1, high: 0.3, step: 0.1}, momentum: [0.8, 0.9]}
+baseline: {model: unet, encoder: resnet18}
+"""
+
+
+def test_forbidden_points_are_in_no_grid_and_in_no_size(space_of):
+    whole = space_of(TREE)
+    space = space_of(TREE + "forbid:\n- {model: [segformer, fpn], encoder: vgg*}\n- {optimizer: sgd, lr: 0.3}\n")
+    every = [dict(whole.settings_at(point)) for point in whole.grid()]
+    allowed = [
+        run
+        for run in every
+        if not (run["model"] != "unet" and run["encoder"] != "resnet18")
+        and not (run["optimizer"] == "sgd" and run["lr"] == 0.3)
+    ]
+    assert [space.settings_at(point) for point in space.grid()] == allowed
+    assert (whole.size(), space.size()) == (72, len(allowed))
+    reasons = [space.forbidden(run) for run in every]
+    assert reasons.count(None) == len(allowed)
+    assert set(reasons) - {None} == {
+        "forbid: {model: [segformer, fpn], encoder: vgg*}",
+        "forbid: {optimizer: sgd, lr: 0.3}",
+    }
+
+
+def test_the_size_of_a_space_too_large_to_list_is_exact(space_of):
+    encoders = ", ".join(f"e{i}" for i in range(100))
+    space = space_of(f"""
+        space:
+          encoder: [{encoders}]
+          lr: {{low: 0.001, high: 1, step: 0.001}}
+          batch_size: {{low: 1, high: 100, step: 1}}
+          model: [unet, fpn]
+        forbid:
+        - {{encoder: e9*, model: fpn}}
+        - {{batch_size: [1, 2], lr: 0.5, encoder: e99}}
+        baseline: {{encoder: e0}}
+        """)
+    # e9 and e90 to e99 lose half of theirs; of e99 with unet, two more points go.
+    assert space.size() == 100 * 1000 * 100 * 2 - 11 * 1000 * 100 - 2
+
+
+def test_an_entry_looks_at_defaults_and_at_what_is_fixed_too(space_of):
+    # epochs is fixed, and weight_decay drawn in one branch only: elsewhere it has its default.
+    space = space_of("""
+        run: {epochs: 9}
+        space:
+          optimizer: {adam: {}, sgd: {weight_decay: [0, 0.5]}}
+          loss: [ce, dice, focal]
+        forbid: [{weight_decay: 1e-4, epochs: 9, loss: [ce, focal]}]
+        baseline: {loss: dice}
+        """)
+    assert [tuple(point.values()) for point in space.grid()] == [
+        ("adam", "dice"),
+        *itertools.product(["sgd"], [0.0, 0.5], ["ce", "dice", "focal"]),
+    ]
+    assert space.size() == 7
+    assert space.forbidden({"optimizer": "adam", "epochs": 9, "loss": "ce"})
+    assert not space.forbidden({"optimizer": "adam", "epochs": 8, "loss": "ce"})
+
+
+def test_combinations_that_are_always_forbidden_are_left_out(space_of):
+    space = space_of(
+        TREE + "forbid:\n- {model: segformer, encoder: vgg*, optimizer: [adamw, sgd]}\n- {model: fpn, lr: 0.1}\n"
+    )
+    pairs = space.combinations("model", "encoder")
+    assert set(pairs) == {
+        *itertools.product(["unet", "fpn"], ["resnet18", "vgg11", "vgg16"]),
+        ("segformer", "resnet18"),
+    }
+    # fpn with sgd stays, because of its other learning rates.
+    assert ("fpn", "sgd") in space.combinations("model", "optimizer")
+    assert ("fpn", 0.1) not in space.combinations("model", "lr")
+
+
+def test_whole_numbers_and_lists_can_be_forbidden(space_of):
+    space = space_of("""
+        space:
+          channels: [[], [nir], [nir, dem]]
+          batch_size: {low: 2, high: 64, log: true}
+        forbid: [{channels: [[nir], [nir, dem]], batch_size: [63, 64]}]
+        """)
+    assert space.forbidden({"channels": ["nir"], "batch_size": 64})
+    assert not space.forbidden({"channels": [], "batch_size": 64})
+    assert not space.forbidden({"channels": ["nir", "dem"], "batch_size": 62})
+    pairs = space.combinations("channels", "batch_size")
+    assert ([], 64) in pairs
+    assert (["nir"], 2) in pairs
+    assert (["nir"], 64) not in pairs
+
+
+@pytest.mark.parametrize("overrides", [{}, {"encoder": "vgg11"}, {"model": "unet"}, {"optimizer": "sgd"}])
+def test_forbid_is_dumped_and_read_again(space_of, overrides):
+    text = (
+        TREE + "forbid: [{model: [segformer, fpn], encoder: [vgg*, resnet18], optimizer: adamw}, {lr: 0.1, model: fpn}]"
+    )
+    space = space_of(text, overrides=overrides)
+    again = space_of(yaml.safe_dump(space.dump(), sort_keys=False))
+    assert again == space
+    assert again.same_search(space)
+    assert len(space.forbid) == (0 if "model" in overrides else 1 if "optimizer" in overrides else 2)
+    without = space_of(TREE, overrides=overrides)
+    assert without.same_search(space) == (not space.forbid)
+
+
+def test_the_command_line_may_leave_nothing_to_forbid(space_of):
+    text = TREE + "forbid: [{model: segformer, encoder: vgg*}]"
+    assert space_of(text, overrides={"model": "fpn"}).forbid == ()
+    assert space_of(text, overrides={"encoder": "resnet34"}).forbid == ()
+    (entry,) = space_of(text, overrides={"encoder": "vgg13"}).forbid
+    assert entry.plain() == {"model": "segformer", "encoder": "vgg*"}
+    # What the file lists for segformer's sake alone is gone, and the rest is still there.
+    branches = (
+        "space: {model: {fpn: {encoder: [a, b]}, unet: {encoder: [c, d]}}, loss: [ce, dice]}\nbaseline: {model: fpn}\n"
+    )
+    (entry,) = space_of(branches + "forbid: [{encoder: [a, c], loss: ce}]", overrides={"model": "unet"}).forbid
+    assert entry.plain() == {"encoder": "c", "loss": "ce"}
+
+
+FORBID = "space:\n  model: [unet, fpn]\n  encoder: [resnet18, vgg11]\n  lr: {low: 1e-4, high: 1e-2, log: true}\n"
+FORBID += "baseline: {model: unet, encoder: resnet18}\nforbid:\n"
+FORBID_MISTAKES = {
+    "no list": (
+        "  model: fpn",
+        "s.yaml:6: forbid: expected a list of entries such as {model: fpn, encoder: vgg*}, but",
+    ),
+    "word": ("- fpn", "s.yaml:7: forbid: expected settings that exclude each other, such as"),
+    "empty entry": ("- {}", "s.yaml:7: forbid: expected settings that exclude each other"),
+    "null entry": ("-", "s.yaml:7: forbid: expected settings that exclude each other"),
+    "unknown name": (
+        "- {modle: [fpn, unet]}",
+        "s.yaml:7: forbid.modle: unknown setting 'modle'; did you mean 'model'?",
+    ),
+    "value refused": ("- model: fpn\n  lr: -1", "s.yaml:8: forbid.lr: input should be greater than 0, but got -1"),
+    "value in a list": (
+        "- model:\n  - fpn\n  - unett\n  encoder: vgg11",
+        "s.yaml:9: forbid.model: 'unett' is not one of unet,",
+    ),
+    "range": ("- {lr: {low: 1, high: 2}}", "s.yaml:7: forbid.lr: input should be a valid number"),
+    "no value": ("- {model: []}", "s.yaml:7: forbid.model: lists no value"),
+    "never searched": ("- {model: fpn, seed: 3}", "s.yaml:7: forbid.seed: is the same in all trials"),
+    "misspelt wildcard": (
+        "- {model: fpn,\n   encoder: vg_*}",
+        "s.yaml:8: forbid.encoder: forbids nothing: no run has 'vg_*' (tried: resnet18, vgg11)",
+    ),
+    "misspelt value": (
+        "- {model: fpn, encoder: vgg111}",
+        "forbid.encoder: forbids nothing: no run has 'vgg111'; did you mean 'vgg11'? (tried: resnet18, vgg11)",
+    ),
+    "value of a continuous range": (
+        "- {model: fpn, lr: 1e-3}",
+        "s.yaml:7: forbid.lr: forbids nothing: no draw from its range is 0.001",
+    ),
+    "not the default": (
+        "- {model: fpn, loss: focal}",
+        "forbid.loss: forbids nothing: it is not searched, and 'focal' is not its default",
+    ),
+    "everything": (
+        "- {loss: dice}",
+        "s.yaml:7: forbid: {loss: dice} forbids every run of the space",
+    ),
+    "everything by wildcard": ("- {encoder: '*'}", "forbid: {encoder: *} forbids every run of the space"),
+    "baseline": (
+        "- {model: fpn}\n- {encoder: res*, model: unet}",
+        "s.yaml:8: forbid: {encoder: res*, model: unet} forbids the first run; another one stands under baseline:",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), FORBID_MISTAKES.values(), ids=FORBID_MISTAKES)
+def test_mistake_under_forbid(mistakes_of, text, expected):
+    (mistake,) = mistakes_of(FORBID + text)
+    assert mistake.startswith(expected if expected.startswith("s.yaml") else "s.yaml:")
+    assert expected in mistake
+
+
+def test_values_that_never_meet_and_entries_that_leave_nothing(mistakes_of, space_of):
+    text = "space: {model: {fpn: {encoder: [a]}, unet: {encoder: [b]}}, lr: [1]}\n"
+    first = "baseline: {model: pan, encoder: c}\n"
+    assert mistakes_of(text + first + "forbid: [{model: fpn, encoder: b}]") == [
+        "s.yaml:3: forbid: {model: fpn, encoder: b} forbids nothing: no run has all of it together"
+    ]
+    assert mistakes_of(text + first + "forbid: [{model: fpn}, {encoder: b}]") == [
+        "s.yaml:3: forbid: its entries together forbid every run of the space"
+    ]
+    assert space_of(text + first + "forbid: [{model: fpn}]").size() == 1
+
+
+def test_a_mistake_in_the_space_is_told_once_and_not_at_forbid_again(mistakes_of):
+    text = "space:\n  model: [unet, fnp]\n  lr: [1, 2]\nforbid: [{model: fpn, lr: 1}]"
+    assert [mistake[:9] for mistake in mistakes_of(text)] == ["s.yaml:2:"]
+
+
+# Draws at random, and spaces of every kind from the file to the grid and back.
+
+
+DEEP = """\
+run: {warmup_epochs: 1}
+space:
+  model:
+    unet:
+      optimizer:
+        sgd:
+          lr_schedule:
+            poly: {momentum: {low: 0.5, high: 0.9, step: 0.2}}
+            constant: {momentum: 0.5}
+        adamw: {}
+      epochs: {low: 10, high: 30, step: 10}
+    fpn: {batch_size: {4: {lr: [1e-3]}, 8: {lr: [2e-3, 4e-3]}}, epochs: [20]}
+  freeze_encoder_epochs: {low: 0, high: 2, step: 1}
+baseline: {model: unet, epochs: 10}
+"""
+
+
+def test_conditions_three_deep_from_the_file_to_the_grid_and_back(space_of):
+    space = space_of(DEEP)
+    # unet: (3 momenta + 1 + 1) * 3 epochs; fpn: 1 + 2; each with three numbers of frozen epochs.
+    grid = list(space.grid())
+    assert space.size() == len(grid) == (5 * 3 + 3) * 3
+    for point in grid:
+        settings = space.draw(Replay(point))
+        assert space.locate(settings) == point
+        assert space.settings_at(point) == settings
+    assert "model.unet.optimizer.sgd.lr_schedule.poly.momentum" in {key for point in grid for key in point}
+    assert space_of(yaml.safe_dump(space.dump(), sort_keys=False)) == space
+    suggest = RandomSuggest(random.Random(0))
+    drawn = [space.draw(suggest) for _ in range(4000)]
+    assert {repr(space.locate(settings)) for settings in drawn} == {repr(point) for point in grid}
+
+
+def test_truth_values_can_be_searched_and_can_bring_settings(space_of, monkeypatch):
+    for module in ("space", "parameters"):  # no setting that can be searched is one yet
+        monkeypatch.setattr(f"segtune.{module}.NOT_SEARCHABLE", frozenset())
+    space = space_of("""
+        add_val_dirs: [more]
+        space:
+          use_only_add_val: {true: {lr: [0.1, 0.2]}, false: {}}
+          loss: [ce, dice]
+        forbid: [{use_only_add_val: true, loss: ce}]
+        """)
+    assert space.parameters[0].values == (True, False)
+    grid = list(space.grid())
+    assert grid[0] == {"use_only_add_val": True, "use_only_add_val.True.lr": 0.1, "loss": "dice"}
+    assert space.size() == len(grid) == 4
+    assert all(space.locate(space.draw(Replay(point))) == point for point in grid)
+    dumped = yaml.safe_dump(space.dump(), sort_keys=False)
+    assert "    true:" in dumped
+    assert space_of(dumped) == space
+
+
+def test_random_draws_are_even_in_the_value_the_step_or_the_logarithm(space_of):
+    space = space_of("""
+        space:
+          lr: {low: 1e-4, high: 1, log: true}
+          momentum: {low: 0.1, high: 0.9}
+          weight_decay: {low: 0.1, high: 0.4, step: 0.1}
+          epochs: {low: 20, high: 23}
+          batch_size: {low: 1, high: 64, log: true}
+          warmup_epochs: {low: 0, high: 9, step: 3}
+          loss: [ce, dice]
+        """)
+    suggest = RandomSuggest(random.Random(1))
+    drawn = [space.draw(suggest) for _ in range(4000)]
+    assert all(space.locate(settings) is not None for settings in drawn)
+    values = {name: [settings[name] for settings in drawn] for name in drawn[0]}
+    quarter = pytest.approx(1000, abs=120)
+    assert sum(lr < 1e-3 for lr in values["lr"]) == quarter
+    assert sum(momentum < 0.3 for momentum in values["momentum"]) == quarter
+    assert sum(size <= 2 for size in values["batch_size"]) == pytest.approx(4000 * 0.3317, abs=120)  # ln 5 / ln 129
+    assert {type(size) for size in values["batch_size"] + values["epochs"]} == {int}
+    for name, expected in (
+        ("weight_decay", (0.1, 0.2, 0.3, 0.4)),
+        ("epochs", (20, 21, 22, 23)),
+        ("warmup_epochs", (0, 3, 6, 9)),
+    ):
+        assert [values[name].count(value) for value in expected] == [quarter] * 4
+    assert values["loss"].count("ce") == pytest.approx(2000, abs=150)
+    assert space.draw(RandomSuggest(random.Random(1))) == drawn[0]
+
+
+def test_whole_numbers_in_logarithms_from_the_file_and_back(space_of):
+    space = space_of("space: {batch_size: {low: 2, high: 64, log: true}}")
+    assert space.parameters == (Range("batch_size", "batch_size", 2, 64, True, None, True),)
+    assert space.size() is None
+    assert space.locate({"batch_size": 64}) == {"batch_size": 64}
+    assert space.locate({"batch_size": 65}) is None
+    assert space_of(yaml.safe_dump(space.dump())) == space

@@ -1,0 +1,273 @@
+"""What a search would do: its space, a few of its runs, its data, its share of the machine, and about how long."""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from segtune.config import RunConfig
+from segtune.data.info import DataInfo
+from segtune.data.pairs import Split
+from segtune.data.reading import read_header
+from segtune.parameters import Parameter, RandomSuggest, Range, Space
+from segtune.probe import Cost, probe
+from segtune.report import duration, plain_table, settings_text, value_text
+from segtune.train import resolve
+from segtune.tuning.asha import rungs
+from segtune.tuning.resources import Plan, local_resources, make_plan
+from segtune.tuning.search import possible_run
+
+_SAMPLES = 10  # configurations shown
+_PROBED = 3  # of them measured, beside the first run
+_MOST_DRAWS = 10_000
+_PLAYED = 10_000  # trials that a share of epochs is estimated from
+_HEADERS = 64  # tiles of a split whose sizes are looked up
+
+
+def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | None = None) -> int:
+    """Print what a search would do; writes nothing and trains nothing to its end. Returns the exit status, 0."""
+    console.print(space_tree(space))
+    fixed = {name: value for name, value in space.fixed.items() if value != RunConfig.model_fields[name].default}
+    console.print(f"\nfixed, and not the default: {settings_text(fixed) or 'nothing'}", soft_wrap=True)
+    samples = draw_samples(space, info)
+    console.print()
+    console.print(sample_table(space, samples))
+    console.print(f"{samples.how}\n", soft_wrap=True)
+    console.print(data_table(info, space.baseline))
+    for line in data_lines(info):
+        console.print(line, soft_wrap=True)
+    if address:
+        console.print(f"\nresources and time: those of the cluster at {address}, known once a search joins it")
+        return 0
+    plan = make_plan(space.search, [local_resources()], space.baseline.device)
+    console.print(f"\n{plan}\nmeasuring a few steps of {1 + min(_PROBED, len(samples.runs))} runs ...")
+    for line in estimate_lines(space, info, samples.runs[:_PROBED], plan):
+        console.print(line, soft_wrap=True)
+    return 0
+
+
+# The space.
+
+
+def space_tree(space: Space) -> Tree:
+    """The searched settings with their values, those of branches below the value that brings them."""
+    size = space.size()
+    count = "continuous" if size is None else f"{size:,} combinations"
+    tree = Tree(f"{space.path}: {len(space.searched())} settings searched, {count}")
+    _grow(tree, space.parameters)
+    if space.forbid:
+        forbidden = tree.add("forbid")
+        for entry in space.forbid:
+            forbidden.add(str(entry).replace("[", r"\["))
+    return tree
+
+
+def _grow(tree: Tree, parameters: Sequence[Parameter]) -> None:
+    for parameter in parameters:
+        if isinstance(parameter, Range):
+            tree.add(f"{parameter.name}: {_range_text(parameter)}")
+        elif not any(parameter.branches):
+            tree.add(f"{parameter.name}: {', '.join(map(value_text, parameter.values))}")
+        else:
+            node = tree.add(parameter.name)
+            for value, branch in parameter.items():
+                _grow(node.add(value_text(value)), branch)
+
+
+def _range_text(parameter: Range) -> str:
+    text = f"{value_text(parameter.low)} to {value_text(parameter.high)}"
+    if parameter.log:
+        text += ", log"
+    return text if parameter.step is None else f"{text} in steps of {value_text(parameter.step)}"
+
+
+# Some of its runs.
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Runs as a search would draw them."""
+
+    runs: list[RunConfig]  # with image_size and paths filled in
+    searched: list[dict[str, Any]]  # of each run, the settings that were drawn
+    how: str  # how many draws it took
+
+
+def draw_samples(space: Space, info: DataInfo) -> Samples:
+    """The first runs of a grid, or some that are drawn at random; what does not go together is drawn again."""
+    if space.search.sampler == "grid":
+        points = [point for _, point in zip(range(_SAMPLES), space.grid(), strict=False)]
+        return Samples(
+            [resolve(RunConfig.from_settings(space.settings_at(point)), info) for point in points],
+            [{key.rpartition(".")[2]: value for key, value in point.items()} for point in points],
+            f"the first {len(points)} of a grid of {space.size():,}",
+        )
+    suggest = RandomSuggest(random.Random(space.search.seed))
+    runs: list[RunConfig] = []
+    drawn: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    while len(runs) < _SAMPLES and len(reasons) < _MOST_DRAWS:
+        settings = space.draw(suggest)
+        run = possible_run(space, info, settings)
+        if isinstance(run, str):
+            reasons.append(run)
+        else:
+            runs.append(run)
+            drawn.append({name: value for name, value in settings.items() if name not in space.fixed})
+    how = f"{len(runs)} drawn at random; {len(reasons)} of {len(runs) + len(reasons)} draws had to be drawn again"
+    if reasons:
+        how += f", the first because of: {reasons[0]}"
+    return Samples(runs, drawn, how)
+
+
+def sample_table(space: Space, samples: Samples) -> Table:
+    """A row per run, the first one on top."""
+    names = space.searched()
+    table = plain_table("Some of the runs")
+    for name in ("run", *names):
+        table.add_column(name)
+    first = space.baseline.settings()
+    for number, drawn in enumerate([{name: first[name] for name in names}, *samples.searched]):
+        values = (value_text(drawn[name]) if name in drawn else "" for name in names)
+        table.add_row(str(number) if number else "baseline", *values)
+    return table
+
+
+# Its data.
+
+
+def data_table(info: DataInfo, config: RunConfig) -> Table:
+    """Tiles, their sizes, and the share of pixels of each class, a column per split."""
+    table = plain_table(f"Data: {config.dataset}")
+    table.add_column("")
+    for split in info.counts:
+        table.add_column(split, justify="right")
+    table.add_row("tiles", *(f"{count:,}" for count in info.counts.values()))
+    table.add_row("size", *(_sizes(info.tiles[split]) for split in info.counts))
+    listed, ignored = info.labels.classes, info.labels.ignore
+    for label in listed:
+        table.add_row(f"class {label}", *(_share(info.pixels[split], [label], ignored) for split in info.counts))
+    rest = [{label for label in pixels if label not in (*listed, *ignored)} for pixels in info.pixels.values()]
+    if any(rest):
+        shares = (_share(info.pixels[s], labels, ignored) for s, labels in zip(info.counts, rest, strict=True))
+        table.add_row("background", *shares)
+    if ignored:
+        table.add_row("ignored", *(_share(info.pixels[split], ignored, ()) for split in info.counts))
+    return table
+
+
+def _share(pixels: Mapping[int, int], labels: Sequence[int] | set[int], ignored: Sequence[int]) -> str:
+    """The share of the pixels that count."""
+    total = sum(count for label, count in pixels.items() if label not in ignored)
+    part = sum(pixels.get(label, 0) for label in labels)
+    return f"{part / total:.2%}" if part and total else "none"
+
+
+def _sizes(tiles: Split) -> str:
+    looked_at = tiles[:: max(1, -(-len(tiles) // _HEADERS))]
+    sides = sorted({(header.width, header.height) for header in (read_header(tile.image) for tile in looked_at)})
+    text = " to ".join(f"{width} x {height}" for width, height in dict.fromkeys((sides[0], sides[-1])))
+    return text if len(looked_at) == len(tiles) or len(sides) == 1 else f"{text} in {len(looked_at)} tiles"
+
+
+def data_lines(info: DataInfo) -> Iterator[str]:
+    """The input's bands, and what of the data is in the cache."""
+    kind = "uint8" if info.uint8 else "float32"
+    yield f"bands: {', '.join(band.name for band in info.bands)} ({kind} in memory)"
+    if not info.entries:
+        yield "not cached: every tile is decoded anew, epoch by epoch"
+    for kept in dict.fromkeys(kept for _, kept in info.entries):
+        folders = [path for (_, other), path in info.entries.items() if other == kept]
+        bytes_ = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+        missing = sorted(info.counts.keys() - {split for split, other in info.entries if other == kept})
+        without = f", without {', '.join(missing)}" if missing else ""
+        yield f"cached: {kept}, {bytes_ / 1e6:,.1f} MB in {_shared(folders)}{without}"
+
+
+def _shared(folders: Sequence[Path]) -> Path:
+    """CACHE_DIR of CACHE_DIR/KEY/ENTRY."""
+    return folders[0].parent.parent
+
+
+# Its time.
+
+
+def estimate_lines(space: Space, info: DataInfo, runs: Sequence[RunConfig], plan: Plan) -> Iterator[str]:
+    """What the first run and some others were measured to take, and about how long the search takes at that pace."""
+    first = resolve(space.baseline, info)
+    paces: list[float] = []  # seconds of every run on its full budget
+    for name, run in [("baseline", first), *((f"run {i}", run) for i, run in enumerate(runs, start=1))]:
+        cost = probe(run, info, plan.cpus_per_trial)
+        if isinstance(cost, str):
+            yield f"  {name}: cannot run: {cost}"
+            continue
+        paces.append(cost.epoch_seconds * run.epochs)
+        yield f"  {name}: {_cost_text(cost)}, {run.epochs} epochs in about {duration(paces[-1])}"
+    if not paces:
+        return
+    trials = space.search.trials
+    if space.search.sampler == "grid":
+        trials = min(trials, space.size() or trials)
+    share, how = 1.0, "every trial trains to its end"
+    *compared, epochs = rungs(space)
+    if compared:
+        share = asha_share(trials, compared, space.search.reduction_factor, epochs)
+        after = ", ".join(map(str, compared))
+        how = f"asha leaves about {share:.0%} of all epochs: it stops trials after {after} of {epochs}"
+    mean = sum(paces) / len(paces)
+    side_by_side = plan.concurrent * min(1.0, plan.gpus_per_trial or 1.0)
+    yield f"about {duration(max(paces[0], trials * share * mean / side_by_side))} in all, an estimate from:"
+    yield f"  {trials} trials of {duration(mean)} to the end, the mean of the runs measured, each alone on the machine"
+    yield f"  {how}"
+    yield f"  {_concurrency_text(plan)}"
+    if space.search.time_budget:
+        yield f"  but time_budget ends it after {duration(space.search.time_budget)}"
+
+
+def _cost_text(cost: Cost) -> str:
+    text = f"{cost.step_seconds * 1000:.0f} ms a step, {duration(cost.epoch_seconds)} an epoch"
+    return text if cost.peak_bytes is None else f"{text}, {cost.peak_bytes / 2**30:.1f} GB of the GPU"
+
+
+def _concurrency_text(plan: Plan) -> str:
+    if plan.gpus_per_trial and plan.gpus_per_trial < 1 and plan.concurrent > 1:
+        return f"{plan.concurrent} at a time; those that share a GPU are taken to be as fast as one after the other"
+    return f"{plan.concurrent} at a time"
+
+
+def asha_share(trials: int, compared: Sequence[int], factor: int, epochs: int) -> float:
+    """About which share of all epochs asha trains that compares trials after these epochs; the first run does all.
+
+    Of trials in random order, none expected to be better than another, played through some times. What a sampler
+    learns makes later trials better than earlier ones, and more of them go on.
+    """
+    generator, spent = random.Random(0), 0
+    times = max(10, _PLAYED // trials)
+    for _ in range(times):
+        reached: dict[int, list[float]] = {rung: [] for rung in compared}
+        for number in range(trials):
+            score, done = generator.random(), epochs
+            for rung, scores in reached.items():
+                stops = bool(number and scores) and score < _quantile(scores, 1 - 1 / factor)
+                insort(scores, score)
+                if stops:
+                    done = rung
+                    break
+            spent += done
+    return spent / (times * trials * epochs)
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """Between the two nearest values, as numpy has it."""
+    place = (len(ordered) - 1) * share
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return low + (high - low) * (place % 1)
