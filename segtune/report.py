@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from segtune.trials import Trial, ranked
+from segtune.config import RunConfig, settings_of
+from segtune.data.pairs import TRAIN, split_places
+from segtune.errors import InputError
+from segtune.folders import RunFolder
+from segtune.phases import PHASES
+from segtune.trials import SearchState, Trial, ranked
+from segtune.yamlfile import read_yaml
 
 _SHOWN = 10  # trials in the ranking; trials.csv has all
 
@@ -40,11 +49,38 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value_text(value)}" for name, value in settings.items())
 
 
+def run_summary(folder: RunFolder, log_dir: str) -> str:
+    """How a single run ended, and what to type next."""
+    config = RunConfig.from_settings(settings_of(read_yaml(folder.run_yaml)), f"{folder.run_yaml}: ")
+    rows = folder.metrics()
+    best = rows[-1] if rows else {}
+    lines = []
+    if best.get("best_miou"):
+        lines.append(f"best: miou {float(best['best_miou']):.4f} in epoch {best['best_epoch']}")
+        if config.val_samples:
+            lines[-1] += f" (on {config.val_samples} validation tiles)"
+        lines[-1] += "; next:"
+        split = scored_split(config)
+        lines += [f"  python validate.py -cd {quote(str(folder.path))} -d {quote(str(split))}"] if split else []
+    return "\n".join([*lines, f"  tensorboard --logdir {quote(log_dir)}"])
+
+
+def scored_split(config: RunConfig) -> Path | None:
+    """The split that a run is scored on, or the first of several; None where its data is not there any more."""
+    try:
+        places = split_places(config)
+    except InputError:
+        return None
+    place = next(place for name, place in places.items() if name != TRAIN).absolute()
+    here = Path.cwd()
+    return place.relative_to(here) if place.is_relative_to(here) else place
+
+
 def ranking(trials: Sequence[Trial]) -> Table:
     """The best trials, best first, with the settings that were searched."""
     order = ranked(trials)
     names = list(dict.fromkeys(name for trial in trials for name in trial.searched))
-    table = _table(f"Trials by mIoU ({min(_SHOWN, len(order))} of {len(trials)}; all in trials.csv)")
+    table = plain_table(f"Trials by mIoU ({min(_SHOWN, len(order))} of {len(trials)}; all in trials.csv)")
     for name in ("rank", "trial", "miou", "status", "epochs", "time"):
         table.add_column(name, justify="left" if name == "status" else "right")
     for name in names:
@@ -75,7 +111,7 @@ def comparison(trials: Sequence[Trial], name: str) -> Table:
             by_configuration.setdefault(others, {})[value_text(trial.searched[name])] = trial
     values = list(dict.fromkeys(value for group in by_configuration.values() for value in group))
     shared = [group for group in by_configuration.values() if len(group) == len(values)]
-    table = _table(f"{name}: {len(shared)} configurations that each one finished, equal budget")
+    table = plain_table(f"{name}: {len(shared)} configurations that each one finished, equal budget")
     for column in (name, "best miou", "median miou", "parameters", "seconds"):
         table.add_column(column, justify="left" if column == name else "right")
     if not shared:
@@ -125,9 +161,79 @@ def failures(trials: Iterable[Trial]) -> list[str]:
     return [f"failed: {', '.join(f'#{number}' for number in numbers)}: {reason}" for reason, numbers in reasons.items()]
 
 
+def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) -> list[str | Table]:
+    """A search's tables, its winner, what failed, and what the time went for; `ended`: not interrupted."""
+    tables: list[str | Table] = [comparison(trials, compare)] if compare else []
+    spent = spent_line(trials)
+    return [*tables, ranking(trials), *summary(trials, ended), *failures(trials), *([spent] if spent else [])]
+
+
+def next_commands(folder: Path, config: RunConfig, results_dir: str) -> list[str]:
+    """What to type after a search."""
+    where, split = quote(str(folder)), scored_split(config)
+    lines = [f"  python validate.py -cd {where} -d {quote(str(split))}"] if split else []
+    return [
+        *lines,
+        f"  python run_single.py --from-search {where} --epochs N",
+        f"  tensorboard --logdir {quote(results_dir)}",
+    ]
+
+
+def spent_line(trials: Sequence[Trial]) -> str | None:
+    """What the trials' time went for: ``time of the trials: 92% training, 4% evaluation, ...``; None where unknown."""
+    seconds = {name: sum(trial.spent.get(name, 0.0) for trial in trials) for name in PHASES}
+    total = sum(seconds.values())
+    if not total:
+        return None
+    shares = sorted(seconds.items(), key=lambda item: -item[1])
+    return f"time of the trials: {', '.join(f'{share / total:.0%} {name}' for name, share in shares)}"
+
+
+def state_of(search: SearchState, now: float) -> list[str | Table]:
+    """How a search stands: a line on it, what runs where since when, the best so far, and what failed.
+
+    `now` is the clock's time, in seconds.
+    """
+    counts = Counter(trial.status for trial in search.trials)
+    ended = [trial for trial in search.trials if trial.status in ("finished", "stopped", "failed")]
+    running = [trial for trial in search.trials if trial.status == "running"] if search.holder else []
+    waiting = counts["pending"] + counts["running"] - len(running)
+    how = f"running ({search.holder})" if search.holder else "not running"
+    if not search.holder and (waiting or len(ended) < search.wanted):
+        how += "; --resume goes on with it"
+    split = ", ".join(f"{counts[status]} {status}" for status in ("finished", "stopped", "failed") if counts[status])
+    lines: list[str | Table] = [f"{search.path}: {how}"]
+    lines.append(
+        f"{len(ended)} of {search.wanted} trials ended{f' ({split})' if split else ''}, {len(running)} running, "
+        f"{waiting} waiting; {duration(search.seconds)} so far{_left(search, ended, running)}"
+    )
+    if running:
+        table = plain_table("Running")
+        for name in ("trial", "epoch", "miou", "since", "on", "settings"):
+            table.add_column(name)
+        for trial in running:
+            miou = "" if trial.miou is None else f"{trial.miou:.4f}"
+            since = duration(max(0.0, now - trial.since)) if trial.since else ""
+            epoch = f"{trial.epochs}/{trial.settings['epochs']}"
+            table.add_row(f"#{trial.number}", epoch, miou, since, trial.where, settings_text(trial.searched))
+        lines.append(table)
+    return [*lines, *summary(search.trials, ended=False), *failures(search.trials)]
+
+
+def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial]) -> str:
+    """The time left at the rate so far; the trials that run count with the part that they have done."""
+    done = len(ended) + sum(trial.epochs / trial.settings["epochs"] for trial in running)
+    if not search.holder or done < 1:
+        return ""
+    left = search.seconds / done * (search.wanted - done)
+    if search.budget is not None:
+        left = min(left, search.budget - search.seconds)
+    return f", about {duration(max(0.0, left))} left"
+
+
 def class_table(classes: Sequence[int], iou: Mapping[str, float | None]) -> Table:
     """IoU per class, and of the background where there is one."""
-    table = _table()
+    table = plain_table()
     table.add_column("class")
     table.add_column("iou", justify="right")
     for label in [*map(str, classes), "background"]:
@@ -137,5 +243,6 @@ def class_table(classes: Sequence[int], iou: Mapping[str, float | None]) -> Tabl
     return table
 
 
-def _table(title: str | None = None) -> Table:
+def plain_table(title: str | None = None) -> Table:
+    """An empty table in the style of all."""
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

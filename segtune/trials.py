@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from segtune.config import RunConfig
 from segtune.folders import write_text
+from segtune.phases import PHASES
 
 Status = Literal["finished", "stopped", "failed", "running", "pending"]
 
@@ -30,7 +31,13 @@ class Trial:
     error: str = ""
     fingerprint: str = ""  # of the data
     parameters: int | None = None  # of the model
+    note: str = ""  # why a rule stopped it
+    repeats: tuple[str, ...] = ()  # the faults after which it was repeated
+    micro_batch: int | None = None  # tiles at a time, below batch_size where a GPU's memory did not hold them
+    spent: Mapping[str, float] = field(default_factory=dict)  # seconds by what they went for
     searched: Mapping[str, Any] = field(default_factory=dict)  # the settings that the search chose
+    since: float | None = None  # when a running trial started, in seconds of the clock
+    where: str = ""  # a running trial runs: machine and GPU
 
     @property
     def baseline(self) -> bool:
@@ -49,6 +56,10 @@ class Trial:
             "error": self.error,
             "fingerprint": self.fingerprint,
             "parameters": self.parameters,
+            "note": self.note,
+            "repeats": "; ".join(self.repeats),
+            "micro_batch": self.micro_batch,
+            **{f"spent_{name}": _rounded(self.spent.get(name)) for name in PHASES},
         }
         # `epochs` is what the trial did; what it might have used is the setting of the same name.
         settings = {
@@ -56,6 +67,18 @@ class Trial:
             for name in RunConfig.model_fields
         }
         return columns | settings
+
+
+@dataclass(frozen=True)
+class SearchState:
+    """How a search stands, running or not."""
+
+    path: Path
+    trials: list[Trial]
+    wanted: int  # trials in all
+    seconds: float  # that it has run, all starts together
+    holder: str | None  # the process that runs it, None where none does
+    budget: float | None = None  # seconds that it may run
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
@@ -74,6 +97,10 @@ def write_trials(path: Path, trials: Iterable[Trial]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _cell(value: Any) -> Any:

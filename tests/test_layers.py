@@ -9,16 +9,41 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"errors"},
     # Within this layer they build on each other in this order, without a circle.
-    {"yamlfile", "config", "parameters", "space", "machine", "folders", "metrics", "schema", "trials"},
-    {"data", "models", "losses", "optim", "device", "checkpoint", "runlog"},
-    {"evaluation"},
-    {"train", "validation"},
+    {
+        "yamlfile",
+        "config",
+        "parameters",
+        "space",
+        "space_schema",
+        "machine",
+        "folders",
+        "metrics",
+        "phases",
+        "schema",
+        "trials",
+        "pictures",
+    },
+    {"data", "weights", "models", "losses", "optim", "device", "checkpoint", "runlog"},
+    {"evaluation", "gallery", "step"},
+    {"train", "validation", "probe"},
     {"tuning"},
-    {"report", "console"},
+    {"report", "console", "dry_run"},
     {"cli"},
     {"run_search", "run_single", "validate"},
 ]
-SAME_LAYER = {"space", "config", "parameters", "trials", "schema", "console"}  # may use their own layer
+SAME_LAYER = {
+    "space",
+    "space_schema",
+    "config",
+    "parameters",
+    "trials",
+    "schema",
+    "pictures",
+    "models",
+    "probe",
+    "console",
+    "dry_run",
+}  # may use their own layer
 
 
 def module_files() -> list[Path]:

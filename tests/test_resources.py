@@ -10,7 +10,13 @@ from segtune.tuning.resources import Plan, local_resources, make_plan
 
 
 def plan(cpus: int, gpus: int, device: str = "auto", **settings: Any) -> Plan:
-    return make_plan(SearchSettings(**settings), {"CPU": cpus, "GPU": gpus}, device)
+    return make_plan(SearchSettings(**settings), [{"CPU": cpus, "GPU": gpus}], device)
+
+
+def cluster(*nodes: tuple[int, int], **settings: Any) -> Plan:
+    """The plan on nodes of so many cores and GPUs."""
+    found = [{"CPU": float(cpus), "GPU": float(gpus)} if gpus else {"CPU": float(cpus)} for cpus, gpus in nodes]
+    return make_plan(SearchSettings(**settings), found)
 
 
 def test_without_a_gpu_trials_share_the_cores_evenly() -> None:
@@ -39,6 +45,45 @@ def test_fewer_trials_than_room_get_more_cores() -> None:
 
 def test_device_cpu_leaves_the_gpu_alone() -> None:
     assert plan(4, 1, device="cpu").gpus_per_trial == 0
+
+
+def test_a_trial_fits_on_one_node() -> None:
+    assert cluster((2, 0), (4, 0), cpus_per_trial=3).concurrent == 1  # of six cores, but two and four
+    assert cluster((4, 1), (4, 1), gpus_per_trial=0.4).concurrent == 4
+    assert cluster((8, 3), (8, 3), gpus_per_trial=2.0).concurrent == 2
+    assert cluster((16, 0), (4, 1), gpus_per_trial=0.5).nodes == 1
+
+
+def test_nodes_without_a_gpu_are_all_used() -> None:
+    found = cluster((64, 0), (64, 0))
+    assert (found.concurrent, found.cpus_per_trial, found.nodes) == (8, 16, 2)
+    found = cluster((2, 0), (4, 0))
+    assert (found.concurrent, found.cpus_per_trial) == (6, 1)
+
+
+def test_a_small_node_does_not_make_the_share_of_all_small() -> None:
+    found = cluster((2, 0), (64, 0))
+    assert (found.concurrent, found.cpus_per_trial, found.nodes) == (4, 16, 1)
+
+
+def test_every_gpu_of_a_cluster_is_used() -> None:
+    found = cluster((8, 4), (64, 8))
+    assert (found.gpus_per_trial, found.concurrent, found.cpus_per_trial) == (1.0, 12, 2)
+    assert str(found) == "12 trials at a time on 2 nodes, each on 2 cores and 1 GPU"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "message"),
+    [
+        (((4, 1), (4, 1)), {"gpus_per_trial": 2.0}, "gpus_per_trial: 2 .* 1 GPU .* any one of 2 nodes"),
+        (((2, 0), (4, 0)), {"cpus_per_trial": 6}, "cpus_per_trial: .* 6 cores, but 4 .* any one of 2 nodes"),
+        (((16, 0), (4, 1)), {"cpus_per_trial": 8, "gpus_per_trial": 1.0}, "no one of 2 nodes has 8 cores and 1 GPU"),
+        ((), {}, "any one of 0 nodes"),
+    ],
+)
+def test_what_no_node_has_is_refused(nodes: Any, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        cluster(*nodes, **settings)
 
 
 @pytest.mark.parametrize(

@@ -2,75 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-import ray
 import segmentation_models_pytorch as smp
 import yaml
 from conftest import WriteDataSet
+from searches import RUN, Ended, call, rows
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import run_search
 from segtune import cli
 from segtune.config import RunConfig
 from segtune.folders import RunFolder, SearchFolder
-from segtune.runlog import read_metrics
 from segtune.tuning import search as search_module
 from segtune.validation import validate
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN = """
-run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: 3, augmentation: safe, workers: 0}
-"""
-
-
-@dataclass
-class Ended:
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """One Ray runtime with four cores and two GPUs that nobody has."""
-    for name, value in search_module._ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def tiles(tmp_path_factory: pytest.TempPathFactory, data_set: WriteDataSet) -> Path:
-    return data_set(tmp_path_factory.mktemp("data") / "tiles", train=8, val=4)
-
-
-def call(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ended:
-    """run_search.py in this process."""
-    monkeypatch.setattr(sys, "argv", ["run_search.py", *arguments])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        cli.run(run_search.main)
-    out, err = capsys.readouterr()
-    return Ended(int(ended.value.code or 0), out, err)
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "trials.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def study(folder: Path) -> optuna.Study:
@@ -122,7 +80,7 @@ def test_the_study_agrees_with_the_folders(mixed: Search) -> None:
     states = [trial.state.name for trial in study(mixed.folder).trials]
     assert states == ["COMPLETE", "COMPLETE", "PRUNED", "FAIL"]
     for trial in study(mixed.folder).trials[:3]:
-        curve = read_metrics(SearchFolder(mixed.folder).trial(trial.number))
+        curve = SearchFolder(mixed.folder).trial(trial.number).metrics()
         assert {int(row["epoch"]): float(row["best_miou"]) for row in curve} == trial.intermediate_values
 
 
@@ -169,7 +127,7 @@ def test_the_console_says_what_happened_and_what_to_type_next(mixed: Search, til
     assert re.search(r"^#3 .*failed after 0 of 3 epochs: the loss became", out, re.M)
     assert "winner: trial #" in out
     assert "baseline" in out
-    assert f"python validate.py -cd {mixed.folder} -d {tiles}/val" in out
+    assert f"python validate.py -cd {shlex.quote(str(mixed.folder))} -d {tiles}/val" in out
     assert "tensorboard --logdir" in out
     assert "Ray" not in out
     assert "Warning" not in out
@@ -207,6 +165,7 @@ class Watch:
         self.plan: Any = None
         self.running: set[int] = set()
         self.most = 0
+        self.said: list[str] = []
 
     def started(self, plan: Any, trials: list[Any]) -> None:
         self.plan = plan
@@ -215,11 +174,49 @@ class Watch:
         self.running.add(number)
         self.most = max(self.most, len(self.running))
 
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
     def ended(self, trial: Any) -> None:
         self.running.discard(trial.number)
 
 
-@pytest.mark.parametrize(("share", "concurrent"), [(1.0, 2), (0.5, 3)])
+@pytest.mark.parametrize("lost", ["tiles", pytest.param("cache", marks=pytest.mark.slow)])
+def test_trials_read_the_drivers_cache_or_where_there_is_none_make_their_own(
+    cluster: None,
+    tmp_path: Path,
+    data_set: WriteDataSet,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    lost: str,
+) -> None:
+    data = data_set(tmp_path / "тайлы", size=(40, 56))
+    cache = tmp_path / "cache"
+    space = tmp_path / "space.yaml"
+    space.write_text(
+        f"dataset: {data}\n"
+        "run: {model: unet, encoder: tu-mobilenetv3_small_050, epochs: 1, workers: 1, batch_size: 3}\n"
+        "space: {fit: [resize, crop, pad], image_size: [32]}\n"
+        "search: {sampler: grid, scheduler: none, trials: 4, cpus_per_trial: 1, gpus_per_trial: 0}\n",
+        encoding="utf-8",
+    )
+    scan_data = search_module.scan_data
+
+    def then_lose(*given: Any) -> Any:
+        info = scan_data(*given)
+        shutil.rmtree(data / "train" / "images" if lost == "tiles" else cache)
+        return info
+
+    monkeypatch.setattr(search_module, "scan_data", then_lose)
+    ended = call(
+        ["--space", str(space), "--results-dir", str(tmp_path / "r"), "--cache-dir", str(cache)], capsys, monkeypatch
+    )
+    assert (ended.status, ended.err) == (0, "")
+    assert [row["status"] for row in rows(tmp_path / "r" / "space")] == ["finished"] * 4
+    assert len({(row["fit"], row["image_size"]) for row in rows(tmp_path / "r" / "space")}) >= 3
+
+
+@pytest.mark.parametrize(("share", "concurrent"), [(1.0, 2), pytest.param(0.5, 3, marks=pytest.mark.slow)])
 def test_trials_share_gpus_and_see_their_own(
     share: float, concurrent: int, cluster: None, tiles: Path, tmp_path: Path
 ) -> None:
@@ -227,8 +224,9 @@ def test_trials_share_gpus_and_see_their_own(
 
     path = tmp_path / "shared.yaml"
     path.write_text(
-        f"dataset: {tiles}\n{RUN.replace('epochs: 3', 'epochs: 50')}space: {{lr: [1e-3, 2e-3, 3e-3]}}\n"
-        f"search: {{sampler: grid, scheduler: none, trials: 4, gpus_per_trial: {share}, max_concurrent: 3}}\n"
+        f"dataset: {tiles}\n{RUN.replace('epochs: 3', 'epochs: 40')}space: {{lr: [1e-3, 2e-3, 3e-3]}}\n"
+        "search: {sampler: grid, scheduler: none, trials: 4, max_concurrent: 3, cpus_per_trial: 1, "
+        f"gpus_per_trial: {share}}}\n"
     )
     space = load_space(path)
     watch = Watch()
@@ -289,7 +287,7 @@ def test_bad_input_is_one_line_per_mistake_and_writes_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def wait_for(path: Path, text: str, seconds: float = 120) -> None:
+def wait_for(path: Path, text: str, seconds: float = 300) -> None:
     limit = time.monotonic() + seconds
     while text not in (path.read_text() if path.exists() else ""):
         assert time.monotonic() < limit, f"{path} never held {text!r}"
@@ -304,6 +302,10 @@ def finish_alone(folder: Path) -> None:
     from segtune.train import train
 
     trial = RunFolder(folder / "trial_0001")
+    limit = time.monotonic() + 60
+    while trial.held():  # its process notices within seconds that the search was killed
+        assert time.monotonic() < limit
+        time.sleep(0.1)
     config = RunConfig.from_settings(study(folder).trials[1].user_attrs["settings"])
     with closing(train(config, scan(config), trial, threads=1, go_on=True)) as epochs:
         assert [result.epoch for result in epochs][-1] == config.epochs
@@ -327,11 +329,14 @@ def test_an_interrupted_search_goes_on_where_it_was(number: int, status: int, ti
     folder = tmp_path / "long"
     with (tmp_path / "out.txt").open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path)
-        wait_for(folder / "trial_0001" / "metrics.csv", "\n3,")
-        process.send_signal(number)
-        assert process.wait(60) == status
+        try:
+            wait_for(folder / "trial_0001" / "metrics.csv", "\n3,")
+            process.send_signal(number)
+            assert process.wait(60) == status
+        finally:
+            process.kill()
     done = rows(folder)[0]
-    half = read_metrics(RunFolder(folder / "trial_0001"))
+    half = RunFolder(folder / "trial_0001").metrics()
     assert 3 <= len(half) < 30
     if number != signal.SIGKILL:
         assert "--resume" in (tmp_path / "out.txt").read_text().splitlines()[-1]
@@ -344,6 +349,6 @@ def test_an_interrupted_search_goes_on_where_it_was(number: int, status: int, ti
     assert resumed.returncode == 0, resumed.stderr
     assert [trial.state.name for trial in study(folder).trials] == ["COMPLETE"] * 2
     assert rows(folder)[0] == done
-    whole = read_metrics(RunFolder(folder / "trial_0001"))
+    whole = RunFolder(folder / "trial_0001").metrics()
     assert [int(row["epoch"]) for row in whole] == list(range(1, 31))
     assert whole[: len(half) - 1] == half[:-1]  # it did not start again

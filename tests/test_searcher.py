@@ -2,74 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
+from bench import SPACE, Bench
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
+from segtune.errors import InputError
 from segtune.folders import SearchFolder
 from segtune.space import load_space
 from segtune.tuning.asha import OBJECTIVE, Asha, grace_period
+from segtune.tuning.faults import LOST
 from segtune.tuning.results import Results
-from segtune.tuning.searcher import StudySearcher, open_study, same_data, settle
-
-SPACE = """
-run: {epochs: 3, model: unet, lr: 1e-3, batch_size: 4}
-space:
-  encoder: [resnet18, mobilenet_v2]
-  optimizer:
-    adamw: {weight_decay: {low: 1e-6, high: 1e-1, log: true}}
-    sgd: {momentum: {low: 0.8, high: 0.99}}
-search: {trials: 8, sampler: random}
-"""
-
-
-@dataclass
-class Bench:
-    """A study and its searcher, without Ray."""
-
-    folder: SearchFolder
-    space_text: str
-    concurrent: int = 2
-    stopped: set[str] = field(default_factory=set)
-    ended: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.folder.path.mkdir(exist_ok=True)
-        path = self.folder.path / "space.yaml"
-        path.write_text(self.space_text)
-        self.space = load_space(path)
-        self.study = open_study(self.folder, "s", self.space.search)
-        self.searcher = StudySearcher(
-            self.study,
-            self.space,
-            self.folder,
-            lambda config: config,
-            self.concurrent,
-            lambda: self.stopped,
-            self.ended.append,
-        )
-
-    def start(self, ray_id: str) -> dict[str, Any]:
-        config = self.searcher.suggest(ray_id)
-        assert isinstance(config, dict)
-        return config
-
-    def report(self, ray_id: str, epoch: int, value: float) -> dict[str, Any]:
-        result = {"epoch": epoch, "epochs": 3, OBJECTIVE: value}
-        self.searcher.on_trial_result(ray_id, result)
-        return result
-
-    def finish(self, ray_id: str, value: float = 0.5) -> None:
-        for epoch in (1, 2, 3):
-            result = self.report(ray_id, epoch, value)
-        self.searcher.on_trial_complete(ray_id, result)
-
-    def states(self) -> list[str]:
-        return [trial.state.name for trial in self.study.get_trials()]
+from segtune.tuning.rules import seconds_of
+from segtune.tuning.sampler import LESSONS, build_sampler, distributions, encode
+from segtune.tuning.search import _Watch
+from segtune.tuning.study import same_data, settle, wait
 
 
 @pytest.fixture
@@ -126,18 +79,189 @@ def test_a_stopped_trial_is_pruned_with_all_its_values(bench: Bench) -> None:
 def test_a_failed_trial_keeps_its_reason_and_its_values(bench: Bench) -> None:
     bench.start("a")
     bench.report("a", 1, 0.2)
-    bench.searcher.on_trial_complete("a", {"error": "the loss became nan"})
+    bench.searcher.on_trial_complete("a", {"error": "the loss became nan", "fault": "diverged"})
     trial = bench.study.trials[0]
     assert trial.state is TrialState.FAIL
     assert trial.user_attrs["error"] == "the loss became nan"
     assert trial.intermediate_values == {1: 0.2}
 
 
-def test_a_lost_worker_is_a_failure_with_a_reason(bench: Bench) -> None:
-    bench.start("a")
+def test_a_trial_whose_worker_was_lost_is_repeated_once_and_then_fails_with_the_reason(bench: Bench) -> None:
+    first = bench.start("a")
+    bench.report("a", 1, 0.2)
     bench.searcher.on_trial_complete("a", error=True)
-    assert bench.study.trials[0].state is TrialState.FAIL
+    assert bench.states() == ["WAITING"]
+    assert bench.repeated == [(0, LOST)]
+    again = bench.start("b")
+    assert (again["number"], again["settings"]) == (first["number"], first["settings"])
+    bench.searcher.on_trial_complete("b", error=True)
+    assert bench.states() == ["FAIL"]
     assert "worker" in bench.study.trials[0].user_attrs["error"]
+    (trial,) = Results(bench.study, bench.folder, bench.space, "").trials()
+    assert (trial.status, trial.error, trial.repeats) == ("failed", LOST, (LOST,))
+
+
+def test_why_a_process_killed_itself_is_read_from_the_trials_folder(bench: Bench) -> None:
+    config = bench.start("a")
+    Path(config["folder"]).mkdir()
+    (Path(config["folder"]) / "fault.txt").write_text("no sign of life for 601 s in training")
+    bench.searcher.on_trial_complete("a", error=True)
+    assert bench.repeated == [(0, "no sign of life for 601 s in training")]
+
+
+def test_what_is_wrong_with_the_settings_is_not_tried_again(bench: Bench) -> None:
+    bench.start("a")
+    bench.finish("a")
+    bench.start("b")
+    bench.searcher.on_trial_complete("b", {"error": "the loss became nan in epoch 1", "fault": "diverged"})
+    assert bench.states() == ["COMPLETE", "FAIL"]
+    assert not bench.repeated
+
+
+def test_a_repeat_comes_before_a_new_trial_and_is_not_one_more_of_those_asked_for(bench: Bench) -> None:
+    numbers = []
+    for attempt in range(9):
+        numbers.append(bench.start(str(attempt))["number"])
+        if attempt == 2:
+            bench.searcher.on_trial_complete("2", error=True)
+        else:
+            bench.finish(str(attempt))
+    assert numbers == [0, 1, 2, 2, 3, 4, 5, 6, 7]
+    assert bench.searcher.suggest("z") == "FINISHED"
+
+
+def test_the_search_is_not_finished_while_a_trial_that_may_be_repeated_runs(bench: Bench) -> None:
+    for number in range(7):
+        bench.start(str(number))
+        bench.finish(str(number))
+    bench.start("7")
+    assert bench.searcher.suggest("8") is None
+    bench.searcher.on_trial_complete("7", error=True)
+    assert bench.start("9")["number"] == 7
+
+
+def test_when_the_first_trials_fail_for_one_cause_the_search_stops_and_they_wait(bench: Bench) -> None:
+    for number in range(3):
+        bench.start(str(number))
+        error = f"CUDA driver error {number}"
+        bench.searcher.on_trial_complete(str(number), {"error": error, "fault": "settings"})
+    assert bench.states() == ["WAITING"] * 3
+    assert bench.searcher.suggest("3") is None
+    assert "the first trials (#0, #1, #2) all failed: CUDA driver error 0" in bench.searcher.halted
+    later = Bench(bench.folder, SPACE)
+    assert later.start("a")["number"] == 0
+
+
+@pytest.mark.parametrize("then", ["another cause", "a score", "the end"])
+def test_first_trials_that_fail_by_themselves_are_told_as_failed(bench: Bench, then: str) -> None:
+    bench.start("0")
+    bench.searcher.on_trial_complete("0", {"error": "encoder a: no", "fault": "settings"})
+    assert bench.states() == ["RUNNING"]
+    bench.start("1")
+    if then == "another cause":
+        bench.searcher.on_trial_complete("1", {"error": "something else", "fault": "settings"})
+    elif then == "a score":
+        bench.report("1", 1, 0.3)
+    else:
+        bench.searcher.on_trial_complete("1", {"error": "encoder b: no", "fault": "settings"})
+        return
+    assert bench.states()[0] == "FAIL"
+    assert bench.study.trials[0].user_attrs["error"] == "encoder a: no"
+
+
+def test_a_full_disk_ends_the_search_and_loses_no_trial(bench: Bench) -> None:
+    bench.start("a")
+    bench.finish("a")
+    bench.start("b")
+    bench.searcher.on_trial_complete("b", {"error": "state.pt: No space left on device", "fault": "disk"})
+    assert bench.states() == ["COMPLETE", "WAITING"]
+    assert "No space left" in bench.searcher.halted
+    assert bench.searcher.suggest("c") is None
+
+
+def test_data_out_of_sight_are_looked_for_once_more_and_end_the_search(bench: Bench) -> None:
+    bench.start("a")
+    bench.finish("a")
+    for ray_id in "bc":
+        assert bench.start(ray_id)["number"] == 1
+        assert not bench.searcher.halted
+        bench.searcher.on_trial_complete(ray_id, {"error": "/data: no such folder (node n)", "fault": "place"})
+    assert bench.repeated == [(1, "/data: no such folder (node n)")]
+    assert "/data" in bench.searcher.halted
+    assert bench.states() == ["COMPLETE", "WAITING"]  # nothing is used up
+
+
+@pytest.mark.parametrize("moment", ["epoch", "end", "start"])
+def test_a_study_that_cannot_be_written_ends_the_search_and_loses_no_trial(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    bench.start("a")
+    bench.finish("a")
+    bench.start("b")
+    result = bench.report("b", 2, 0.5)
+
+    def full(*arguments: object, **named: object) -> None:
+        raise StorageInternalError("disk I/O error")
+
+    storage = type(bench.study._storage)
+    with monkeypatch.context() as patch:
+        for name in ("set_trial_state_values", "set_trial_intermediate_value", "create_new_trial"):
+            patch.setattr(storage, name, full)
+        if moment == "epoch":
+            bench.report("b", 3, 0.5)
+        elif moment == "end":
+            bench.searcher.on_trial_complete("b", result | {"epoch": 3})
+        else:
+            assert bench.searcher.suggest("c") is None
+    assert bench.searcher.interrupted
+    assert isinstance(bench.searcher.broken, StorageInternalError)
+    settle(bench.study, bench.searcher.interrupted, LOST)
+    assert bench.states() == ["COMPLETE", "WAITING"]
+
+
+def test_a_trial_of_which_ray_tells_nobody_is_repeated(bench: Bench) -> None:
+    bench.start("a")
+    bench.finish("a")
+    bench.start("b")
+    watch = _Watch(bench, bench.searcher)  # type: ignore[arg-type]
+    trials = [SimpleNamespace(trial_id=ray_id, status="ERROR") for ray_id in "ab"]
+    watch.on_step_begin(0, trials)
+    watch.on_step_begin(1, trials)
+    assert bench.states() == ["COMPLETE", "WAITING"]
+    assert [number for number, _ in bench.repeated] == [1]
+
+
+def test_the_time_spent_is_noted_while_no_trial_reports(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("segtune.tuning.rules.time.monotonic", lambda: now)
+    bench = Bench(bench.folder, SPACE)
+    now += 29
+    bench.searcher.look_at_the_clock()
+    assert seconds_of(bench.study) == 0
+    now += 2
+    bench.searcher.look_at_the_clock()
+    assert seconds_of(bench.study) == 31
+
+
+def test_a_trial_that_was_drawn_in_part_when_the_search_was_killed_is_completed_by_what_goes_with_it(
+    tmp_path: Path,
+) -> None:
+    text = """
+run: {model: unet}
+space: {epochs: [2, 9], warmup_epochs: [1, 5]}
+search: {trials: 30, sampler: random}
+"""
+    bench = Bench(SearchFolder(tmp_path / "search"), text, concurrent=40)
+    bench.start("baseline")
+    for number in range(20):
+        trial = bench.study.ask()
+        drawn = trial._suggest("epochs", dict(distributions(bench.space.parameters))["epochs"])
+        wait(bench.study, trial._trial_id)
+        bench = Bench(bench.folder, text, concurrent=40)
+        config = bench.start(str(number))
+        assert config["number"] == trial.number
+        assert encode({"epochs": config["settings"]["epochs"]}) == {"epochs": drawn}
+        assert config["settings"]["warmup_epochs"] < config["settings"]["epochs"]
 
 
 def test_an_interrupted_trial_comes_back_with_number_settings_and_values(bench: Bench) -> None:
@@ -151,23 +275,35 @@ def test_an_interrupted_trial_comes_back_with_number_settings_and_values(bench: 
 
     later = Bench(bench.folder, SPACE)
     again = later.start("c")
-    assert again == before
+    assert again | {"asked": 0} == before | {"asked": 0}
     later.finish("c", 0.5)
     assert later.states() == ["COMPLETE", "COMPLETE"]
     assert later.study.trials[1].intermediate_values[1] == 0.25
+
+
+def test_a_trial_goes_on_where_the_data_are_now(bench: Bench) -> None:
+    bench.start("a")
+    before = bench.start("b")["settings"]
+    bench.report("b", 1, 0.25)
+    settle(bench.study, True, LOST)
+    bench.study._storage.remove_session()
+    moved = bench.folder.path.rename(bench.folder.path.with_name("moved"))
+    later = Bench(SearchFolder(moved), "dataset: elsewhere\n" + SPACE)
+    settings = {config["number"]: config["settings"] for config in (later.start("c"), later.start("d"))}
+    assert settings[1] == before | {"dataset": "elsewhere"}
 
 
 def test_a_process_that_died_leaves_nothing_running(bench: Bench) -> None:
     bench.start("a")
     bench.start("b")
     assert bench.states() == ["RUNNING", "RUNNING"]
-    settle(bench.study, interrupted=True)
+    settle(bench.study, True, LOST)
     assert bench.states() == ["WAITING", "WAITING"]
 
 
 def test_trials_that_ray_lost_count_as_failed(bench: Bench) -> None:
     bench.start("a")
-    settle(bench.study, interrupted=False)
+    settle(bench.study, False, LOST)
     assert bench.states() == ["FAIL"]
 
 
@@ -188,21 +324,30 @@ def test_as_many_trials_as_asked_for(bench: Bench) -> None:
     assert bench.ended == list(range(8))
 
 
-def test_values_that_do_not_go_together_fail_by_name_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_values_that_do_not_go_together_are_drawn_again(tmp_path: Path) -> None:
     text = """
 run: {model: unet}
 space: {epochs: [2, 9], warmup_epochs: [1, 5]}
-search: {trials: 12, sampler: random}
+search: {trials: 30, sampler: SAMPLER}
 """
-    bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=20)
-    drawn = [bench.searcher.suggest(str(number)) for number in range(12)]
-    failed = [trial for trial in bench.study.trials if trial.state is TrialState.FAIL]
-    assert failed
-    assert len(failed) == sum(config is None for config in drawn)
-    assert all("warmup_epochs" in trial.user_attrs["error"] for trial in failed)
-    assert len(bench.study.trials) == 12
-    listed = Results(bench.study, bench.folder, bench.space, "").trials()
-    assert [trial.number for trial in listed] == list(range(12))
+    for sampler in ("random", "tpe"):
+        bench = Bench(SearchFolder(tmp_path / sampler), text.replace("SAMPLER", sampler), concurrent=40)
+        points = []
+        for number in range(30):
+            settings = bench.start(str(number))["settings"]
+            points.append((settings["epochs"], settings["warmup_epochs"]))
+            # TPE is drawn to where a part of the points cannot be run.
+            bench.finish(str(number), 0.9 if settings["epochs"] == 2 else 0.1)
+        assert set(points[1:]) == {(2, 1), (9, 1), (9, 5)}
+        assert {trial.state for trial in bench.study.trials} <= {TrialState.COMPLETE, TrialState.WAITING}
+
+
+def test_a_space_in_which_nothing_goes_together_fails_by_name(tmp_path: Path) -> None:
+    bench = Bench(SearchFolder(tmp_path / "s"), SPACE)
+    bench.study.sampler = build_sampler(bench.space, lambda settings: "no")
+    bench.searcher._complete = lambda config: (_ for _ in ()).throw(InputError("lr: no"))
+    assert bench.searcher.suggest("a") is None
+    assert bench.study.trials[0].user_attrs["error"] == "lr: no"
 
 
 GRID = """
@@ -251,11 +396,11 @@ class RayTrial:
     config: dict[str, Any]
 
 
-def reports(asha: Asha, number: int, values: list[float], baseline: bool = False) -> int:
-    """Report values until ASHA stops the trial; the epochs that it was given."""
+def reports(asha: Asha, number: int, values: list[float], baseline: bool = False, since: int = 1) -> int:
+    """Report values, from epoch `since` on, until ASHA stops the trial; the epochs that it was given."""
     trial = RayTrial(f"ray{number}", {"number": number, "baseline": baseline})
     asha.on_trial_add(None, trial)
-    for epoch, value in enumerate(values, start=1):
+    for epoch, value in list(enumerate(values, start=1))[since - 1 :]:
         result = {"epoch": epoch, "epochs": len(values), OBJECTIVE: value}
         if asha.on_trial_result(None, trial, result) != "CONTINUE":
             return epoch
@@ -294,6 +439,14 @@ def test_rungs_are_the_same_after_a_replay() -> None:
         assert reports(asha, 99, poor) == reports(replayed, 99, poor)
 
 
+def test_a_trial_that_a_kill_saved_from_being_stopped_is_stopped_when_it_goes_on() -> None:
+    asha = Asha(grace_period=3, reduction_factor=3, epochs=27)
+    for number in range(3):
+        asha.replay(number, dict.fromkeys(range(1, 28), 0.9))
+    asha.replay(7, dict.fromkeys((1, 2, 3), 0.1), ended=False)
+    assert reports(asha, 7, [0.1] * 27, since=4) == 4
+
+
 def test_the_study_is_named_after_the_search(bench: Bench) -> None:
     bench.start("a")
     loaded = optuna.load_study(study_name="s", storage=f"sqlite:///{bench.folder.study_db}")
@@ -316,3 +469,103 @@ def test_other_data_is_noticed(bench: Bench) -> None:
     assert same_data(bench.study, "abc")
     assert same_data(bench.study, "abc")
     assert not same_data(bench.study, "abd")
+
+
+# What ends a search, or a trial of it, by rule.
+
+
+def with_rules(tmp_path: Path, rules: str) -> Bench:
+    return Bench(SearchFolder(tmp_path / "s"), SPACE.replace("trials: 8", f"trials: 8, {rules}"), concurrent=1)
+
+
+def test_without_improvement_for_long_enough_no_more_trials_are_asked_for(tmp_path: Path) -> None:
+    bench = with_rules(tmp_path, "patience: 3")
+    for number, value in enumerate([0.5, 0.4, 0.6, 0.6, 0.1, 0.2]):
+        bench.start(str(number))
+        bench.finish(str(number), value)
+    assert bench.searcher.suggest("z") == "FINISHED"
+    assert bench.rules.why_over() == "3 trials in a row brought no improvement"
+
+
+def test_the_time_budget_is_that_of_all_starts_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("segtune.tuning.rules.time.monotonic", lambda: now)
+    bench = with_rules(tmp_path, "time_budget: 1m")
+    bench.start("a")
+    now += 40
+    bench.finish("a")
+    now = 5.0  # another process, after a reboot
+    bench = with_rules(tmp_path, "time_budget: 1m")
+    assert bench.rules.seconds() == 40
+    assert isinstance(bench.searcher.suggest("b"), dict)
+    now += 25
+    assert bench.rules.over()
+    bench.searcher.on_trial_complete("b", {"epoch": 1, "epochs": 3, OBJECTIVE: 0.2})
+    assert bench.searcher.suggest("c") is None
+    assert bench.searcher.interrupted
+    assert "time budget" in bench.rules.why_over()
+
+
+@pytest.mark.parametrize(
+    ("rules", "report", "reason"),
+    [
+        ("max_trial_time: 1m", {"seconds": 61.0}, "61 s"),
+        ("max_trial_time: 1m", {"seconds": 59.0}, None),
+        ("collapse_epochs: 2", {"collapsed_epochs": 2}, "one class everywhere for 2 epochs"),
+        ("collapse_epochs: 2", {"collapsed_epochs": 1}, None),
+    ],
+)
+def test_a_rule_stops_a_trial_with_its_reason_but_not_the_baseline(
+    tmp_path: Path, rules: str, report: dict[str, float], reason: str | None
+) -> None:
+    bench = with_rules(tmp_path, rules)
+    result = {"epoch": 2, "epochs": 3, OBJECTIVE: 0.1, "seconds": 1.0, "collapsed_epochs": 0} | report
+    bench.start("a")
+    assert not bench.rules.stop("a", bench.searcher.is_baseline("a"), result)
+    bench.finish("a")
+    bench.start("b")
+    assert bench.rules.stop("b", bench.searcher.is_baseline("b"), result) == bool(reason)
+    bench.searcher.on_trial_complete("b", result)
+    trial = Results(bench.study, bench.folder, bench.space, "").trials()[1]
+    assert trial.status == ("stopped" if reason else "pending")
+    assert (reason or "") in trial.note
+
+
+# How trials that were stopped teach the sampler.
+
+
+def lesson(bench: Bench, teach: str) -> dict[int, tuple[str, float | None]]:
+    space = load_space(bench.folder.path / "space.yaml", search_overrides={"teach": teach, "grace_period": 1})
+    taught = LESSONS[teach](space)(bench.study.get_trials())
+    return {trial.number: (trial.state.name, trial.value) for trial in taught}
+
+
+def test_the_three_ways_of_teaching(tmp_path: Path) -> None:
+    bench = Bench(SearchFolder(tmp_path / "s"), SPACE.replace("epochs: 3,", "epochs: 9,"), concurrent=9)
+    for number, values in enumerate([[0.5, 0.5, 0.9], [0.2], [0.4, 0.4, 0.4], [0.3], [0.1], [0.6], [0.2], []]):
+        name = str(number)
+        bench.start(name)
+        for epoch, value in enumerate(values, start=1):
+            bench.report(name, epoch, value)
+        if number == 5:
+            continue  # runs still
+        if number == 7:
+            bench.searcher.on_trial_complete(name, {"error": "nan", "fault": "diverged"})
+            continue
+        bench.stopped.add(name)
+        ended = {"epoch": 9, "epochs": 9, OBJECTIVE: 0.95} if number == 0 else {"epoch": 0}
+        bench.searcher.on_trial_complete(name, ended)
+    diverged = ("COMPLETE", 0.0)
+    pruned = lesson(bench, "pruned")
+    assert pruned[0] == ("COMPLETE", 0.95)
+    assert {pruned[number][0] for number in (1, 2, 3, 4, 6)} == {"PRUNED"}
+    assert (pruned[5], pruned[7]) == (("RUNNING", None), diverged)
+    complete = lesson(bench, "complete")
+    assert [complete[number][1] for number in (0, 1, 2, 3, 4, 6)] == [0.95, 0.2, 0.4, 0.3, 0.1, 0.2]
+    assert (complete[5], complete[7]) == (("RUNNING", None), diverged)
+    # Rungs 1, 3, 9: the third epoch is known of two trials, and of one that diverged; six would be enough.
+    top = lesson(bench, "top_rung")
+    assert [top[number] for number in range(8)] == [
+        *(("COMPLETE", value) for value in (0.5, 0.2, 0.4, 0.3, 0.1, 0.6, 0.2)),
+        diverged,
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from segtune.space import SearchSettings
+from segtune.space import SearchSettings, Space
 
 OBJECTIVE = "best_miou"  # the best epoch so far
 _SHARE_BEFORE_FIRST_RUNG = 9  # a grace period of a ninth of the budget leaves two decisions at factor 3
@@ -21,6 +21,17 @@ def grace_period(search: SearchSettings, epochs: int, warmup_epochs: int) -> int
     if search.grace_period:
         return min(search.grace_period, epochs)
     return min(epochs, max(math.ceil(epochs / _SHARE_BEFORE_FIRST_RUNG), warmup_epochs + _LEAST_GRACE))
+
+
+def rungs(space: Space) -> list[int]:
+    """Epochs after which trials of this space are compared, the lowest first; the last is the whole budget."""
+    epochs = max(space.values_of("epochs"))
+    if space.search.scheduler == "none":
+        return [epochs]
+    found = [grace_period(space.search, epochs, max(space.values_of("warmup_epochs")))]
+    while found[-1] * space.search.reduction_factor < epochs:
+        found.append(found[-1] * space.search.reduction_factor)
+    return [*found, epochs] if found[-1] < epochs else found
 
 
 class Asha(AsyncHyperBandScheduler):  # type: ignore[misc]
@@ -63,11 +74,15 @@ class Asha(AsyncHyperBandScheduler):  # type: ignore[misc]
         """Ray's call when a trial ended without having run."""
         super().on_trial_remove(tune_controller, _key(trial))
 
-    def replay(self, number: int, values: Mapping[int, float]) -> None:
-        """Fill the rungs with what a trial of an earlier start had reached, by epoch."""
+    def replay(self, number: int, values: Mapping[int, float], ended: bool = True) -> None:
+        """Fill the rungs with what a trial of an earlier start had reached, by epoch.
+
+        The last epoch of one that goes on is left out: should it have been at a rung, and the search killed before it
+        was stopped there, the trial's next epoch is held against that rung.
+        """
         key = _Key(str(number))
         super().on_trial_add(None, key)
-        for epoch, value in sorted(values.items()):
+        for epoch, value in sorted(values.items())[: None if ended else -1]:
             super().on_trial_result(None, key, {"epoch": epoch, OBJECTIVE: value})
 
 

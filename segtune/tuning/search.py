@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import FrameType
+from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
-import ray
 import yaml
+from optuna.exceptions import StorageInternalError
 from ray import tune
 from ray.tune import Callback, FailureConfig, TuneConfig, Tuner
 from ray.tune import RunConfig as RayRunConfig
 from ray.tune.stopper import Stopper
 
-from segtune.data.scan import DataInfo, Progress, scan
-from segtune.errors import InputError
+from segtune.config import RunConfig
+from segtune.data.info import DataInfo
+from segtune.data.pairs import split_places
+from segtune.data.scan import Progress, Say, scan
+from segtune.errors import InputError, SegtuneError
 from segtune.folders import SearchFolder, write_text
-from segtune.models import check_models, fetch_weights
-from segtune.space import Space
-from segtune.train import resolve
+from segtune.machine import signals_noted
+from segtune.models import check_weights, impossible
+from segtune.space import Space, load_space
+from segtune.train import check_input, resolve
 from segtune.trials import Trial
-from segtune.tuning.asha import OBJECTIVE, Asha, grace_period
+from segtune.tuning.asha import OBJECTIVE, Asha, rungs
+from segtune.tuning.faults import LOST
+from segtune.tuning.reconcile import reconcile
 from segtune.tuning.resources import Plan, local_resources, make_plan
 from segtune.tuning.results import Results
-from segtune.tuning.searcher import StudySearcher, open_study, same_data, settle
+from segtune.tuning.rules import Rules
+from segtune.tuning.runtime import check_nodes, ray_runtime
+from segtune.tuning.sampler import build_sampler
+from segtune.tuning.searcher import StudySearcher
+from segtune.tuning.study import WARM_START, open_study, same_data, settle
 from segtune.tuning.trial import run_trial
-
-# Ray reads these when it is imported or initialised, here and in its workers.
-_ENVIRONMENT = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours also serves SIGTERM
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial reports its error alone
-    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # Ray's own state is not what a search goes on from
-    "TUNE_WARN_THRESHOLD_S": "60",
-    # A stopped trial's thread may be in the middle of its clean-up; after 2 s (Ray's default) the next trial of
-    # the same process would be lost.
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
-    # A trial that got no GPU sees none.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
-    "NO_ALBUMENTATIONS_UPDATE": "1",
-}
+from segtune.tuning.warm_start import tell_earlier
+from segtune.weights import weights_file
 
 
 class Listener(Protocol):
@@ -64,6 +55,9 @@ class Listener(Protocol):
     def ended(self, trial: Trial) -> None:
         """A trial ended."""
 
+    def say(self, line: str) -> None:
+        """Something else that the user should know."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -72,47 +66,97 @@ class Outcome:
     trials: list[Trial]
     folder: SearchFolder
     signal: int | None  # that interrupted it
+    reason: str  # why it ended before its trials were used up
+    halted: bool  # for a fault that another trial would meet as well
 
 
-def check_space(space: Space, address: str | None = None) -> None:
+def check_space(space: Space, address: str | None = None, fetch: bool = True) -> None:
     """Refuse what cannot work, before anything is written: InputError with every mistake.
 
-    With an address, the resources are another machine's, and are looked at when the search joins it.
+    With an address, the resources are another machine's, and are looked at when the search joins it. Without
+    `fetch`, ImageNet weights are neither looked for nor downloaded.
     """
     baseline = space.baseline
-    mistakes = _clashes(space, [*space.values_of("image_size"), baseline.image_size])
+    mistakes = _clashes(space)
     if ":" in baseline.device:
         mistakes.append(f"device: a search shares the GPUs out itself; cuda or auto, not {baseline.device}")
+    if baseline.use_only_add_val and baseline.adv_freq > 1:
+        mistakes.append(
+            f"adv_freq: with use_only_add_val a search needs a score each epoch: 1, not {baseline.adv_freq}"
+        )
     if mistakes:
         raise InputError(f"{space.path}: {mistake}" for mistake in mistakes)
     if not address:
-        plan = make_plan(space.search, local_resources(), baseline.device)
-        if not plan.gpus_per_trial and "fp16" in (*space.values_of("precision"), baseline.precision):
-            raise InputError(f"{space.path}: precision: fp16 needs a GPU, and trials get none")
-    encoders = [*space.values_of("encoder")] if "imagenet" in space.values_of("encoder_weights") else []
-    if baseline.encoder_weights == "imagenet":
-        encoders.append(baseline.encoder)
-    for encoder in dict.fromkeys(encoders):
-        fetch_weights(encoder)
+        _check_precision(space, make_plan(space.search, [local_resources()], baseline.device))
+    starts = space.combinations("model", "encoder", "encoder_weights")
+    check_weights(start for start in starts if fetch or start[2] != "imagenet")
 
 
-def scan_data(space: Space, progress: Progress | None = None) -> DataInfo:
-    """Scan the data set with every channel that a trial may use; InputError with every mistake."""
+def _check_precision(space: Space, plan: Plan) -> None:
+    if not plan.gpus_per_trial and "fp16" in (*space.values_of("precision"), space.baseline.precision):
+        raise InputError(f"{space.path}: precision: fp16 needs a GPU, and trials get none")
+
+
+def scan_data(space: Space, progress: Progress | None = None, say: Say | None = None) -> DataInfo:
+    """Scan the data set as every trial may use it, into the cache; InputError with every mistake."""
     baseline = space.baseline
-    channels = [*baseline.channels, *(name for names in space.values_of("channels") for name in names)]
-    info = scan(baseline, list(dict.fromkeys(channels)), progress)
-    sizes = [size or info.image_size() for size in (*space.values_of("image_size"), baseline.image_size)]
-    if mistakes := _clashes(space, sizes):
-        raise InputError(f"{space.path}: {mistake}" for mistake in mistakes)
+    channels = list(dict.fromkeys(name for (names,) in space.combinations("channels") for name in names))
+    info = scan(baseline, channels, progress, space.combinations("fit", "image_size"), say)
+    mistakes = _clashes(space, info.image_size())
+    for settings in _inputs(space, info.image_size()):
+        try:
+            check_input(baseline.model_copy(update=settings), info)
+        except InputError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise InputError(f"{space.path}: {mistake}" for mistake in dict.fromkeys(mistakes))
     return info
 
 
-def _clashes(space: Space, sizes: Sequence[int | None]) -> list[str]:
-    """Architectures, encoders and sizes of the space that do not go together."""
-    baseline = space.baseline
-    found = check_models(space.values_of("model"), space.values_of("encoder"), list(dict.fromkeys(sizes)))
-    found += check_models([baseline.model], [baseline.encoder], [baseline.image_size or sizes[-1]])
+def _inputs(space: Space, image_size: int) -> list[dict[str, Any]]:
+    """What trials' networks take in, and what their encoders start from, in every combination that is possible."""
+    names = ("model", "encoder", "encoder_weights", "channels", "normalization", "image_size")
+    runs = [dict(zip(names, values, strict=True)) for values in space.combinations(*names)]
+    return [run for run in runs if not impossible(run["model"], run["encoder"], run["image_size"] or image_size)]
+
+
+def _clashes(space: Space, image_size: int | None = None) -> list[str]:
+    """Architectures, encoders and sizes that go with nothing in the space.
+
+    A value that goes with some others is no mistake: what does not go together is not drawn. A grid and a first run
+    are not drawn, and all of theirs must be possible. `image_size` is that of runs that name none, once it is known.
+    """
+    runs = space.combinations("model", "encoder", "image_size")
+    mistakes = {run: impossible(run[0], run[1], run[2] or image_size) for run in runs}
+    found: list[str] = []
+    for position in range(3):
+        for value in dict.fromkeys(run[position] for run in runs):
+            texts = [text for run, text in mistakes.items() if run[position] == value]
+            found += [texts[0]] if all(texts) and texts[0] else []
+    settings = space.baseline.settings()
+    first = mistakes[settings["model"], settings["encoder"], settings["image_size"]]
+    if first and first not in found:
+        found.append(f"{first}; the first run has both, and another one stands under baseline:")
+    if space.search.sampler == "grid":
+        why = "a grid tries every combination that is not under forbid:"
+        found += [f"{text}; {why}" for text in mistakes.values() if text and text not in found]
     return list(dict.fromkeys(found))
+
+
+def to_resume(space: Space, folder: SearchFolder, keep_trials: bool) -> Space:
+    """The space to go on with: what the search was started with, but for its budget and the machine.
+
+    InputError where it was started with something else. `keep_trials`: no other number of them was asked for.
+    """
+    if not folder.search_yaml.is_file():  # killed before it began
+        return space
+    stored = load_space(folder.search_yaml)
+    if not space.same_search(stored):
+        raise InputError(
+            f"{folder.search_yaml}: the search was started with other settings than these; "
+            f"only its budget (--trials, --time-budget, --patience) and the machine can change"
+        )
+    return space.with_trials(stored.search.trials) if keep_trials else space
 
 
 def run_search(
@@ -122,174 +166,215 @@ def run_search(
     listener: Listener,
     address: str | None = None,
     resume: bool = False,
+    warm_start: Sequence[Path] = (),
 ) -> Outcome:
     """Search a space that `check_space` accepted, on the data that `scan_data` saw.
 
     Everything lies in `folder`, which must not exist unless the search in it is to go on (`resume`): from its study
     and its trials' folders, in a fresh run of Ray Tune. Ray is started here and ended here, unless the process is
-    connected to one already. SIGINT and SIGTERM end the search in order: what runs is set back to waiting.
+    connected to one already. Ended trials of the searches in `warm_start`, which `check_earlier` accepted, teach the
+    sampler where they lie in this space. SIGINT and SIGTERM end the search in order: what runs is set back to waiting.
+    SegtuneError when the study can no longer be written.
     """
-    with _ray(address) as resources:
-        plan = make_plan(space.search, resources, space.baseline.device)
-        study = _open(folder, space, info, resume)
-        results = Results(study, folder, space, info.fingerprint)
-        scheduler = _scheduler(space, study)
-        watch = _Watch(results, listener)
-        searcher = StudySearcher(
+    with ray_runtime(address) as nodes:
+        plan = make_plan(space.search, nodes, space.baseline.device)
+        if address:
+            _check_precision(space, plan)
+            check_nodes(folder.path.parent, _read(space.baseline))
+        with _opened(folder, space, info, resume, listener.say) as study:
+            search = _Search(space, info, folder, study, plan, listener)
+            for line in tell_earlier(study, space, resolve(space.baseline, info), warm_start):
+                listener.say(line)
+            outcome = search.run()
+    shutil.rmtree(folder.ray, ignore_errors=True)
+    return outcome
+
+
+def _read(config: RunConfig) -> list[Path]:
+    """The folders and files that every trial reads, wherever it runs."""
+    weights = weights_file(config.encoder_weights)
+    return [*split_places(config).values(), *([weights] if weights else [])]
+
+
+@contextmanager
+def _opened(folder: SearchFolder, space: Space, info: DataInfo, resume: bool, say: Say) -> Iterator[optuna.Study]:
+    """The folder, kept to this process, and its study, new or as an earlier start left it."""
+    try:
+        folder.path.mkdir(parents=True, exist_ok=resume)
+    except FileExistsError:
+        raise InputError(f"{folder.path}: this search exists; --resume goes on with it") from None
+    with folder.locked(), _full_disk(folder):
+        study = open_study(folder, folder.path.name)
+        if not same_data(study, info.fingerprint):
+            raise InputError(
+                f"{space.baseline.dataset}: the data changed since {folder.path} was started; "
+                f"--name starts another search"
+            )
+        for remark in reconcile(study, folder):
+            say(remark)
+        write_text(folder.search_yaml, yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True))
+        yield study
+
+
+@contextmanager
+def _full_disk(folder: SearchFolder) -> Iterator[None]:
+    """Say in a line what a study that cannot be written means."""
+    try:
+        yield
+    except StorageInternalError as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise SegtuneError(
+            f"{folder.study_db}: cannot be written; is the disk full? ({reason}) --resume goes on from what is there"
+        ) from None
+
+
+class _Search:
+    """One start of a search: the study's side, Ray's side, and what is told of both."""
+
+    def __init__(
+        self, space: Space, info: DataInfo, folder: SearchFolder, study: optuna.Study, plan: Plan, listener: Listener
+    ) -> None:
+        self._space, self._info, self._folder, self._study = space, info, folder, study
+        self._plan, self._listener = plan, listener
+        study.sampler = build_sampler(space, self._clash, known=len(study.get_trials(deepcopy=False)))
+        self._results = Results(study, folder, space, info.fingerprint)
+        self._rules = Rules(space.search, study)
+        self._scheduler = _scheduler(space, study)
+        self._searcher = StudySearcher(
             study,
             space,
-            folder,
+            SearchFolder(folder.path.absolute()),  # a node's working directory is another
             lambda config: resolve(config, info),
             plan.concurrent,
-            lambda: scheduler.stopped if scheduler else set(),
-            watch.ended,
+            lambda: self._scheduler.stopped if self._scheduler else set(),
+            self._rules,
+            self._ended,
+            self._repeated,
         )
-        listener.started(plan, results.trials())
-        with _signals(searcher) as interruption:
+
+    def run(self) -> Outcome:
+        """Run trials until there are enough, or until something ends the search."""
+        self._listener.started(self._plan, self._results.trials())
+        with signals_noted(self._searcher.interrupt) as interruption:
             try:
-                _tuner(info, folder, plan, searcher, scheduler, watch, space.search.trials).fit()
+                self._tuner().fit()
             except BaseException:  # a second Ctrl-C among them: nothing stays RUNNING
-                settle(study, interrupted=True)
-                results.update()
+                with suppress(StorageInternalError):  # the disk may be what failed
+                    settle(self._study, interrupted=True, reason=LOST)
+                    self._rules.note_time()
+                    self._results.update()
                 raise
-        settle(study, bool(interruption))
-        results.update()
-    shutil.rmtree(folder.ray, ignore_errors=True)
-    return Outcome(results.trials(), folder, interruption[0] if interruption else None)
-
-
-def _open(folder: SearchFolder, space: Space, info: DataInfo, resume: bool) -> optuna.Study:
-    """The folder's study, new or as an earlier start left it."""
-    _create(folder, space, resume)
-    study = open_study(folder, folder.path.name, space.search)
-    if not same_data(study, info.fingerprint):
-        raise InputError(
-            f"{space.baseline.dataset}: the data changed since {folder.path} was started; --name starts another search"
+        settle(self._study, self._searcher.interrupted, LOST)
+        if self._searcher.broken:
+            raise self._searcher.broken
+        self._rules.note_time()
+        self._results.update()
+        return Outcome(
+            self._results.trials(),
+            self._folder,
+            interruption[0] if interruption else None,
+            self._searcher.halted or self._rules.why_over(),
+            bool(self._searcher.halted),
         )
-    settle(study, interrupted=True)
-    return study
+
+    def _tuner(self) -> Tuner:
+        trainable = tune.with_parameters(
+            run_trial,
+            info=self._info.light(),
+            threads=self._plan.cpus_per_trial,
+            hang_time=self._space.search.hang_time,
+        )
+        return Tuner(
+            tune.with_resources(trainable, self._plan.request()),
+            tune_config=TuneConfig(
+                search_alg=self._searcher,
+                scheduler=self._scheduler,
+                num_samples=-1,  # as many as the searcher wants: a trial that is repeated is one more for Ray
+                reuse_actors=True,
+            ),
+            run_config=RayRunConfig(
+                name="tune",
+                storage_path=str(self._folder.ray.absolute()),
+                verbose=0,
+                callbacks=[_Watch(self._listener, self._searcher)],
+                stop=_Stop(self._searcher, self._rules),
+                failure_config=FailureConfig(max_failures=0),
+            ),
+        )
+
+    def _clash(self, settings: Mapping[str, Any]) -> str | None:
+        """Why a point of the space cannot be run; None where it can."""
+        run = possible_run(self._space, self._info, settings)
+        return run if isinstance(run, str) else None
+
+    def _ended(self, number: int) -> None:
+        """The searcher's call when the study knows how a trial ended."""
+        self._results.update()
+        if problem := self._results.too_large():
+            self._searcher.halt(problem)
+        self._listener.ended(next(trial for trial in self._results.trials() if trial.number == number))
+
+    def _repeated(self, number: int, reason: str) -> None:
+        self._results.update()
+        self._listener.say(f"#{number} is repeated: {reason}")
 
 
-def _tuner(
-    info: DataInfo,
-    folder: SearchFolder,
-    plan: Plan,
-    searcher: StudySearcher,
-    scheduler: Asha | None,
-    watch: _Watch,
-    trials: int,
-) -> Tuner:
-    trainable = tune.with_parameters(run_trial, info=info, threads=plan.cpus_per_trial)
-    return Tuner(
-        tune.with_resources(trainable, plan.request()),
-        tune_config=TuneConfig(search_alg=searcher, scheduler=scheduler, num_samples=trials, reuse_actors=True),
-        run_config=RayRunConfig(
-            name="tune",
-            storage_path=str(folder.ray.absolute()),
-            verbose=0,
-            callbacks=[watch],
-            stop=_StopOnSignal(searcher),
-            failure_config=FailureConfig(max_failures=0),
-        ),
-    )
+def possible_run(space: Space, info: DataInfo, settings: Mapping[str, Any]) -> RunConfig | str:
+    """The run of a point of the space on this data, or why there is none."""
+    if reason := space.forbidden(settings):
+        return reason
+    try:
+        run = resolve(RunConfig.from_settings(settings), info)
+    except InputError as error:
+        return error.mistakes[0]
+    return impossible(run.model, run.encoder, run.image_size) or run
 
 
 class _Watch(Callback):  # type: ignore[misc]
-    """Tells the listener, and keeps the results on disk current, as trials report and end."""
+    """Tells the listener of every epoch, and the searcher of trials that it is not told of otherwise."""
 
-    def __init__(self, results: Results, listener: Listener) -> None:
-        self._results, self._listener = results, listener
+    def __init__(self, listener: Listener, searcher: StudySearcher) -> None:
+        self._listener, self._searcher = listener, searcher
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its callbacks for a restore that is never made; a terminal cannot be pickled.
         return {}
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Ray's call before it waits for something to happen."""
+        # Of a trial for which a process could not be made ready, Ray tells nobody.
+        for trial in trials:
+            if trial.status == "ERROR" and self._searcher.is_live(trial.trial_id):
+                self._searcher.on_trial_complete(trial.trial_id, error=True)
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Ray's call when a trial reported."""
         if OBJECTIVE in result:
             self._listener.epoch(trial.config["number"], result)
 
-    def ended(self, number: int) -> None:
-        """The searcher's call when the study knows how a trial ended."""
-        self._results.update()
-        self._listener.ended(next(trial for trial in self._results.trials() if trial.number == number))
 
+class _Stop(Stopper):  # type: ignore[misc]
+    """Ends trials by rule, and the search when it is interrupted or out of time."""
 
-class _StopOnSignal(Stopper):  # type: ignore[misc]
-    def __init__(self, searcher: StudySearcher) -> None:
-        self._searcher = searcher
+    def __init__(self, searcher: StudySearcher, rules: Rules) -> None:
+        self._searcher, self._rules = searcher, rules
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        return OBJECTIVE in result and self._rules.stop(trial_id, self._searcher.is_baseline(trial_id), result)
 
     def stop_all(self) -> bool:
+        self._searcher.look_at_the_clock()
         return self._searcher.interrupted
 
 
 def _scheduler(space: Space, study: optuna.Study) -> Asha | None:
     if space.search.scheduler == "none":
         return None
-    epochs = max(space.values_of("epochs"))
-    warmup = max(space.values_of("warmup_epochs"))
-    asha = Asha(grace_period(space.search, epochs, warmup), space.search.reduction_factor, epochs)
+    asha = Asha(rungs(space)[0], space.search.reduction_factor, max(space.values_of("epochs")))
     for trial in study.get_trials(deepcopy=False):
-        asha.replay(trial.number, trial.intermediate_values)
+        if WARM_START not in trial.user_attrs:
+            asha.replay(trial.number, trial.intermediate_values, trial.state.is_finished())
     return asha
-
-
-def _create(folder: SearchFolder, space: Space, resume: bool) -> None:
-    try:
-        folder.path.mkdir(parents=True, exist_ok=resume)
-    except FileExistsError:
-        raise InputError(f"{folder.path}: this search exists; --resume goes on with it") from None
-    write_text(folder.search_yaml, yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True))
-
-
-@contextmanager
-def _ray(address: str | None) -> Iterator[dict[str, float]]:
-    """A Ray runtime, quiet and of this process's share of the machine; gives its resources."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    for name in ("ray", "ray.tune", "ray._private"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    ours = not ray.is_initialized()
-    if ours:
-        quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if address:
-            try:
-                ray.init(address=address, runtime_env={"env_vars": _ENVIRONMENT}, **quiet)
-            except (ConnectionError, ValueError) as error:
-                raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from None
-        else:
-            local = local_resources()
-            # "local": not a cluster that someone else runs on this machine.
-            ray.init(
-                address="local",
-                num_cpus=int(local["CPU"]),
-                num_gpus=int(local["GPU"]),
-                include_dashboard=False,
-                **quiet,
-            )
-    try:
-        yield ray.cluster_resources()
-    finally:
-        if ours:
-            ray.shutdown()
-
-
-@contextmanager
-def _signals(searcher: StudySearcher) -> Iterator[list[int]]:
-    """Let the first SIGINT or SIGTERM end the search in order; a second Ctrl-C ends it at once."""
-    caught: list[int] = []
-
-    def end(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        searcher.interrupted = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)

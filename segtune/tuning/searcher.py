@@ -2,53 +2,43 @@
 
 from __future__ import annotations
 
-import json
+import re
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
-from segtune.space import Choice, Range, SearchSettings, Space
+from segtune.phases import PHASES
+from segtune.space import Space
 from segtune.tuning.asha import OBJECTIVE
+from segtune.tuning.faults import DISK, LOST, NONFINITE, PLACE, SETTINGS, TRANSIENT, Fault
+from segtune.tuning.rules import Rules
+from segtune.tuning.sampler import DIVERGED, FromTrial, encode
+from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START, tell, wait, waiting
 
-_STARTUP_TRIALS = 10  # random ones before TPE models anything; Optuna's own default
-_LEAST_STARTUP_TRIALS = 4
-_SEED_STEP = 1_000_003
-LOST = "the worker process died (killed by the system, or out of memory)"
-
-Ended = Callable[[int], None]
-
-
-def build_sampler(search: SearchSettings, known: int = 0) -> BaseSampler:
-    """The sampler by its name; a grid is enqueued point by point and needs none.
-
-    `known` trials are in the study already: with the seed of the first start they would be drawn once more.
-    """
-    seed = (search.seed + known * _SEED_STEP) % 2**32
-    if search.sampler != "tpe":
-        return RandomSampler(seed=seed)
-    startup = max(_LEAST_STARTUP_TRIALS, min(_STARTUP_TRIALS, search.trials // 4))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        # Multivariate TPE in groups (Falkner et al. 2018, arXiv:1807.01774, for the multivariate kernel): settings
-        # of an optimizer's own are modelled together where they occur, not drawn at random.
-        return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True)
+_SAME_CAUSE = 3  # trials, the first ones, that fail for one cause before the search gives up
+_NOTE_EVERY_S = 30.0  # seconds between notes of the time spent, which a kill would lose
+# Settings that name places and devices: they may differ when a search goes on, its results do not depend on them.
+_OF_THE_MACHINE = ("dataset", "val_dir", "add_val_dirs", "workers", "device", "cache_dir", "cache_gb")
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
     """Asks the study for trials and tells it how they ended.
 
-    A trial of the study becomes COMPLETE only when it used its budget of epochs, PRUNED when the scheduler stopped
-    it, FAIL when it failed, and WAITING when the search was interrupted: asked again, it comes back with its
-    number, its settings and its values. Every epoch's objective is reported as an intermediate value.
+    A trial of the study becomes COMPLETE only when it used its budget of epochs, PRUNED when the scheduler or a rule
+    stopped it, FAIL when it failed, and WAITING when the search was interrupted or when it is to be repeated: asked
+    again, it comes back with its number, its settings and its values. Every epoch's objective is reported as an
+    intermediate value. While the first trials fail one after another, they are not told of as failed: when their cause
+    is one and the same, they wait until it is gone.
 
     Parameters
     ----------
@@ -59,7 +49,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     concurrent: trials at a time; the study is asked for the next one only when one of them has ended, so that
         nothing is drawn before it is known what the others showed.
     stopped_early: ids of Ray's trials that the scheduler ended; asked when a trial ends.
+    rules: when a trial or the search has had enough.
     on_end: called with a trial's number when the study knows its end.
+    on_repeat: called with a trial's number and its fault when it failed and is to come back.
     """
 
     def __init__(
@@ -70,36 +62,73 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         complete: Callable[[RunConfig], RunConfig],
         concurrent: int,
         stopped_early: Callable[[], set[str]],
-        on_end: Ended,
+        rules: Rules,
+        on_end: Callable[[int], None],
+        on_repeat: Callable[[int, str], None],
     ) -> None:
         super().__init__(metric=OBJECTIVE, mode="max")
         self._study, self._space, self._folder, self._complete = study, space, folder, complete
-        self._concurrent, self._stopped_early, self._on_end = concurrent, stopped_early, on_end
+        self._concurrent, self._stopped_early, self._rules = concurrent, stopped_early, rules
+        self._on_end, self._on_repeat = on_end, on_repeat
         self._live: dict[str, optuna.Trial] = {}
         self._results: dict[int, dict[str, Any]] = {}
         self._grid: Iterator[dict[str, Any]] | None = space.grid() if space.search.sampler == "grid" else None
+        self._first_failures: list[tuple[optuna.Trial, str, Fault]] | None = [] if not _any_score(study) else None
         self.interrupted = False  # set it, and trials that end now are waiting, not stopped
+        self.halted = ""  # why the search cannot go on
+        self.broken: Exception | None = None  # what a write to the study, or what is told of it, failed with
         if not study.get_trials(deepcopy=False):
             self._enqueue_baseline()
 
     # Ray Tune's side
 
+    def interrupt(self) -> None:
+        """End the search in order: trials that end from now on are waiting, and no more are asked for."""
+        self.interrupted = True
+
+    def halt(self, reason: str) -> None:
+        """End it in order because nothing good can come of going on."""
+        self.halted = self.halted or reason
+        self.interrupt()
+
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles its searchers for a restore that is never made."""
         return {}
 
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """End the search in order when the study cannot be written: Ray swallows such an error, or buries it."""
+        try:
+            yield
+        except Exception as error:
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        self.broken = self.broken or error
+        self.interrupt()
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's config; None for "not now"."""
+        try:
+            return self._suggest(trial_id)
+        except Exception as error:
+            self._break(error)
+            return None
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.interrupted or len(self._live) >= self._concurrent:
+            return None
+        if self._rules.over():  # time is up
+            self.interrupt()
             return None
         trial = self._ask()
         if trial is None:
-            return str(Searcher.FINISHED)
+            # One of those that still run may fail and be repeated.
+            return None if self._live else self._finish()
         settings, mistake = self._settings(trial)
         trial.set_user_attr("settings", settings)
         if mistake:  # values that do not go together were drawn together
             self._fail(trial, mistake)
-            self._on_end(trial.number)
             return None
         self._live[trial_id] = trial
         return {
@@ -107,10 +136,15 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             "baseline": trial.number == 0,
             "settings": settings,
             "folder": str(self._folder.trial(trial.number).path),
+            "asked": time.time(),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an epoch's objective to the study."""
+        with self._guarded():
+            self._on_result(trial_id, result)
+
+    def _on_result(self, trial_id: str, result: dict[str, Any]) -> None:
         trial = self._live.get(trial_id)
         if trial is None or OBJECTIVE not in result:
             return
@@ -118,23 +152,34 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return  # Ray repeats a trial's last result when the trial ends
         self._results[trial.number] = result
         trial.report(result[OBJECTIVE], step=result["epoch"])
+        self._tell_first_failures()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study how a trial ended. The last result is new here when the scheduler stopped the trial."""
-        result = result or {}
-        self.on_trial_result(trial_id, result)
+        with self._guarded():
+            self._on_complete(trial_id, result or {}, error)
+
+    def _on_complete(self, trial_id: str, result: dict[str, Any], error: bool) -> None:
+        self._on_result(trial_id, result)
         trial = self._live.pop(trial_id, None)
         if trial is None:
             return
+        self._rules.note_time()
+        if spent := {name: result[f"spent_{name}"] for name in PHASES if f"spent_{name}" in result}:
+            trial.set_user_attr(SPENT, {**spent, "micro_batch": result["micro_batch"]})
         if error or result.get("error"):
-            self._fail(trial, result.get("error") or LOST)
+            reason, fault = result.get("error"), result.get("fault", TRANSIENT)
+            self._failed(trial, reason or self._folder.trial(trial.number).fault() or LOST, fault)
         elif result.get("epoch", 0) >= result.get("epochs", 1):
-            self._study.tell(trial, result[OBJECTIVE])
+            self._end(trial, TrialState.COMPLETE, result[OBJECTIVE])
         elif trial_id in self._stopped_early():
-            self._study.tell(trial, state=TrialState.PRUNED)
+            self._end(trial, TrialState.PRUNED)
+        elif reason := self._rules.stopped(trial_id):
+            trial.set_user_attr(NOTE, reason)
+            self._end(trial, TrialState.PRUNED)
         else:
             wait(self._study, trial._trial_id)
-        self._on_end(trial.number)
+            self._on_end(trial.number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the state, and it is on disk."""
@@ -142,12 +187,81 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see `save`."""
 
-    # The study's side
+    def look_at_the_clock(self) -> None:
+        """Note the time spent, now and then; end the search when it is used up."""
+        with self._guarded():
+            self._rules.note_time(_NOTE_EVERY_S)
+            if self._rules.over():
+                self.interrupt()
+
+    def is_live(self, trial_id: str) -> bool:
+        """Whether one of Ray's trials was asked for and has not ended."""
+        return trial_id in self._live
+
+    def is_baseline(self, trial_id: str) -> bool:
+        """Whether one of Ray's trials is the baseline."""
+        return trial_id in self._live and self._live[trial_id].number == 0
+
+    # How trials end
+
+    def _end(self, trial: optuna.Trial, state: TrialState, value: float | None = None) -> None:
+        tell(self._study, trial.number, state, value)
+        self._on_end(trial.number)
+
+    def _fail(self, trial: optuna.Trial, reason: str, fault: Fault = SETTINGS) -> None:
+        trial.set_user_attr(ERROR, reason)
+        if fault == NONFINITE:
+            trial.set_user_attr(DIVERGED, True)
+        self._end(trial, TrialState.FAIL)
+
+    def _failed(self, trial: optuna.Trial, reason: str, fault: Fault) -> None:
+        """A trial failed: it is repeated, or it ends, or nothing makes sense before the cause is gone."""
+        repeats = [*self._study.trials[trial.number].user_attrs.get(REPEATS, ())]
+        again = len(repeats) < self._space.search.retries
+        if fault == DISK or (fault == PLACE and not again):
+            self.halt(reason)
+        if self.interrupted:
+            wait(self._study, trial._trial_id)
+            self._on_end(trial.number)
+        elif fault in (TRANSIENT, PLACE) and again:
+            trial.set_user_attr(REPEATS, [*repeats, reason])
+            wait(self._study, trial._trial_id)
+            self._on_repeat(trial.number, reason)
+        elif self._first_failures is not None:
+            self._first_failures.append((trial, reason, fault))
+            self._judge_first_failures()
+        else:
+            self._fail(trial, reason, fault)
+
+    def _judge_first_failures(self) -> None:
+        """Before any trial reached a score: give up when several failed for one cause, and leave them waiting."""
+        assert self._first_failures is not None
+        causes = {re.sub(r"\d+", "N", reason) for _, reason, _ in self._first_failures}
+        if len(causes) > 1:
+            self._tell_first_failures()
+        elif len(self._first_failures) >= _SAME_CAUSE:
+            numbers = ", ".join(f"#{trial.number}" for trial, _, _ in self._first_failures)
+            self.halt(f"the first trials ({numbers}) all failed: {self._first_failures[0][1]}")
+            for trial, _, _ in self._first_failures:
+                wait(self._study, trial._trial_id)
+                self._on_end(trial.number)
+            self._first_failures = None
+
+    def _tell_first_failures(self) -> None:
+        failures, self._first_failures = self._first_failures or [], None
+        for trial, reason, fault in failures:
+            self._fail(trial, reason, fault)
+
+    def _finish(self) -> str:
+        self._tell_first_failures()
+        return str(Searcher.FINISHED)
+
+    # What is tried next
 
     def _ask(self) -> optuna.Trial | None:
         """The next trial, one that waits before a new one; None when there are as many as were asked for."""
         if not waiting(self._study):
-            if len(self._study.get_trials(deepcopy=False)) >= self._space.search.trials:
+            if self._rules.enough():
                 return None
             if self._grid is not None:
                 point = self._next_point(self._grid)
@@ -169,90 +283,26 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             # It may repeat epochs that the study knows already, if it died before its state was written.
             values = self._study.trials[trial.number].intermediate_values
             self._results[trial.number] = {"epoch": max(values, default=0)}
-            return dict(kept), None
+            return self._moved(kept), None
         drawn = self._space.baseline.settings() if trial.number == 0 else {}
         if trial.number > 0 or self._space.locate(drawn) is not None:
-            drawn |= self._space.draw(_Draw(trial))
+            drawn |= self._space.draw(FromTrial(trial))
         try:
             return self._complete(RunConfig.from_settings(drawn)).settings(), None
         except InputError as error:
             return RunConfig.from_settings({}).settings() | drawn, error.mistakes[0]
+
+    def _moved(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """A trial's settings where data and machine are now, which is not where they were on another machine."""
+        here = self._complete(self._space.baseline).settings()
+        return settings | {name: here[name] for name in _OF_THE_MACHINE}
 
     def _enqueue_baseline(self) -> None:
         point = self._space.locate(self._space.baseline.settings())
         # Outside the space, the first trial has no parameters in the study: the sampler learns nothing from it.
         self._study.enqueue_trial(encode(point or {}))
 
-    def _fail(self, trial: optuna.Trial, reason: str) -> None:
-        trial.set_user_attr("error", reason)
-        self._study.tell(trial, state=TrialState.FAIL)
 
-
-class _Draw:
-    """Draws a space's parameters from an Optuna trial."""
-
-    def __init__(self, trial: optuna.Trial) -> None:
-        self._trial = trial
-
-    def choice(self, parameter: Choice) -> int:
-        """The index of the value drawn."""
-        values = [_category(value) for value in parameter.values]
-        return values.index(self._trial.suggest_categorical(parameter.key, values))
-
-    def number(self, parameter: Range) -> float | int:
-        """The number drawn, an int where the setting is one."""
-        if parameter.integer:
-            return self._trial.suggest_int(
-                parameter.key, int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
-            )
-        return self._trial.suggest_float(
-            parameter.key, parameter.low, parameter.high, log=parameter.log, step=parameter.step
-        )
-
-
-def encode(point: Mapping[str, Any]) -> dict[str, Any]:
-    """A point of the space as the study keeps it."""
-    return {key: _category(value) for key, value in point.items()}
-
-
-def waiting(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that the next `ask` brings (back)."""
-    return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-
-
-def wait(study: optuna.Study, trial_id: int) -> None:
-    """Set a running trial back to WAITING; `ask` returns it with number, parameters and values."""
-    study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
-
-
-def settle(study: optuna.Study, interrupted: bool) -> None:
-    """Leave nothing RUNNING in a search that ended: what no one told of is waiting, or was lost."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if interrupted:
-            wait(study, trial._trial_id)
-        else:
-            study._storage.set_trial_user_attr(trial._trial_id, "error", LOST)
-            study.tell(trial.number, state=TrialState.FAIL)
-
-
-def open_study(folder: SearchFolder, name: str, search: SearchSettings) -> optuna.Study:
-    """The search's study, made where there is none yet."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        storage=f"sqlite:///{folder.study_db}", study_name=name, direction="maximize", load_if_exists=True
-    )
-    study.sampler = build_sampler(search, known=len(study.get_trials(deepcopy=False)))
-    return study
-
-
-def same_data(study: optuna.Study, fingerprint: str) -> bool:
-    """Whether the study's trials were trained on this data; a new study takes note of it."""
-    known = study.user_attrs.get("fingerprint")
-    if known is None:
-        study.set_user_attr("fingerprint", fingerprint)
-    return known in (None, fingerprint)
-
-
-def _category(value: Any) -> Any:
-    # Optuna's categories are scalars; a list (of channels) is kept as its text.
-    return json.dumps(value) if isinstance(value, list) else value
+def _any_score(study: optuna.Study) -> bool:
+    trials = study.get_trials(deepcopy=False)
+    return any(trial.intermediate_values and WARM_START not in trial.user_attrs for trial in trials)

@@ -1,0 +1,102 @@
+"""When a trial, or the whole search, has had enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from segtune.space import SearchSettings
+from segtune.tuning.study import WARM_START
+
+_SECONDS = "seconds"  # user attribute of the study: spent so far, by all starts together
+
+
+class Rules:
+    """The rules of `search:` that end trials and searches. The baseline is exempt: others are held against it."""
+
+    def __init__(self, search: SearchSettings, study: optuna.Study) -> None:
+        self._search, self._study = search, study
+        self._before = seconds_of(study)
+        self._start = self._noted = time.monotonic()
+        self._stopped: dict[str, str] = {}  # by Ray's id of the trial: why
+
+    # The search
+
+    def seconds(self) -> float:
+        """How long the search has run, all starts together."""
+        return self._before + time.monotonic() - self._start
+
+    def note_time(self, every: float = 0.0) -> None:
+        """Write down how long it has run, so that the next start knows."""
+        if time.monotonic() - self._noted >= every:
+            self._noted = time.monotonic()
+            self._study.set_user_attr(_SECONDS, self.seconds())
+
+    def over(self) -> bool:
+        """Whether the time budget is used up: trials that run then wait for the next start."""
+        return self._search.time_budget is not None and self.seconds() >= self._search.time_budget
+
+    def enough(self) -> bool:
+        """Whether no new trials are asked for; those that run go on."""
+        trials, patience = self._study.get_trials(deepcopy=False), self._search.patience
+        if len(trials) - told_before(trials) >= self._search.trials:
+            return True
+        return patience is not None and self.without_improvement() >= patience
+
+    def without_improvement(self) -> int:
+        """How many trials ended since the best one did."""
+        return without_improvement(self._study.get_trials(deepcopy=False))
+
+    def why_over(self) -> str:
+        """Why the search ended before its trials were used up; empty where it did not."""
+        if self.over():
+            return f"the time budget of {self._search.time_budget:g} s is used up"
+        trials = self._study.get_trials(deepcopy=False)
+        since, patience = without_improvement(trials), self._search.patience
+        if patience and since >= patience and len(trials) - told_before(trials) < self._search.trials:
+            return f"{since} trials in a row brought no improvement"
+        return ""
+
+    # A trial
+
+    def stop(self, trial_id: str, baseline: bool, result: Mapping[str, Any]) -> bool:
+        """Whether a trial that reported this is to end now."""
+        if baseline or result["epoch"] >= result["epochs"]:
+            return False
+        limit, collapse = self._search.max_trial_time, self._search.collapse_epochs
+        if collapse and result["collapsed_epochs"] >= collapse:
+            self._stopped[trial_id] = f"predicted one class everywhere for {result['collapsed_epochs']} epochs"
+        elif limit and result["seconds"] >= limit:
+            self._stopped[trial_id] = f"trained for {result['seconds']:.0f} s, longer than max_trial_time"
+        return trial_id in self._stopped
+
+    def stopped(self, trial_id: str) -> str | None:
+        """Why a rule stopped a trial; None where none did."""
+        return self._stopped.get(trial_id)
+
+
+def seconds_of(study: optuna.Study) -> float:
+    """How long a search has run, as far as it was written down."""
+    return float(study.user_attrs.get(_SECONDS, 0.0))
+
+
+def told_before(trials: list[FrozenTrial]) -> int:
+    """Trials of other searches, that this study was told of."""
+    return sum(WARM_START in trial.user_attrs for trial in trials)
+
+
+def without_improvement(trials: list[FrozenTrial]) -> int:
+    """How many trials ended since the best one did; 0 while none has a score."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    ended = [trial for trial in trials if trial.state in states and WARM_START not in trial.user_attrs]
+    ended.sort(key=lambda trial: trial.datetime_complete or datetime.max)
+    best, since = float("-inf"), 0
+    for trial in ended:
+        value = max(trial.intermediate_values.values(), default=float("-inf"))
+        best, since = (value, 0) if value > best else (best, since + 1)
+    return since

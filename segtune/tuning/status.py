@@ -1,0 +1,27 @@
+"""How a search stands, seen from another process: nothing is written, nothing of it is needed but its folder."""
+
+from __future__ import annotations
+
+from segtune.errors import InputError
+from segtune.folders import SearchFolder
+from segtune.space import load_space
+from segtune.trials import SearchState
+from segtune.tuning.results import Results
+from segtune.tuning.rules import seconds_of
+from segtune.tuning.study import read_study
+
+
+def search_state(folder: SearchFolder) -> SearchState:
+    """The state of the search in a folder; InputError where there is none."""
+    if not folder.search_yaml.is_file():
+        raise InputError(f"{folder.path}: no search (it has no {folder.search_yaml.name})")
+    space = load_space(folder.search_yaml)
+    study = read_study(folder)
+    return SearchState(
+        folder.path,
+        Results(study, folder, space, study.user_attrs.get("fingerprint", "")).trials(),
+        space.search.trials,
+        seconds_of(study),
+        folder.holder(),
+        space.search.time_budget,
+    )

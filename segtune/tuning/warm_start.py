@@ -1,0 +1,83 @@
+"""What earlier searches found out, told to a new one before its first trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from segtune.config import RunConfig
+from segtune.errors import InputError
+from segtune.folders import SearchFolder
+from segtune.space import Space
+from segtune.tuning.sampler import distributions, encode
+from segtune.tuning.study import WARM_START, read_study
+
+# What a score does not depend on, or only as far as another seed would change it.
+_FREE = frozenset({"seed", "workers", "device", "worst", "cache_dir", "cache_gb", "dataset", "val_dir", "add_val_dirs"})
+
+
+def check_earlier(searches: Sequence[Path], fingerprint: str, anyway: bool) -> None:
+    """Refuse searches that cannot teach: InputError for a folder without a study, or with other data."""
+    mistakes = []
+    for path in searches:
+        try:
+            known = read_study(SearchFolder(path)).user_attrs.get("fingerprint")
+        except InputError as error:
+            mistakes += [f"--warm-start {mistake}" for mistake in error.mistakes]
+            continue
+        if known != fingerprint and not anyway:
+            mistakes.append(
+                f"--warm-start {path}: was searched on other data; --warm-start-anyway takes it for similar enough"
+            )
+    if mistakes:
+        raise InputError(mistakes)
+
+
+def tell_earlier(study: optuna.Study, space: Space, resolved: RunConfig, searches: Sequence[Path]) -> list[str]:
+    """Add those trials of other searches that lie in this space; a line on each search says how many did.
+
+    They keep their values by epoch, and are marked with where they come from. They are none of the trials that this
+    search is asked for, none of them wins it, and no rung of ASHA is filled with them: its own trials would be held
+    against weights that it does not have. `resolved` is the baseline with what the data decides filled in.
+    """
+    lines = []
+    here = {trial.user_attrs.get(WARM_START) for trial in study.get_trials(deepcopy=False)}
+    for path in searches:
+        earlier = read_study(SearchFolder(path)).get_trials(deepcopy=False)
+        ended = [trial for trial in earlier if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        told = [told for trial in ended if (told := _as_told(trial, space, resolved, path)) is not None]
+        study.add_trials([trial for trial in told if trial.user_attrs[WARM_START] not in here])
+        lines.append(f"{path}: {len(told)} of its {len(ended)} ended trials lie in this space, and teach the sampler")
+    return lines
+
+
+def _as_told(trial: FrozenTrial, space: Space, resolved: RunConfig, origin: Path) -> FrozenTrial | None:
+    settings = trial.user_attrs.get("settings")
+    if settings is None or not trial.intermediate_values:  # told of by a third search, or ended at once
+        return None
+    point = space.locate(_comparable(settings, space.baseline.settings(), resolved.settings()))
+    if point is None:
+        return None
+    known = dict(distributions(space.parameters))
+    values = trial.intermediate_values
+    return create_trial(
+        state=trial.state,
+        value=values[max(values)],
+        params=encode(point),
+        distributions={key: known[key] for key in point},
+        intermediate_values=values,
+        user_attrs={WARM_START: f"{origin.absolute()} #{trial.number}"},
+    )
+
+
+def _comparable(settings: Mapping[str, Any], written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as this search's file would have them: left out where the data decides, and of this machine."""
+    known = {name: value for name, value in settings.items() if name in RunConfig.model_fields}
+    for name, value in written.items():
+        if name in _FREE or known.get(name) == resolved[name]:
+            known[name] = value
+    return known

@@ -1,0 +1,68 @@
+"""A trial's process that ends itself when the trial hangs: nobody else can tell a long step from a stuck one."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from segtune.folders import RunFolder, write_text
+
+_LOOKS = 10  # at the trial, per time that it may be silent
+_LONGEST_LOOK_S = 5.0
+
+
+class Watchdog:
+    """Kills this process when `alive` was not called for `seconds`; a thread, alive inside the `with`.
+
+    A Python thread that waits for a dead disk, a GPU or a loader process cannot be interrupted: only the end of the
+    process ends it. Its stacks go to the trial's error.txt, the reason to its fault.txt.
+    """
+
+    def __init__(self, folder: RunFolder, seconds: float) -> None:
+        self._folder, self._seconds = folder, seconds
+        self._last, self._phase = time.monotonic(), "start"
+        self._paused, self._ended = False, threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def alive(self, phase: str) -> None:
+        """The trial does something, in this phase."""
+        self._last, self._phase = time.monotonic(), phase
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While the trial waits for the search, which may take its time."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._last, self._paused = time.monotonic(), False
+
+    def __enter__(self) -> Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(min(_LONGEST_LOOK_S, self._seconds / _LOOKS)):
+            silent = time.monotonic() - self._last
+            if not self._paused and silent > self._seconds:
+                self._end(f"no sign of life for {silent:.0f} s in {self._phase}: killed (its stacks are in error.txt)")
+
+    def _end(self, reason: str) -> None:
+        try:
+            self._folder.path.mkdir(parents=True, exist_ok=True)
+            with self._folder.error.open("w", encoding="utf-8") as file:
+                faulthandler.dump_traceback(file)
+            write_text(self._folder.fault_txt, reason)
+        finally:  # a disk that hangs or is full must not save a process that hangs
+            os.kill(os.getpid(), signal.SIGKILL)
