@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -21,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from machine import machine_line
 from ray import tune
 
 from segtune.data.demo import write_demo
-from segtune.data.scan import DataInfo
+from segtune.data.info import DataInfo
 from segtune.folders import SearchFolder
-from segtune.machine import versions
 from segtune.space import load_space
 from segtune.tuning.resources import Plan
 from segtune.tuning.search import run_search, scan_data
@@ -49,6 +48,9 @@ class Clock:
         self._last = time.perf_counter()
 
     def epoch(self, number: int, result: dict[str, Any]) -> None:
+        pass
+
+    def say(self, line: str) -> None:
         pass
 
     def ended(self, trial: Any) -> None:
@@ -119,11 +121,12 @@ def main() -> None:
         write_demo(root / "demo")
         (root / "space.yaml").write_text(f"dataset: {root / 'demo'}\n{SPACE}")
         info = scan_data(load_space(root / "space.yaml"))
-        ray.init(num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
         ours, bare = segtune_costs(root, info, trials)[1:], bare_costs(root, info, trials)[1:]
         ray.shutdown()
-    packages = ", ".join(f"{name} {number}" for name, number in versions().items())
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; {packages}")
+    print(machine_line())
     print("seconds per trial besides its epochs (median, lowest to highest):")
     for name, costs in (("segtune, warm", ours), ("bare Ray Tune, fresh process", bare)):
         print(
