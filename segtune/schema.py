@@ -13,6 +13,8 @@ from segtune.errors import InputError
 from segtune.metrics import BACKGROUND, IGNORED
 
 IMAGE = "image"  # the name of the image's own bands among the bands of the input
+LARGEST_LABEL = 65535  # that a mask can hold, as written here
+UNLABELLED = int(np.iinfo(np.int32).min)  # in a mask that was read: a pixel of which the file says nothing
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Labels:
         named = {*classes, *ignore}
         others = sorted(set(found) - named)
         unused = next(label for label in range(len(named) + 1) if label not in named)
-        fitting = [label for label in others if 0 <= label <= np.iinfo(np.uint16).max]  # what a mask can hold
+        fitting = [label for label in others if 0 <= label <= LARGEST_LABEL]
         return cls(classes, ignore, bool(others), fitting[0] if fitting else unused)
 
     @property
@@ -77,11 +79,11 @@ class Labels:
         return IGNORED if self.ignore or no_background else BACKGROUND
 
     def to_indices(self, mask: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-        """Labels of a mask, (H, W), as indices."""
+        """Labels of a mask, (H, W), as indices; what has no label is ignored."""
         indices = np.full(mask.shape, BACKGROUND, dtype=np.uint8)
         for index, label in enumerate(self.classes, start=1):
             indices[mask == label] = index
-        for label in self.ignore:
+        for label in (*self.ignore, UNLABELLED):
             indices[mask == label] = IGNORED
         return indices
 

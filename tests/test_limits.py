@@ -349,6 +349,22 @@ def test_pixels_of_any_type_and_bands_with_holes_in_them(
     assert found == pytest.approx(best_miou(folder), abs=1e-12)
 
 
+def test_masks_with_holes_in_them_are_learnt_and_measured_without_those(
+    tmp_path: Path, data_set: DataSet, write_image: WriteImage
+) -> None:
+    dataset = data_set(tmp_path / "set", labels=(1, 2), channels=(), suffix=".tif")
+    for path in sorted(dataset.rglob("gt/*.tif")):
+        mask = pixels(path)[0].astype(np.int16)
+        mask[:, :9] = -9999
+        write_image(path, mask, nodata=-9999)
+    folder = trained(dataset, tmp_path, "--classes", "1,2")
+    assert not Manifest.read(folder.run_yaml).labels.background
+    masks = measures_the_same(folder, dataset / "val", tmp_path / "out")
+    truth = read_masks(dataset / "val" / "gt")
+    there = {name: mask >= 0 for name, mask in truth.items()}
+    assert score(truth, masks, [1, 2], there) == pytest.approx(best_miou(folder), abs=1e-12)
+
+
 # How tiles become squares.
 
 

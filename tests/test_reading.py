@@ -16,6 +16,7 @@ from PIL import Image
 from segtune.data.pairs import Tile
 from segtune.data.reading import read_image, read_mask, read_tile
 from segtune.errors import InputError
+from segtune.schema import UNLABELLED
 
 HEIGHT, WIDTH = 24, 40
 
@@ -222,7 +223,7 @@ def test_a_mask_of_any_number_type_holds_whole_labels(tmp_path: Path, write_imag
     np.testing.assert_array_equal(mask, labels)
 
 
-@pytest.mark.parametrize("value", [0.5, np.nan, np.inf])
+@pytest.mark.parametrize("value", [0.5, -0.5, np.inf])
 def test_a_mask_with_fractions_is_an_error(tmp_path: Path, write_image: WriteImage, value: float) -> None:
     labels = np.ones((8, 8), dtype=np.float32)
     labels[2, 2] = value
@@ -233,6 +234,30 @@ def test_a_mask_with_fractions_is_an_error(tmp_path: Path, write_image: WriteIma
 def test_a_nodata_value_that_a_mask_declares_is_a_label_like_any_other(tmp_path: Path, write_image: WriteImage) -> None:
     labels = (pixels("uint8", 1)[..., 0] % 3).astype(np.uint8)
     np.testing.assert_array_equal(read_mask(write_image(tmp_path / "a.tif", labels, nodata=0)), labels)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        ("int16", -9999),
+        ("int32", 2_000_000_000),
+        ("float32", -9999.0),
+        ("float32", -3.4028234663852886e38),
+        ("float64", np.inf),
+        ("float32", np.nan),
+        ("float32", None),  # NaN means it by itself
+        ("float32", 0.0),
+    ],
+)
+def test_pixels_of_a_mask_without_data_are_unlabelled(
+    tmp_path: Path, write_image: WriteImage, dtype: str, nodata: float | None
+) -> None:
+    labels = (pixels("uint8", 1)[..., 0] % 3).astype(dtype)
+    labels[3, 4:6] = nodata or np.nan
+    mask = read_mask(write_image(tmp_path / "a.tif", labels, nodata=nodata))
+    assert mask.dtype.kind in "iu"
+    assert np.argwhere(mask == UNLABELLED).tolist() == [[3, 4], [3, 5]]
+    np.testing.assert_array_equal(mask[mask != UNLABELLED], labels[mask != UNLABELLED])
 
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])

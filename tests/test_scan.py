@@ -153,6 +153,26 @@ def test_signed_masks_are_counted_too(tmp_path: Path, write_image: WriteImage, d
     assert info.labels.background
 
 
+@pytest.mark.parametrize(("dtype", "nodata"), [("int16", -9999), ("float32", np.nan)])
+def test_pixels_of_masks_without_data_are_ignored_and_make_no_background(
+    tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet, dtype: str, nodata: float
+) -> None:
+    data_set(tmp_path, labels=(1, 2), suffix=".tif")
+    for path in (*(tmp_path / "train" / "gt").iterdir(), *(tmp_path / "val" / "gt").iterdir()):
+        mask = read_mask(path).astype(dtype)
+        mask[:3] = nodata
+        write_image(path, mask, nodata=nodata)
+    config = RunConfig(dataset=str(tmp_path), classes=[1, 2], image_size=32)
+    info = scan(config)
+    assert not info.labels.background
+    assert list(info.pixels["train"]) == [1, 2]
+    assert sum(info.pixels["val"].values()) == 4 * 29 * 32
+    for split in ("train", "val"):
+        target = info.store(split, config).target(0)
+        assert np.flatnonzero((target == 255).all(axis=1)).tolist() == [0, 1, 2]
+        assert set(np.unique(target[3:])) == {1, 2}
+
+
 @pytest.mark.parametrize(
     ("classes", "ignore", "found", "background", "outputs", "background_label"),
     [

@@ -14,6 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from segtune.data.pairs import Tile
 from segtune.errors import InputError
+from segtune.schema import LARGEST_LABEL, UNLABELLED
 
 # PNG, JPEG and BMP have no georeference, and need none here.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -124,24 +125,35 @@ def _with_data(source: rasterio.DatasetReader, array: Image) -> Valid:
 def read_mask(path: Path) -> npt.NDArray[np.integer]:
     """Read a mask's labels, (H, W); a palette's colours are not looked at, its indices are the labels.
 
-    A nodata value that a mask declares means nothing here: label editors set it to a label in use.
+    Pixels without data are UNLABELLED: NaN, and a nodata value that the mask declares and that can be no label. One
+    that can be a label is one: label editors declare a label in use.
     """
     with rasterio.Env(**_GDAL):
         try:
             with rasterio.open(path) as source:
                 count = source.count
                 mask = source.read(1) if count == 1 else None
+                nodata = source.nodata
         except (RasterioError, OSError) as error:
             raise InputError(f"{path}: cannot be read as a mask ({_reason(error)})") from None
     if mask is None:
         raise InputError(f"{path}: a mask has one band of labels, but this has {count}")
+    missing = _without_label(mask, nodata)
     if mask.dtype.kind not in "iu":
         with np.errstate(invalid="ignore"):
             whole = mask.real.astype(np.int64)
-        if not np.array_equal(whole, mask):
-            raise InputError(f"{path}: a mask holds whole numbers, but this has fractions or NaN")
+        if not np.array_equal(whole[~missing], mask[~missing]):
+            raise InputError(f"{path}: a mask holds whole numbers, but this has fractions")
         mask = whole
-    return mask
+    return np.where(missing, UNLABELLED, mask.astype(np.int64)) if missing.any() else mask
+
+
+def _without_label(mask: npt.NDArray[np.generic], nodata: float | None) -> npt.NDArray[np.bool_]:
+    """Where a mask, (H, W), holds NaN, or a nodata value that can be no label."""
+    missing = np.zeros(mask.shape, bool) if mask.dtype.kind in "iu" else np.isnan(mask)
+    if nodata is not None and not (0 <= nodata <= LARGEST_LABEL and nodata == round(nodata)):
+        missing |= mask == nodata
+    return missing
 
 
 def _same_size(first: Path, a: npt.NDArray[np.generic], second: Path, b: npt.NDArray[np.generic]) -> None:

@@ -28,7 +28,7 @@ from segtune.data.pairs import TRAIN, VAL, Split, Tile, find_data_set, split_pla
 from segtune.data.reading import Header, Image, Valid, read_header, read_tile
 from segtune.errors import InputError, first_few
 from segtune.machine import available_cpus
-from segtune.schema import IMAGE, Band, Labels
+from segtune.schema import IMAGE, UNLABELLED, Band, Labels
 
 _MOST_MISTAKES = 5  # of one kind, shown by name
 _SAMPLED_HEADERS = 64  # tiles that the needed size is estimated from
@@ -361,7 +361,7 @@ def _count_labels(mask: npt.NDArray[np.integer]) -> dict[int, int]:
         counts = np.bincount(mask.ravel())
         labels = np.flatnonzero(counts)
         return dict(zip(labels.tolist(), counts[labels].tolist(), strict=True))
-    labels, counts = np.unique(mask, return_counts=True)
+    labels, counts = np.unique(mask[mask != UNLABELLED], return_counts=True)
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
