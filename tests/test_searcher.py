@@ -169,6 +169,39 @@ def test_first_trials_that_fail_by_themselves_are_told_as_failed(bench: Bench, t
     assert bench.study.trials[0].user_attrs["error"] == "encoder a: no"
 
 
+def test_losses_that_explode_do_not_end_a_search_whose_baseline_still_trains(tmp_path: Path) -> None:
+    bench = Bench(SearchFolder(tmp_path / "search"), SPACE, concurrent=4)
+    for number in range(7):
+        bench.start(str(number))
+        if number:
+            result = {"error": "the loss became nan in epoch 1", "fault": "diverged"}
+            bench.searcher.on_trial_complete(str(number), result)
+    assert bench.states() == ["RUNNING", *["FAIL"] * 6]
+    assert not bench.searcher.halted
+    bench.finish("0")
+    assert bench.start("7")["number"] == 7
+
+
+@pytest.mark.parametrize("then", ["trains", "fails too"])
+def test_failures_for_one_cause_are_judged_when_no_trial_runs_that_may_still_report(tmp_path: Path, then: str) -> None:
+    bench = Bench(SearchFolder(tmp_path / "search"), SPACE, concurrent=4)
+    for number in range(4):
+        bench.start(str(number))
+    failure = {"error": "no such folder", "fault": "settings"}
+    for number in (1, 2, 3):
+        bench.searcher.on_trial_complete(str(number), failure)
+    assert not bench.searcher.halted
+    assert bench.searcher.suggest("4") is None  # nothing is used up while that is open
+    if then == "trains":
+        bench.report("0", 1, 0.3)
+        assert bench.states() == ["RUNNING", *["FAIL"] * 3]
+        assert bench.start("4")["number"] == 4
+    else:
+        bench.searcher.on_trial_complete("0", failure)
+        assert "the first trials (#1, #2, #3, #0) all failed: no such folder" in bench.searcher.halted
+        assert bench.states() == ["WAITING"] * 4
+
+
 def test_a_full_disk_ends_the_search_and_loses_no_trial(bench: Bench) -> None:
     bench.start("a")
     bench.finish("a")

@@ -38,7 +38,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     stopped it, FAIL when it failed, and WAITING when the search was interrupted or when it is to be repeated: asked
     again, it comes back with its number, its settings and its values. Every epoch's objective is reported as an
     intermediate value. While the first trials fail one after another, they are not told of as failed: when their cause
-    is one and the same, they wait until it is gone.
+    is one and the same, and none is left that may still show that trials can train here, they wait until it is gone.
 
     Parameters
     ----------
@@ -120,6 +120,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return None
         if self._rules.over():  # time is up
             self.interrupt()
+            return None
+        if self._live and self._in_doubt():
             return None
         trial = self._ask()
         if trial is None:
@@ -227,7 +229,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             trial.set_user_attr(REPEATS, [*repeats, reason])
             wait(self._study, trial._trial_id)
             self._on_repeat(trial.number, reason)
-        elif self._first_failures is not None:
+        elif self._first_failures is not None and fault != NONFINITE:  # a loss that is no number is the settings' fault
             self._first_failures.append((trial, reason, fault))
             self._judge_first_failures()
         else:
@@ -239,13 +241,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         causes = {re.sub(r"\d+", "N", reason) for _, reason, _ in self._first_failures}
         if len(causes) > 1:
             self._tell_first_failures()
-        elif len(self._first_failures) >= _SAME_CAUSE:
+        elif self._in_doubt() and not self._live:
             numbers = ", ".join(f"#{trial.number}" for trial, _, _ in self._first_failures)
             self.halt(f"the first trials ({numbers}) all failed: {self._first_failures[0][1]}")
             for trial, _, _ in self._first_failures:
                 wait(self._study, trial._trial_id)
                 self._on_end(trial.number)
             self._first_failures = None
+
+    def _in_doubt(self) -> bool:
+        """Whether several failed for one cause, and no more are tried before those that still run have shown more."""
+        return len(self._first_failures or ()) >= _SAME_CAUSE
 
     def _tell_first_failures(self) -> None:
         failures, self._first_failures = self._first_failures or [], None
