@@ -94,7 +94,7 @@ def main() -> int:
         info = scan_data(space, progress, say)
     if arguments.dry_run:
         return show_dry_run(console, space, info, arguments.address)
-    check_earlier(arguments.warm_start, info.fingerprint, arguments.warm_start_anyway)
+    check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway)
     counts = ", ".join(f"{number} {split}" for split, number in info.counts.items())
     console.print(f"{space.baseline.dataset}: {counts} tiles; searching {', '.join(space.searched())}")
     again = f"python run_search.py {shlex.join(item for item in sys.argv[1:] if item != '--resume')} --resume"

@@ -10,9 +10,23 @@ from optuna.trial import TrialState
 
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
+from segtune.space import Space, load_space
 from segtune.tuning.results import Results
 from segtune.tuning.study import same_data
 from segtune.tuning.warm_start import check_earlier, tell_earlier
+
+GRID = """
+run: {epochs: 3, model: unet}
+space: {lr: [1e-3, 1e-2], encoder: [resnet18, mobilenet_v2]}
+baseline: {lr: 1e-2, encoder: resnet18}
+search: {sampler: grid}
+"""
+
+
+def with_sampler(sampler: str, folder: Path) -> Space:
+    path = folder / "space.yaml"
+    path.write_text(GRID.replace("sampler: grid", f"sampler: {sampler}"))
+    return load_space(path)
 
 
 @pytest.fixture
@@ -84,10 +98,30 @@ def test_only_what_lies_in_the_new_space_counts(
 
 
 def test_other_data_is_refused_unless_it_is_said_to_be_alike(earlier: Bench, tmp_path: Path) -> None:
-    path = earlier.folder.path
-    check_earlier([path], "abc", anyway=False)
-    check_earlier([path], "xyz", anyway=True)
+    path, space = earlier.folder.path, with_sampler("tpe", tmp_path)
+    check_earlier([path], space, "abc", anyway=False)
+    check_earlier([path], space, "xyz", anyway=True)
     with pytest.raises(InputError, match=f"--warm-start {path}: was searched on other data; --warm-start-anyway"):
-        check_earlier([path], "xyz", anyway=False)
+        check_earlier([path], space, "xyz", anyway=False)
     with pytest.raises(InputError, match=r"--warm-start .*nowhere: no search has started here"):
-        check_earlier([tmp_path / "nowhere"], "abc", anyway=True)
+        check_earlier([tmp_path / "nowhere"], space, "abc", anyway=True)
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+def test_what_learns_from_no_trial_is_not_to_be_taught(earlier: Bench, tmp_path: Path, sampler: str) -> None:
+    space = with_sampler(sampler, tmp_path)
+    with pytest.raises(InputError, match=f"^--warm-start: sampler {sampler} learns from no trial, only tpe does$"):
+        check_earlier([earlier.folder.path], space, "abc", anyway=False)
+    check_earlier([], space, "abc", anyway=False)
+
+
+def test_a_grid_trains_the_points_that_an_earlier_search_trained(tmp_path: Path) -> None:
+    benches = []
+    for name in ("earlier", "later"):  # of which the later one was started when grids took told trials
+        bench = Bench(SearchFolder(tmp_path / name), GRID, concurrent=9)
+        tell_earlier(bench.study, bench.space, bench.space.baseline, [before.folder.path for before in benches])
+        for number in range(4):
+            bench.start(str(number))
+            bench.finish(str(number))
+        assert bench.searcher.suggest("z") == "FINISHED"
+        benches.append(bench)

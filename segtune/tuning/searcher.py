@@ -279,7 +279,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             return self._study.ask()
 
     def _next_point(self, grid: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
-        known = [trial.params for trial in self._study.get_trials(deepcopy=False)]
+        trials = self._study.get_trials(deepcopy=False)
+        known = [trial.params for trial in trials if WARM_START not in trial.user_attrs]
         return next((point for point in map(encode, grid) if point not in known), None)
 
     def _settings(self, trial: optuna.Trial) -> tuple[dict[str, Any], str | None]:

@@ -20,9 +20,14 @@ from segtune.tuning.study import WARM_START, read_study
 _FREE = frozenset({"seed", "workers", "device", "worst", "cache_dir", "cache_gb", "dataset", "val_dir", "add_val_dirs"})
 
 
-def check_earlier(searches: Sequence[Path], fingerprint: str, anyway: bool) -> None:
-    """Refuse searches that cannot teach: InputError for a folder without a study, or with other data."""
+def check_earlier(searches: Sequence[Path], space: Space, fingerprint: str, anyway: bool) -> None:
+    """Refuse searches that cannot teach: InputError for a folder without a study, or with other data.
+
+    Or for any folder where the space's sampler learns from no trial.
+    """
     mistakes = []
+    if searches and space.search.sampler != "tpe":
+        mistakes.append(f"--warm-start: sampler {space.search.sampler} learns from no trial, only tpe does")
     for path in searches:
         try:
             known = read_study(SearchFolder(path)).user_attrs.get("fingerprint")
