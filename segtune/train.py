@@ -594,9 +594,11 @@ class _Run:
         self._progress.total = self._progress.total.to(self._device)
         self._row = state["row"]
         self._phases.add(state["spent"])
+        # By position, which the fingerprint vouches for: an added set may have another name since.
+        scored = [split for split in self._sets if split == VAL or self._config.use_only_add_val]
         self._worst = {
             split: [WorstTile(score, index, predicted.numpy()) for score, index, predicted in tiles]
-            for split, tiles in state["worst"].items()
+            for split, tiles in zip(scored, state["worst"].values(), strict=False)  # none before the first evaluation
         }
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and self._device.type == "cuda":

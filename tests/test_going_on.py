@@ -732,6 +732,17 @@ def test_the_same_tiles_elsewhere_are_the_same(config: RunConfig, own: Path, beg
     assert left(begun) == whole.left
 
 
+def test_an_added_set_that_was_renamed_is_the_same(config: RunConfig, own: Path, tmp_path: Path) -> None:
+    north, south = own.parent / "north", own.parent / "south"
+    shutil.copytree(own / "val", north)
+    before = other(config, add_val_dirs=[str(north)], use_only_add_val=True, epochs=2, worst=1)
+    run(before, tmp_path / "run")
+    north.rename(south)
+    assert run(other(before, add_val_dirs=[str(south)]), tmp_path / "run", go_on=True) == []
+    images = EventAccumulator(str(tmp_path / "run")).Reload().Tags()["images"]
+    assert images == ["worst/add_val/north", "worst/add_val/south"]
+
+
 def cut(state: Path) -> None:
     state.write_bytes(state.read_bytes()[:-1000])
 
