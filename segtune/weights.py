@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from pickle import UnpicklingError
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import segmentation_models_pytorch as smp
 import timm
@@ -22,12 +22,12 @@ from timm import data as timm_data
 from torch import Tensor, nn
 
 from segtune.config import RunConfig
-from segtune.errors import InputError, first_few, nearest
+from segtune.errors import InputError, first_few, nearest, one_line
 from segtune.schema import Band, rgb_positions
 
 TIMM = "tu-"
 COLOURS = 3  # input channels of weights that were trained on photographs
-_PROBE_S = 5.0  # seconds to wait for the model hub before it counts as out of reach
+_PROBE_S = 5.0  # seconds to wait for a server before it counts as out of reach
 _WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _NO_FILE = ("none", "imagenet")  # what encoder_weights can be besides a file
 # Where a file keeps its weights: entries of a training checkpoint, and modules that hold the encoder, whose names come
@@ -53,14 +53,15 @@ def weights_file(setting: str) -> Path | None:
 
 
 def fetch_weights(encoder: str) -> None:
-    """Have an encoder's ImageNet weights in the hub's local cache; InputError where they cannot be had."""
+    """Have an encoder's ImageNet weights in a local cache; InputError where they cannot be had."""
     where = f"encoder_weights: imagenet weights of {encoder}"
     if not _pretrained(encoder):
         raise InputError(f"{where} do not exist; encoder_weights none starts from random weights")
-    if not _in_cache(encoder) and not _hub_in_reach():
+    repository, url = _source(encoder)
+    server = hub.ENDPOINT if repository else f"https://{urlsplit(url).netloc}"
+    if not (_in_hub_cache(repository) if repository else _in_torch_cache(url)) and not _in_reach(server):
         raise InputError(
-            f"{where} cannot be downloaded: {hub.ENDPOINT} is out of reach; "
-            f"encoder_weights none starts from random weights"
+            f"{where} cannot be downloaded: {server} is out of reach; encoder_weights none starts from random weights"
         )
     try:
         if encoder.startswith(TIMM):
@@ -70,7 +71,7 @@ def fetch_weights(encoder: str) -> None:
             smp.encoders.get_encoder(encoder, weights="imagenet")
     except Exception as error:
         # The hub's client raises whatever its HTTP library does; for the user they are all one thing.
-        raise InputError(f"{where} cannot be had ({_reason(error)})") from None
+        raise InputError(f"{where} cannot be had ({_named(error)})") from None
 
 
 def input_statistics(config: RunConfig, bands: tuple[Band, ...], uint8: bool) -> tuple[Band, ...]:
@@ -118,7 +119,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
             reason = "holds pickled objects, which are never loaded; save model.state_dict() alone"
         else:
             # torch's own text goes on to recommend weights_only=False.
-            why = type(error).__name__ if isinstance(error, UnpicklingError) else _reason(error)
+            why = type(error).__name__ if isinstance(error, UnpicklingError) else _named(error)
             reason = f"cannot be read as safetensors, or as a state dict of torch.save ({why})"
         raise InputError(f"{where}: {reason}") from None
     for entry in _ENTRIES:
@@ -210,9 +211,9 @@ def _sides(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "one number"
 
 
-def _reason(error: Exception) -> str:
-    """An error of a library in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def _named(error: Exception) -> str:
+    # Some texts alone say little, such as that of a KeyError.
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _preprocessing(encoder: str) -> tuple[Sequence[float], Sequence[float]]:
@@ -231,23 +232,34 @@ def _pretrained(encoder: str) -> bool:
     return "imagenet" in smp.encoders.encoders[encoder]["pretrained_settings"]
 
 
-def _in_cache(encoder: str) -> bool:
-    """Whether the hub's cache holds weights of this encoder, and not only what a broken download left behind."""
+def _source(encoder: str) -> tuple[str, str]:
+    """Where an encoder's ImageNet weights lie: a repository of the model hub, or, where that is empty, a URL."""
     if encoder.startswith(TIMM):
-        repo = timm.models.get_pretrained_cfg(encoder.removeprefix(TIMM)).hf_hub_id or ""
-    else:
-        repo = smp.encoders.encoders[encoder]["pretrained_settings"].get("imagenet", {}).get("repo_id", "")
-    files = Path(hub.HF_HUB_CACHE, "models--" + repo.replace("/", "--")).glob("snapshots/*/*")
-    return bool(repo) and any(file.suffix in _WEIGHTS_SUFFIXES and file.exists() for file in files)
+        settings = timm.models.get_pretrained_cfg(encoder.removeprefix(TIMM))
+        return settings.hf_hub_id or "", settings.url or ""
+    return smp.encoders.encoders[encoder]["pretrained_settings"].get("imagenet", {}).get("repo_id", ""), ""
 
 
-def _hub_in_reach() -> bool:
-    # The hub's client retries for half a minute before it gives up.
-    proxies = (os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"))
-    place = urlsplit(next(filter(None, proxies), hub.ENDPOINT))
-    port = place.port or (80 if place.scheme == "http" else 443)
+def _in_hub_cache(repository: str) -> bool:
+    """Whether the hub's cache holds weights of a repository, and not only what a broken download left behind."""
+    files = Path(hub.HF_HUB_CACHE, "models--" + repository.replace("/", "--")).glob("snapshots/*/*")
+    return any(file.suffix in _WEIGHTS_SUFFIXES and file.exists() for file in files)
+
+
+def _in_torch_cache(url: str) -> bool:
+    return Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlsplit(url).path).name).is_file()
+
+
+def _in_reach(server: str) -> bool:
+    """Whether a server, or the proxy before it, answers: those who download try for half a minute."""
+    place = urlsplit(server)
+    proxies = getproxies()
+    proxy = proxies.get(place.scheme) or proxies.get("all")
+    if proxy and not proxy_bypass(place.netloc):
+        place = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
     try:
+        port = place.port or (80 if place.scheme == "http" else 443)
         socket.create_connection((place.hostname or "", port), timeout=_PROBE_S).close()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a proxy whose port is no number
         return False
     return True

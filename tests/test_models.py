@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -376,8 +378,7 @@ def test_an_encoders_statistics_need_three_8_bit_bands(
 @pytest.fixture
 def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A model hub that is out of reach, and an empty cache."""
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("segtune.weights.getproxies", dict)
     monkeypatch.setattr("segtune.weights.hub.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("segtune.weights.hub.HF_HUB_CACHE", str(tmp_path))
 
@@ -401,19 +402,71 @@ def in_cache(repository: Path) -> None:
     (repository / "snapshots" / "0123" / "model.safetensors").touch()
 
 
-def test_a_broken_download_is_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("segtune.weights.hub.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("segtune.weights.hub.HF_HUB_CACHE", str(tmp_path))
+@pytest.mark.usefixtures("no_hub")
+def test_a_broken_download_is_no_cache(tmp_path: Path) -> None:
     (tmp_path / "models--smp-hub--resnet18.imagenet" / "blobs").mkdir(parents=True)
     with pytest.raises(InputError, match="out of reach"):
         fetch_weights("resnet18")
 
 
 def test_a_proxy_that_does_not_answer_is_told_of_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setattr("segtune.weights.hub.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(InputError, match="out of reach"):
         fetch_weights("resnet18")
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The encoders whose weights were asked for, of smp or of timm; nothing is downloaded."""
+    asked: list[str] = []
+    monkeypatch.setattr("segtune.weights.smp.encoders.get_encoder", lambda name, weights: asked.append(name))
+    monkeypatch.setattr("segtune.weights.timm.create_model", lambda name, pretrained: asked.append(name))
+    return asked
+
+
+@pytest.fixture
+def listening() -> Iterator[str]:
+    """A place, localhost:PORT, that takes connections."""
+    with socket.create_server(("localhost", 0)) as server:
+        yield f"localhost:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("scheme", ["", "http://"])
+def test_a_proxy_may_be_named_without_a_scheme(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fetched: list[str], listening: str, scheme: str
+) -> None:
+    monkeypatch.setenv("https_proxy", scheme + listening)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr("segtune.weights.hub.ENDPOINT", "https://hub.invalid")
+    monkeypatch.setattr("segtune.weights.hub.HF_HUB_CACHE", str(tmp_path))
+    fetch_weights("resnet18")
+    assert fetched == ["resnet18"]
+
+
+def test_a_hub_that_no_proxy_names_is_asked_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fetched: list[str], listening: str
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setattr("segtune.weights.hub.ENDPOINT", f"https://{listening}")
+    monkeypatch.setattr("segtune.weights.hub.HF_HUB_CACHE", str(tmp_path))
+    fetch_weights("resnet18")
+    assert fetched == ["resnet18"]
+
+
+def test_weights_that_are_not_on_the_hub_are_looked_for_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fetched: list[str]
+) -> None:
+    monkeypatch.setattr("segtune.weights.getproxies", lambda: {"all": "http://127.0.0.1:9"})
+    monkeypatch.setattr("segtune.weights.proxy_bypass", lambda host: False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"https://github\.com is out of reach"):
+        fetch_weights("tu-gcvit_xxtiny")
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "gcvit_xxtiny_224_nvidia-d1d86009.pth").touch()
+    fetch_weights("tu-gcvit_xxtiny")
+    assert fetched == ["gcvit_xxtiny"]
 
 
 @pytest.mark.usefixtures("no_hub")

@@ -325,8 +325,7 @@ def test_a_gpu_that_is_not_there_is_told_of(tiles: Path, run: Run, capsys: pytes
 def test_weights_that_cannot_be_downloaded_are_told_of(
     tiles: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("segtune.weights.getproxies", dict)
     monkeypatch.setattr("segtune.weights.hub.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("segtune.weights.hub.HF_HUB_CACHE", str(tmp_path))
     (line,) = refusal(run, capsys, "-d", tiles, *FAST, "--encoder", "resnet18", "--encoder-weights", "imagenet")
