@@ -13,7 +13,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from segtune.data.pairs import Tile
-from segtune.errors import InputError
+from segtune.errors import InputError, one_line
 from segtune.schema import LARGEST_LABEL, UNLABELLED
 
 # PNG, JPEG and BMP have no georeference, and need none here.
@@ -163,5 +163,4 @@ def _same_size(first: Path, a: npt.NDArray[np.generic], second: Path, b: npt.NDA
 
 
 def _reason(error: Exception) -> str:
-    text = str(error.__cause__ or error).strip() or type(error).__name__
-    return " ".join(text.split())[:160]
+    return one_line(error.__cause__ or error) or type(error).__name__
