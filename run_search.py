@@ -81,31 +81,25 @@ def main() -> int:
     console = make_console()
     path = find_space(arguments.space, cli.SPACES)
     folder = SearchFolder(results / (arguments.name or path.stem))
-    settings = cli.given_settings(arguments)
-    search = {name: getattr(arguments, name) for name in cli.SEARCH_FLAGS}
+    settings, search = cli.given_settings(arguments), cli.given_search(arguments)
     space = load_space(path, settings, search, {"encoder": unknown_encoder})
     if folder.path.exists() and not arguments.dry_run:
         if not arguments.resume:
             raise InputError(f"{folder.path}: this search exists; --resume goes on with it, --name starts another")
-        space = to_resume(space, folder, keep_trials=not arguments.trials)
+        space = to_resume(space, folder, search, console.print)
     check_space(space, arguments.address, fetch=not arguments.dry_run)
-    cli.ensure_demo(space.baseline.dataset, console.print)
-    with reading_bar(console) as (progress, say):
+    again = f"python run_search.py {shlex.join(item for item in sys.argv[1:] if item != '--resume')} --resume"
+    hint = cli.hinted("" if arguments.dry_run else f"to go on: {again}")
+    with hint, reading_bar(console) as (progress, say):
+        cli.ensure_demo(space.baseline.dataset, console.print)
         info = scan_data(space, progress, say)
     if arguments.dry_run:
         return show_dry_run(console, space, info, arguments.address)
     check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway)
     counts = ", ".join(f"{number} {split}" for split, number in info.counts.items())
     console.print(f"{space.baseline.dataset}: {counts} tiles; searching {', '.join(space.searched())}")
-    again = f"python run_search.py {shlex.join(item for item in sys.argv[1:] if item != '--resume')} --resume"
-    try:
-        with SearchConsole(console, space.search.trials) as listener:
-            outcome = run_search(
-                space, info, folder, listener, arguments.address, arguments.resume, arguments.warm_start
-            )
-    except (KeyboardInterrupt, cli.Terminated):
-        console.print(f"to go on: {again}", soft_wrap=True)
-        raise
+    with cli.hinted(f"to go on: {again}"), SearchConsole(console, space.search.trials) as listener:
+        outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume, arguments.warm_start)
 
     console.print()
     unfinished = any(trial.status == "pending" for trial in outcome.trials)

@@ -6,7 +6,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -104,7 +105,14 @@ SEARCH_FLAGS: Mapping[str, tuple[type, str, str]] = {
 def add_search_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that win over a space file's `search:`."""
     for name, (kind, metavar, text) in SEARCH_FLAGS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+        # Under a name of its own: a run has a seed, too.
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=f"search_{name}", type=kind, metavar=metavar, help=text)
+
+
+def given_search(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was given as flags of `search:`."""
+    given = {name: getattr(arguments, f"search_{name}") for name in SEARCH_FLAGS}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def write_schema(path: Path) -> int:
@@ -183,20 +191,36 @@ def run(main: Callable[[], int]) -> None:
     except SegtuneError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        _say("interrupted", error)
         status = 128 + signal.SIGINT
-    except Terminated:
-        print("terminated", file=sys.stderr)
+    except Terminated as error:
+        _say("terminated", error)
         status = 128 + signal.SIGTERM
     except BrokenPipeError:
         # `... | head` closed our output; nothing more can be said there, nor flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        _say(f"error: {error.filename or 'writing'}: {error.strerror or error}", error)
         status = 1
     sys.exit(status)
+
+
+@contextmanager
+def hinted(hint: str) -> Iterator[None]:
+    """Say, as the last line, how to go on when the block is interrupted, terminated, or cannot write a file."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated, OSError) as error:
+        if hint:
+            error.add_note(hint)
+        raise
+
+
+def _say(line: str, error: BaseException) -> None:
+    notes = getattr(error, "__notes__", [])
+    print("\n".join([line, *notes[:1]]), file=sys.stderr)  # the innermost hint: it knows most
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -34,7 +34,7 @@ _HEADERS = 64  # tiles of a split whose sizes are looked up
 
 
 def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | None = None) -> int:
-    """Print what a search would do; writes nothing and trains nothing to its end. Returns the exit status, 0."""
+    """Print what a search would do; writes nothing into its folder and trains nothing to its end. Exit status 0."""
     console.print(space_tree(space))
     fixed = {name: value for name, value in space.fixed.items() if value != RunConfig.model_fields[name].default}
     console.print(f"\nfixed, and not the default: {settings_text(fixed) or 'nothing'}", soft_wrap=True)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -254,11 +254,10 @@ class SearchSettings(BaseModel):
         return self
 
 
-# What may change when a search goes on: how much is spent on it, and of what.
-_CHANGEABLE = (
-    *("trials", "time_budget", "patience", "keep", "disk_gb", "retries", "hang_time"),
-    *("gpus_per_trial", "cpus_per_trial", "max_concurrent"),
-)
+# What may change when a search goes on: how much is spent on it, and of what. The first ones stay as they were where
+# the command line does not say otherwise: it is what set them, as a rule, and not the file.
+KEPT = ("trials", "time_budget", "patience", "disk_gb", "gpus_per_trial", "cpus_per_trial", "max_concurrent")
+_CHANGEABLE = (*KEPT, "keep", "retries", "hang_time")
 
 
 @dataclass(frozen=True)
@@ -275,27 +274,40 @@ class Space:
     search: SearchSettings
     forbid: tuple[Forbidden, ...] = ()
 
-    def same_search(self, other: Space) -> bool:
-        """Whether one goes on with the other: all is equal but the budget, the machine, and where on it the data lies.
+    def changes_from(self, other: Space) -> list[str]:
+        """What keeps a search that was started with the other from going on with this one; nothing where it can.
 
-        That it is the same data is seen by its fingerprint.
+        Budget, machine, and where on it the data lies may differ; that it is the same data is seen by its fingerprint.
         """
-        return self._what_matters() == other._what_matters()
+        before, now = other._what_matters(), self._what_matters()
+        runs = _differing(before.fixed, now.fixed)
+        baseline = _differing(before.baseline.settings(), now.baseline.settings())
+        searched = _differing(*({p.key: p for p in walk(space.parameters)} for space in (before, now)))
+        rules = _differing(before.search.model_dump(), now.search.model_dump())
+        return [
+            *(f"run: {name} ({old} -> {new})" for name, (old, new) in runs.items()),
+            *(f"baseline: {name} ({old} -> {new})" for name, (old, new) in baseline.items() if name not in runs),
+            *(f"space: {name}" for name in searched),
+            *(f"search: {name} ({old} -> {new})" for name, (old, new) in rules.items()),
+            *(["forbid"] if before.forbid != now.forbid else []),
+        ]
 
     def _what_matters(self) -> Space:
         """The same without what results do not depend on."""
         search = dict.fromkeys(_CHANGEABLE)
         machine = dict.fromkeys(("dataset", "val_dir", "add_val_dirs", "cache_dir", "cache_gb", "workers", "device"))
+        weights = {"encoder_weights": PurePath(self.baseline.encoder_weights).name}  # a file may lie elsewhere
+        fixed = {name: value for name, value in self.fixed.items() if name not in machine}
         return replace(
             self,
-            fixed={name: value for name, value in self.fixed.items() if name not in machine},
-            baseline=self.baseline.model_copy(update=machine),
+            fixed=fixed | (weights if "encoder_weights" in fixed else {}),
+            baseline=self.baseline.model_copy(update=machine | weights),
             search=self.search.model_copy(update=search),
         )
 
-    def with_trials(self, trials: int) -> Space:
-        """The same with another number of trials."""
-        return replace(self, search=self.search.model_copy(update={"trials": trials}))
+    def with_search(self, changes: Mapping[str, Any]) -> Space:
+        """The same with other values of `search:`, which were checked."""
+        return replace(self, search=self.search.model_copy(update=dict(changes)))
 
     def draw(self, suggest: Suggest) -> dict[str, Any]:
         """The settings of one run: the fixed ones and those drawn along the branches taken."""
@@ -386,8 +398,18 @@ class Space:
             "space": _dump(self.parameters),
             **({"forbid": [entry.plain() for entry in self.forbid]} if self.forbid else {}),
             "baseline": baseline,
-            "search": self.search.model_dump(mode="json", exclude_none=True),
+            "search": {
+                name: value
+                for name, value in self.search.model_dump(mode="json").items()
+                # What is switched off by leaving it empty must be written down as empty.
+                if value is not None or SearchSettings.model_fields[name].default is not None
+            },
         }
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = dict.fromkeys((*before, *now))
+    return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
 
 
 def walk(parameters: Iterable[Parameter]) -> Iterator[Parameter]:

@@ -14,6 +14,7 @@ from conftest import WriteDataSet
 
 import run_search
 from segtune import cli, models
+from segtune import dry_run as dry_run_module
 from segtune.config import RunConfig
 from segtune.data.info import DataInfo
 from segtune.data.scan import scan
@@ -125,6 +126,20 @@ def test_a_dry_run_of_a_grid_shows_its_first_runs_and_refuses_what_a_search_refu
     status, _, err = dry_run(text.replace("classes: [3, 7, 255]", "classes: [9]"))
     assert status == 2
     assert "contains 9" in err
+
+
+def test_every_flag_of_a_search_sets_the_setting_of_its_name(dry_run, tiles: Path, monkeypatch) -> None:
+    seen = {}
+    monkeypatch.setattr(dry_run_module, "show_dry_run", lambda console, space, *more: seen.update(space=space) or 0)
+    flags = "--trials 7 --time-budget 2h --patience 5 --seed 3 --disk-gb 2.5 --max-concurrent 2 --gpus-per-trial 0"
+    wanted = {"trials": 7, "time_budget": 7200.0, "patience": 5, "seed": 3, "disk_gb": 2.5, "max_concurrent": 2}
+    wanted |= {"gpus_per_trial": 0.0, "cpus_per_trial": 1}
+    assert set(wanted) == set(cli.SEARCH_FLAGS)
+    text = f"dataset: {tiles}\nclasses: [3, 7, 255]\nrun: {{{SMALL}}}\nspace: {{lr: [1e-3, 1e-2]}}\n"
+    status, _, err = dry_run(text, *flags.split(), "--cpus-per-trial", "1")
+    assert (status, err) == (0, "")
+    assert {name: getattr(seen["space"].search, name) for name in wanted} == wanted
+    assert seen["space"].baseline.seed == RunConfig().seed  # which is the run's own
 
 
 def test_draws_are_the_seed_s_and_only_what_a_search_may_try(tmp_path: Path, tiles: Path) -> None:

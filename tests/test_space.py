@@ -814,8 +814,10 @@ space:
 def test_a_search_goes_on_with_another_cache_but_not_with_another_loss(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text("run: {loss: dice, cache_dir: /old, workers: 2}\nspace: {lr: [1e-3, 1e-2]}\n")
     before = load_space(tmp_path / "space.yaml")
-    assert before.same_search(load_space(tmp_path / "space.yaml", {"cache_dir": "none", "cache_gb": 1.0, "workers": 0}))
-    assert not before.same_search(load_space(tmp_path / "space.yaml", {"loss": "focal"}))
+    elsewhere = {"cache_dir": "none", "cache_gb": 1.0, "workers": 0}
+    assert load_space(tmp_path / "space.yaml", elsewhere).changes_from(before) == []
+    other = load_space(tmp_path / "space.yaml", {"loss": "focal"})
+    assert other.changes_from(before) == ["run: loss (dice -> focal)"]
 
 
 # What excludes each other.
@@ -926,10 +928,10 @@ def test_forbid_is_dumped_and_read_again(space_of, overrides):
     space = space_of(text, overrides=overrides)
     again = space_of(yaml.safe_dump(space.dump(), sort_keys=False))
     assert again == space
-    assert again.same_search(space)
+    assert again.changes_from(space) == []
     assert len(space.forbid) == (0 if "model" in overrides else 1 if "optimizer" in overrides else 2)
     without = space_of(TREE, overrides=overrides)
-    assert without.same_search(space) == (not space.forbid)
+    assert without.changes_from(space) == (["forbid"] if space.forbid else [])
 
 
 def test_the_command_line_may_leave_nothing_to_forbid(space_of):

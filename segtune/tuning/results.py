@@ -49,10 +49,15 @@ class Results:
                 found.append(trial)
         return found
 
-    def update(self) -> None:
-        """Bring trials.csv, the winner in best/ and the kept weights up to date."""
+    def write(self) -> list[Trial]:
+        """Bring trials.csv up to date."""
         trials = self.trials()
         write_trials(self._folder.trials_csv, trials)
+        return trials
+
+    def update(self) -> None:
+        """Bring trials.csv, the winner in best/ and the kept weights up to date."""
+        trials = self.write()
         best = [trial for trial in ranked(trials) if trial.status in _ENDED]
         self._keep_winner(best)
         kept = {trial.number for trial in best[: self._space.search.keep]}

@@ -48,6 +48,12 @@ class Rules:
             return True
         return patience is not None and self.without_improvement() >= patience
 
+    def complete(self) -> bool:
+        """Whether as many trials ended as were asked for."""
+        trials = self._study.get_trials(deepcopy=False)
+        ended = [trial for trial in trials if trial.state.is_finished() and WARM_START not in trial.user_attrs]
+        return len(ended) >= self._search.trials
+
     def without_improvement(self) -> int:
         """How many trials ended since the best one did."""
         return without_improvement(self._study.get_trials(deepcopy=False))

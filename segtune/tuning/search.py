@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from segtune.errors import InputError, SegtuneError
 from segtune.folders import SearchFolder, write_text
 from segtune.machine import signals_noted
 from segtune.models import check_weights, impossible
+from segtune.parameters import KEPT
 from segtune.space import Space, load_space
 from segtune.train import check_input, resolve
 from segtune.trials import Trial
@@ -41,6 +43,8 @@ from segtune.tuning.study import WARM_START, open_study, same_data, settle
 from segtune.tuning.trial import run_trial
 from segtune.tuning.warm_start import tell_earlier
 from segtune.weights import weights_file
+
+_LOOK_EVERY_S = 10.0  # between looks at table and size of a search whose trials report
 
 
 class Listener(Protocol):
@@ -143,20 +147,30 @@ def _clashes(space: Space, image_size: int | None = None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def to_resume(space: Space, folder: SearchFolder, keep_trials: bool) -> Space:
+def to_resume(space: Space, folder: SearchFolder, given: Container[str], say: Say) -> Space:
     """The space to go on with: what the search was started with, but for its budget and the machine.
 
-    InputError where it was started with something else. `keep_trials`: no other number of them was asked for.
+    Of these, what is not among `given`, the flags of this start, stays as it was; where the file says something else,
+    a line tells so. InputError where the search was started with something else.
     """
     if not folder.search_yaml.is_file():  # killed before it began
         return space
     stored = load_space(folder.search_yaml)
-    if not space.same_search(stored):
+    if changes := space.changes_from(stored):
         raise InputError(
-            f"{folder.search_yaml}: the search was started with other settings than these; "
+            f"{folder.search_yaml}: the search was started with other settings: {', '.join(changes)}; "
             f"only its budget (--trials, --time-budget, --patience) and the machine can change"
         )
-    return space.with_trials(stored.search.trials) if keep_trials else space
+    kept = {name: getattr(stored.search, name) for name in KEPT if name not in given}
+    for name, value in kept.items():
+        if (other := getattr(space.search, name)) != value:
+            flag = name.replace("_", "-")
+            say(f"{name} stays {_plain(value)}, and is not {_plain(other)} as in {space.path}; --{flag} changes it")
+    return space.with_search(kept)
+
+
+def _plain(value: object) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def run_search(
@@ -239,6 +253,7 @@ class _Search:
         study.sampler = build_sampler(space, self._clash, known=len(study.get_trials(deepcopy=False)))
         self._results = Results(study, folder, space, info.fingerprint)
         self._rules = Rules(space.search, study)
+        self._look_at = 0.0  # by time.monotonic()
         self._scheduler = _scheduler(space, study)
         self._searcher = StudySearcher(
             study,
@@ -296,7 +311,7 @@ class _Search:
                 name="tune",
                 storage_path=str(self._folder.ray.absolute()),
                 verbose=0,
-                callbacks=[_Watch(self._listener, self._searcher)],
+                callbacks=[_Watch(self._epoch, self._searcher)],
                 stop=_Stop(self._searcher, self._rules),
                 failure_config=FailureConfig(max_failures=0),
             ),
@@ -307,11 +322,23 @@ class _Search:
         run = possible_run(self._space, self._info, settings)
         return run if isinstance(run, str) else None
 
+    def _epoch(self, number: int, result: dict[str, Any]) -> None:
+        """A trial reported: now and then, have the table show it, and see what its files have grown to."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_EVERY_S
+            self._results.write()
+            self._check_size()
+        self._listener.epoch(number, result)
+
+    def _check_size(self) -> None:
+        if problem := self._results.too_large():
+            self._searcher.halt(problem)
+
     def _ended(self, number: int) -> None:
         """The searcher's call when the study knows how a trial ended."""
         self._results.update()
-        if problem := self._results.too_large():
-            self._searcher.halt(problem)
+        if not self._rules.complete():  # else nothing is left to grow
+            self._check_size()
         self._listener.ended(next(trial for trial in self._results.trials() if trial.number == number))
 
     def _repeated(self, number: int, reason: str) -> None:
@@ -331,10 +358,10 @@ def possible_run(space: Space, info: DataInfo, settings: Mapping[str, Any]) -> R
 
 
 class _Watch(Callback):  # type: ignore[misc]
-    """Tells the listener of every epoch, and the searcher of trials that it is not told of otherwise."""
+    """Tells of every epoch, and the searcher of trials that it is not told of otherwise."""
 
-    def __init__(self, listener: Listener, searcher: StudySearcher) -> None:
-        self._listener, self._searcher = listener, searcher
+    def __init__(self, on_epoch: Callable[[int, dict[str, Any]], None], searcher: StudySearcher) -> None:
+        self._on_epoch, self._searcher = on_epoch, searcher
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its callbacks for a restore that is never made; a terminal cannot be pickled.
@@ -350,7 +377,7 @@ class _Watch(Callback):  # type: ignore[misc]
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Ray's call when a trial reported."""
         if OBJECTIVE in result:
-            self._listener.epoch(trial.config["number"], result)
+            self._on_epoch(trial.config["number"], result)
 
 
 class _Stop(Stopper):  # type: ignore[misc]

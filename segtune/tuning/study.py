@@ -25,8 +25,16 @@ def open_study(folder: SearchFolder, name: str) -> optuna.Study:
     keep the file whole on network file systems too, and through a power cut. A write-ahead log would not: the memory
     that its users share does not reach another machine.
     """
+    begun = folder.search_yaml.is_file() and any(run.begun for run in folder.trials())
+    if begun and not folder.study_db.is_file():
+        raise InputError(
+            f"{folder.study_db}: missing, and there are trials; bring it back, or --name starts another search"
+        )
     try:
-        return optuna.create_study(storage=_storage(folder), study_name=name, direction="maximize", load_if_exists=True)
+        storage = _storage(folder)
+        if optuna.get_all_study_names(storage):
+            return _only_study(storage)
+        return optuna.create_study(storage=storage, study_name=name, direction="maximize")
     except Exception as error:  # SQLAlchemy's, sqlite3's and Optuna's own
         raise _unreadable(folder, error) from None
 
@@ -36,11 +44,15 @@ def read_study(folder: SearchFolder) -> optuna.Study:
     if not folder.study_db.is_file():
         raise InputError(f"{folder.path}: no search has started here ({folder.study_db.name} is missing)")
     try:
-        storage = _storage(folder)
-        (name,) = optuna.get_all_study_names(storage)
-        return optuna.load_study(study_name=name, storage=storage)
+        return _only_study(_storage(folder))
     except Exception as error:
         raise _unreadable(folder, error) from None
+
+
+def _only_study(storage: optuna.storages.RDBStorage) -> optuna.Study:
+    """The one study that there is: its name is that of the folder when the search began, which may have changed."""
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def _storage(folder: SearchFolder) -> optuna.storages.RDBStorage:

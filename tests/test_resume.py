@@ -1,0 +1,113 @@
+"""What a search goes on with: its study wherever its folder is now, its space, and what may change."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import NoneType
+from typing import get_args
+
+import pytest
+import yaml
+from bench import SPACE, Bench
+
+from segtune.errors import InputError
+from segtune.folders import SearchFolder
+from segtune.parameters import SearchSettings
+from segtune.space import Space, load_space
+from segtune.tuning.search import to_resume
+from segtune.tuning.study import open_study, read_study
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A search that was started, with a trial that finished."""
+    bench = Bench(SearchFolder(tmp_path / "search"), SPACE)
+    bench.start("a")
+    bench.finish("a")
+    write_space(bench.folder, bench.space)
+    return bench
+
+
+def write_space(folder: SearchFolder, space: Space) -> None:
+    folder.search_yaml.write_text(yaml.safe_dump(space.dump(), sort_keys=False))
+
+
+def test_a_search_that_was_renamed_keeps_its_study(bench: Bench, tmp_path: Path) -> None:
+    shutil.copytree(bench.folder.path, tmp_path / "renamed")
+    renamed = SearchFolder(tmp_path / "renamed")
+    study = open_study(renamed, "renamed")
+    assert [trial.value for trial in study.trials] == [0.5]
+    assert [trial.value for trial in read_study(renamed).trials] == [0.5]
+
+
+def test_trials_whose_study_is_gone_are_not_begun_again(bench: Bench) -> None:
+    bench.folder.study_db.unlink()
+    run = bench.folder.trial(0)
+    run.path.mkdir()
+    run.run_yaml.write_text("model: unet\n")
+    with pytest.raises(InputError, match=r"study\.db: missing, and there are trials"):
+        open_study(bench.folder, "search")
+    assert not bench.folder.study_db.exists()
+
+
+# What was given when it was started stays, unless it is given again.
+
+
+def resumed(bench: Bench, text: str, **given: object) -> tuple[Space, list[str]]:
+    (bench.folder.path / "space.yaml").write_text(text)
+    space = load_space(bench.folder.path / "space.yaml", None, given)
+    said: list[str] = []
+    return to_resume(space, bench.folder, given, said.append), said
+
+
+def test_what_the_first_start_was_given_stays_and_a_file_that_differs_is_told_of(bench: Bench) -> None:
+    write_space(bench.folder, bench.space.with_search({"trials": 4, "time_budget": 3600.0}))
+    space, said = resumed(bench, SPACE.replace("trials: 8", "trials: 8, time_budget: 2h, keep: 5"))
+    assert (space.search.trials, space.search.time_budget, space.search.keep) == (4, 3600.0, 5)
+    path = bench.folder.path / "space.yaml"
+    assert said == [
+        f"trials stays 4, and is not 8 as in {path}; --trials changes it",
+        f"time_budget stays 3600, and is not 7200 as in {path}; --time-budget changes it",
+    ]
+
+
+def test_a_flag_wins_over_both(bench: Bench) -> None:
+    space, said = resumed(bench, SPACE, trials=12)
+    assert (space.search.trials, said) == (12, [])
+
+
+def test_a_search_is_refused_with_the_settings_that_changed(bench: Bench) -> None:
+    other = SPACE.replace("lr: 1e-3", "lr: 2e-3").replace("resnet18", "resnet34").replace("random", "tpe")
+    with pytest.raises(InputError) as caught:
+        resumed(bench, other)
+    (mistake,) = caught.value.mistakes
+    assert "run: lr (0.001 -> 0.002), " in mistake
+    assert "space: encoder, " in mistake
+    assert "search: sampler (random -> tpe); " in mistake
+    assert "momentum" not in mistake
+
+
+def test_weights_may_lie_elsewhere(bench: Bench) -> None:
+    def text(folder: str) -> str:
+        return SPACE.replace("epochs: 3", f"epochs: 3, encoder_weights: /{folder}/enc.pth")
+
+    (bench.folder.path / "first.yaml").write_text(text("old"))
+    write_space(bench.folder, load_space(bench.folder.path / "first.yaml"))
+    assert resumed(bench, text("new"))[0].baseline.encoder_weights == "/new/enc.pth"
+    with pytest.raises(InputError, match="encoder_weights"):
+        resumed(bench, text("new").replace("enc.pth", "other.pth"))
+
+
+RULES_THAT_CAN_BE_OFF = [
+    name
+    for name, field in SearchSettings.model_fields.items()
+    if field.default is not None and NoneType in get_args(field.annotation)
+]
+
+
+@pytest.mark.parametrize("name", RULES_THAT_CAN_BE_OFF)
+def test_a_rule_that_was_switched_off_is_off_when_the_search_goes_on(name: str, bench: Bench) -> None:
+    off = bench.space.with_search({name: None})
+    write_space(bench.folder, off)
+    assert load_space(bench.folder.search_yaml).search == off.search
