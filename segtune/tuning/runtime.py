@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -70,14 +72,38 @@ def ray_runtime(address: str | None) -> Iterator[list[Resources]]:
     elif ours:
         local = local_resources()
         # "local": not a cluster that someone else runs on this machine.
-        ray.init(
-            address="local", num_cpus=int(local["CPU"]), num_gpus=int(local["GPU"]), include_dashboard=False, **_QUIET
-        )
+        with _sigterm_held_back():
+            ray.init(
+                address="local",
+                num_cpus=int(local["CPU"]),
+                num_gpus=int(local["GPU"]),
+                include_dashboard=False,
+                **_QUIET,
+            )
     try:
         yield [node["Resources"] for node in alive_nodes()]
     finally:
         if ours:
             ray.shutdown()
+
+
+@contextmanager
+def _sigterm_held_back() -> Iterator[None]:
+    """While Ray starts: its processes inherit that SIGTERM is blocked, and this process's handler stays its own.
+
+    `timeout`, systemd and batch systems send SIGTERM to every process of a group or job. Without Ray's, which end with
+    this process anyhow, nothing can end in order. One that comes meanwhile is handled when Ray has started.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def alive_nodes() -> list[dict[str, Any]]:
@@ -151,8 +177,9 @@ def _join(address: str) -> None:
     try:
         _knock(address)
         _authenticate(address)
-        # The nodes' raylets have an environment of their own.
-        ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **_QUIET)
+        with _sigterm_held_back():
+            # The nodes' raylets have an environment of their own.
+            ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **_QUIET)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--address {address}: no Ray cluster answers there ({reason})") from None
