@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
 from segtune.space import load_space
+from segtune.train import anchored
 from segtune.tuning.asha import OBJECTIVE, Asha, grace_period
 from segtune.tuning.faults import LOST
 from segtune.tuning.results import Results
@@ -324,6 +325,38 @@ def test_a_trial_goes_on_where_the_data_are_now(bench: Bench) -> None:
     later = Bench(SearchFolder(moved), "dataset: elsewhere\n" + SPACE)
     settings = {config["number"]: config["settings"] for config in (later.start("c"), later.start("d"))}
     assert settings[1] == before | {"dataset": "elsewhere"}
+
+
+def test_a_trial_that_was_drawn_before_the_search_moved_starts_from_the_weights_where_they_are_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("a/model.pt", "b/model.pt", "b/other.pt")
+    text = f"space: {{encoder_weights: [none, {', '.join(names)}]}}\nsearch: {{trials: 20, sampler: random}}\n"
+    for name in names:
+        (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "old" / name).touch()
+
+    def started(where: Path) -> dict[int, str]:
+        monkeypatch.chdir(where)
+        bench = Bench(SearchFolder(where / "search"), text, concurrent=20)
+        bench.searcher._complete = anchored
+        weights = {}
+        for ray_id in map(str, range(20)):
+            config = bench.start(ray_id)
+            weights[config["number"]] = config["settings"]["encoder_weights"]
+        settle(bench.study, True, LOST)
+        bench.study._storage.remove_session()
+        return weights
+
+    drawn = started(tmp_path / "old")
+    assert {"none", *(str(tmp_path / "old" / name) for name in names)} == set(drawn.values())
+    (tmp_path / "old").rename(tmp_path / "new")
+    # Its weights are in its state; with others it would be another run.
+    begun = next(number for number, weights in drawn.items() if weights != "none")
+    SearchFolder(tmp_path / "new" / "search").trial(begun).path.mkdir()
+    SearchFolder(tmp_path / "new" / "search").trial(begun).state.touch()
+    moved = {number: weights.replace(str(tmp_path / "old"), str(tmp_path / "new")) for number, weights in drawn.items()}
+    assert started(tmp_path / "new") == moved | {begun: drawn[begun]}
 
 
 def test_a_process_that_died_leaves_nothing_running(bench: Bench) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +25,7 @@ from segtune.tuning.faults import DISK, LOST, NONFINITE, PLACE, SETTINGS, TRANSI
 from segtune.tuning.rules import Rules
 from segtune.tuning.sampler import DIVERGED, FromTrial, encode
 from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START, tell, wait, waiting
+from segtune.weights import weights_file
 
 _SAME_CAUSE = 3  # trials, the first ones, that fail for one cause before the search gives up
 _NOTE_EVERY_S = 30.0  # seconds between notes of the time spent, which a kill would lose
@@ -290,7 +292,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             # It may repeat epochs that the study knows already, if it died before its state was written.
             values = self._study.trials[trial.number].intermediate_values
             self._results[trial.number] = {"epoch": max(values, default=0)}
-            return self._moved(kept), None
+            return self._moved(kept, trial.number), None
         drawn = self._space.baseline.settings() if trial.number == 0 else {}
         if trial.number > 0 or self._space.locate(drawn) is not None:
             drawn |= self._space.draw(FromTrial(trial))
@@ -299,15 +301,28 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         except InputError as error:
             return RunConfig.from_settings({}).settings() | drawn, error.mistakes[0]
 
-    def _moved(self, settings: dict[str, Any]) -> dict[str, Any]:
+    def _moved(self, settings: dict[str, Any], number: int) -> dict[str, Any]:
         """A trial's settings where data and machine are now, which is not where they were on another machine."""
         here = self._complete(self._space.baseline).settings()
-        return settings | {name: here[name] for name in _OF_THE_MACHINE}
+        moved = settings | {name: here[name] for name in _OF_THE_MACHINE}
+        if not self._folder.trial(number).state.is_file():  # whose weights are those to go on with
+            known = (*self._space.values_of("encoder_weights"), self._space.baseline.encoder_weights)
+            moved["encoder_weights"] = _found_again(settings["encoder_weights"], known)
+        return moved
 
     def _enqueue_baseline(self) -> None:
         point = self._space.locate(self._space.baseline.settings())
         # Outside the space, the first trial has no parameters in the study: the sampler learns nothing from it.
         self._study.enqueue_trial(encode(point or {}))
+
+
+def _found_again(kept: str, known: Iterable[str]) -> str:
+    """A trial's file of weights where the space has it now: under its name, and its path as far as that is relative."""
+    file = weights_file(kept)
+    if file is None or file.is_file():
+        return kept
+    same = [path for path in map(weights_file, known) if path is not None and path.name == file.name]
+    return str(max(same, key=lambda path: kept.endswith(f"{os.sep}{path}"), default=file).absolute())
 
 
 def _any_score(study: optuna.Study) -> bool:
