@@ -9,12 +9,14 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 from bench import SPACE, Bench
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
+from segtune.report import state_of
 from segtune.space import load_space
 from segtune.train import anchored
 from segtune.tuning.asha import OBJECTIVE, Asha, grace_period
@@ -23,6 +25,7 @@ from segtune.tuning.results import Results
 from segtune.tuning.rules import seconds_of
 from segtune.tuning.sampler import LESSONS, build_sampler, distributions, encode
 from segtune.tuning.search import _Watch
+from segtune.tuning.status import search_state
 from segtune.tuning.study import same_data, settle, wait
 
 
@@ -432,6 +435,23 @@ def test_a_grid_runs_every_point_once_and_the_compared_setting_fastest(tmp_path:
     assert points[0] == (1e-2, "resnet18")  # the baseline
     assert points[1:4] == [(1e-3, "resnet18"), (1e-3, "mobilenet_v2"), (1e-3, "resnet34")]
     assert len(points) == len(set(points)) == 6
+
+
+@pytest.mark.parametrize(("encoder", "points"), [("resnet18", 6), ("resnet50", 7)], ids=["inside", "outside"])
+def test_a_grid_that_was_tried_from_end_to_end_is_a_search_that_ended(
+    tmp_path: Path, encoder: str, points: int
+) -> None:
+    text = GRID.replace("encoder: resnet18}", f"encoder: {encoder}}}")
+    bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=20)
+    bench.folder.search_yaml.write_text(yaml.safe_dump(bench.space.dump()))
+    for number in range(points):
+        assert "--resume goes on with it" in str(state_of(search_state(bench.folder), 0.0)[0])
+        bench.start(str(number))
+        bench.finish(str(number))
+    assert bench.searcher.suggest("z") == "FINISHED"
+    lines = state_of(search_state(bench.folder), 0.0)
+    assert lines[0] == f"{bench.folder.path}: not running"
+    assert str(lines[1]).startswith(f"{points} of {points} trials ended ({points} finished)")
 
 
 def test_lists_are_values_too(tmp_path: Path) -> None:
