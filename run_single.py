@@ -12,6 +12,7 @@ epoch's model in best/.
 from __future__ import annotations
 
 import shlex
+import sys
 from argparse import Namespace
 from contextlib import closing
 from datetime import date
@@ -88,8 +89,9 @@ def main() -> int:
         console.print(f"going on with {folder.path} after {done} of {config.epochs} epochs", soft_wrap=True)
     goes_on = folder is not None and folder.state.is_file()
     check_run(config, goes_on)
-    cli.ensure_demo(config.dataset, console.print)
-    with reading_bar(console) as (progress, say):
+    same = f"to go on: {shlex.join(['python', 'run_single.py', *sys.argv[1:]])}"
+    with cli.hinted(same), reading_bar(console) as (progress, say):
+        cli.ensure_demo(config.dataset, console.print)
         info = scan(config, progress=progress, say=say)
     check_input(config, info, goes_on)
     if arguments.preview_augmentation is not None:
@@ -101,15 +103,11 @@ def main() -> int:
     again = ["python", "run_single.py", "--exp-name", folder.path.name]
     again += ["--log-dir", arguments.log_dir] if arguments.log_dir != "logs" else []
     hint = f"to go on: {shlex.join(again)}"
-    try:
-        with signals_noted() as caught, RunConsole(console, config, info, folder) as watch:
-            epochs = train(config, info, folder, go_on=True, on_batch=watch.batch, stop=lambda: bool(caught))
-            with closing(epochs):
-                for result in epochs:
-                    watch.epoch(result)
-    except (KeyboardInterrupt, OSError):
-        console.print(hint, soft_wrap=True)
-        raise
+    with cli.hinted(hint), signals_noted() as caught, RunConsole(console, config, info, folder) as watch:
+        epochs = train(config, info, folder, go_on=True, on_batch=watch.batch, stop=lambda: bool(caught))
+        with closing(epochs):
+            for result in epochs:
+                watch.epoch(result)
     if caught and folder.epochs_done < config.epochs:
         console.print(f"stopped after {folder.epochs_done} of {config.epochs} epochs; {hint}", soft_wrap=True)
         return 128 + caught[0]

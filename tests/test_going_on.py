@@ -885,9 +885,9 @@ def test_on_a_full_disk_a_run_ends_with_what_it_had_and_goes_on_when_there_is_ro
     where, typed = begun.parent, ["--exp-name", "run", "--log-dir", begun.parent]
     said = script(*typed, where=where, limit=int(size(whole.folder, name.replace(".next", "")) * share))
     assert said.status == 1
-    (mistake,) = said.err
+    mistake, hint = said.err
     assert mistake.startswith(f"error: {begun / Path(name).parts[0]}: ")
-    assert said.out[-1] == f"to go on: python run_single.py --exp-name run --log-dir {where}"
+    assert hint == f"to go on: python run_single.py --exp-name run --log-dir {where}"
     assert nothing_else(begun)
     assert load_state(begun / "state.pt")["progress"]["epoch"] == 1
     assert best_epoch(begun) == 1

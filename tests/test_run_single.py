@@ -544,6 +544,28 @@ def test_sigterm_to_a_whole_batch_job_lets_the_run_save_its_state(tiles: Path, t
     assert folder.state.is_file()
 
 
+@pytest.mark.parametrize(
+    ("ending", "status", "word"), [(KeyboardInterrupt, 130, "interrupted"), (cli.Terminated, 143, "terminated")]
+)
+def test_a_run_that_is_ended_while_it_reads_its_tiles_goes_on_with_the_same_line(
+    ending: type[BaseException],
+    status: int,
+    word: str,
+    tiles: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ended(*given: object, **more: object) -> None:
+        raise ending
+
+    monkeypatch.setattr("segtune.data.scan.scan", ended)
+    assert run("-d", tiles, *FAST) == status
+    line = " ".join(["-d", str(tiles), *FAST])
+    assert capsys.readouterr().err.splitlines() == [word, f"to go on: python run_single.py {line}"]
+    assert not Path("logs").exists()
+
+
 def test_a_name_alone_goes_on_and_starts_nothing(first: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--exp-name", "frist", "-log", first.parent) == 2
     (line,) = capsys.readouterr().err.splitlines()
