@@ -68,7 +68,7 @@ def main() -> int:
     if arguments.write_schema:
         return cli.write_schema(Path(arguments.write_schema))
     if arguments.status:
-        return show_status(SearchFolder(results / arguments.status))
+        return show_status(SearchFolder.named(results, arguments.status, "--status"))
     # Ray and torch take seconds to import; --help and wrong flags should not.
     from segtune.console import SearchConsole, make_console, reading_bar
     from segtune.dry_run import show_dry_run
@@ -80,7 +80,7 @@ def main() -> int:
 
     console = make_console()
     path = find_space(arguments.space, cli.SPACES)
-    folder = SearchFolder(results / (arguments.name or path.stem))
+    folder = SearchFolder.named(results, path.stem if arguments.name is None else arguments.name)
     settings, search = cli.given_settings(arguments), cli.given_search(arguments)
     space = load_space(path, settings, search, {"encoder": unknown_encoder})
     if folder.path.exists() and not arguments.dry_run:

@@ -147,6 +147,13 @@ class SearchFolder:
 
     path: Path
 
+    @classmethod
+    def named(cls, parent: Path, name: str, flag: str = "--name") -> SearchFolder:
+        """The folder of this name; InputError where it is not the name of a folder, or one that a study cannot have."""
+        if Path(name).name != name or name in ("", "..") or "?" in name:
+            raise InputError(f"{flag}: {name!r} is not a name for a search; --results-dir says where its folder lies")
+        return cls(parent / name)
+
     @property
     def search_yaml(self) -> Path:
         """The resolved space and settings, enough to repeat the search."""

@@ -142,6 +142,13 @@ def test_every_flag_of_a_search_sets_the_setting_of_its_name(dry_run, tiles: Pat
     assert seen["space"].baseline.seed == RunConfig().seed  # which is the run's own
 
 
+@pytest.mark.parametrize("name", ["../up", "", "a/b", "what?"])
+def test_a_name_that_no_search_can_have_is_refused(name: str, dry_run, tiles: Path) -> None:
+    status, _, err = dry_run(f"dataset: {tiles}\nspace: {{lr: [1e-3, 1e-2]}}\n", "--name", name)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert err.startswith(f"error: --name: {name!r} is not a name for a search")
+
+
 def test_draws_are_the_seed_s_and_only_what_a_search_may_try(tmp_path: Path, tiles: Path) -> None:
     (tmp_path / "s.yaml").write_text(
         f"dataset: {tiles}\nclasses: [3, 7, 255]\nspace:\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from bench import SPACE, Bench
 
 from segtune.folders import SearchFolder
 from segtune.tuning.results import Results
+from segtune.tuning.rules import Rules
 
 MODEL_BYTES = 1_000_000
 
@@ -33,6 +35,27 @@ def model_of(bench: Bench, number: int) -> Path:
 
 def kept(bench: Bench) -> list[int]:
     return [trial.number for trial in bench.study.trials if model_of(bench, trial.number).exists()]
+
+
+def table(bench: Bench) -> list[tuple[str, str]]:
+    with bench.folder.trials_csv.open(newline="") as file:
+        return [(row["status"], row["epochs"]) for row in csv.DictReader(file)]
+
+
+def test_the_table_shows_trials_that_run(tmp_path: Path) -> None:
+    bench, results = searched(tmp_path / "s", [0.5])
+    bench.start("running")
+    bench.report("running", 1, 0.4)
+    results.write()
+    assert table(bench) == [("finished", "3"), ("running", "1")]
+
+
+@pytest.mark.parametrize(("trials", "complete"), [(7, False), (8, True)])
+def test_a_search_whose_trials_all_ended_ended_for_no_other_reason(tmp_path: Path, trials: int, complete: bool) -> None:
+    bench, _ = searched(tmp_path / "s", [0.5] * trials)
+    rules = Rules(bench.space.search.model_copy(update={"time_budget": 1e-6}), bench.study)
+    assert rules.complete() == complete
+    assert bool(rules.why_over()) != complete
 
 
 def test_the_weights_of_the_best_few_stay_and_the_winner_has_a_copy(tmp_path: Path) -> None:

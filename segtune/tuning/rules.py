@@ -60,6 +60,8 @@ class Rules:
 
     def why_over(self) -> str:
         """Why the search ended before its trials were used up; empty where it did not."""
+        if self.complete():
+            return ""
         if self.over():
             return f"the time budget of {self._search.time_budget:g} s is used up"
         trials = self._study.get_trials(deepcopy=False)
