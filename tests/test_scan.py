@@ -339,6 +339,45 @@ def test_images_with_another_number_of_bands_are_named(
     assert f"{odd} (1)" in text
 
 
+@pytest.mark.parametrize("split", ["train", "val", "north"])
+@pytest.mark.parametrize(
+    ("most", "other", "said"),
+    [
+        ("uint8", "uint16", "1 tiles are not uint8, and the others are: "),
+        ("uint16", "uint8", "1 tiles are uint8, and the others are not: "),
+    ],
+)
+def test_a_tile_of_8_bits_among_others_and_the_reverse_is_named(
+    tmp_path: Path, data_set: WriteDataSet, split: str, most: str, other: str, said: str
+) -> None:
+    root = data_set(tmp_path / "set", train=3, val=3, channels=(), suffix=".tif", dtype=most)
+    shutil.copytree(root / "val", root / "north")
+    odd = root / split / "images" / "001.tif"
+    shutil.copy(data_set(tmp_path / "odd", suffix=".tif", dtype=other) / "train" / "images" / "001.tif", odd)
+    assert mistakes(root, add_val_dirs=[str(root / "north")]) == [f"{said}{odd}"]
+
+
+def test_all_of_a_split_being_of_another_type_is_told_though_the_cache_knows_each(
+    tmp_path: Path, data_set: WriteDataSet
+) -> None:
+    narrow, wide = (
+        data_set(tmp_path / kind, train=3, val=2, channels=(), suffix=".tif", dtype=kind) for kind in ("uint8", "int16")
+    )
+    for root in (narrow, wide):
+        scanned(root)
+    (text,) = mistakes(narrow, val_dir=str(wide / "val"))
+    assert text.startswith("2 tiles are not uint8, and the others are: ")
+    assert str(wide / "val" / "images" / "000.tif") in text
+
+
+def test_floats_of_two_widths_go_together(tmp_path: Path, data_set: WriteDataSet) -> None:
+    narrow, wide = (
+        data_set(tmp_path / kind, train=2, val=2, channels=(), suffix=".tif", dtype=kind)
+        for kind in ("float32", "float64")
+    )
+    assert not scanned(narrow, val_dir=str(wide / "val")).uint8
+
+
 def test_several_broken_files_are_told_together(
     tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet
 ) -> None:

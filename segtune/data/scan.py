@@ -37,6 +37,7 @@ _AHEAD = 2  # tiles decoded ahead of the one that is written, for each thread
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
 Wanted = tuple[str, int | None]  # fit and image_size, None where it follows from the data
+_Kind = tuple[tuple[int, ...], bool]  # of a tile: bands of each source, and whether all of them are uint8
 
 
 def scan(
@@ -56,8 +57,8 @@ def scan(
     wanted: fits and sizes that the cache shall hold.
     say: gets a line on what the cache needs, or why there is none.
 
-    Raises InputError with every kind of mistake found: files that cannot be read, sizes and bands that differ, a
-    class that no training mask contains.
+    Raises InputError with every kind of mistake found: files that cannot be read, sizes, bands and types that differ,
+    a class that no training mask contains.
     """
     channels = tuple(config.channels if channels is None else channels)
     tiles = find_data_set(config, channels)
@@ -120,27 +121,42 @@ class _Reader:
             rest = sum(found.more for found in findings.values()) + len(mistakes) - _MOST_MISTAKES
             more = [f"{self._config.dataset}: {rest} more files with mistakes"] if rest > 0 else []
             raise InputError(mistakes[:_MOST_MISTAKES] + more)
-        self._same_bands(findings)
+        self._same_kind(findings)
         infos = {split: info for split, info in self._infos.items() if info}
         return infos, self._entries, tuple(fit.kept for fit in fits)
 
-    def _same_bands(self, findings: Mapping[str, _Findings]) -> None:
-        """InputError where some tiles have other bands than most."""
-        seen = {bands for found in findings.values() for bands in found.bands}
-        seen |= {info.bands for info in self._infos.values() if info}
-        if len(seen) <= 1:
+    def _same_kind(self, findings: Mapping[str, _Findings]) -> None:
+        """InputError where some tiles have other bands than most, or are uint8 where most are not, or the reverse."""
+        positions = self._by_kind(findings)
+        if len(positions) <= 1:
             return
-        positions: dict[tuple[int, ...], list[tuple[str, int]]] = {}
+        usual = max(positions, key=lambda kind: sum(map(len, positions[kind].values())))
+        bands, uint8 = usual
+        odd = [
+            (kind, self._tiles[split][index].image)
+            for kind, splits in positions.items()
+            for split, indices in splits.items()
+            for index in indices
+            if kind != usual
+        ]
+        mistakes = []
+        if named := [f"{image} ({kind[0][0]})" for kind, image in odd if kind[0] != bands]:
+            mistakes.append(f"{len(named)} images do not have {bands[0]} bands as the others have: {first_few(named)}")
+        if named := [str(image) for kind, image in odd if kind[1] != uint8]:
+            what = "not uint8, and the others are" if uint8 else "uint8, and the others are not"
+            mistakes.append(f"{len(named)} tiles are {what}: {first_few(named)}")
+        raise InputError(mistakes)
+
+    def _by_kind(self, findings: Mapping[str, _Findings]) -> dict[_Kind, dict[str, Sequence[int]]]:
+        """Positions of the tiles of each kind, by split."""
+        positions: dict[_Kind, dict[str, Sequence[int]]] = {}
         for split, info in self._infos.items():
-            found = findings[split].bands if split in findings else {}
+            found: Mapping[_Kind, Sequence[int]] = findings[split].kinds if split in findings else {}
             if not found and info:
-                found = {info.bands: list(range(len(self._tiles[split])))}
-            for bands, tiles in found.items():
-                positions.setdefault(bands, []).extend((split, tile) for tile in tiles)
-        usual = max(positions, key=lambda bands: len(positions[bands]))
-        odd = [(bands, *place) for bands, places in positions.items() if bands != usual for place in places]
-        named = first_few(f"{self._tiles[split][tile].image} ({bands[0]})" for bands, split, tile in odd)
-        raise InputError(f"{len(odd)} images do not have {usual[0]} bands as the others have: {named}")
+                found = {(info.bands, info.uint8): range(len(self._tiles[split]))}
+            for kind, indices in found.items():
+                positions.setdefault(kind, {})[split] = indices
+        return positions
 
     def _fits(self, wanted: Iterable[Wanted]) -> Iterator[Fit]:
         for mode, size in wanted:
@@ -290,10 +306,10 @@ class _Findings:
     def __init__(self) -> None:
         self.mistakes: list[str] = []
         self.more = 0  # mistakes beyond those
-        self.bands: dict[tuple[int, ...], list[int]] = {}  # positions of the tiles by their bands
+        self.kinds: dict[_Kind, list[int]] = {}  # positions of the tiles
         self._pixels: Counter[int] = Counter()
         self._digest = hashlib.blake2b(digest_size=16)
-        self._uint8, self._largest = True, 0
+        self._largest = 0
         self._moments: Moments | None = None
 
     def add(self, index: int, item: _Seen) -> None:
@@ -301,22 +317,21 @@ class _Findings:
             self.more += len(self.mistakes) >= _MOST_MISTAKES
             self.mistakes += [item.mistake] if len(self.mistakes) < _MOST_MISTAKES else []
             return
-        self.bands.setdefault(item.bands, []).append(index)
+        self.kinds.setdefault((item.bands, item.uint8), []).append(index)
         self._pixels.update(item.labels)
         self._digest.update(item.digest)
-        self._uint8 &= item.uint8
         self._largest = max(self._largest, item.side)
-        if item.moments and len(self.bands) == 1:
+        if item.moments and len(self.kinds) == 1:
             self._moments = self._moments.merge(item.moments) if self._moments else item.moments
 
     @property
     def sound(self) -> bool:
-        return not self.mistakes and len(self.bands) == 1
+        return not self.mistakes and len(self.kinds) == 1
 
     def info(self) -> SplitInfo:
-        (bands,) = self.bands
+        ((bands, uint8),) = self.kinds
         pixels = dict(sorted(self._pixels.items()))
-        return SplitInfo(pixels, bands, self._uint8, self._largest, self._moments, self._digest.hexdigest())
+        return SplitInfo(pixels, bands, uint8, self._largest, self._moments, self._digest.hexdigest())
 
 
 def _looked_at(tiles: Split, labels: Labels, fits: Sequence[Fit], training: bool) -> Iterator[_Seen]:
