@@ -244,6 +244,14 @@ def test_a_trial_leaves_another_nodes_cache_alone(lone: Lone, tmp_path: Path, mo
     assert len(entries(tmp_path / "here")) == 2
 
 
+def test_a_trial_whose_end_nobody_learnt_of_reports_what_it_would_have_then(lone: Lone) -> None:
+    (report,) = lone.run()
+    (again,) = lone.run()
+    assert again.keys() == report.keys()
+    assert all(again[name] == report[name] for name in ("epoch", "epochs", "best_miou", "best_epoch", "node"))
+    assert 0 < again["spent_training"] <= report["spent_training"]
+
+
 def test_a_trial_that_does_not_see_the_search_trains_nothing(lone: Lone) -> None:
     lone.folder.search_yaml.unlink()
     (report,) = lone.run()

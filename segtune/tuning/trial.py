@@ -18,6 +18,7 @@ import ray
 import torch
 from ray import tune
 
+from segtune.checkpoint import load_state
 from segtune.config import RunConfig
 from segtune.data.cache import Cache
 from segtune.data.fitting import Fit
@@ -91,7 +92,7 @@ def _results(
     result = None
     with closing(train(run, data, folder, threads=threads, go_on=True, alive=watchdog.alive)) as epochs:
         for result in epochs:
-            report = _report(result, folder, waited, reporting)
+            report = _report(result, waited, reporting)
             asked = time.perf_counter()
             yield report
             reporting += time.perf_counter() - asked
@@ -147,7 +148,7 @@ def _out_of_sight(folder: RunFolder) -> str | None:
     return f"{marker} is not to be seen on node {platform.node()}; results must lie on storage that all nodes share"
 
 
-def _report(result: EpochResult, folder: RunFolder, waited: float, reporting: float) -> dict[str, Any]:
+def _report(result: EpochResult, waited: float, reporting: float) -> dict[str, Any]:
     spent = dict(result.spent)
     spent["start"] += waited
     spent["reporting"] += reporting
@@ -159,14 +160,13 @@ def _report(result: EpochResult, folder: RunFolder, waited: float, reporting: fl
         "seconds": result.seconds,
         "collapsed_epochs": result.collapsed_epochs,
         "micro_batch": result.micro_batch,
-        # Flat, as Ray hands a report on to a searcher.
-        **{f"spent_{name}": seconds for name, seconds in spent.items()},
+        **_spent(spent),
         "node": os.environ["RAY_NODE_ID"],
     }
 
 
 def _last_report(folder: RunFolder, epochs: int) -> dict[str, Any]:
-    """The report on a run that needs no more training, from its last row."""
+    """The report on a run that needs no more training, from its last row and its state."""
     row = folder.metrics()[-1]
     return {
         "epoch": int(row["epoch"]),
@@ -176,4 +176,11 @@ def _last_report(folder: RunFolder, epochs: int) -> dict[str, Any]:
         "seconds": float(row["seconds"]),
         "collapsed_epochs": int(row["collapsed_epochs"]),
         "micro_batch": int(row["micro_batch"]),
+        **_spent(load_state(folder.state)["spent"]),
+        "node": os.environ["RAY_NODE_ID"],
     }
+
+
+def _spent(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Flat, as Ray hands a report on to a searcher."""
+    return {f"spent_{name}": spent for name, spent in seconds.items()}
