@@ -52,6 +52,8 @@ class Manifest:
     parameters: int
     micro_batch: int  # tiles at a time in training; below batch_size where memory was not enough
     evaluation_batch_size: int  # tiles, or windows, at a time in evaluation
+    tiles: Mapping[str, int] = field(default_factory=dict)  # trained or measured on, by split
+    left_out: Mapping[str, int] = field(default_factory=dict)  # the split's others, for limit_tiles or val_samples
     metrics: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
 
@@ -81,6 +83,8 @@ class Manifest:
                 parameters=content["parameters"],
                 micro_batch=evaluation.get("micro_batch", evaluation["batch_size"]),
                 evaluation_batch_size=evaluation["batch_size"],
+                tiles=data.get("tiles", {}),
+                left_out=data.get("left_out", {}),
                 metrics=content["metrics"],
             )
         except (AttributeError, KeyError, TypeError) as error:
@@ -91,7 +95,13 @@ class Manifest:
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.labels).items()
         }
         return self.config.settings() | {
-            "data": {"fingerprint": self.fingerprint, "uint8": self.uint8, "labels": labels},
+            "data": {
+                "fingerprint": self.fingerprint,
+                "uint8": self.uint8,
+                "labels": labels,
+                "tiles": dict(self.tiles),
+                "left_out": dict(self.left_out),
+            },
             "bands": [asdict(band) for band in self.bands],
             "threshold": THRESHOLD,
             "evaluation": {

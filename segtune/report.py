@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from segtune.config import RunConfig, settings_of
-from segtune.data.pairs import TRAIN, split_places
+from segtune.data.pairs import TRAIN, VAL, split_places
 from segtune.errors import InputError
 from segtune.folders import RunFolder
 from segtune.phases import PHASES
@@ -51,18 +51,26 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 def run_summary(folder: RunFolder, log_dir: str) -> str:
     """How a single run ended, and what to type next."""
-    config = RunConfig.from_settings(settings_of(read_yaml(folder.run_yaml)), f"{folder.run_yaml}: ")
+    content = read_yaml(folder.run_yaml)
+    config = RunConfig.from_settings(settings_of(content), f"{folder.run_yaml}: ")
     rows = folder.metrics()
     best = rows[-1] if rows else {}
     lines = []
     if best.get("best_miou"):
         lines.append(f"best: miou {float(best['best_miou']):.4f} in epoch {best['best_epoch']}")
-        if config.val_samples:
-            lines[-1] += f" (on {config.val_samples} validation tiles)"
-        lines[-1] += "; next:"
+        lines[-1] += f"{_some_of_the_tiles(content['data'], config.use_only_add_val)}; next:"
         split = scored_split(config)
         lines += [f"  python validate.py -cd {quote(str(folder.path))} -d {quote(str(split))}"] if split else []
     return "\n".join([*lines, f"  tensorboard --logdir {quote(log_dir)}"])
+
+
+def _some_of_the_tiles(data: Mapping[str, Any], only_added: bool) -> str:
+    """On how many validation tiles a run was scored, where those were not all, by the `data` of its run.yaml."""
+    tiles, others = (
+        sum(count for split, count in data.get(name, {}).items() if split == VAL or (only_added and split != TRAIN))
+        for name in ("tiles", "left_out")
+    )
+    return f" (on {tiles} of {tiles + others} validation tiles)" if others else ""
 
 
 def scored_split(config: RunConfig) -> Path | None:

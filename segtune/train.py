@@ -304,6 +304,8 @@ class _Run:
             parameter_count(self._model),
             micro_batch=config.batch_size,
             evaluation_batch_size=config.batch_size,
+            tiles=info.counts,
+            left_out=info.left_out,
             threads=torch.get_num_threads(),
         )
         phases.beat()

@@ -59,6 +59,8 @@ def manifest(network: nn.Module) -> Manifest:
         parameters=parameter_count(network),
         micro_batch=3,
         evaluation_batch_size=6,
+        tiles={"train": 7, "val": 2},
+        left_out={"train": 0, "val": 3},
         metrics={"epoch": 3, "miou": 1 / 3, "iou/3": None},
         threads=2,
     )

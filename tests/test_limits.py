@@ -439,6 +439,7 @@ def test_an_epoch_is_as_long_as_asked_for_and_validation_is_on_the_same_tiles_wh
     ended = run(plain.dataset, tmp_path, *flags)
     assert (ended.status, ended.err) == (0, "")
     assert "6 train, 2 val tiles" in ended.out
+    assert "(on 2 of 4 validation tiles)" in ended.out
     folder = RunFolder(tmp_path / "run")
     assert len(folder.metrics()) == 2
     assert steps(folder) == 2 * in_an_epoch
@@ -454,10 +455,18 @@ def test_limit_tiles_takes_some_of_each_split(plain: Plain, tmp_path: Path) -> N
     ended = run(plain.dataset, tmp_path, "--limit-tiles", 2, "-b", 1)
     assert (ended.status, ended.err) == (0, "")
     assert "2 train, 2 val tiles" in ended.out
+    assert "(on 2 of 4 validation tiles)" in ended.out
     folder = RunFolder(tmp_path / "run")
     assert steps(folder) == 2 * 2
     chosen = scan(RunConfig(dataset=str(plain.dataset), limit_tiles=2)).tiles["val"].names
     measures_the_same(folder, copy_tiles(plain.dataset / "val", chosen, tmp_path / "chosen"), tmp_path / "out")
+
+
+def test_no_more_tiles_are_called_measured_than_there_are(plain: Plain, tmp_path: Path) -> None:
+    ended = run(plain.dataset, tmp_path, "--val-samples", 4, "--limit-tiles", 5, "-e", 1)
+    assert "6 train" not in ended.out
+    assert "best: miou" in ended.out
+    assert "validation tiles)" not in ended.out
 
 
 # Validation sets.
@@ -511,6 +520,7 @@ def test_where_only_added_sets_count_their_pixels_count_together(sets: Sets, tmp
     places = f"[{sets.east}, {sets.west}]"
     ended = run(sets.dataset, tmp_path, "--add-val-dirs", places, "--use-only-add-val", "--adv-freq", 2, "-e", 3)
     assert (ended.status, ended.err) == (0, "")
+    assert "validation tiles)" not in ended.out
     assert "6 train, 2 add_val/восток, 5 add_val/west tiles" in ended.out
     folder = RunFolder(tmp_path / "run")
     rows = folder.metrics()
@@ -528,6 +538,12 @@ def test_where_only_added_sets_count_their_pixels_count_together(sets: Sets, tmp
     mean = np.mean([float(best[f"add_val/{place.name}/miou"]) for place in (sets.east, sets.west)])
     assert abs(mean - best_miou(folder)) > 1e-9
     assert call("validate.py", *next_command(ended.out)).status == 0
+
+
+def test_where_only_added_sets_count_it_is_told_on_how_many_of_their_tiles(sets: Sets, tmp_path: Path) -> None:
+    places = f"[{sets.east}, {sets.west}]"
+    ended = run(sets.dataset, tmp_path, "--add-val-dirs", places, "--use-only-add-val", "--val-samples", 2)
+    assert "(on 4 of 7 validation tiles)" in ended.out
 
 
 # Pictures.

@@ -86,6 +86,7 @@ class DataInfo:
 
     tiles: Mapping[str, Split]  # by split; empty once the cache holds them all and only `counts` matter
     counts: Mapping[str, int]  # tiles by split
+    left_out: Mapping[str, int]  # tiles of each split that limit_tiles and val_samples leave out
     labels: Labels
     pixels: Mapping[str, Mapping[int, int]]  # by split: pixels of each label
     channels: tuple[str, ...]  # the extra channels that were scanned

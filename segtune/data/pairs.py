@@ -55,6 +55,7 @@ class Split(Sequence[Tile]):
     folders: tuple[str, ...]  # absolute: of the images, the masks, and each extra channel
     names: tuple[str, ...]
     files: tuple[tuple[str, ...], ...]  # for each folder, the name of each tile's file in it
+    left_out: int = 0  # tiles of the split that are none of these
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,7 +97,8 @@ class Split(Sequence[Tile]):
 
         kept = sorted(sorted(range(len(self)), key=draw)[:number])
         files = tuple(tuple(row[i] for i in kept) for row in self.files)
-        return Split(self.folders, tuple(self.names[i] for i in kept), files)
+        left_out = self.left_out + len(self) - number
+        return Split(self.folders, tuple(self.names[i] for i in kept), files, left_out)
 
 
 def split_places(config: RunConfig) -> dict[str, Path]:

@@ -70,6 +70,7 @@ def scan(
     return DataInfo(
         tiles=tiles,
         counts={split: len(found) for split, found in tiles.items()},
+        left_out={split: found.left_out for split, found in tiles.items()},
         labels=Labels.from_masks(config.classes, config.ignore, pixels[TRAIN]),
         pixels=pixels,
         channels=channels,
