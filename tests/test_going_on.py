@@ -46,6 +46,7 @@ from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.folders import RunFolder
 from segtune.metrics import ConfusionMatrix, Scores
+from segtune.runlog import RunLog
 from segtune.train import EpochResult, check_same_settings, train
 
 DataSet = Callable[..., Path]
@@ -931,6 +932,34 @@ def test_on_a_full_disk_the_first_file_that_failed_is_named(
     assert caught.value.filename == str(tmp_path / "state.pt")
     run(config, tmp_path, go_on=True)
     assert left(tmp_path) == whole.left
+
+
+def logging(folder: Path, limit: int) -> None:
+    """A job: a run's log where no file may become larger than the limit, until a file cannot be written."""
+    log = RunLog(RunFolder(folder), RunConfig())
+    log.write(1, {"epoch": 1, "loss": 1.0})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for epoch in range(2, 999):
+        try:
+            log.write(epoch, {"epoch": epoch, "loss": 1.0})
+        except OSError as error:
+            print(epoch, error.filename)
+            return
+
+
+def test_on_a_full_disk_events_are_whole_and_what_failed_is_named_without_a_trace(tmp_path: Path) -> None:
+    folder, said = tmp_path / "run", tmp_path / "said"
+    folder.mkdir()
+    assert ended(begin(logging, folder, 9999, said=said)) == 0
+    assert said.with_suffix(".err").read_text(encoding="utf-8") == ""
+    epoch, name = said.with_suffix(".out").read_text(encoding="utf-8").split()
+    (events,) = folder.glob("events.out.tfevents*")
+    assert name == str(events)
+    assert len(rows(folder)) == int(epoch) - 1 > 1
+    RunLog(RunFolder(folder), RunConfig(), int(epoch), {"epoch": epoch, "loss": 2.0}).close(finished=True)
+    losses = EventAccumulator(str(folder)).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in losses][-2:] == [(int(epoch) - 1, 1.0), (int(epoch), 2.0)]
+    assert len(losses) == int(epoch)
 
 
 # Signals.
