@@ -71,31 +71,34 @@ def main() -> int:
     # torch takes seconds to import; --help and wrong flags should not.
     from segtune.console import RunConsole, make_console, reading_bar
     from segtune.data.scan import scan
-    from segtune.gallery import write_preview
+    from segtune.gallery import check_preview, write_preview
     from segtune.machine import signals_noted
     from segtune.report import run_summary
     from segtune.train import check_input, check_run, check_same_settings, resolve, train
 
     console = make_console()
+    preview = arguments.preview_augmentation
+    if preview is not None:
+        check_preview(preview)
     if folder and folder.begun:
         check_same_settings(folder, config)
         done = folder.epochs_done
-        if done >= config.epochs and arguments.preview_augmentation is None:
+        if done >= config.epochs and preview is None:
             console.print(
                 f"{folder.path} is finished: {done} epochs; a larger --epochs trains it longer", soft_wrap=True
             )
             console.print(run_summary(folder, arguments.log_dir), soft_wrap=True)
             return 0
         console.print(f"going on with {folder.path} after {done} of {config.epochs} epochs", soft_wrap=True)
-    goes_on = folder is not None and folder.state.is_file()
-    check_run(config, goes_on)
+    begins = preview is None and not (folder and folder.state.is_file())
+    check_run(config, begins)
     same = f"to go on: {shlex.join(['python', 'run_single.py', *sys.argv[1:]])}"
     with cli.hinted(same), reading_bar(console) as (progress, say):
         cli.ensure_demo(config.dataset, console.print)
         info = scan(config, progress=progress, say=say)
-    check_input(config, info, goes_on)
-    if arguments.preview_augmentation is not None:
-        path = write_preview(resolve(config, info), info, arguments.preview_augmentation, logs)
+    check_input(config, info, begins)
+    if preview is not None:
+        path = write_preview(resolve(config, info), info, preview, logs)
         console.print(f"tiles before and after augmentation {config.augmentation}: {path}", soft_wrap=True)
         return 0
 

@@ -29,20 +29,25 @@ from segtune.schema import rgb_positions
 _MOST_ROWS = 64
 
 
+def check_preview(count: int) -> None:
+    """InputError for a number of tiles that fits on no sheet."""
+    if not 1 <= count <= _MOST_ROWS:
+        raise InputError(f"--preview-augmentation: must be between 1 and {_MOST_ROWS} tiles, but got {count}")
+
+
 def write_preview(config: RunConfig, info: DataInfo, count: int, folder: Path) -> Path:
     """Write a sheet of training tiles, spread over the set, before and after augmentation; gives its path.
 
-    They are augmented as in the first epoch of this run. InputError for a number of tiles that fits on no sheet.
+    They are augmented as in the first epoch of this run. `check_preview` says how many fit on a sheet.
     """
-    if not 1 <= count <= _MOST_ROWS:
-        raise InputError(f"--preview-augmentation: must be between 1 and {_MOST_ROWS} tiles, but got {count}")
     bands = info.input_bands(config.channels)
     rgb = rgb_positions(config.rgb, bands)
     augmentation = Augmentation(config.augmentation, bands, info.uint8, rgb)
     store = info.store(TRAIN, config)
     crop = Fit.of(config) if config.fit == "crop" else None
     rows = []
-    for index in range(0, len(store), max(1, len(store) // count))[:count]:
+    shown = min(count, len(store))
+    for index in (row * len(store) // shown for row in range(shown)):
         image, target = augmented_sample(store, index, augmentation, crop, config.seed, epoch=1, sample=index)
         before = render(store.image(index), bands, rgb)
         rows.append(Preview(store.name(index), before, store.target(index), render(image, bands, rgb), target))

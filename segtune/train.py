@@ -104,10 +104,10 @@ class EpochResult:
         }
 
 
-def check_run(config: RunConfig, goes_on: bool = False) -> None:
+def check_run(config: RunConfig, begins: bool = True) -> None:
     """Refuse what cannot work, before anything starts: InputError with every mistake.
 
-    A run that goes on has its weights already, and needs none to begin with.
+    `begins` says whether a model begins with `encoder_weights`; a run that goes on has its weights already.
     """
     unknown = unknown_encoder(config.encoder)
     if unknown:
@@ -116,18 +116,18 @@ def check_run(config: RunConfig, goes_on: bool = False) -> None:
     if mistake:
         raise InputError(mistake)
     resolve_precision(config, resolve_device(config.device))
-    if not goes_on:
+    if begins:
         check_weights([(config.model, config.encoder, config.encoder_weights)])
 
 
-def check_input(config: RunConfig, info: DataInfo, goes_on: bool = False) -> None:
+def check_input(config: RunConfig, info: DataInfo, begins: bool = True) -> None:
     """Refuse what cannot work with these tiles, before anything is trained; the same as `check_run` before them."""
     mistake = impossible(config.model, config.encoder, resolve(config, info).image_size)
     if mistake:
         raise InputError(mistake)
     bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
     rgb_positions(config.rgb, bands)
-    if not goes_on and weights_file(config.encoder_weights):
+    if begins and weights_file(config.encoder_weights):
         check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands))
 
 

@@ -38,7 +38,9 @@ from segtune import cli
 from segtune.checkpoint import Manifest, load_model, load_state
 from segtune.config import RunConfig
 from segtune.data.scan import scan
+from segtune.errors import InputError
 from segtune.folders import RunFolder
+from segtune.pictures import Preview, preview_sheet
 from segtune.train import train
 
 DataSet = Callable[..., Path]
@@ -584,6 +586,33 @@ def test_a_preview_shows_as_many_tiles_as_asked_for_and_trains_nothing(plain: Pl
     assert four.shape[0] > two.shape[0]
     many = preview(plain, tmp_path / "many", "--preview-augmentation", 64)  # more than there are
     assert many.shape[0] > four.shape[0]
+
+
+def test_tiles_of_a_preview_are_spread_over_the_set(
+    plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def sheet(rows: Sequence[Preview], *others: Any) -> NDArray[np.uint8]:
+        names.extend(row.name for row in rows)
+        return preview_sheet(rows, *others)
+
+    monkeypatch.setattr("segtune.gallery.preview_sheet", sheet)
+    preview(plain, tmp_path / "four", "--preview-augmentation", 4)
+    assert names == ["000", "001", "003", "004"]  # of six
+
+
+def test_a_preview_needs_no_weights(plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*others: Any) -> None:
+        raise InputError("out of reach")
+
+    monkeypatch.setattr("segtune.models.fetch_weights", refused)
+    preview(plain, tmp_path / "sheet", "--preview-augmentation", 1, "--encoder-weights", "imagenet")
+
+
+def test_a_number_of_tiles_that_fits_on_no_sheet_is_refused_before_the_tiles_are_read(tmp_path: Path) -> None:
+    (line,) = run(tmp_path / "none", tmp_path, "--preview-augmentation", 65).mistakes
+    assert line == "--preview-augmentation: must be between 1 and 64 tiles, but got 65"
 
 
 def test_rgb_says_in_which_colours_tiles_are_shown(plain: Plain, tmp_path: Path) -> None:
