@@ -51,3 +51,12 @@ def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int
         return 1.0
 
     return LambdaLR(optimizer, factor)
+
+
+def set_learning_rates(schedule: LambdaLR) -> None:
+    """Give the optimizer the learning rates of the schedule's present step, whatever it has from a state.
+
+    A state knows those of the run that it was written in; a run that goes on for more epochs has a longer schedule.
+    """
+    for group, lr, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = lr * factor(schedule.last_epoch)

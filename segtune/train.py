@@ -40,7 +40,7 @@ from segtune.models import (
     parameter_count,
     unknown_encoder,
 )
-from segtune.optim import build_optimizer, build_schedule
+from segtune.optim import build_optimizer, build_schedule, set_learning_rates
 from segtune.phases import Alive, Phases
 from segtune.pictures import Worst, WorstTile, tile_iou, write_png
 from segtune.runlog import RunLog
@@ -465,7 +465,7 @@ class _Run:
             if micro_batch < progress.micro_batch:
                 progress.micro_batch = micro_batch
                 self._write_manifest()
-            progress.lr = float(self._schedule.get_last_lr()[0])
+            progress.lr = float(self._optimizer.param_groups[0]["lr"])
             self._schedule.step()
             progress.total += loss * len(images)
             progress.tiles += len(images)
@@ -590,6 +590,7 @@ class _Run:
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
+        set_learning_rates(self._schedule)
         if state["scaler"]:  # empty where the run was not in fp16 before
             self._scaler.load_state_dict(state["scaler"])
         self._progress = replace(self._progress, **state["progress"])

@@ -704,6 +704,17 @@ def test_a_finished_run_trains_nothing_and_with_more_epochs_only_those(config: R
     assert left(folder) == left(tmp_path / "whole")
 
 
+def test_with_more_epochs_the_learning_rate_is_that_of_the_longer_schedule_from_the_first_step(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    short = other(config, samples_per_epoch=2, warmup_epochs=0, epochs=2)  # an epoch is one step
+    run(short, tmp_path / "run")
+    longer = run(other(short, epochs=4), tmp_path / "run", go_on=True)
+    whole = run(other(short, epochs=4), tmp_path / "whole")
+    assert [result.lr for result in longer] == [result.lr for result in whole[2:]]
+    assert longer[0].lr == pytest.approx(config.lr / 2)
+
+
 @pytest.fixture
 def own(tiles: Path, tmp_path: Path) -> Path:
     """A copy of the data set, to be changed."""
