@@ -1,4 +1,7 @@
-"""Searches on a Ray cluster of two nodes, both on this machine: each with cores and a cache of its own."""
+"""Searches on a Ray cluster of two nodes, both on this machine: each with a core, a GPU and a cache of its own.
+
+The GPUs are in Ray's books only: a trial that is given one finds none there, and trains on the CPU.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ RUN = (
 
 @dataclass
 class Nodes:
-    """A cluster of nodes with one core: the head, with this process's cache, and another, with a cache of its own."""
+    """A cluster of nodes with a core and a GPU: the head, with this process's cache, and one with its own cache."""
 
     cluster: Cluster
     caches: tuple[Path, Path]
@@ -59,15 +62,16 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Iterato
     token.write_text("0123456789abcdef" * 4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        started.add_node(num_cpus=1, env_vars={"SEGTUNE_CACHE_DIR": str(caches[1])})
+        share = {"num_cpus": 1, "num_gpus": 1}
+        started = Cluster(initialize_head=True, head_node_args={**share, "include_dashboard": False})
+        started.add_node(**share, env_vars={"SEGTUNE_CACHE_DIR": str(caches[1])})
         yield Nodes(started, caches)
         started.shutdown()
 
 
 @pytest.fixture
 def third(nodes: Nodes) -> Iterator[Any]:
-    """One more node, which the next test does not find."""
+    """One more node, without a GPU, which the next test does not find."""
     node = nodes.cluster.add_node(num_cpus=1)
     yield node
     if node in nodes.cluster.worker_nodes:
@@ -111,11 +115,12 @@ class Watch:
         self.lines.append(line)
 
 
-def space_of(folder: Path, tiles: Path | str, epochs: int, search: str) -> Space:
+def space_of(folder: Path, tiles: Path | str, epochs: int, search: str, gpus: int = 0) -> Space:
     path = folder / "space.yaml"
     path.write_text(
         f"dataset: {tiles}\n{RUN.replace('EPOCHS', str(epochs))}"
-        f"space: {{lr: [1e-3, 2e-3, 3e-3, 4e-3]}}\nsearch: {{sampler: grid, scheduler: none, {search}}}\n"
+        f"space: {{lr: [1e-3, 2e-3, 3e-3, 4e-3]}}\n"
+        f"search: {{sampler: grid, scheduler: none, gpus_per_trial: {gpus}, {search}}}\n"
     )
     return load_space(path)
 
@@ -133,18 +138,23 @@ def entries(cache: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_trials_run_on_both_nodes_each_with_its_own_cache(nodes: Nodes, tiles: Path, tmp_path: Path) -> None:
-    space, watch, folder = space_of(tmp_path, tiles, 60, "trials: 2"), Watch(nodes=2), SearchFolder(tmp_path / "found")
+def test_trials_run_on_both_nodes_each_with_a_gpu_and_a_cache_of_its_own(
+    nodes: Nodes, tiles: Path, tmp_path: Path
+) -> None:
+    space = space_of(tmp_path, tiles, 60, "trials: 2", gpus=1)
+    watch, folder = Watch(nodes=2), SearchFolder(tmp_path / "found")
     before = set(entries(nodes.caches[0]))
     outcome = search(space, scan(space.baseline), folder, watch, address=nodes.address)
     assert {trial.status for trial in outcome.trials} == {"finished"}
-    assert (watch.plan.concurrent, watch.plan.cpus_per_trial, watch.plan.nodes) == (2, 1, 2)
+    plan = watch.plan
+    assert (plan.concurrent, plan.cpus_per_trial, plan.gpus_per_trial, plan.gpus, plan.nodes) == (2, 1, 1, 2, 2)
     places = {number: set(trained) for number, trained in watch.epochs.items()}
     assert all(len(place) == 1 for place in places.values())
     assert len(set.union(*places.values())) == 2
     for number, place in places.items():
         machine = yaml.safe_load(folder.trial(number).run_yaml.read_text())["machine"]
         assert (machine["host"], {machine["node"]}) == (socket.gethostname(), place)
+        assert machine["cuda_visible_devices"] == "0"  # the one that each node has
     with folder.trials_csv.open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["finished"] * 2
     assert (folder.best / "model.safetensors").is_file()
