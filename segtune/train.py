@@ -23,7 +23,7 @@ from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
 from segtune.data.info import DataInfo
-from segtune.data.pairs import TRAIN, VAL
+from segtune.data.pairs import TRAIN, VAL, absolute_places
 from segtune.data.store import TileStore
 from segtune.device import memory_error, out_of_memory, resolve_device, resolve_precision, within_memory
 from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error
@@ -138,7 +138,7 @@ def anchored(config: RunConfig) -> RunConfig:
         update={
             **{name: _absolute(getattr(config, name)) for name in ("dataset", "val_dir")},
             "cache_dir": config.cache_dir if config.cache_dir == "none" else _absolute(config.cache_dir),
-            "add_val_dirs": [_absolute(place) for place in config.add_val_dirs],
+            "add_val_dirs": absolute_places(config.add_val_dirs),
             "encoder_weights": str(weights.absolute()) if weights else config.encoder_weights,
         }
     )

@@ -40,7 +40,7 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segtune.checkpoint import load_model, load_state
+from segtune.checkpoint import Manifest, load_model, load_state
 from segtune.config import CHANGEABLE, RunConfig
 from segtune.data.scan import scan
 from segtune.errors import InputError
@@ -753,6 +753,21 @@ def test_an_added_set_that_was_renamed_is_the_same(config: RunConfig, own: Path,
     assert run(other(before, add_val_dirs=[str(south)]), tmp_path / "run", go_on=True) == []
     images = EventAccumulator(str(tmp_path / "run")).Reload().Tags()["images"]
     assert images == ["worst/add_val/north", "worst/add_val/south"]
+
+
+def test_added_sets_that_a_file_names_are_found_from_another_working_folder(
+    config: RunConfig, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(own / "val", tmp_path / "one" / "north")
+    for name in ("two", "lists"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lists" / "sets.txt").write_text("north\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "one")
+    run(other(config, add_val_dirs=["../lists/sets.txt"], epochs=2), tmp_path / "run", epochs=1)
+    monkeypatch.chdir(tmp_path / "two")
+    stored = Manifest.read(tmp_path / "run" / "run.yaml").config
+    (second,) = run(stored, tmp_path / "run", go_on=True)
+    assert list(second.added) == ["add_val/north"]
 
 
 def cut(state: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from segtune.config import RunConfig
-from segtune.data.pairs import SUFFIXES, Layout, Split, Tile, find_data_set, find_tiles
+from segtune.data.pairs import SUFFIXES, Layout, Split, Tile, absolute_places, find_data_set, find_tiles
 from segtune.errors import InputError
 
 FOLDERS = ("images", "gt", "nir")
@@ -463,6 +463,19 @@ def test_an_added_set_may_be_a_list_of_tiles(tmp_path: Path) -> None:
     (root / "train" / "some.txt").write_text("c\na\n")
     (root / "sets.txt").write_text("train/some.txt\n")
     assert names(root, add_val_dirs=[str(root / "sets.txt")])["add_val/some.txt"] == ["a", "c"]
+
+
+def test_absolute_places_name_the_same_sets_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = data_set(tmp_path / "here" / "set", train=["a", "b"])
+    (root / "train" / "some.txt").write_text("a\n")
+    (root / "tiles.txt").write_text("train/some.txt\n")
+    (tmp_path / "sets.txt").write_text("set/train\n")
+    monkeypatch.chdir(tmp_path / "here")
+    given = ["set/val", "../sets.txt", "set/tiles.txt"]
+    before, places = names(root, add_val_dirs=given), absolute_places(given)
+    monkeypatch.chdir("/")
+    assert names(root, add_val_dirs=places) == before
+    assert list(before)[2:] == ["add_val/val", "add_val/train", "add_val/some.txt"]
 
 
 @pytest.mark.parametrize("again", ["{}", "{}/", "{}/../val", "{}/../../link"])

@@ -112,6 +112,20 @@ def split_places(config: RunConfig) -> dict[str, Path]:
     return places | _added(config.add_val_dirs)
 
 
+def absolute_places(add_val_dirs: Sequence[str]) -> list[str]:
+    """The same sets, as they are found from any working folder: in place of a file that names folders, those.
+
+    InputError where such a file cannot be read.
+    """
+    found: list[str] = []
+    for item in add_val_dirs:
+        places = _places_of(item)
+        if any(place.is_file() for place in places):
+            places = [Path(item)]  # a list of tiles that stood for itself would be taken for one of folders
+        found += [str(place.absolute()) for place in places]
+    return found
+
+
 def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, Split]:
     """The tiles of train, val and the added validation sets; raise InputError with what is wrong with any of them."""
     found: dict[str, Split] = {}
@@ -197,9 +211,7 @@ def _own_split(dataset: str, split: str) -> Path:
 
 def _added(given: Sequence[str]) -> dict[str, Path]:
     """The added validation sets by name: as much of the end of each one's path as tells it from the others."""
-    places: list[Path] = []
-    for item in given:
-        places += _folders_in(Path(item)) if Path(item).is_file() else [Path(item)]
+    places = [place for item in given for place in _places_of(item)]
     whole = [Path(os.path.abspath(place)) for place in places]  # without ".."
     seen: set[Path] = set()
     for place in places:
@@ -213,8 +225,11 @@ def _added(given: Sequence[str]) -> dict[str, Path]:
     return dict(zip(names, places, strict=True))
 
 
-def _folders_in(listing: Path) -> list[Path]:
-    """The folders that a file names, one a line: as seen from here, or else from the file."""
+def _places_of(item: str) -> list[Path]:
+    """A folder itself, or those that a file names, one a line: as seen from here, or else from the file."""
+    listing = Path(item)
+    if not listing.is_file():
+        return [listing]
     places = [Path(line) for line in _lines(listing)]
     return [place if place.exists() else listing.parent / place for place in places]
 
