@@ -206,6 +206,35 @@ def test_failures_for_one_cause_are_judged_when_no_trial_runs_that_may_still_rep
         assert bench.states() == ["WAITING"] * 4
 
 
+@pytest.mark.parametrize("then", ["fails as well", "fails otherwise", "finishes", "diverges"])
+def test_later_trials_that_fail_in_a_row_for_one_cause_end_the_search(tmp_path: Path, then: str) -> None:
+    bench = Bench(SearchFolder(tmp_path / "search"), SPACE.replace("trials: 8", "trials: 40"))
+    bench.start("baseline")
+    bench.report("baseline", 1, 0.3)
+
+    def fail(number: int, error: str, fault: str = "settings") -> None:
+        bench.start(str(number))
+        bench.searcher.on_trial_complete(str(number), {"error": error, "fault": fault})
+
+    for number in range(1, 10):
+        fail(number, f"no module named 'x' in process {number}")
+    assert not bench.searcher.halted
+    if then == "finishes":
+        bench.start("10")
+        bench.finish("10")
+    elif then == "fails otherwise":
+        fail(10, "another cause")
+    elif then == "diverges":
+        fail(10, "the loss became nan", "diverged")
+        assert not bench.searcher.halted
+    fail(11, "no module named 'x' in process 11")
+    if then in ("fails as well", "diverges"):
+        assert "10 trials in a row (#1 to #" in bench.searcher.halted
+        assert "failed: no module named 'x' in process 11" in bench.searcher.halted
+    else:
+        assert not bench.searcher.halted
+
+
 def test_a_full_disk_ends_the_search_and_loses_no_trial(bench: Bench) -> None:
     bench.start("a")
     bench.finish("a")

@@ -28,6 +28,7 @@ from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START, tell, 
 from segtune.weights import weights_file
 
 _SAME_CAUSE = 3  # trials, the first ones, that fail for one cause before the search gives up
+_IN_A_ROW = 10  # trials, later ones, that fail for one cause, and nothing else ends, before it gives up
 _NOTE_EVERY_S = 30.0  # seconds between notes of the time spent, which a kill would lose
 # Settings that name places and devices: they may differ when a search goes on, its results do not depend on them.
 _OF_THE_MACHINE = ("dataset", "val_dir", "add_val_dirs", "workers", "device", "cache_dir", "cache_gb")
@@ -76,6 +77,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._results: dict[int, dict[str, Any]] = {}
         self._grid: Iterator[dict[str, Any]] | None = space.grid() if space.search.sampler == "grid" else None
         self._first_failures: list[tuple[optuna.Trial, str, Fault]] | None = [] if not _any_score(study) else None
+        self._failures: list[tuple[int, str]] = []  # the last trials that failed in a row for one cause
         self.interrupted = False  # set it, and trials that end now are waiting, not stopped
         self.halted = ""  # why the search cannot go on
         self.broken: Exception | None = None  # what a write to the study, or what is told of it, failed with
@@ -209,6 +211,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     # How trials end
 
     def _end(self, trial: optuna.Trial, state: TrialState, value: float | None = None) -> None:
+        if state is not TrialState.FAIL:
+            self._failures.clear()
         tell(self._study, trial.number, state, value)
         self._on_end(trial.number)
 
@@ -217,6 +221,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if fault == NONFINITE:
             trial.set_user_attr(DIVERGED, True)
         self._end(trial, TrialState.FAIL)
+        if fault != NONFINITE:
+            self._count_failure(trial.number, reason)
+
+    def _count_failure(self, number: int, reason: str) -> None:
+        """Give up when many in a row failed for one cause: the machine changed, and all that are left would be lost."""
+        if self._failures and _cause(self._failures[-1][1]) != _cause(reason):
+            self._failures.clear()
+        self._failures.append((number, reason))
+        if len(self._failures) >= _IN_A_ROW:
+            first, last = self._failures[0][0], self._failures[-1][0]
+            self.halt(f"{len(self._failures)} trials in a row (#{first} to #{last}) failed: {reason}")
 
     def _failed(self, trial: optuna.Trial, reason: str, fault: Fault) -> None:
         """A trial failed: it is repeated, or it ends, or nothing makes sense before the cause is gone."""
@@ -240,7 +255,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _judge_first_failures(self) -> None:
         """Before any trial reached a score: give up when several failed for one cause, and leave them waiting."""
         assert self._first_failures is not None
-        causes = {re.sub(r"\d+", "N", reason) for _, reason, _ in self._first_failures}
+        causes = {_cause(reason) for _, reason, _ in self._first_failures}
         if len(causes) > 1:
             self._tell_first_failures()
         elif self._in_doubt() and not self._live:
@@ -323,6 +338,11 @@ def _found_again(kept: str, known: Iterable[str]) -> str:
         return kept
     same = [path for path in map(weights_file, known) if path is not None and path.name == file.name]
     return str(max(same, key=lambda path: kept.endswith(f"{os.sep}{path}"), default=file).absolute())
+
+
+def _cause(reason: str) -> str:
+    """What reasons have in common that differ in a number, of a trial or a process, alone."""
+    return re.sub(r"\d+", "N", reason)
 
 
 def _any_score(study: optuna.Study) -> bool:
