@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,32 @@ def test_every_suffix_is_found_in_either_case(tmp_path: Path, suffix: str) -> No
 def test_non_ascii_names_and_folders(tmp_path: Path) -> None:
     split = split_with(tmp_path / "снимки", "Пруд №1.tif", "é.tif")
     assert {tile.name for tile in tiles(split)} == {"Пруд №1", "é"}
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "мой_край") for form in ("NFC", "NFD"))
+
+
+def test_names_pair_however_their_letters_are_composed(tmp_path: Path) -> None:
+    assert COMPOSED != DECOMPOSED
+    touch(tmp_path / "images", f"{DECOMPOSED}.png", "a.png")
+    touch(tmp_path / "gt", f"{COMPOSED}.png", "a.png")
+    touch(tmp_path / "nir", f"{DECOMPOSED}.tif", "a.tif")
+    for listed in (COMPOSED, DECOMPOSED):
+        (tmp_path / "some.txt").write_text(f"{listed}.png\n", encoding="utf-8")
+        (tile,) = tiles(tmp_path / "some.txt")
+        assert tile.name == COMPOSED
+        assert (tile.image.name, tile.mask.name) == (f"{DECOMPOSED}.png", f"{COMPOSED}.png")
+        assert all(path.is_file() for path in (tile.image, tile.mask, *tile.channels))
+    assert len(tiles(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("suffix", ["_край", unicodedata.normalize("NFD", "_край")])
+def test_suffixes_are_found_however_their_letters_are_composed(tmp_path: Path, suffix: str) -> None:
+    root = tmp_path / "set"
+    for split in ("train", "val"):
+        touch(root / split / "images", "мой.png")
+        touch(root / split / "gt", f"{DECOMPOSED}.png")
+    assert len(found(root, mask_suffix=suffix)["train"]) == 1
 
 
 def test_a_name_may_hold_dots(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ _STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # a network's file system answers eac
 class Tile:
     """The files of one tile."""
 
-    name: str  # the file name without its extension, and without image_suffix
+    name: str  # the file name without its extension, and without image_suffix; composed (NFC)
     image: Path
     mask: Path
     channels: tuple[Path, ...]
@@ -38,14 +39,15 @@ class Layout:
 
     images_dir: str = "images"
     masks_dir: str = "gt"
-    image_suffix: str = ""
+    image_suffix: str = ""  # composed (NFC), as the next one
     mask_suffix: str = ""
     channels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: RunConfig, channels: Sequence[str]) -> Layout:
         """The layout that a run's settings describe, with these extra channels."""
-        return cls(config.images_dir, config.masks_dir, config.image_suffix, config.mask_suffix, tuple(channels))
+        suffixes = _composed(config.image_suffix), _composed(config.mask_suffix)
+        return cls(config.images_dir, config.masks_dir, *suffixes, tuple(channels))
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,7 @@ def _listed(path: Path, suffix: str) -> frozenset[str]:
     """The names of tiles in a list file."""
     names = []
     for line in _lines(path):
-        name = PurePosixPath(line).name
+        name = PurePosixPath(_composed(line)).name
         stem, dot, ending = name.rpartition(".")
         name = stem if dot and f".{ending.lower()}" in SUFFIXES else name
         names.append(name.removesuffix(suffix) if suffix else name)
@@ -279,7 +281,7 @@ def _by_name(folder: Path, ending: str, other: str, optional: bool) -> dict[str,
     files: dict[str, str] = {}
     twice = []
     for file in _files_in(folder):
-        stem, dot, extension = file.rpartition(".")
+        stem, dot, extension = _composed(file).rpartition(".")
         if not dot or extension.lower() not in _EXTENSIONS or (other and stem.endswith(other)):
             continue
         if ending and stem.endswith(ending):
@@ -292,6 +294,11 @@ def _by_name(folder: Path, ending: str, other: str, optional: bool) -> dict[str,
     if twice:
         raise InputError(f"{folder}: the same name with two extensions: {first_few(twice)}")
     return files
+
+
+def _composed(name: str) -> str:
+    """A name as most systems write it: archives from macOS write some letters as two, and look the same."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _files_in(folder: Path) -> list[str]:
