@@ -2,10 +2,11 @@
 
     python benchmarks/soak.py
 
-One search of short trials on the demo data, one at a time, with the default sampler and scheduler. After every trial
-it notes what the search's process holds (resident memory, threads, open files) and what the trial cost besides its
-epochs, from the end of the one before it to its own end. Compared are two stretches of 21 trials, around the 30th and
-at the end.
+One search of short trials on the demo data, one at a time, with the default sampler and scheduler. Some finish, others
+are stopped after an epoch, and a few, whose learning rate is beyond reason, fail as their loss becomes NaN: each end
+leaves something else to clear away. After every trial it notes what the search's process holds (resident memory,
+threads, open files) and what the trial cost besides its epochs, from the end of the one before it to its own end.
+Compared are two stretches of 21 trials, around the 30th and at the end.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: 3,
   workers: 0, worst: 0}
 space:
   loss: [dice, bce, focal]
-  lr: {low: 1e-4, high: 1e-1, log: true}
-  optimizer: [adamw, sgd]
+  optimizer:
+    adamw: {lr: {low: 1e-4, high: 1e-1, log: true}}
+    sgd: {lr: [1e-3, 1e-2, 1e-1, 1e30]}
   augmentation: [none, safe, medium]
   batch_size: [4, 8]
-search: {max_concurrent: 1, cpus_per_trial: 1, gpus_per_trial: 0}
+search: {grace_period: 1, max_concurrent: 1, cpus_per_trial: 1, gpus_per_trial: 0}
 """
 EARLY = 30
 _AROUND = 10  # trials before and after one that its figure is the median of
