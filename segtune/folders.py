@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import TextIO
 
-from segtune.errors import InputError
+from segtune.errors import InputError, one_line
 
 _LOCK_POLL_S = 0.3
 _GLANCES, _GLANCE_S = 3, 0.02  # tries that whoever only asks for the holder may spoil
@@ -112,11 +112,22 @@ class RunFolder:
         return int(rows[-1]["epoch"]) if rows else 0
 
     def metrics(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv, oldest first; none where there is no such file."""
+        """The rows of metrics.csv, oldest first; none where there is no such file. InputError where it is damaged."""
         if not self.metrics_csv.is_file():
             return []
-        with self.metrics_csv.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        try:
+            with self.metrics_csv.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            for row in rows:
+                int(row["epoch"])
+                for value in row.values():
+                    float(value or 0)
+                if None in row.values():
+                    raise ValueError("a row is too short")
+        except (csv.Error, KeyError, TypeError, ValueError) as error:
+            reason = f"damaged, not a row of numbers per epoch ({one_line(error)})"
+            raise InputError(f"{self.metrics_csv}: {reason}") from None
+        return rows
 
     @contextmanager
     def locked(self) -> Iterator[None]:

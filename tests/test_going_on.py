@@ -819,6 +819,29 @@ def test_a_state_that_is_damaged_or_missing_is_named(
     assert "state.pt" in mistake
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("\n1,", "\none,"),
+        lambda text: text.replace("epoch", "epic", 1),
+        lambda text: text.replace(",2,", ",two,"),
+        lambda text: text + "4\n",
+        lambda text: text.replace("\n1,", "\n1,1,1,"),
+        lambda text: text.replace("\n1,", "\n1\0,"),
+    ],
+    ids=["epoch", "column", "number", "short", "long", "zero"],
+)
+def test_a_table_of_epochs_that_was_damaged_is_named(
+    config: RunConfig, tmp_path: Path, whole: Whole, damage: Callable[[str], str]
+) -> None:
+    shutil.copytree(whole.folder, tmp_path / "run")
+    table = tmp_path / "run" / "metrics.csv"
+    text = table.read_text(encoding="utf-8")
+    assert damage(text) != text
+    table.write_text(damage(text), encoding="utf-8")
+    assert refusal(config, tmp_path / "run").startswith(f"{table}: damaged")
+
+
 def test_a_state_that_is_missing_is_named(config: RunConfig, tmp_path: Path) -> None:
     run(config, tmp_path, epochs=2)
     (tmp_path / "state.pt").unlink()
