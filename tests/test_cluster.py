@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shutil
 import socket
 import sys
 import threading
@@ -281,6 +282,23 @@ def test_a_trial_that_does_not_see_the_data_set_names_node_and_path(
     lone.settings["dataset"] = str(tmp_path / "gone")
     (report,) = lone.run()
     assert re.fullmatch(rf"{tmp_path}/gone: no such .* \(node {socket.gethostname()}\)", report["error"])
+    assert report["fault"] == "place"
+
+
+@pytest.mark.parametrize("part", ["images", "gt"])
+def test_an_emptied_folder_of_tiles_is_no_fault_of_the_trial(
+    part: str, lone: Lone, tmp_path: Path, data_set: WriteDataSet
+) -> None:
+    data = data_set(tmp_path / "own", train=2, val=1)
+    lone.settings |= {"dataset": str(data), "cache_dir": "none"}
+    lone.info = scan(RunConfig.from_settings(lone.settings))
+    shutil.rmtree(data / "val" / part)
+    (data / "val" / part).mkdir()
+    (report,) = lone.run()
+    assert report == {
+        "error": f"{data}/val/{part}/000.png: no such folder or file (node {socket.gethostname()})",
+        "fault": "place",
+    }
 
 
 @pytest.mark.slow

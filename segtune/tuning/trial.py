@@ -117,7 +117,9 @@ def _at_hand(info: DataInfo, run: RunConfig, watchdog: Watchdog) -> DataInfo:
     entries = {what: path for what, path in found.items() if path}
     if len(entries) == len(found) and not info.tiles:
         return replace(info, entries=entries)
-    missing = [place for place in split_places(run).values() if not place.exists()]
+    # A folder that stayed may be empty, as the place is where a disk was mounted. One tile stands for the others.
+    files = (file for split in info.tiles.values() for tile in split[:1] for file in (tile.image, tile.mask))
+    missing = [place for place in (*split_places(run).values(), *files) if not os.path.exists(place)]
     if missing:
         raise InputError(f"{missing[0]}: no such folder or file")
     if len(entries) == len(found):  # there was no room for all of them, and will not be
