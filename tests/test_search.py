@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -165,7 +166,9 @@ class Watch:
     over before a slow machine has started the last process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.table: list[dict[str, str]] = []  # trials.csv, at the first report
         self.plan: Any = None
         self.running: set[int] = set()
         self.most = 0
@@ -177,6 +180,7 @@ class Watch:
     def epoch(self, number: int, result: dict[str, Any]) -> None:
         self.running.add(number)
         self.most = max(self.most, len(self.running))
+        self.table = self.table or rows(self.folder)
         if self.most < self.plan.concurrent:
             time.sleep(2)
 
@@ -235,12 +239,13 @@ def test_trials_share_gpus_and_see_their_own(
         f"gpus_per_trial: {share}}}\n"
     )
     space = load_space(path)
-    watch = Watch()
     folder = SearchFolder(tmp_path / "shared")
+    watch = Watch(folder.path)
     info = search_module.scan(space.baseline)
     outcome = search_module.run_search(space, info, folder, watch)
     assert {trial.status for trial in outcome.trials} == {"finished"}
     assert watch.plan.concurrent == watch.most == concurrent
+    assert "running" in {row["status"] for row in watch.table}
     seen = [
         yaml.safe_load(folder.trial(trial.number).run_yaml.read_text())["machine"]["cuda_visible_devices"]
         for trial in outcome.trials
@@ -345,10 +350,13 @@ def test_an_interrupted_search_goes_on_where_it_was(
     folder = tmp_path / "long"
     with (tmp_path / "out.txt").open("w") as out:
         command = [sys.executable, str(ROOT / "run_search.py"), *arguments]
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path)
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path, start_new_session=True)
         try:
             wait_for(folder / "trial_0001" / "metrics.csv", "\n2,")
-            process.send_signal(number)
+            if number == signal.SIGKILL:
+                process.kill()
+            else:  # as a terminal and a batch system do: Ray's own processes too
+                os.killpg(process.pid, number)
             assert process.wait(60) == status
         finally:
             process.kill()
