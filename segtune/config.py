@@ -91,22 +91,20 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-def _plain_folder(value: str) -> str:
+def _folder_name(value: str, alternative: str = "not a path") -> str:
     if not value or "/" in value or "\\" in value or value in {".", ".."}:
-        raise ValueError("must be the name of a folder inside each split, not a path")
+        raise ValueError(f"must be the name of a folder inside each split, {alternative}")
     return value
+
+
+def _split_folder(value: str) -> str:
+    return value if value == "." else _folder_name(value, "or . for the split's own folder")
 
 
 def _one_or_three(values: list[int]) -> list[int]:
     if len(values) not in (0, 1, 3):
         raise ValueError("must name three bands, or one that is shown grey")
     return _distinct(values)
-
-
-def _split_folder(value: str) -> str:
-    if value != "." and (not value or "/" in value or "\\" in value or value == ".."):
-        raise ValueError("must be the name of a folder inside each split, or . for the split's own folder")
-    return value
 
 
 def _given(value: str | None) -> str | None:
@@ -119,7 +117,7 @@ def _weights(value: str) -> str:
     return value
 
 
-FolderName = Annotated[str, AfterValidator(_plain_folder)]
+FolderName = Annotated[str, AfterValidator(_folder_name)]
 SplitFolder = Annotated[str, AfterValidator(_split_folder)]
 Label = Annotated[int, Field(ge=0, le=65535)]
 

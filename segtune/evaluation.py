@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,10 +13,9 @@ from segtune.checkpoint import THRESHOLD, Manifest
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
 from segtune.device import autocast
-from segtune.metrics import BACKGROUND, ConfusionMatrix
+from segtune.metrics import BACKGROUND, ConfusionMatrix, Indices
 from segtune.schema import Band, Labels
 
-Indices = npt.NDArray[np.uint8]
 OnTile = Callable[[int, Indices, Indices], None]
 
 

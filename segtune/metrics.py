@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 IGNORED = 255
 BACKGROUND = 0
+Indices = npt.NDArray[np.uint8]  # of a mask's pixels, (H, W)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class ConfusionMatrix:
         self.classes = tuple(classes)
         self.counts = np.zeros((len(classes) + 1,) * 2, dtype=np.int64)
 
-    def update(self, predicted: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> None:
+    def update(self, predicted: Indices, truth: Indices) -> None:
         """Add the pixels of a tile or a batch: two uint8 arrays of indices of the same shape."""
         if predicted.shape != truth.shape:
             raise ValueError(f"shapes must match, but got {predicted.shape} and {truth.shape}")

@@ -20,11 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from segtune.folders import replaced_file
-from segtune.metrics import IGNORED, ConfusionMatrix
+from segtune.metrics import IGNORED, ConfusionMatrix, Indices
 from segtune.schema import Band, Labels
 
 Picture = npt.NDArray[np.uint8]
-Indices = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 CELL = 256  # width in pixels of a tile on a sheet

@@ -27,11 +27,11 @@ from segtune.data.pairs import TRAIN, VAL, absolute_places
 from segtune.data.store import TileStore
 from segtune.device import memory_error, out_of_memory, resolve_device, resolve_precision, within_memory
 from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error
-from segtune.evaluation import Indices, Normalization, OnTile, evaluate
+from segtune.evaluation import Normalization, OnTile, evaluate
 from segtune.folders import RunFolder, discard_folder, replace_folder
 from segtune.gallery import worst_picture
 from segtune.losses import SegmentationLoss
-from segtune.metrics import ConfusionMatrix, Scores
+from segtune.metrics import ConfusionMatrix, Indices, Scores
 from segtune.models import (
     build_model,
     check_weights,

@@ -21,15 +21,15 @@ from segtune.data.reading import read_mask
 from segtune.data.store import DecodedTiles
 from segtune.device import resolve_device, within_memory
 from segtune.errors import InputError
-from segtune.evaluation import Indices, evaluate
+from segtune.evaluation import evaluate
 from segtune.folders import replaced_file
 from segtune.machine import available_cpus, versions
-from segtune.metrics import ConfusionMatrix, Scores
+from segtune.metrics import ConfusionMatrix, Indices, Scores
 
 _MOST_LOADERS = 8  # processes that decode
 
 Mask = npt.NDArray[np.uint8 | np.uint16]
-OnTile = Callable[[Tile, Mask], None]
+OnPrediction = Callable[[Tile, Mask], None]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Validation:
         return [label for label, value in self.scores.iou.items() if value is None]
 
 
-def validate(folder: Path, split: Path, device: str = "auto", on_tile: OnTile | None = None) -> Validation:
+def validate(folder: Path, split: Path, device: str = "auto", on_tile: OnPrediction | None = None) -> Validation:
     """Measure the model in a search's, a run's or its own folder on a split, as its training measured it.
 
     Batch size, precision and number of torch threads are those of the training's evaluation, so that on the same

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segtune.data.augment import Augmentation
 from segtune.data.fitting import Fit
-from segtune.data.store import Array, Indices, TileStore
+from segtune.data.store import Array, TileStore
 from segtune.errors import InputError, loader_died, loader_error
+from segtune.metrics import Indices
 
 _CROP = 2  # after the two draws of augmentation
 

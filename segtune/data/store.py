@@ -17,10 +17,10 @@ from segtune.data.fitting import Fit, decode
 from segtune.data.pairs import Tile
 from segtune.data.reading import Image, read_tile
 from segtune.errors import InputError, TileError, one_line
+from segtune.metrics import Indices
 from segtune.schema import Band, Labels
 
 Array = npt.NDArray[np.uint8 | np.float32]
-Indices = npt.NDArray[np.uint8]
 
 
 class TileStore(Protocol):
