@@ -23,11 +23,14 @@ from segtune.config import RunConfig
 from segtune.errors import InputError, nearest
 from segtune.folders import RunFolder, SearchFolder, check_writable
 
+_VALIDATED_ON = ("val_dir", "add_val_dirs", "use_only_add_val")
+
 
 def parse() -> Namespace:
     parser = cli.make_parser(__doc__ or "")
     parser.add_argument("--config", metavar="FILE", help="YAML of settings; flags and --set win over it")
-    parser.add_argument("--from-search", metavar="FOLDER", help="settings of this search's winner; flags win over them")
+    winner = "settings of this search's winner; flags win over them, and -d also over its validation sets"
+    parser.add_argument("--from-search", metavar="FOLDER", help=winner)
     parser.add_argument("--trial", type=int, metavar="N", help="with --from-search: of this trial, not of the winner")
     cli.add_assignments(parser)
     parser.add_argument("-log", "--log-dir", default="logs", metavar="FOLDER", help="where runs go [logs]")
@@ -58,7 +61,10 @@ def given_config(arguments: Namespace, folder: RunFolder | None) -> RunConfig:
     if arguments.config:
         settings |= cli.settings_in(Path(arguments.config))
     if arguments.from_search:
-        settings |= cli.settings_in(SearchFolder(Path(arguments.from_search)).settings_yaml(arguments.trial))
+        found = cli.settings_in(SearchFolder(Path(arguments.from_search)).settings_yaml(arguments.trial))
+        if "dataset" in given:  # the search's validation sets are of other data
+            found = {name: value for name, value in found.items() if name not in _VALIDATED_ON}
+        settings |= found
     return RunConfig.from_settings(settings | given)
 
 

@@ -232,6 +232,27 @@ def test_the_settings_of_a_run_yaml_are_taken_and_its_other_sections_are_not(con
     assert changed == Manifest.read(first / "run.yaml").config.model_copy(update={"lr": 0.001, "epochs": 5})
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], ("old/val", ["old/more"], True)),
+        (["-d", "new"], (None, [], False)),
+        (["-d", "new", "-val", "new/test"], ("new/test", [], False)),
+        (["-d", "new", "--add-val-dirs", "new/more"], (None, ["new/more"], False)),
+        (["-val", "new/test"], ("new/test", ["old/more"], True)),
+    ],
+)
+def test_on_other_data_a_searchs_winner_is_not_validated_on_that_of_the_search(
+    config_of: ConfigOf, tmp_path: Path, flags: list[str], expected: tuple[str | None, list[str], bool]
+) -> None:
+    (tmp_path / "best").mkdir()
+    (tmp_path / "search.yaml").write_text("{}\n", encoding="utf-8")
+    of_the_search = "dataset: old\nval_dir: old/val\nadd_val_dirs: [old/more]\nuse_only_add_val: true\n"
+    (tmp_path / "best" / "run.yaml").write_text(of_the_search, encoding="utf-8")
+    config = config_of("--from-search", tmp_path, *flags)
+    assert (config.val_dir, config.add_val_dirs, config.use_only_add_val) == expected
+
+
 def test_an_empty_file_means_the_defaults(config_of: ConfigOf, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("{}\n", encoding="utf-8")
     assert config_of("--config", tmp_path / "run.yaml") == RunConfig()
