@@ -182,7 +182,7 @@ class Watch:
         self.most = max(self.most, len(self.running))
         self.table = self.table or rows(self.folder)
         if self.most < self.plan.concurrent:
-            time.sleep(2)
+            time.sleep(1)
 
     def say(self, line: str) -> None:
         self.said.append(line)
@@ -234,7 +234,7 @@ def test_trials_share_gpus_and_see_their_own(
 
     path = tmp_path / "shared.yaml"
     path.write_text(
-        f"dataset: {tiles}\n{RUN}space: {{lr: [1e-3, 2e-3, 3e-3]}}\n"
+        f"dataset: {tiles}\n{RUN.replace('epochs: 3', 'epochs: 15')}space: {{lr: [1e-3, 2e-3, 3e-3]}}\n"
         "search: {sampler: grid, scheduler: none, trials: 4, max_concurrent: 3, cpus_per_trial: 1, "
         f"gpus_per_trial: {share}}}\n"
     )
