@@ -98,7 +98,7 @@ def main() -> int:
     check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway)
     counts = ", ".join(f"{number} {split}" for split, number in info.counts.items())
     console.print(f"{space.baseline.dataset}: {counts} tiles; searching {', '.join(space.searched())}")
-    with cli.hinted(f"to go on: {again}"), SearchConsole(console, space.search.trials) as listener:
+    with cli.hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
         outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume, arguments.warm_start)
 
     console.print()

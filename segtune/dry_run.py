@@ -214,9 +214,7 @@ def estimate_lines(space: Space, info: DataInfo, runs: Sequence[RunConfig], plan
         yield f"  {name}: {_cost_text(cost)}, {run.epochs} epochs in about {duration(paces[-1])}"
     if not paces:
         return
-    trials = space.search.trials
-    if space.search.sampler == "grid":
-        trials = min(trials, space.size() or trials)
+    trials = space.trials()
     share, how = 1.0, "every trial trains to its end"
     *compared, epochs = rungs(space)
     if compared:

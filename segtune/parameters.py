@@ -364,6 +364,13 @@ class Space:
         kinds = _tally(self.parameters, self.forbid)
         return sum(count for kind, count in kinds.items() if not self._excluded(kind))
 
+    def trials(self) -> int:
+        """Trials that a search of the space ends with: those asked for, or all that a grid has, and the baseline."""
+        if self.search.sampler != "grid":
+            return self.search.trials
+        outside = self.locate(self.baseline.settings()) is None
+        return min(self.search.trials, (self.size() or 0) + outside)
+
     def searched(self) -> tuple[str, ...]:
         """The settings that are searched, those of branches included, each once."""
         return tuple(dict.fromkeys(parameter.name for parameter in walk(self.parameters)))

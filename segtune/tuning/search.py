@@ -252,7 +252,7 @@ class _Search:
         self._plan, self._listener = plan, listener
         study.sampler = build_sampler(space, self._clash, known=len(study.get_trials(deepcopy=False)))
         self._results = Results(study, folder, space, info.fingerprint)
-        self._rules = Rules(space.search, study)
+        self._rules = Rules(space.with_search({"trials": space.trials()}).search, study)
         self._look_at = 0.0  # by time.monotonic()
         self._scheduler = _scheduler(space, study)
         self._searcher = StudySearcher(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
-from segtune.space import Space, load_space
+from segtune.space import load_space
 from segtune.trials import SearchState
 from segtune.tuning.results import Results
 from segtune.tuning.rules import seconds_of
@@ -20,16 +20,8 @@ def search_state(folder: SearchFolder) -> SearchState:
     return SearchState(
         folder.path,
         Results(study, folder, space, study.user_attrs.get("fingerprint", "")).trials(),
-        _wanted(space),
+        space.trials(),
         seconds_of(study),
         folder.holder(),
         space.search.time_budget,
     )
-
-
-def _wanted(space: Space) -> int:
-    """Trials that the search ends with: those asked for, or all that a grid has, beside a baseline outside it."""
-    if space.search.sampler != "grid":
-        return space.search.trials
-    outside = space.locate(space.baseline.settings()) is None
-    return min(space.search.trials, (space.size() or 0) + outside)
