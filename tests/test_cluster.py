@@ -22,6 +22,7 @@ import pytest
 import ray
 import yaml
 from conftest import WriteDataSet
+from ray._raylet import AuthenticationTokenLoader
 from ray.cluster_utils import Cluster
 
 import run_search
@@ -63,6 +64,9 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Iterato
     token.write_text("0123456789abcdef" * 4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+        # What a Ray of its own, which other tests may have started in this process, left behind.
+        patch.delenv("RAY_AUTH_MODE", raising=False)
+        AuthenticationTokenLoader.instance().reset_cache()
         share = {"num_cpus": 1, "num_gpus": 1}
         started = Cluster(initialize_head=True, head_node_args={**share, "include_dashboard": False})
         started.add_node(**share, env_vars={"SEGTUNE_CACHE_DIR": str(caches[1])})
