@@ -62,16 +62,18 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Iterato
     # As for a user who has a token, from a search without a cluster, while this cluster asks for none.
     token = tmp_path_factory.mktemp("token") / "auth_token"
     token.write_text("0123456789abcdef" * 4)
+    # A Ray of its own, which other tests may have started in this process, left it behind. Not put back: the next one
+    # decides again.
+    os.environ.pop("RAY_AUTH_MODE", None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
-        # What a Ray of its own, which other tests may have started in this process, left behind.
-        patch.delenv("RAY_AUTH_MODE", raising=False)
         AuthenticationTokenLoader.instance().reset_cache()
         share = {"num_cpus": 1, "num_gpus": 1}
         started = Cluster(initialize_head=True, head_node_args={**share, "include_dashboard": False})
         started.add_node(**share, env_vars={"SEGTUNE_CACHE_DIR": str(caches[1])})
         yield Nodes(started, caches)
         started.shutdown()
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 @pytest.fixture
