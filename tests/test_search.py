@@ -321,12 +321,13 @@ def finish_alone(folder: Path) -> None:
         assert [result.epoch for result in epochs][-1] == config.epochs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status"),
     [
         pytest.param(signal.SIGTERM, 143, id="SIGTERM"),
-        pytest.param(signal.SIGINT, 130, id="Ctrl-C", marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, -9, id="kill-9", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, id="Ctrl-C"),
+        pytest.param(signal.SIGKILL, -9, id="kill-9"),
     ],
 )
 def test_an_interrupted_search_goes_on_where_it_was(
