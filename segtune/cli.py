@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,8 @@ from segtune.config import MAX_CLASSES, RunConfig, base_type, choices, settings_
 from segtune.data.demo import write_demo
 from segtune.errors import InputError, SegtuneError
 from segtune.folders import write_text
+from segtune.machine import ending_signals
+from segtune.output import drop_what_cannot_be_written
 from segtune.space import PATH_LISTS, parse_assignments, parse_value
 from segtune.space_schema import schema_text
 from segtune.yamlfile import read_yaml
@@ -38,7 +39,11 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 
 
 class Terminated(BaseException):
-    """SIGTERM, on its way up like KeyboardInterrupt."""
+    """SIGTERM, or SIGHUP from a terminal that was closed, on its way up like KeyboardInterrupt."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = number
 
 
 class Parser(argparse.ArgumentParser):
@@ -179,8 +184,13 @@ def ensure_demo(dataset: str, say: Callable[[str], None]) -> None:
 
 
 def run(main: Callable[[], int]) -> None:
-    """Run a script's main and exit: 0 done, 2 the input is wrong, 1 another failure, 130 Ctrl-C, 143 SIGTERM."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run a script's main and exit.
+
+    The status is 0 done, 2 the input is wrong, 1 another failure, 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal.
+    """
+    drop_what_cannot_be_written()
+    for number in ending_signals():
+        signal.signal(number, _terminate)
     try:
         status = main()
         sys.stdout.flush()
@@ -196,11 +206,7 @@ def run(main: Callable[[], int]) -> None:
         status = 128 + signal.SIGINT
     except Terminated as error:
         _say("terminated", error)
-        status = 128 + signal.SIGTERM
-    except BrokenPipeError:
-        # `... | head` closed our output; nothing more can be said there, nor flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
+        status = 128 + error.number
     except OSError as error:  # a full disk, a folder that may not be written
         _say(f"error: {error.filename or 'writing'}: {error.strerror or error}", error)
         status = 1
@@ -224,7 +230,7 @@ def _say(line: str, error: BaseException) -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    raise Terminated(number)
 
 
 def _default(value: Any) -> str:

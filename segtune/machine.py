@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from types import FrameType
 
+HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # a terminal that is closed; POSIX only
 _PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "albumentations", "ray", "optuna")
 
 
@@ -21,11 +22,17 @@ def available_cpus() -> int:
     return max(1, min(cores, int(allotted))) if allotted.isdigit() else cores
 
 
+def ending_signals() -> list[int]:
+    """SIGTERM, and SIGHUP unless it is ignored, as under `nohup`: a process then outlives its terminal."""
+    hangs_up = signal.getsignal(HANGUP) is not signal.SIG_IGN
+    return [signal.SIGTERM, HANGUP] if hangs_up else [signal.SIGTERM]
+
+
 @contextmanager
 def signals_noted(on_signal: Callable[[], None] | None = None) -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM be noted in the list, so that what runs can end in order; a second Ctrl-C ends it at once.
+    """Let SIGINT, SIGTERM and SIGHUP be noted in the list, so that what runs can end in order.
 
-    `on_signal` is called for each, too. To be used in the main thread.
+    A second Ctrl-C ends it at once. `on_signal` is called for each, too. To be used in the main thread.
     """
     caught: list[int] = []
 
@@ -35,7 +42,7 @@ def signals_noted(on_signal: Callable[[], None] | None = None) -> Iterator[list[
         if on_signal:
             on_signal()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, *ending_signals())}
     try:
         yield caught
     finally:

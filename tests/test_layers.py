@@ -16,6 +16,7 @@ LAYERS = [
         "space",
         "space_schema",
         "machine",
+        "output",
         "folders",
         "metrics",
         "phases",

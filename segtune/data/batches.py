@@ -16,6 +16,7 @@ from segtune.data.augment import Augmentation
 from segtune.data.fitting import Fit
 from segtune.data.store import Array, TileStore
 from segtune.errors import InputError, loader_died, loader_error
+from segtune.machine import HANGUP
 from segtune.metrics import Indices
 
 _CROP = 2  # after the two draws of augmentation
@@ -213,9 +214,9 @@ def _stacked(parts: Sequence[Tensor]) -> Tensor | list[Tensor]:
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C reaches every process of the terminal, a batch system's SIGTERM every process of the job; the training
-    # process ends its loaders by itself, once it has saved its state.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Ctrl-C and a closed window reach every process of the terminal, a batch system's SIGTERM every process of the job;
+    # the training process ends its loaders by itself, once it has saved its state.
+    for number in (signal.SIGINT, signal.SIGTERM, HANGUP):
         signal.signal(number, signal.SIG_IGN)
     # Loader processes are the parallelism; OpenCV's own threads on top only fight over the same cores.
     cv2.setNumThreads(0)

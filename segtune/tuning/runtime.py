@@ -20,6 +20,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from segtune.errors import InputError, SegtuneError
+from segtune.machine import HANGUP
 from segtune.tuning.resources import Resources, local_resources
 
 _KNOCK_S, _ANSWER_S = 10.0, 120.0  # a node's first process may have to read Python from a network's disk
@@ -72,7 +73,7 @@ def ray_runtime(address: str | None) -> Iterator[list[Resources]]:
     elif ours:
         local = local_resources()
         # "local": not a cluster that someone else runs on this machine.
-        with _sigterm_held_back():
+        with _signals_held_back():
             ray.init(
                 address="local",
                 num_cpus=int(local["CPU"]),
@@ -88,21 +89,23 @@ def ray_runtime(address: str | None) -> Iterator[list[Resources]]:
 
 
 @contextmanager
-def _sigterm_held_back() -> Iterator[None]:
-    """While Ray starts: its processes inherit that SIGTERM is blocked, and this process's handler stays its own.
+def _signals_held_back() -> Iterator[None]:
+    """While Ray starts: its processes inherit that SIGTERM and SIGHUP are blocked, and this process's handlers stay.
 
-    `timeout`, systemd and batch systems send SIGTERM to every process of a group or job. Without Ray's, which end with
-    this process anyhow, nothing can end in order. One that comes meanwhile is handled when Ray has started.
+    `timeout`, systemd and batch systems send SIGTERM to every process of a group or job, a terminal that is closed
+    SIGHUP. Without Ray's, which end with this process anyhow, nothing can end in order. One that comes meanwhile is
+    handled when Ray has started.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.getsignal(signal.SIGTERM)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, HANGUP)}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -177,7 +180,7 @@ def _join(address: str) -> None:
     try:
         _knock(address)
         _authenticate(address)
-        with _sigterm_held_back():
+        with _signals_held_back():
             # The nodes' raylets have an environment of their own.
             ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **_QUIET)
     except (OSError, ValueError, RuntimeError) as error:
