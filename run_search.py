@@ -97,7 +97,7 @@ def main() -> int:
         return show_dry_run(console, space, info, arguments.address)
     check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway)
     counts = ", ".join(f"{number} {split}" for split, number in info.counts.items())
-    console.print(f"{space.baseline.dataset}: {counts} tiles; searching {', '.join(space.searched())}")
+    console.print(f"{space.baseline.dataset}: {counts} tiles; searching {', '.join(space.searched())}", soft_wrap=True)
     with cli.hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
         outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume, arguments.warm_start)
 
@@ -112,7 +112,8 @@ def main() -> int:
         raise SegtuneError(f"{outcome.reason}; when that is mended, go on: {again}")
     if outcome.reason:
         console.print(f"ended early: {outcome.reason}", soft_wrap=True)
-    console.print(f"\neverything is in {folder.path}; next:", soft_wrap=True)
+    console.print()
+    console.print(f"everything is in {folder.path}; next:", soft_wrap=True)
     for line in next_commands(folder.path, space.baseline, arguments.results_dir):
         console.print(line, soft_wrap=True)
     return 1 if all(trial.miou is None for trial in outcome.trials) else 0

@@ -93,7 +93,8 @@ def main() -> int:
             console.print(
                 f"{folder.path} is finished: {done} epochs; a larger --epochs trains it longer", soft_wrap=True
             )
-            console.print(run_summary(folder, arguments.log_dir), soft_wrap=True)
+            for line in run_summary(folder, arguments.log_dir):
+                console.print(line, soft_wrap=True)
             return 0
         console.print(f"going on with {folder.path} after {done} of {config.epochs} epochs", soft_wrap=True)
     begins = preview is None and not (folder and folder.state.is_file())
@@ -120,7 +121,8 @@ def main() -> int:
     if caught and folder.epochs_done < config.epochs:
         console.print(f"stopped after {folder.epochs_done} of {config.epochs} epochs; {hint}", soft_wrap=True)
         return 128 + caught[0]
-    console.print(run_summary(folder, arguments.log_dir), soft_wrap=True)
+    for line in run_summary(folder, arguments.log_dir):
+        console.print(line, soft_wrap=True)
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from segtune.config import MAX_CLASSES, RunConfig, base_type, choices, settings_of
 from segtune.data.demo import write_demo
-from segtune.errors import InputError, SegtuneError
+from segtune.errors import InputError, SegtuneError, printable
 from segtune.folders import write_text
 from segtune.machine import ending_signals
 from segtune.output import drop_what_cannot_be_written
@@ -196,10 +196,10 @@ def run(main: Callable[[], int]) -> None:
         sys.stdout.flush()
     except InputError as error:
         for mistake in error.mistakes:
-            print(f"error: {mistake}", file=sys.stderr)
+            print(f"error: {printable(mistake)}", file=sys.stderr)
         status = 2
     except SegtuneError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt as error:
         _say("interrupted", error)
@@ -226,7 +226,8 @@ def hinted(hint: str) -> Iterator[None]:
 
 def _say(line: str, error: BaseException) -> None:
     notes = getattr(error, "__notes__", [])
-    print("\n".join([line, *notes[:1]]), file=sys.stderr)  # the innermost hint: it knows most
+    for said in [line, *notes[:1]]:  # the innermost hint: it knows most
+        print(printable(said), file=sys.stderr)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

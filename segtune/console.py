@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,9 +18,12 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.style import Style
+from rich.text import Text
 
 from segtune.config import RunConfig
 from segtune.data.info import DataInfo
+from segtune.errors import printable
 from segtune.folders import RunFolder
 from segtune.report import duration, settings_text
 from segtune.train import EpochResult
@@ -28,10 +32,24 @@ from segtune.trials import Trial, ranked
 _PLAIN_WIDTH = 160  # columns when the output goes to a file, where nothing wraps
 
 
+class _PrintsAsGiven(Console):
+    """A console to which a text is a text: nothing in it is markup.
+
+    What is not `printable`, and what the terminal's encoding does not have, is escaped, in lines and in the cells of
+    tables alike. So a text is one line.
+    """
+
+    def render_str(self, text: str, *, style: str | Style = "", **layout: Any) -> Text:
+        """Make the text of a line or a cell; rich's call for each of them."""
+        given = {name: layout[name] for name in ("justify", "overflow") if name in layout}
+        shown = printable(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return Text(shown, style, **given)
+
+
 def make_console() -> Console:
-    """A console for stdout; plain text without a terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+    """Make the console for stdout; where that is no terminal, it gets plain text of a fixed width."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return _PrintsAsGiven(force_terminal=terminal, width=None if terminal else _PLAIN_WIDTH)
 
 
 class _Bar:
@@ -56,7 +74,9 @@ class _Bar:
 
 def step_bar(console: Console) -> _Bar:
     """A bar over tiles or batches."""
-    return _Bar(console, TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return _Bar(
+        console, TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )
 
 
 @contextmanager
@@ -115,7 +135,9 @@ class SearchConsole:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total = console, total
-        self._bar = _Bar(console, BarColumn(bar_width=30), TextColumn("{task.description}"), TimeElapsedColumn())
+        self._bar = _Bar(
+            console, BarColumn(bar_width=30), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+        )
         self._running: dict[int, float] = {}  # share of its epochs that each running trial has done
         self._ended = 0
         self._best: Trial | None = None
@@ -130,7 +152,7 @@ class SearchConsole:
 
     def started(self, plan: object, trials: list[Trial]) -> None:
         """Say what runs where."""
-        self._console.print(str(plan))
+        self._console.print(str(plan), soft_wrap=True)
         done = [trial for trial in trials if trial.status not in ("running", "pending")]
         self._ended = len(done)
         self._done_at_start = float(self._ended)

@@ -37,19 +37,24 @@ def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | 
     """Print what a search would do; writes nothing into its folder and trains nothing to its end. Exit status 0."""
     console.print(space_tree(space))
     fixed = {name: value for name, value in space.fixed.items() if value != RunConfig.model_fields[name].default}
-    console.print(f"\nfixed, and not the default: {settings_text(fixed) or 'nothing'}", soft_wrap=True)
+    console.print()
+    console.print(f"fixed, and not the default: {settings_text(fixed) or 'nothing'}", soft_wrap=True)
     samples = draw_samples(space, info)
     console.print()
     console.print(sample_table(space, samples))
-    console.print(f"{samples.how}\n", soft_wrap=True)
+    console.print(samples.how, soft_wrap=True)
+    console.print()
     console.print(data_table(info, space.baseline))
     for line in data_lines(info):
         console.print(line, soft_wrap=True)
     if address:
-        console.print(f"\nresources and time: those of the cluster at {address}, known once a search joins it")
+        console.print()
+        console.print(f"resources and time: those of the cluster at {address}, known once a search joins it")
         return 0
     plan = make_plan(space.search, [local_resources()], space.baseline.device)
-    console.print(f"\n{plan}\nmeasuring a few steps of {1 + min(_PROBED, len(samples.runs))} runs ...")
+    console.print()
+    console.print(str(plan), soft_wrap=True)
+    console.print(f"measuring a few steps of {1 + min(_PROBED, len(samples.runs))} runs ...")
     for line in estimate_lines(space, info, samples.runs[:_PROBED], plan):
         console.print(line, soft_wrap=True)
     return 0
@@ -67,7 +72,7 @@ def space_tree(space: Space) -> Tree:
     if space.forbid:
         forbidden = tree.add("forbid")
         for entry in space.forbid:
-            forbidden.add(str(entry).replace("[", r"\["))
+            forbidden.add(str(entry))
     return tree
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -51,6 +52,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     by_lower = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
+
+
+_JOINERS = "\u200c\u200d"  # without width, and part of how Persian, Hindi or an emoji is written
+
+
+def printable(text: object) -> str:
+    """Return text from outside as a terminal, or a table, can show it: on one line, and without commands.
+
+    A name can hold a line break, an escape sequence, or characters that turn the direction of what follows; a message
+    with it must not look like two, nor like another one. They are shown as Python writes them: ``\\n``, ``\\x1b``.
+    """
+    return "".join(map(_shown, str(text)))
+
+
+def _shown(char: str) -> str:
+    # Cc are commands, Cf formats (of direction, or invisible), Zl and Zp breaks, Cs bytes of a name that is no UTF-8.
+    harmful = char not in _JOINERS and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return char.encode("unicode_escape").decode("ascii") if harmful else char
 
 
 def loader_died(error: Exception) -> bool:

@@ -49,8 +49,8 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value_text(value)}" for name, value in settings.items())
 
 
-def run_summary(folder: RunFolder, log_dir: str) -> str:
-    """How a single run ended, and what to type next."""
+def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
+    """How a single run ended, and what to type next, in lines."""
     content = read_yaml(folder.run_yaml)
     config = RunConfig.from_settings(settings_of(content), f"{folder.run_yaml}: ")
     rows = folder.metrics()
@@ -61,7 +61,7 @@ def run_summary(folder: RunFolder, log_dir: str) -> str:
         lines[-1] += f"{_some_of_the_tiles(content['data'], config.use_only_add_val)}; next:"
         split = scored_split(config)
         lines += [f"  python validate.py -cd {quote(str(folder.path))} -d {quote(str(split))}"] if split else []
-    return "\n".join([*lines, f"  tensorboard --logdir {quote(log_dir)}"])
+    return [*lines, f"  tensorboard --logdir {quote(log_dir)}"]
 
 
 def _some_of_the_tiles(data: Mapping[str, Any], only_added: bool) -> str:

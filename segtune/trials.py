@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segtune.config import RunConfig
+from segtune.errors import printable
 from segtune.folders import write_text
 from segtune.phases import PHASES
 
@@ -53,11 +54,11 @@ class Trial:
             "miou": self.miou,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
-            "error": self.error,
+            "error": printable(self.error),
             "fingerprint": self.fingerprint,
             "parameters": self.parameters,
-            "note": self.note,
-            "repeats": "; ".join(self.repeats),
+            "note": printable(self.note),
+            "repeats": printable("; ".join(self.repeats)),
             "micro_batch": self.micro_batch,
             **{f"spent_{name}": _rounded(self.spent.get(name)) for name in PHASES},
         }
