@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -48,6 +49,11 @@ class Terminated(BaseException):
 
 class Parser(argparse.ArgumentParser):
     """Wrong flags end like every other mistake of the user: one `error:` line, status 2."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # argparse takes -1 for a value, but -1,-100 and -3.4e38 for flags that it does not know.
+        self._negative_number_matcher = re.compile(r"-\.?[0-9]")
 
     def error(self, message: str) -> Any:
         """Report a wrong flag."""

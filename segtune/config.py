@@ -47,7 +47,7 @@ BINARY_LOSSES = ("bce", "mcc")  # have no multi-class form in smp
 # What a result is measured on or with stays fixed within a search, or its trials could not be compared.
 NOT_SEARCHABLE = frozenset(
     {
-        *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "classes", "ignore", "rgb"),
+        *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "classes", "ignore", "rgb", "nodata"),
         *("val_dir", "add_val_dirs", "use_only_add_val", "adv_freq", "val_samples", "limit_tiles"),
         *("worst", "seed", "workers", "device", "cache_dir", "cache_gb"),
     }
@@ -55,7 +55,7 @@ NOT_SEARCHABLE = frozenset(
 # The settings that say what the data is; in a search space they stand at the top, beside `dataset`.
 DATA_SETTINGS = (
     *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "val_dir", "add_val_dirs"),
-    *("use_only_add_val", "classes", "ignore", "channels", "rgb"),
+    *("use_only_add_val", "classes", "ignore", "channels", "rgb", "nodata"),
 )
 # What may change when a run goes on: how long it is, and what its numbers do not depend on, but for rounding on another
 # device. Where the data lies may change too; that it is the same data is seen by its fingerprint.
@@ -119,7 +119,7 @@ def _weights(value: str) -> str:
 
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 SplitFolder = Annotated[str, AfterValidator(_split_folder)]
-Label = Annotated[int, Field(ge=0, le=65535)]
+Label = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]  # what a mask can hold
 
 
 class RunConfig(BaseModel):
@@ -161,6 +161,11 @@ class RunConfig(BaseModel):
         [],
         description="the image's bands that are red, green and blue, counted from 1: they are shown, and augmented in "
         "colour; left out: the first three where there are three or more",
+    )
+    nodata: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="value of images and channels that stands for no data, besides what their files declare",
     )
     limit_tiles: int | None = Field(None, ge=1, description="use only so many tiles of each split, to try things out")
 

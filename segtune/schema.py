@@ -13,7 +13,7 @@ from segtune.errors import InputError
 from segtune.metrics import BACKGROUND, IGNORED
 
 IMAGE = "image"  # the name of the image's own bands among the bands of the input
-LARGEST_LABEL = 65535  # that a mask can hold, as written here
+_LABEL_TYPES = ("uint8", "uint16", "int16", "uint32", "int32", "int64")  # of masks that are written
 UNLABELLED = int(np.iinfo(np.int32).min)  # in a mask that was read: a pixel of which the file says nothing
 
 
@@ -59,7 +59,7 @@ class Labels:
         named = {*classes, *ignore}
         others = sorted(set(found) - named)
         unused = next(label for label in range(len(named) + 1) if label not in named)
-        fitting = [label for label in others if 0 <= label <= LARGEST_LABEL]
+        fitting = [label for label in others if label >= 0]  # what is negative stands for something missing
         return cls(classes, ignore, bool(others), fitting[0] if fitting else unused)
 
     @property
@@ -88,7 +88,8 @@ class Labels:
         return indices
 
     def to_labels(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """Predicted indices, (H, W), as the mask's own labels, uint8 or uint16."""
+        """Predicted indices, (H, W), as the mask's own labels, in the smallest type that holds them all."""
         table = np.array([self.background_label, *self.classes])
-        dtype = np.uint8 if table.max() <= np.iinfo(np.uint8).max else np.uint16
+        holding = (np.iinfo(name) for name in _LABEL_TYPES)
+        dtype = next(kind.dtype for kind in holding if kind.min <= table.min() and table.max() <= kind.max)
         return table.astype(dtype)[indices]

@@ -93,7 +93,9 @@ def parse_value(name: str, text: str) -> Any:
     kind, text = base_type(name), text.strip()
     value: Any = text
     try:
-        if kind is list:
+        if kind is list and text == "none":
+            value = []
+        elif kind is list:
             value = parse_yaml(text if text.startswith("[") else f"[{_separated(name, text)}]")
         elif kind is not str:
             value = parse_yaml(text)

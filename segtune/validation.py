@@ -28,7 +28,7 @@ from segtune.metrics import ConfusionMatrix, Indices, Scores
 
 _MOST_LOADERS = 8  # processes that decode
 
-Mask = npt.NDArray[np.uint8 | np.uint16]
+Mask = npt.NDArray[np.integer]
 OnPrediction = Callable[[Tile, Mask], None]
 
 
@@ -83,7 +83,8 @@ def validate(folder: Path, split: Path, device: str = "auto", on_tile: OnPredict
     config, labels = manifest.config, manifest.labels
     tiles = find_tiles(split, Layout.of(config, config.channels))
     sources = range(1 + len(config.channels))
-    store = DecodedTiles(tiles, labels, manifest.bands, sources, Fit.of(config), manifest.uint8, padding=None)
+    fit = Fit.of(config)
+    store = DecodedTiles(tiles, labels, manifest.bands, sources, fit, manifest.uint8, None, config.nodata)
     # Before the first prediction is passed on.
     if not any(np.isin(read_mask(tile.mask), config.classes).any() for tile in tiles):
         raise InputError(f"{tiles.folders[1]}: none of the classes occurs in the masks ({config.classes})")
@@ -109,7 +110,7 @@ def validate(folder: Path, split: Path, device: str = "auto", on_tile: OnPredict
 
 def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
     """Write a predicted mask under the tile's name: GeoTIFF with the tile's georeference, or PNG."""
-    tiff = tile.image.suffix.lower() in (".tif", ".tiff")
+    tiff = tile.image.suffix.lower() in (".tif", ".tiff") or mask.dtype not in (np.uint8, np.uint16)
     path = folder / f"{tile.name}{'.tif' if tiff else '.png'}"
     profile: dict[str, Any] = {"driver": "PNG"}
     if tiff:

@@ -162,7 +162,7 @@ def _write_data_set(
     suffix: str = ".png",
 ) -> Path:
     height, width = (size, size) if isinstance(size, int) else size
-    mask_type = np.uint8 if max(labels) <= 255 else np.uint16
+    mask_type = np.result_type(np.uint8, *map(np.min_scalar_type, labels))
     mask_suffix = ".png" if suffix in (".jpg", ".jpeg") else suffix
     for split, count in enumerate((train, val)):
         folder = path / ("train", "val")[split]

@@ -239,6 +239,7 @@ def test_any_number_of_tiles_goes_with_any_batch_size(
 @pytest.mark.parametrize(
     ("labels", "flags", "classes"),
     [
+        ((0, -3, 70_000), ["--class-list", "-3,70000"], [-3, 70_000]),
         ((0, 1), ["--class-list", "1"], [1]),
         ((0, 1, 2, 3), ["--max-mask-val", "3", "--loss", "dice+ce"], [1, 2, 3]),
         ((1, 2), ["--max-mask-val", "2"], [1, 2]),  # without any background
@@ -248,7 +249,8 @@ def test_any_number_of_tiles_goes_with_any_batch_size(
 def test_masks_hold_any_labels(
     tmp_path: Path, data_set: DataSet, labels: tuple[int, ...], flags: list[str], classes: list[int]
 ) -> None:
-    dataset = data_set(tmp_path / "set", labels=labels, channels=())
+    suffix = ".png" if min(labels) >= 0 and max(labels) <= 65535 else ".tif"
+    dataset = data_set(tmp_path / "set", labels=labels, channels=(), suffix=suffix)
     folder = trained(dataset, tmp_path, *flags)
     columns = [name for name in folder.metrics()[0] if name.startswith("iou/")]
     background = ["iou/background"] if set(labels) - set(classes) else []

@@ -190,7 +190,18 @@ def test_indices_follow_the_order_of_the_classes_and_not_their_values() -> None:
     assert indices.tolist() == [[1, 2, 3, IGNORED, BACKGROUND, BACKGROUND]]
 
 
-@pytest.mark.parametrize(("classes", "expected"), [((1, 255), np.uint8), ((1, 256), np.uint16), ((65535,), np.uint16)])
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ((1, 255), np.uint8),
+        ((1, 256), np.uint16),
+        ((65535,), np.uint16),
+        ((-1, 300), np.int16),
+        ((70_000,), np.uint32),
+        ((-1, 70_000), np.int32),
+        ((2**40,), np.int64),
+    ],
+)
 def test_predictions_are_written_in_the_smallest_type(classes: tuple[int, ...], expected: type[np.integer]) -> None:
     labels = Labels(classes, (), True, 0)
     written = labels.to_labels(np.arange(len(classes) + 1, dtype=np.uint8))

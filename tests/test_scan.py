@@ -48,10 +48,12 @@ def relabel(path: Path, write_image: WriteImage, labels: dict[int, int]) -> None
     write_image(path, mask)
 
 
+@pytest.mark.parametrize("declared", ["by the files", "by the setting"])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 def test_statistics_are_those_of_all_valid_training_pixels(
-    tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet, dtype: str
+    tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet, dtype: str, declared: str
 ) -> None:
+    in_files = declared == "by the files"
     data_set(tmp_path, train=5, val=2, size=(24, 40), channels=["nir", "dem"], bands=4, dtype=dtype, suffix=".tif")
     random = np.random.default_rng(0)
     valid_pixels = []
@@ -59,11 +61,11 @@ def test_statistics_are_those_of_all_valid_training_pixels(
         image = read_image(path)[0].copy()
         missing = random.random(image.shape[:2]) < 0.2
         image[missing] = NODATA[dtype]
-        write_image(path, image, nodata=NODATA[dtype])
+        write_image(path, image, nodata=NODATA[dtype] if in_files else None)
         extra = [read_image(tmp_path / "train" / name / path.name)[0] for name in ("nir", "dem")]
         valid_pixels.append(np.concatenate([image, *extra], axis=2)[~missing].astype(np.float64))
     expected = np.concatenate(valid_pixels)
-    bands = scanned(tmp_path, channels=["nir", "dem"]).bands
+    bands = scanned(tmp_path, channels=["nir", "dem"], nodata=None if in_files else NODATA[dtype]).bands
     assert [band.name for band in bands] == ["image:1", "image:2", "image:3", "image:4", "nir", "dem"]
     np.testing.assert_allclose([band.mean for band in bands], expected.mean(axis=0), rtol=1e-9)
     np.testing.assert_allclose([band.std for band in bands], expected.std(axis=0), rtol=1e-9)

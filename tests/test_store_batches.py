@@ -169,6 +169,19 @@ def test_a_tile_without_any_data_is_all_ignored(
     assert np.isfinite(store.image(1)).all()
 
 
+def test_a_value_that_the_nodata_setting_declares_is_ignored_in_loss_and_metric(
+    tmp_path: Path, data_set: WriteDataSet, write_image: WriteImage, cached: bool
+) -> None:
+    data_set(tmp_path, dtype="int16", suffix=".tif")
+    for folder, rows in (("images", slice(4)), ("nir", slice(28, None))):
+        image = read_image(tmp_path / "val" / folder / "001.tif")[0].copy()
+        image[rows] = -9999
+        write_image(tmp_path / "val" / folder / "001.tif", image)
+    found = store_of(tmp_path, cached, "val", channels=["nir"], nodata=-9999)
+    assert (np.flatnonzero((found.target(1) == IGNORED).all(axis=1)) == [0, 1, 2, 3, 28, 29, 30, 31]).all()
+    assert found.image(1).min() > -9999
+
+
 def test_missing_pixels_do_not_spread_when_a_tile_is_resized(
     tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet, cached: bool
 ) -> None:

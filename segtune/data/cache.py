@@ -31,7 +31,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.folders import locked_file, write_text
 
-FORMAT = 2  # of the files, and of what is read from the tiles; another number makes other keys
+FORMAT = 3  # of the files, and of what is read from the tiles; another number makes other keys
 _TYPES = ("uint8", "uint16", "int16", "float32")
 _ALIGNMENT = 64  # bytes; parts begin where any type may
 _IN_USE_S = 3600.0  # an entry opened within this time is not deleted to make room

@@ -121,7 +121,8 @@ class DataInfo:
         if entry:
             return CachedTiles(entry, sources, fit, self.uint8, padding)
         bands = self.input_bands(config.channels)
-        return DecodedTiles(self.tiles[split], self.labels, bands, sources, fit, self.uint8, padding)
+        tiles, nodata = self.tiles[split], config.nodata
+        return DecodedTiles(tiles, self.labels, bands, sources, fit, self.uint8, padding, nodata)
 
     def light(self) -> DataInfo:
         """The same without the list of tiles where the cache has them: what is sent to every trial."""

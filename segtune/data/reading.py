@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from segtune.data.pairs import Tile
 from segtune.errors import InputError, one_line
-from segtune.schema import LARGEST_LABEL, UNLABELLED
+from segtune.schema import UNLABELLED
 
 # PNG, JPEG and BMP have no georeference, and need none here.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -26,6 +26,7 @@ _GDAL = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
 }
+_LARGEST_DECLARED_LABEL = 65535
 _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
 
 Image = npt.NDArray[np.uint8 | np.uint16 | np.int16 | np.float32]
@@ -54,15 +55,16 @@ def read_header(path: Path) -> Header:
             raise InputError(f"{path}: cannot be read as an image ({_reason(error)})") from None
 
 
-def read_tile(tile: Tile) -> tuple[list[Image], Valid, npt.NDArray[np.integer]]:
+def read_tile(tile: Tile, nodata: float | None = None) -> tuple[list[Image], Valid, npt.NDArray[np.integer]]:
     """Read a tile: one (H, W, bands) array per source (image, then channels), valid pixels, mask (H, W).
 
-    Raises InputError where a file is unreadable or the sizes of the tile's files differ.
+    `nodata` is that of images and channels, besides what their files declare. Raises
+    InputError where a file is unreadable or the sizes of the tile's files differ.
     """
-    image, valid = read_image(tile.image)
+    image, valid = read_image(tile.image, nodata)
     sources = [image]
     for path in tile.channels:
-        channel, channel_valid = read_image(path)
+        channel, channel_valid = read_image(path, nodata)
         if channel.shape[2] != 1:
             raise InputError(f"{path}: an extra channel has one band, but this has {channel.shape[2]}")
         _same_size(tile.image, image, path, channel)
@@ -73,10 +75,11 @@ def read_tile(tile: Tile) -> tuple[list[Image], Valid, npt.NDArray[np.integer]]:
     return sources, valid, mask
 
 
-def read_image(path: Path) -> tuple[Image, Valid]:
+def read_image(path: Path, nodata: float | None = None) -> tuple[Image, Valid]:
     """Read an image, (H, W, bands), and which of its pixels hold data, (H, W).
 
-    NaN, infinite and nodata pixels are not valid, nor are transparent ones; an alpha band is not one of the bands.
+    `nodata` stands for no data as a value does that the file declares. NaN, infinite and nodata pixels are not valid,
+    nor are transparent ones; an alpha band is not one of the bands.
     In a GeoTIFF there is no alpha band: what GDAL takes for one is near infrared in this field.
     """
     with rasterio.Env(**_GDAL):
@@ -85,6 +88,8 @@ def read_image(path: Path) -> tuple[Image, Valid]:
                 alpha = _alpha_bands(source)
                 array = source.read([band for band in source.indexes if band not in alpha])
                 valid = _with_data(source, array)
+                if nodata is not None:
+                    valid &= _present(array, nodata)
                 palette = source.colormap(1) if source.colorinterp[0] == ColorInterp.palette else None
         except (RasterioError, OSError) as error:
             raise InputError(f"{path}: cannot be read as an image ({_reason(error)})") from None
@@ -113,13 +118,18 @@ def _alpha_bands(source: rasterio.DatasetReader) -> list[int]:
 def _with_data(source: rasterio.DatasetReader, array: Image) -> Valid:
     """Pixels, (H, W), of an array (bands, H, W) that are not nodata, nor masked out by the file."""
     if source.nodata is not None:
-        # Eight bits leave no value to spare: black is nodata only where it is so in every band.
-        present = array != source.nodata
-        return present.any(axis=0) if array.dtype == np.uint8 else present.all(axis=0)
+        return _present(array, source.nodata)
     if source.driver == "GTiff" and ColorInterp.alpha in source.colorinterp:
         # GDAL's own mask would be that of the band that it takes for alpha.
         return np.ones(array.shape[1:], bool)
     return source.dataset_mask() > 0
+
+
+def _present(array: Image, nodata: float) -> Valid:
+    """Pixels, (H, W), of an array (bands, H, W) that are not nodata."""
+    # Eight bits leave no value to spare: black is nodata only where it is so in every band.
+    present = array != nodata
+    return present.any(axis=0) if array.dtype == np.uint8 else present.all(axis=0)
 
 
 def read_mask(path: Path) -> npt.NDArray[np.integer]:
@@ -151,7 +161,7 @@ def read_mask(path: Path) -> npt.NDArray[np.integer]:
 def _without_label(mask: npt.NDArray[np.generic], nodata: float | None) -> npt.NDArray[np.bool_]:
     """Where a mask, (H, W), holds NaN, or a nodata value that can be no label."""
     missing = np.zeros(mask.shape, bool) if mask.dtype.kind in "iu" else np.isnan(mask)
-    if nodata is not None and not (0 <= nodata <= LARGEST_LABEL and nodata == round(nodata)):
+    if nodata is not None and not (0 <= nodata <= _LARGEST_DECLARED_LABEL and nodata == round(nodata)):
         missing |= mask == nodata
     return missing
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,8 @@ class _Reader:
 
     def _key(self, split: str) -> str:
         versions = cv2.__version__, rasterio.__version__, np.__version__
-        learnt = self._config.classes, self._config.ignore, list(self._channels), split == TRAIN
+        config = self._config
+        learnt = config.classes, config.ignore, config.nodata, list(self._channels), split == TRAIN
         text = repr((FORMAT, versions, learnt, self._tiles[split].identity()))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -235,7 +237,8 @@ class _Reader:
                 writers = _Writers(self._say)
                 if cache and missing:
                     writers.open(stack, cache, self._keys[split], missing)
-                for done, item in enumerate(_looked_at(tiles, self._labels, writers.fits, split == TRAIN), start=1):
+                look = partial(_look, labels=self._labels, nodata=self._config.nodata, training=split == TRAIN)
+                for done, item in enumerate(_looked_at(tiles, partial(look, fits=writers.fits)), start=1):
                     findings.add(done - 1, item)
                     writers.add(item)
                     progress(done)
@@ -335,14 +338,14 @@ class _Findings:
         return SplitInfo(pixels, bands, uint8, self._largest, self._moments, self._digest.hexdigest())
 
 
-def _looked_at(tiles: Split, labels: Labels, fits: Sequence[Fit], training: bool) -> Iterator[_Seen]:
+def _looked_at(tiles: Split, look: Callable[[Tile], _Seen]) -> Iterator[_Seen]:
     """The tiles in their order, read in parallel; never many more in memory than threads."""
     threads = available_cpus()
     ahead: deque[Future[_Seen]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for tile in tiles:
-                ahead.append(pool.submit(_look, tile, labels, fits, training))
+                ahead.append(pool.submit(look, tile))
                 if len(ahead) > threads * _AHEAD:
                     yield ahead.popleft().result()
             while ahead:
@@ -352,9 +355,9 @@ def _looked_at(tiles: Split, labels: Labels, fits: Sequence[Fit], training: bool
                 future.cancel()
 
 
-def _look(tile: Tile, labels: Labels, fits: Sequence[Fit], training: bool) -> _Seen:
+def _look(tile: Tile, labels: Labels, nodata: float | None, training: bool, fits: Sequence[Fit]) -> _Seen:
     try:
-        sources, valid, mask = read_tile(tile)
+        sources, valid, mask = read_tile(tile, nodata)
     except InputError as error:
         return _Seen(mistake=error.mistakes[0])
     digest = hashlib.blake2b(tile.name.encode(), digest_size=16)

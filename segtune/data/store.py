@@ -92,6 +92,7 @@ class DecodedTiles:
     tiles: the split's tiles.
     labels: how mask labels become indices.
     bands: what the network was or will be trained on. InputError for a tile with others.
+    nodata: the value of images and channels that stands for no data, besides what their files declare.
 
     Raises TileError where a tile's files cannot be read.
     """
@@ -107,7 +108,9 @@ class DecodedTiles:
         fit: Fit,
         uint8: bool,
         padding: int | None,
+        nodata: float | None = None,
     ) -> None:
+        self._nodata = nodata
         self._tiles, self._labels, self._sources = tiles, labels, list(sources)
         self._fit, self._padding = fit, padding
         self._dtype = np.uint8 if uint8 else np.float32
@@ -134,7 +137,7 @@ class DecodedTiles:
         if self._last is None or self._last[0] != index:
             tile = self._tiles[index]
             try:
-                read, valid, mask = read_tile(tile)
+                read, valid, mask = read_tile(tile, self._nodata)
             except InputError as error:
                 raise TileError(error.mistakes) from None
             sources = [read[i] for i in self._sources]
