@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,11 +15,11 @@ from typing import Any
 
 from segtune.config import MAX_CLASSES, RunConfig, base_type, choices, settings_of
 from segtune.data.demo import write_demo
-from segtune.errors import InputError, SegtuneError, printable
+from segtune.errors import InputError, SegtuneError, nearest, printable
 from segtune.folders import write_text
 from segtune.machine import ending_signals
 from segtune.output import drop_what_cannot_be_written
-from segtune.space import PATH_LISTS, parse_assignments, parse_value
+from segtune.space import PATH_LISTS, parse_assignments, parse_value, parse_values
 from segtune.space_schema import schema_text
 from segtune.yamlfile import read_yaml
 
@@ -37,6 +38,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "augmentation": ("-a",),
     "workers": ("-w",),
 }
+_SETTING_OF = {
+    flag: name for name in RunConfig.model_fields for flag in (f"--{name.replace('_', '-')}", *ALIASES.get(name, ()))
+}
 
 
 class Terminated(BaseException):
@@ -48,16 +52,56 @@ class Terminated(BaseException):
 
 
 class Parser(argparse.ArgumentParser):
-    """Wrong flags end like every other mistake of the user: one `error:` line, status 2."""
+    """Wrong flags end like every other mistake of the user: an `error:` line each, status 2.
+
+    A flag is spelt out: an abbreviation would mean another flag as soon as there is one more. argparse's own
+    `allow_abbrev` leaves flags of one dash out.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         # argparse takes -1 for a value, but -1,-100 and -3.4e38 for flags that it does not know.
         self._negative_number_matcher = re.compile(r"-\.?[0-9]")
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parse what was typed; InputError with every flag that there is not, before anything else that is wrong."""
+        typed = list(sys.argv[1:] if args is None else args)
+        flags = itertools.takewhile(lambda word: word != "--", typed)
+        mistakes = [self._unknown(word) for word in flags if self._is_flag(word) and not self._knows(word)]
+        if mistakes:
+            raise InputError(f"{mistake} (see --help)" for mistake in mistakes)
+        return super().parse_known_args(typed, namespace)
+
     def error(self, message: str) -> Any:
         """Report a wrong flag."""
         raise InputError(f"{message} (see --help)")
+
+    def _is_flag(self, word: str) -> bool:
+        return word[:1] == "-" and len(word) > 1 and " " not in word and not self._negative_number_matcher.match(word)
+
+    def _knows(self, word: str) -> bool:
+        """Whether a word is a flag, ``--flag=value``, or one of a single letter with its value, as ``-e3``."""
+        flag, known = word.partition("=")[0], self._option_string_actions
+        attached = word[1] != "-" and word[:2] in known and not _starting(known, f"-{flag}")
+        return flag in known or attached
+
+    def _unknown(self, word: str) -> str:
+        flag, known = word.partition("=")[0], self._option_string_actions
+        attached = re.match(rf"({'|'.join(known)})([\d.].*)", flag)
+        if setting := _SETTING_OF.get(flag) if "--set" in known else None:
+            hint = f"; here it is --set {setting}=VALUE"
+        elif attached:
+            hint = f"; did you mean '{attached[1]} {attached[2]}'?"
+        else:
+            begun = _starting(known, flag) or _starting(known, f"-{flag}")
+            hint = f"; did you mean {begun[0]!r}?" if len(begun) == 1 else nearest(flag, begun or known)
+        return f"unknown flag {flag!r}{hint}"
+
+
+def _starting(known: Iterable[str], start: str) -> list[str]:
+    return [flag for flag in known if flag.startswith(start)]
 
 
 def make_parser(manual: str) -> Parser:
@@ -72,16 +116,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         known = f" ({', '.join(choices(name))})" if choices(name) else ""
         default = "" if field.default is None else f" [{_default(field.default)}]"
         # A switch needs no value, and takes one all the same: false undoes what a file sets.
-        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if base_type(name) is bool else {}
-        if name in PATH_LISTS:  # a path each time
-            switch = {"action": "append"}
+        form: dict[str, Any] = {"nargs": "?", "const": "true"} if base_type(name) is bool else {}
+        if base_type(name) is list:  # of paths, more with each flag
+            form = {"nargs": "+", "action": "extend" if name in PATH_LISTS else "store"}
         group.add_argument(
             *ALIASES.get(name, ()),
             f"--{name.replace('_', '-')}",
             dest=name,
             metavar="VALUE",
             help=f"{field.description}{known}{default}".replace("%", "%%"),
-            **switch,
+            **form,
         )
     group.add_argument("--max-mask-val", type=int, default=0, metavar="N", help="short for --classes 1,2,...,N [0]")
     group.add_argument("--cpu", action="store_true", help="short for --device cpu")
@@ -139,10 +183,7 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         text = getattr(arguments, name, None)
         if text is not None:
             try:
-                if isinstance(text, list):
-                    settings[name] = [path for item in text for path in parse_value(name, item)]
-                else:
-                    settings[name] = parse_value(name, text)
+                settings[name] = parse_values(name, text) if isinstance(text, list) else parse_value(name, text)
             except InputError as error:
                 mistakes += error.mistakes
     try:

@@ -5,6 +5,7 @@ All mistakes of a file are reported at once, each with its line.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os.path
@@ -47,6 +48,7 @@ __all__ = [
     "load_space",
     "parse_assignments",
     "parse_value",
+    "parse_values",
     "read_yaml",
 ]
 
@@ -110,6 +112,13 @@ def parse_value(name: str, text: str) -> Any:
     return value
 
 
+def parse_values(name: str, words: Sequence[str]) -> list[Any]:
+    """The value of a setting that is a list, from the words that follow its flag: ``1,2``, ``1 2`` or ``[1, 2]``."""
+    if words[0].startswith("["):  # that the shell has split
+        words = [" ".join(words)]
+    return [value for word in words for value in parse_value(name, word)]
+
+
 def _separated(name: str, text: str) -> str:
     """A list on the command line, ``1,2`` or ``1 2``, with commas; what holds paths is one path, whatever is in it."""
     if name in PATH_LISTS:
@@ -120,17 +129,27 @@ def _separated(name: str, text: str) -> str:
 def parse_assignments(items: Sequence[str]) -> dict[str, Any]:
     """The settings in ``["lr=1e-3", ...]``, the last of a name winning; InputError with all mistakes."""
     settings, mistakes = {}, []
-    for item in items:
+    for place, item in enumerate(items):
         name, equals, text = item.partition("=")
         try:
-            if not equals:
-                raise InputError(f"{item!r} is no assignment; write KEY=VALUE")
-            settings[name.strip()] = parse_value(name.strip(), text)
+            if equals:
+                settings[name.strip()] = parse_value(name.strip(), text)
+            elif place == 0 or "=" in items[place - 1]:  # told of once
+                raise InputError(_no_assignment(items[place - 1] if place else "", items[place:]))
         except InputError as error:
             mistakes += error.mistakes
     if mistakes:
         raise InputError(mistakes)
     return settings
+
+
+def _no_assignment(before: str, items: Sequence[str]) -> str:
+    """What is wrong with words that follow an assignment and are none."""
+    name, equals, first = before.partition("=")
+    if name in RunConfig.model_fields and base_type(name) is list and equals:
+        more = itertools.takewhile(lambda item: "=" not in item, items)
+        return f"{name}: a list is written without blanks: {name}={','.join([first, *more])}"
+    return f"{items[0]!r} is no assignment; write KEY=VALUE"
 
 
 class _Reader:
