@@ -39,7 +39,7 @@ from segtune.tuning.rules import Rules
 from segtune.tuning.runtime import check_nodes, ray_runtime
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import StudySearcher
-from segtune.tuning.study import WARM_START, open_study, same_data, settle
+from segtune.tuning.study import WARM_START, open_study, same_data, settle, trouble
 from segtune.tuning.trial import run_trial
 from segtune.tuning.warm_start import tell_earlier
 from segtune.weights import weights_file
@@ -217,7 +217,7 @@ def _opened(folder: SearchFolder, space: Space, info: DataInfo, resume: bool, sa
         folder.path.mkdir(parents=True, exist_ok=resume)
     except FileExistsError:
         raise InputError(f"{folder.path}: this search exists; --resume goes on with it") from None
-    with folder.locked(), _full_disk(folder):
+    with folder.locked(), _one_line(folder):
         study = open_study(folder, folder.path.name)
         if not same_data(study, info.fingerprint):
             raise InputError(
@@ -231,15 +231,12 @@ def _opened(folder: SearchFolder, space: Space, info: DataInfo, resume: bool, sa
 
 
 @contextmanager
-def _full_disk(folder: SearchFolder) -> Iterator[None]:
+def _one_line(folder: SearchFolder) -> Iterator[None]:
     """Say in a line what a study that cannot be written means."""
     try:
         yield
     except StorageInternalError as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise SegtuneError(
-            f"{folder.study_db}: cannot be written; is the disk full? ({reason}) --resume goes on from what is there"
-        ) from None
+        raise SegtuneError(trouble(folder, error)) from None
 
 
 class _Search:

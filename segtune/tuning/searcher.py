@@ -112,30 +112,37 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self.interrupt()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's config; None for "not now"."""
-        try:
-            return self._suggest(trial_id)
-        except Exception as error:
-            self._break(error)
-            return None
+        """The next trial's config; None for "not now", which is an answer only while a trial lives.
 
-    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        While none does, Ray does nothing but ask again: it neither consults its stopper nor handles what happened.
+        """
+        config = None
+        with self._guarded():
+            config = self._suggest(trial_id)
+        return config if config or self._live else self._finish()
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | None:
+        while self._room():
+            trial = self._ask()
+            if trial is None:
+                return None  # one of those that still run may fail and be repeated
+            settings, mistake = self._settings(trial)
+            trial.set_user_attr("settings", settings)
+            if mistake is None:
+                return self._begin(trial_id, trial, settings)
+            self._fail(trial, mistake)  # values that do not go together were drawn together
+        return None
+
+    def _room(self) -> bool:
+        """Whether a trial may start now."""
         if self.interrupted or len(self._live) >= self._concurrent:
-            return None
+            return False
         if self._rules.over():  # time is up
             self.interrupt()
-            return None
-        if self._live and self._in_doubt():
-            return None
-        trial = self._ask()
-        if trial is None:
-            # One of those that still run may fail and be repeated.
-            return None if self._live else self._finish()
-        settings, mistake = self._settings(trial)
-        trial.set_user_attr("settings", settings)
-        if mistake:  # values that do not go together were drawn together
-            self._fail(trial, mistake)
-            return None
+            return False
+        return not (self._live and self._in_doubt())
+
+    def _begin(self, trial_id: str, trial: optuna.Trial, settings: dict[str, Any]) -> dict[str, Any]:
         self._live[trial_id] = trial
         return {
             "number": trial.number,
@@ -276,7 +283,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             self._fail(trial, reason, fault)
 
     def _finish(self) -> str:
-        self._tell_first_failures()
+        """No more trials are to come, and none lives."""
+        with self._guarded():
+            if not self.interrupted:  # else they wait, as all that did not end
+                self._tell_first_failures()
         return str(Searcher.FINISHED)
 
     # What is tried next

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL
 
-from segtune.errors import InputError
+from segtune.errors import InputError, one_line
 from segtune.folders import SearchFolder
 
 # What the study knows of a trial besides Optuna's own: user attributes.
@@ -16,57 +21,87 @@ WARM_START = "warm_start"  # the search and the number that it comes from: it wa
 SPENT = "spent"  # seconds by what they went for, and the micro-batch
 
 _BUSY_S = 60  # another terminal's --status, or a dashboard, may be reading
+_TABLES = {"studies", "trials"}  # of Optuna's, among others
+_ANOTHER = "bring it back, or --name starts another search"
 
 
 def open_study(folder: SearchFolder, name: str) -> optuna.Study:
     """The search's study, made where there is none yet; InputError where the file cannot be read as one.
 
+    Only a search that never began has no trials: where there are some on disk, an empty study is a lost one.
+
     The driver alone writes, with SQLite's rollback journal and synchronous writes (its defaults, and Optuna's): they
     keep the file whole on network file systems too, and through a power cut. A write-ahead log would not: the memory
     that its users share does not reach another machine.
     """
-    begun = folder.search_yaml.is_file() and any(run.begun for run in folder.trials())
-    if begun and not folder.study_db.is_file():
-        raise InputError(
-            f"{folder.study_db}: missing, and there are trials; bring it back, or --name starts another search"
-        )
+    there = folder.study_db.is_file()
+    study = _existing(folder) if there else None
+    if any(run.begun for run in folder.trials()) and not (study and study.get_trials(deepcopy=False)):
+        what = "holds no trials" if there else "missing"
+        raise InputError(f"{folder.study_db}: {what}, and there are trials in {folder.path}; {_ANOTHER}")
     try:
-        storage = _storage(folder)
-        if optuna.get_all_study_names(storage):
-            return _only_study(storage)
-        return optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        return study or optuna.create_study(storage=_storage(folder), study_name=name, direction="maximize")
     except Exception as error:  # SQLAlchemy's, sqlite3's and Optuna's own
-        raise _unreadable(folder, error) from None
+        raise InputError(trouble(folder, error)) from None
 
 
 def read_study(folder: SearchFolder) -> optuna.Study:
     """The study of a search that this or another process keeps; InputError where there is none."""
-    if not folder.study_db.is_file():
-        raise InputError(f"{folder.path}: no search has started here ({folder.study_db.name} is missing)")
+    study = _existing(folder) if folder.study_db.is_file() else None
+    if study is None:
+        what = "holds no study" if folder.study_db.is_file() else "is missing"
+        raise InputError(f"{folder.path}: no search has started here ({folder.study_db.name} {what})")
+    return study
+
+
+def _existing(folder: SearchFolder) -> optuna.Study | None:
+    """The one study in the file, read once from end to end: what is damaged shows here. None in an empty file.
+
+    Its name is that of the folder when the search began, which may have changed.
+    """
     try:
-        return _only_study(_storage(folder))
+        _check_file(folder.study_db)
+        storage = _storage(folder)
+        names = optuna.get_all_study_names(storage)
+        if not names:
+            return None
+        if len(names) > 1:
+            raise ValueError(f"it holds {len(names)} studies")
+        study = optuna.load_study(study_name=names[0], storage=storage)
+        study.get_trials(deepcopy=False)
+        return study
     except Exception as error:
-        raise _unreadable(folder, error) from None
+        raise InputError(trouble(folder, error)) from None
 
 
-def _only_study(storage: optuna.storages.RDBStorage) -> optuna.Study:
-    """The one study that there is: its name is that of the folder when the search began, which may have changed."""
-    (name,) = optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=name, storage=storage)
+def _check_file(path: Path) -> None:
+    """Raise an error where a file is damaged or another program's, before Optuna makes its tables in it."""
+    with closing(sqlite3.connect(path, timeout=_BUSY_S)) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and not tables >= _TABLES:
+            raise ValueError(f"it is another program's, with the tables {', '.join(sorted(tables)[:3])}")
+        (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise ValueError(f"damaged: {verdict}")
 
 
 def _storage(folder: SearchFolder) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.storages.RDBStorage(
-        f"sqlite:///{folder.study_db}", engine_kwargs={"connect_args": {"timeout": _BUSY_S}}
-    )
+    url = URL.create("sqlite", database=str(folder.study_db))  # rendered, it quotes what means something in a URL
+    return optuna.storages.RDBStorage(url.render_as_string(), engine_kwargs={"connect_args": {"timeout": _BUSY_S}})
 
 
-def _unreadable(folder: SearchFolder, error: Exception) -> InputError:
-    reason = " ".join(str(getattr(error, "orig", None) or error).split())[:200]
-    return InputError(
-        f"{folder.study_db}: cannot be read as the search's study ({reason}); --name starts another search"
-    )
+def trouble(folder: SearchFolder, error: Exception) -> str:
+    """What an error of the study's file means, and what to do: in one line."""
+    cause = error.__cause__ or error  # Optuna's own text says nothing
+    reason = one_line(getattr(cause, "orig", None) or cause)
+    if "locked" in reason:
+        return f"{folder.study_db}: another program holds it ({reason}); --resume goes on when that has ended"
+    if "disk" in reason and "malformed" not in reason:
+        return f"{folder.study_db}: cannot be written; is the disk full? ({reason}) --resume goes on from what is there"
+    if "readonly" in reason or "unable to open" in reason:
+        return f"{folder.study_db}: cannot be written ({reason}); --resume goes on when it can"
+    return f"{folder.study_db}: cannot be read as the search's study ({reason}); {_ANOTHER}"
 
 
 def same_data(study: optuna.Study, fingerprint: str) -> bool:
