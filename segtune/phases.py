@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
+
+from segtune.clock import running_seconds
 
 # What a run spends its time on, from its start to the first batch, and waiting for the batches after it.
 PHASES = ("start", "data", "training", "evaluation", "checkpoint", "reporting")
@@ -36,7 +37,7 @@ class Phases:
 
     def leave(self) -> None:
         """End the phase; the time until the next one is nobody's."""
-        now = time.perf_counter()
+        now = running_seconds()
         if self._phase:
             self._spent[self._phase] += now - self._since
         self._phase, self._since = None, now
@@ -75,7 +76,7 @@ class Phases:
 
     def spent(self) -> dict[str, float]:
         """Seconds of each phase until now."""
-        now = time.perf_counter()
+        now = running_seconds()
         return {
             phase: seconds + (now - self._since if phase == self._phase else 0.0)
             for phase, seconds in self._spent.items()

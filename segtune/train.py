@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from segtune.checkpoint import Manifest, load_state, save_model, save_state, settle_model
+from segtune.clock import running_seconds
 from segtune.config import CHANGEABLE, RunConfig
 from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
@@ -337,7 +338,7 @@ class _Run:
             self._settle_best()
         else:
             discard_folder(folder.next_best)
-        self._started, self._saved = time.perf_counter(), time.monotonic()
+        self._started, self._saved = running_seconds(), time.monotonic()
         self._write_manifest()
         self._log = RunLog(folder, config, self._progress.epoch, self._row)
         self._told = phases.spent()  # when the last row was made
@@ -392,12 +393,12 @@ class _Run:
 
     def _next_epoch(self, on_batch: OnBatch | None) -> EpochResult:
         progress, epoch = self._progress, self._progress.epoch + 1
-        start = self._started = time.perf_counter()
+        start = self._started = running_seconds()
         self._train_epoch(epoch, on_batch)
-        trained = time.perf_counter()
+        trained = running_seconds()
         self._phases.enter("evaluation")
         measured = self._evaluate(epoch)
-        end = time.perf_counter()
+        end = running_seconds()
         self._finish_epoch(measured, end - start)
         loss = progress.total.item() / progress.tiles
         result = self._result(loss, measured, trained - start, end - trained)
@@ -536,7 +537,7 @@ class _Run:
         stopping = self._stop is not None and self._stop()
         if stopping or time.monotonic() - self._saved > _SAVE_EVERY_S:
             with self._phases.during("checkpoint"):
-                self._save(time.perf_counter() - self._started)
+                self._save(running_seconds() - self._started)
         if stopping:
             raise _StoppedError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
-    {"errors"},
+    {"errors", "clock"},
     # Within this layer they build on each other in this order, without a circle.
     {
         "yamlfile",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import NoneType
 from typing import get_args
@@ -15,6 +17,7 @@ from segtune.errors import InputError
 from segtune.folders import SearchFolder
 from segtune.parameters import SearchSettings
 from segtune.space import Space, load_space
+from segtune.tuning.reconcile import check_drawn_from
 from segtune.tuning.search import to_resume
 from segtune.tuning.study import open_study, read_study
 
@@ -49,6 +52,80 @@ def test_trials_whose_study_is_gone_are_not_begun_again(bench: Bench) -> None:
     with pytest.raises(InputError, match=r"study\.db: missing, and there are trials"):
         open_study(bench.folder, "search")
     assert not bench.folder.study_db.exists()
+
+
+LOST = "bring it back, or --name starts another search"
+
+
+def damaged(content: bytes, sign: bytes) -> bytes:
+    """The same with some bytes overwritten, behind the first place where `sign` is."""
+    at = content.index(sign) + len(sign)
+    return content[:at] + b"\x80\xff\x00\xf3" * 10 + content[at + 40 :]
+
+
+def other_program(path: Path) -> bytes:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE tiles (name TEXT)")
+    return path.read_bytes()
+
+
+def test_an_empty_study_is_no_new_search_where_there_are_trials(bench: Bench, tmp_path: Path) -> None:
+    bench.folder.trial(0).path.mkdir()
+    bench.folder.trial(0).run_yaml.write_text("model: unet\n")
+    bench.study._storage.remove_session()
+    for _ in range(2):
+        bench.folder.study_db.write_bytes(b"")
+        with pytest.raises(InputError, match=f"study.db: holds no trials, and there are trials in .*; {LOST}"):
+            open_study(bench.folder, "search")
+        with pytest.raises(InputError, match=r"no search has started here \(study.db holds no study\)"):
+            read_study(bench.folder)
+        bench.folder.search_yaml.unlink(missing_ok=True)  # the study alone tells
+    never = SearchFolder(tmp_path / "never")
+    never.path.mkdir()
+    never.study_db.write_bytes(b"")
+    assert open_study(never, "never").trials == []
+
+
+def test_a_damaged_study_or_another_programs_is_told_in_one_line_and_left_alone(bench: Bench, tmp_path: Path) -> None:
+    bench.study._storage.remove_session()
+    whole = bench.folder.study_db.read_bytes()
+    contents = {
+        "page": damaged(whole, b"SQLite format 3"),
+        "text": damaged(whole, b'"encoder": "'),
+        "cut": whole[: len(whole) // 2],
+        "no database": b"nothing\n" * 200,
+        "tiles": other_program(tmp_path / "tiles.db"),
+    }
+    for content in contents.values():
+        bench.folder.study_db.write_bytes(content)
+        for opening in (read_study, lambda folder: open_study(folder, "search")):
+            with pytest.raises(
+                InputError, match=f"study.db: cannot be read as the search's study (.*); {LOST}"
+            ) as caught:
+                opening(bench.folder)
+            assert "\n" not in str(caught.value)
+        assert bench.folder.study_db.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a?b", "a#b", "a{b}", "a b", "ä"])
+def test_the_study_lies_in_its_folder_whatever_that_is_called(name: str, tmp_path: Path) -> None:
+    bench = Bench(SearchFolder(tmp_path / name), SPACE)
+    bench.start("a")
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+    assert {path.name for path in (tmp_path / name).iterdir()} == {"space.yaml", "study.db"}
+    assert len(read_study(bench.folder).trials) == 1
+
+
+def test_a_study_that_another_program_holds_is_said_to_be_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segtune.tuning.study._BUSY_S", 0.1)
+    with closing(sqlite3.connect(bench.folder.study_db, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        for opening in (read_study, lambda folder: open_study(folder, "search")):
+            with pytest.raises(InputError) as caught:
+                opening(bench.folder)
+            assert "study.db: another program holds it (database is locked)" in str(caught.value)
+            assert "full" not in str(caught.value)
+            assert "--name" not in str(caught.value)
 
 
 # What was given when it was started stays, unless it is given again.
@@ -86,6 +163,32 @@ def test_a_search_is_refused_with_the_settings_that_changed(bench: Bench) -> Non
     assert "space: encoder, " in mistake
     assert "search: sampler (random -> tpe); " in mistake
     assert "momentum" not in mistake
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "differs"),
+    [
+        ("[resnet18, mobilenet_v2]", "[resnet18, resnet34]", "space: encoder"),
+        ("low: 0.8", "low: 0.7", "space: optimizer.sgd.momentum"),
+        ("  encoder: [resnet18, mobilenet_v2]\n", "", "space: encoder"),
+        ("lr: 1e-3", "lr: 2e-3", "run: lr"),
+    ],
+)
+def test_a_space_that_the_trials_were_not_drawn_from_is_refused_also_without_search_yaml(
+    bench: Bench, tmp_path: Path, old: str, new: str, differs: str
+) -> None:
+    for number in range(6):
+        bench.start(str(number))
+        bench.finish(str(number))
+    check_drawn_from(bench.study, bench.space, bench.folder)
+    (tmp_path / "space.yaml").write_text(SPACE.replace(old, new))
+    space = load_space(tmp_path / "space.yaml")
+    for also in ("other than search.yaml", "missing"):
+        if differs.startswith("space") or also == "missing":
+            with pytest.raises(InputError, match=f"drawn from another space \\({differs}\\)"):
+                check_drawn_from(bench.study, space, bench.folder)
+        bench.folder.search_yaml.unlink(missing_ok=True)
+    check_drawn_from(bench.study, bench.space, bench.folder)
 
 
 def test_weights_may_lie_elsewhere(bench: Bench) -> None:

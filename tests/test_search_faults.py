@@ -137,6 +137,10 @@ def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
     folder = tmp_path / "r" / "space"
     assert any(row["status"] == "pending" for row in rows(folder))
     path = tmp_path / "space.yaml"
+    begun = time.monotonic()
+    ended = call(["--space", str(path), "--resume", "--results-dir", str(tmp_path / "r")], capsys, monkeypatch)
+    assert "ended early: the time budget of 1 s is used up" in ended.out
+    assert time.monotonic() - begun < 60  # no time is left for a first trial: Ray itself would ask for it without end
     ended = call(
         ["--space", str(path), "--resume", "--time-budget", "1h", "--results-dir", str(tmp_path / "r")],
         capsys,
@@ -144,6 +148,23 @@ def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
     )
     assert ended.status == 0
     assert [row["status"] for row in rows(folder)] == ["finished"] * 2
+
+
+def test_a_search_that_is_terminated_before_its_first_trial_ends_in_order(
+    search: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuner = search_module._Search._tuner
+
+    def then_terminate(self: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return tuner(self)
+
+    monkeypatch.setattr(search_module._Search, "_tuner", then_terminate)
+    begun = time.monotonic()
+    ended = search("trials: 2, max_concurrent: 1")
+    assert (ended.status, ended.err) == (143, "")
+    assert "interrupted; to go on: python run_search.py" in ended.out
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.slow

@@ -150,7 +150,7 @@ def test_when_the_first_trials_fail_for_one_cause_the_search_stops_and_they_wait
         error = f"CUDA driver error {number}"
         bench.searcher.on_trial_complete(str(number), {"error": error, "fault": "settings"})
     assert bench.states() == ["WAITING"] * 3
-    assert bench.searcher.suggest("3") is None
+    assert bench.searcher.suggest("3") == "FINISHED"
     assert "the first trials (#0, #1, #2) all failed: CUDA driver error 0" in bench.searcher.halted
     later = Bench(bench.folder, SPACE)
     assert later.start("a")["number"] == 0
@@ -242,7 +242,7 @@ def test_a_full_disk_ends_the_search_and_loses_no_trial(bench: Bench) -> None:
     bench.searcher.on_trial_complete("b", {"error": "state.pt: No space left on device", "fault": "disk"})
     assert bench.states() == ["COMPLETE", "WAITING"]
     assert "No space left" in bench.searcher.halted
-    assert bench.searcher.suggest("c") is None
+    assert bench.searcher.suggest("c") == "FINISHED"
 
 
 def test_data_out_of_sight_are_looked_for_once_more_and_end_the_search(bench: Bench) -> None:
@@ -299,7 +299,7 @@ def test_a_trial_of_which_ray_tells_nobody_is_repeated(bench: Bench) -> None:
 
 def test_the_time_spent_is_noted_while_no_trial_reports(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("segtune.tuning.rules.time.monotonic", lambda: now)
+    monkeypatch.setattr("segtune.tuning.rules.running_seconds", lambda: now)
     bench = Bench(bench.folder, SPACE)
     now += 29
     bench.searcher.look_at_the_clock()
@@ -413,6 +413,43 @@ def test_nothing_is_drawn_before_there_is_room(bench: Bench) -> None:
     assert isinstance(bench.searcher.suggest("c"), dict)
 
 
+def interrupt(bench: Bench) -> None:
+    bench.searcher.interrupt()
+
+
+def use_up_the_time(bench: Bench) -> None:
+    bench.rules.over = lambda: True  # type: ignore[method-assign]
+
+
+def fill_the_disk(bench: Bench) -> None:
+    bench.searcher.halt("disk_gb: too large")
+
+
+def lose_the_study(bench: Bench) -> None:
+    bench.searcher._ask = lambda: (_ for _ in ()).throw(StorageInternalError("disk I/O error"))  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("end", [interrupt, use_up_the_time, fill_the_disk, lose_the_study])
+@pytest.mark.parametrize("ended", [0, 1])
+def test_a_search_that_ends_while_no_trial_lives_says_so(bench: Bench, end: Any, ended: int) -> None:
+    # Ray asks for the next trial again and again while none lives, and looks at nothing else.
+    for number in range(ended):
+        bench.start(str(number))
+        bench.finish(str(number))
+    end(bench)
+    assert bench.searcher.suggest("z") == "FINISHED"
+    assert bench.searcher.interrupted
+
+
+def test_a_search_that_ends_while_a_trial_lives_waits_for_it(bench: Bench) -> None:
+    bench.start("a")
+    bench.searcher.interrupt()
+    assert bench.searcher.suggest("b") is None
+    bench.searcher.on_trial_complete("a", {"epoch": 0})
+    assert bench.searcher.suggest("b") == "FINISHED"
+    assert bench.states() == ["WAITING"]
+
+
 def test_as_many_trials_as_asked_for(bench: Bench) -> None:
     for number in range(8):
         bench.start(str(number))
@@ -444,7 +481,7 @@ def test_a_space_in_which_nothing_goes_together_fails_by_name(tmp_path: Path) ->
     bench = Bench(SearchFolder(tmp_path / "s"), SPACE)
     bench.study.sampler = build_sampler(bench.space, lambda settings: "no")
     bench.searcher._complete = lambda config: (_ for _ in ()).throw(InputError("lr: no"))
-    assert bench.searcher.suggest("a") is None
+    assert bench.searcher.suggest("a") == "FINISHED"
     assert bench.study.trials[0].user_attrs["error"] == "lr: no"
 
 
@@ -604,7 +641,7 @@ def test_without_improvement_for_long_enough_no_more_trials_are_asked_for(tmp_pa
 
 def test_the_time_budget_is_that_of_all_starts_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("segtune.tuning.rules.time.monotonic", lambda: now)
+    monkeypatch.setattr("segtune.tuning.rules.running_seconds", lambda: now)
     bench = with_rules(tmp_path, "time_budget: 1m")
     bench.start("a")
     now += 40
@@ -616,7 +653,7 @@ def test_the_time_budget_is_that_of_all_starts_together(tmp_path: Path, monkeypa
     now += 25
     assert bench.rules.over()
     bench.searcher.on_trial_complete("b", {"epoch": 1, "epochs": 3, OBJECTIVE: 0.2})
-    assert bench.searcher.suggest("c") is None
+    assert bench.searcher.suggest("c") == "FINISHED"
     assert bench.searcher.interrupted
     assert "time budget" in bench.rules.why_over()
 

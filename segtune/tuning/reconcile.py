@@ -11,10 +11,13 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from segtune.clock import running_seconds
 from segtune.errors import InputError
 from segtune.folders import RunFolder, SearchFolder
+from segtune.space import Space
 from segtune.tuning.asha import OBJECTIVE
-from segtune.tuning.study import WARM_START, wait
+from segtune.tuning.sampler import distributions
+from segtune.tuning.study import OF_THE_MACHINE, WARM_START, wait
 
 _ORPHANS_S = 90.0  # for which the trials of a search that was killed may outlive it
 
@@ -42,6 +45,29 @@ def reconcile(study: optuna.Study, folder: SearchFolder) -> list[str]:
         elif "settings" in trial.user_attrs:
             remarks += _unfinished(study, trial, run)
     return remarks
+
+
+def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) -> None:
+    """Refuse a space that the study's trials were not drawn from: it could not be drawn from beside them.
+
+    search.yaml tells of more that may have changed; where that is gone, the trials' own settings do.
+    """
+    own = [trial for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs]
+    known = dict(distributions(space.parameters))
+    drawn = [(key, kind) for trial in own for key, kind in trial.distributions.items()]
+    differs = {f"space: {key}" for key, kind in drawn if known.get(key) != kind}
+    if not folder.search_yaml.is_file():
+        elsewhere = (*OF_THE_MACHINE, "encoder_weights")
+        # What is left to the data or the machine is known of no trial.
+        fixed = {name: v for name, v in space.fixed.items() if name not in elsewhere and v not in (None, "auto")}
+        runs = [trial.user_attrs["settings"] for trial in own[1:] if "settings" in trial.user_attrs]
+        differs |= {f"run: {name}" for run in runs for name in fixed if run.get(name, fixed[name]) != fixed[name]}
+    if differs:
+        gone = "" if folder.search_yaml.is_file() else f", and {folder.search_yaml.name} is missing"
+        raise InputError(
+            f"{folder.study_db}: its trials were drawn from another space ({', '.join(sorted(differs))}){gone}; "
+            f"with the space that the search was started with it goes on, --name starts another search"
+        )
 
 
 def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iterator[str]:
@@ -79,10 +105,10 @@ def _set_aside(path: Path) -> Path:
 
 def _outlive_orphans(folder: SearchFolder) -> None:
     """Wait for the trials' processes of a search that was killed; they end when they notice."""
-    limit = time.monotonic() + _ORPHANS_S
+    limit = running_seconds() + _ORPHANS_S
     for run in folder.trials():
         while run.held():
-            if time.monotonic() > limit:
+            if running_seconds() > limit:
                 raise InputError(
                     f"{run.path}: a process of an earlier start still trains here; end it, then --resume again"
                 )

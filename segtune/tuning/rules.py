@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from segtune.clock import running_seconds
 from segtune.space import SearchSettings
 from segtune.tuning.study import WARM_START
 
@@ -22,19 +22,19 @@ class Rules:
     def __init__(self, search: SearchSettings, study: optuna.Study) -> None:
         self._search, self._study = search, study
         self._before = seconds_of(study)
-        self._start = self._noted = time.monotonic()
+        self._start = self._noted = running_seconds()
         self._stopped: dict[str, str] = {}  # by Ray's id of the trial: why
 
     # The search
 
     def seconds(self) -> float:
         """How long the search has run, all starts together."""
-        return self._before + time.monotonic() - self._start
+        return self._before + running_seconds() - self._start
 
     def note_time(self, every: float = 0.0) -> None:
         """Write down how long it has run, so that the next start knows."""
-        if time.monotonic() - self._noted >= every:
-            self._noted = time.monotonic()
+        if running_seconds() - self._noted >= every:
+            self._noted = running_seconds()
             self._study.set_user_attr(_SECONDS, self.seconds())
 
     def over(self) -> bool:

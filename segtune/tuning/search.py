@@ -32,7 +32,7 @@ from segtune.train import check_input, resolve
 from segtune.trials import Trial
 from segtune.tuning.asha import OBJECTIVE, Asha, rungs
 from segtune.tuning.faults import LOST
-from segtune.tuning.reconcile import reconcile
+from segtune.tuning.reconcile import check_drawn_from, reconcile
 from segtune.tuning.resources import Plan, local_resources, make_plan
 from segtune.tuning.results import Results
 from segtune.tuning.rules import Rules
@@ -224,6 +224,7 @@ def _opened(folder: SearchFolder, space: Space, info: DataInfo, resume: bool, sa
                 f"{space.baseline.dataset}: the data changed since {folder.path} was started; "
                 f"--name starts another search"
             )
+        check_drawn_from(study, space, folder)
         for remark in reconcile(study, folder):
             say(remark)
         write_text(folder.search_yaml, yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True))

@@ -24,14 +24,12 @@ from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.faults import DISK, LOST, NONFINITE, PLACE, SETTINGS, TRANSIENT, Fault
 from segtune.tuning.rules import Rules
 from segtune.tuning.sampler import DIVERGED, FromTrial, encode
-from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START, tell, wait, waiting
+from segtune.tuning.study import ERROR, NOTE, OF_THE_MACHINE, REPEATS, SPENT, WARM_START, tell, wait, waiting
 from segtune.weights import weights_file
 
 _SAME_CAUSE = 3  # trials, the first ones, that fail for one cause before the search gives up
 _IN_A_ROW = 10  # trials, later ones, that fail for one cause, and nothing else ends, before it gives up
 _NOTE_EVERY_S = 30.0  # seconds between notes of the time spent, which a kill would lose
-# Settings that name places and devices: they may differ when a search goes on, its results do not depend on them.
-_OF_THE_MACHINE = ("dataset", "val_dir", "add_val_dirs", "workers", "device", "cache_dir", "cache_gb")
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -329,7 +327,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     def _moved(self, settings: dict[str, Any], number: int) -> dict[str, Any]:
         """A trial's settings where data and machine are now, which is not where they were on another machine."""
         here = self._complete(self._space.baseline).settings()
-        moved = settings | {name: here[name] for name in _OF_THE_MACHINE}
+        moved = settings | {name: here[name] for name in OF_THE_MACHINE}
         if not self._folder.trial(number).state.is_file():  # whose weights are those to go on with
             known = (*self._space.values_of("encoder_weights"), self._space.baseline.encoder_weights)
             moved["encoder_weights"] = _found_again(settings["encoder_weights"], known)

@@ -19,6 +19,7 @@ import torch
 from ray import tune
 
 from segtune.checkpoint import load_state
+from segtune.clock import running_seconds
 from segtune.config import RunConfig
 from segtune.data.cache import Cache
 from segtune.data.fitting import Fit
@@ -93,17 +94,17 @@ def _results(
     with closing(train(run, data, folder, threads=threads, go_on=True, alive=watchdog.alive)) as epochs:
         for result in epochs:
             report = _report(result, waited, reporting)
-            asked = time.perf_counter()
+            asked = running_seconds()
             yield report
-            reporting += time.perf_counter() - asked
+            reporting += running_seconds() - asked
     if result is None:  # a driver that was killed did not learn of the last epoch
         yield _last_report(folder, run.epochs)
 
 
 def _outlive_earlier(folder: RunFolder, watchdog: Watchdog) -> None:
     """Wait for the process of an attempt before this one, which may still be ending; whoever stays is refused."""
-    limit = time.monotonic() + _EARLIER_S
-    while folder.held() and time.monotonic() < limit:
+    limit = running_seconds() + _EARLIER_S
+    while folder.held() and running_seconds() < limit:
         watchdog.alive("start")
         time.sleep(0.5)
 

@@ -6,11 +6,11 @@ import faulthandler
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from segtune.clock import Clock
 from segtune.folders import RunFolder, write_text
 
 _LOOKS = 10  # at the trial, per time that it may be silent
@@ -21,18 +21,21 @@ class Watchdog:
     """Kills this process when `alive` was not called for `seconds`; a thread, alive inside the `with`.
 
     A Python thread that waits for a dead disk, a GPU or a loader process cannot be interrupted: only the end of the
-    process ends it. Its stacks go to the trial's error.txt, the reason to its fault.txt.
+    process ends it. Its stacks go to the trial's error.txt, the reason to its fault.txt. Time in which this process
+    could not run, such as a pause of the whole search, is no silence.
     """
 
     def __init__(self, folder: RunFolder, seconds: float) -> None:
         self._folder, self._seconds = folder, seconds
-        self._last, self._phase = time.monotonic(), "start"
+        self._look_s = min(_LONGEST_LOOK_S, seconds / _LOOKS)
+        self._clock = Clock(self._look_s)
+        self._last, self._phase = self._clock.seconds(), "start"
         self._paused, self._ended = False, threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def alive(self, phase: str) -> None:
         """The trial does something, in this phase."""
-        self._last, self._phase = time.monotonic(), phase
+        self._last, self._phase = self._clock.seconds(), phase
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -41,7 +44,7 @@ class Watchdog:
         try:
             yield
         finally:
-            self._last, self._paused = time.monotonic(), False
+            self._last, self._paused = self._clock.seconds(), False
 
     def __enter__(self) -> Watchdog:
         self._thread.start()
@@ -53,8 +56,8 @@ class Watchdog:
         self._ended.set()
 
     def _watch(self) -> None:
-        while not self._ended.wait(min(_LONGEST_LOOK_S, self._seconds / _LOOKS)):
-            silent = time.monotonic() - self._last
+        while not self._ended.wait(self._look_s):
+            silent = self._clock.seconds() - self._last
             if not self._paused and silent > self._seconds:
                 self._end(f"no sign of life for {silent:.0f} s in {self._phase}: killed (its stacks are in error.txt)")
 
