@@ -16,7 +16,7 @@ from typing import Any
 from segtune.config import MAX_CLASSES, RunConfig, base_type, choices, settings_of
 from segtune.data.demo import write_demo
 from segtune.errors import InputError, SegtuneError, nearest, printable
-from segtune.folders import write_text
+from segtune.folders import read_own_json, write_text
 from segtune.machine import ending_signals
 from segtune.output import drop_what_cannot_be_written
 from segtune.space import PATH_LISTS, parse_assignments, parse_value, parse_values
@@ -172,6 +172,7 @@ def given_search(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def write_schema(path: Path) -> int:
     """Write the JSON Schema of search spaces, which editors complete and check them by."""
+    read_own_json(path, "$schema", "--write-schema")
     write_text(path, schema_text())
     return 0
 

@@ -217,7 +217,7 @@ class Blow:
 
         def hit(path: Any) -> bool:
             nonlocal calls
-            parts = [re.sub(r"^\.(.*)\.tmp-\d+$", r"\1", part) for part in Path(path).parts]
+            parts = [re.sub(r"^\.(.*)\.tmp-\d+-[0-9a-f]{8}$", r"\1", part) for part in Path(path).parts]
             if "/".join(parts).endswith(f"/{self.name}"):
                 calls += 1
                 return calls == self.count

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from itertools import count
-from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.clock import running_seconds
 from segtune.errors import InputError
-from segtune.folders import RunFolder, SearchFolder
+from segtune.folders import RunFolder, SearchFolder, set_aside
 from segtune.space import Space
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.sampler import distributions
@@ -75,7 +72,8 @@ def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iter
     done = run.epochs_done
     budget = trial.user_attrs["settings"]["epochs"]
     if 0 < done < budget and not run.state.is_file():
-        yield f"{name}: {run.state} is missing; {_set_aside(run.path)} keeps what there is, and the trial begins again"
+        kept = set_aside(run.path, f"lost_{run.path.name}")
+        yield f"{name}: {run.state} is missing; {kept} keeps what there is, and the trial begins again"
         return
     new = {int(row["epoch"]): row[OBJECTIVE] for row in run.metrics() if known < int(row["epoch"]) <= done}
     for epoch, value in new.items():
@@ -91,16 +89,8 @@ def _strangers(folder: SearchFolder, known: int) -> Iterator[str]:
     """Folders whose trial the study lost, or never had."""
     for run in folder.trials():
         if int(run.path.name.removeprefix("trial_")) >= known:
-            yield f"{run.path}: the study knows no such trial; now {_set_aside(run.path)}"
-
-
-def _set_aside(path: Path) -> Path:
-    for number in count(1):
-        aside = path.with_name(f"lost_{path.name}_{number}")
-        if not aside.exists():
-            os.replace(path, aside)
-            return aside
-    raise AssertionError
+            kept = set_aside(run.path, f"lost_{run.path.name}")
+            yield f"{run.path}: the study knows no such trial; now {kept}"
 
 
 def _outlive_orphans(folder: SearchFolder) -> None:

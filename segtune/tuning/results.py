@@ -10,7 +10,15 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.checkpoint import Manifest
-from segtune.folders import RunFolder, SearchFolder, folder_bytes, recover_folder, replaced_folder
+from segtune.folders import (
+    MODEL_FILES,
+    RunFolder,
+    SearchFolder,
+    discard_folder,
+    folder_bytes,
+    recover_folder,
+    replaced_folder,
+)
 from segtune.space import Space
 from segtune.trials import Status, Trial, ranked, write_trials
 from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START
@@ -73,13 +81,15 @@ class Results:
         spare = [
             folder
             for trial in reversed(ranked(self.trials()))
-            if trial.status in _ENDED and (folder := self._folder.trial(trial.number)).best.exists()
+            if trial.status in _ENDED
+            and (folder := self._folder.trial(trial.number)).best.exists()
+            and not folder.path.is_symlink()
         ]
         while (size := folder_bytes(self._folder.path)) > limit * 1e9:
             if not spare:
                 return f"disk_gb: {self._folder.path} takes {size / 1e9:.2g} GB, of {limit:g}, with nothing to spare"
             # The winner's model has its copy in the search's best/ by now.
-            shutil.rmtree(spare.pop(0).best, ignore_errors=True)
+            discard_folder(spare.pop(0).best)
         return ""
 
     def _keep_winner(self, best: list[Trial]) -> None:
@@ -90,7 +100,7 @@ class Results:
         recover_folder(source)
         if source.is_dir():
             with replaced_folder(self._folder.best) as temporary:
-                shutil.copytree(source, temporary, dirs_exist_ok=True)
+                shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=_not_of_the_model)
         self._winner = best[0].number
 
     def _trial(self, frozen: FrozenTrial) -> Trial:
@@ -140,8 +150,17 @@ def _parameters(folder: RunFolder) -> int | None:
     return Manifest.read(folder.run_yaml).parameters if folder.run_yaml.is_file() else None
 
 
+def _not_of_the_model(folder: str, names: list[str]) -> set[str]:
+    return set(names).difference(MODEL_FILES)
+
+
 def _discard(folder: RunFolder, weights: bool) -> None:
-    """Delete what an ended trial no longer needs: its state, and its weights where they are not kept."""
+    """Delete what an ended trial no longer needs: its state, and its weights where they are not kept.
+
+    Not behind a link, which leads to somebody's run of another place.
+    """
+    if folder.path.is_symlink():
+        return
     folder.state.unlink(missing_ok=True)
     if weights:
-        shutil.rmtree(folder.best, ignore_errors=True)
+        discard_folder(folder.best)
