@@ -147,7 +147,11 @@ def add_assignments(parser: argparse.ArgumentParser) -> None:
 # Flags for settings under `search:`.
 SEARCH_FLAGS: Mapping[str, tuple[type, str, str]] = {
     "trials": (int, "N", "trials in all, the baseline among them; also what --resume extends a search to"),
-    "time_budget": (str, "TIME", "end the search after this time, such as 8h, of all starts together"),
+    "time_budget": (
+        str,
+        "TIME",
+        "end the search after this time of all starts together: 8h, or 1h30m, or a number of seconds",
+    ),
     "patience": (int, "N", "end it when so many trials in a row brought no improvement"),
     "seed": (int, "N", "of the sampler"),
     "disk_gb": (float, "GB", "most that the search's folder may take"),

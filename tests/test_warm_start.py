@@ -125,3 +125,20 @@ def test_a_grid_trains_the_points_that_an_earlier_search_trained(tmp_path: Path)
             bench.finish(str(number))
         assert bench.searcher.suggest("z") == "FINISHED"
         benches.append(bench)
+
+
+def test_what_an_earlier_search_tried_is_tried_last(tmp_path: Path) -> None:
+    text = GRID.replace("[resnet18, mobilenet_v2]", "[resnet18, mobilenet_v2, resnet34]").replace("grid", "tpe")
+    earlier = Bench(SearchFolder(tmp_path / "earlier"), text)
+    later = Bench(SearchFolder(tmp_path / "later"), text)
+    for number in range(3):
+        earlier.start(str(number))
+        earlier.finish(str(number), 0.9)
+    tell_earlier(later.study, later.space, later.space.baseline, [earlier.folder.path])
+    points = []
+    while isinstance(config := later.searcher.suggest(str(len(points))), dict):
+        points.append(later.study.trials[config["number"]].params)
+        later.finish(str(len(points) - 1), 0.1)
+    known = [trial.params for trial in earlier.study.trials]
+    assert [point in known for point in points] == [True, False, False, False, True, True]  # the baseline comes first
+    assert len({str(sorted(point.items())) for point in points}) == 6

@@ -286,7 +286,7 @@ class _Search:
             self._results.trials(),
             self._folder,
             interruption[0] if interruption else None,
-            self._searcher.halted or self._rules.why_over(),
+            self._searcher.halted or self._rules.why_over() or self._searcher.exhausted,
             bool(self._searcher.halted),
         )
 
