@@ -73,7 +73,7 @@ def main() -> int:
     from segtune.console import SearchConsole, make_console, reading_bar
     from segtune.dry_run import show_dry_run
     from segtune.models import unknown_encoder
-    from segtune.report import next_commands, search_results
+    from segtune.report import has_winner, next_commands, search_results
     from segtune.space import find_space, load_space
     from segtune.tuning.search import check_space, run_search, scan_data, to_resume
     from segtune.tuning.warm_start import check_earlier
@@ -103,7 +103,8 @@ def main() -> int:
 
     console.print()
     unfinished = any(trial.status == "pending" for trial in outcome.trials)
-    for part in search_results(outcome.trials, space.search.compare, ended=not unfinished):
+    ended = not (unfinished or outcome.signal or outcome.halted)
+    for part in search_results(outcome.trials, space.search.compare, ended):
         console.print(part, soft_wrap=isinstance(part, str))
     if outcome.signal:
         console.print(f"interrupted; to go on: {again}", soft_wrap=True)
@@ -114,9 +115,9 @@ def main() -> int:
         console.print(f"ended early: {outcome.reason}", soft_wrap=True)
     console.print()
     console.print(f"everything is in {folder.path}; next:", soft_wrap=True)
-    for line in next_commands(folder.path, space.baseline, arguments.results_dir):
+    for line in next_commands(folder, space.baseline, arguments.results_dir):
         console.print(line, soft_wrap=True)
-    return 1 if all(trial.miou is None for trial in outcome.trials) else 0
+    return 0 if has_winner(outcome.trials) else 1
 
 
 if __name__ == "__main__":

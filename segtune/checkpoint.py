@@ -21,6 +21,8 @@ from torch import nn
 from segtune.config import RunConfig, settings_of
 from segtune.errors import InputError, loader_died, one_line
 from segtune.folders import (
+    RunFolder,
+    SearchFolder,
     discard_folder,
     recover_folder,
     replace_folder,
@@ -167,14 +169,30 @@ def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:
     return folder.exists()
 
 
+def model_score(folder: Path) -> float | None:
+    """The mIoU that the model in a folder reached in training; None where there is no model, or none that tells."""
+    try:
+        return Manifest.read(folder / _MANIFEST).metrics.get("miou") if folder.is_dir() else None
+    except InputError:
+        return None
+
+
 def find_model(folder: Path) -> Path:
     """The model's folder in a search's, a run's or its own folder; InputError where there is none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder (-cd takes a search, a run or a model)")
-    recover_folder(folder / "best")
-    for candidate in (folder / "best", folder):
+    run = RunFolder(folder)
+    if not run.held():  # else its process may just be replacing the model
+        recover_folder(run.best)
+    for candidate in (run.best, folder):
         if (candidate / _WEIGHTS).is_file():
             return candidate
+    search = SearchFolder(folder.absolute().parent)
+    if search.search_yaml.is_file() and any(trial.path == folder.absolute() for trial in search.trials()):
+        raise InputError(
+            f"{folder}: the weights of this trial are not there: a search keeps those of its best trials (keep: N); "
+            f"run_single.py --from-search {search.path} --trial {search.number(run)} trains it again"
+        )
     raise InputError(f"{folder}: holds no model, neither best/{_WEIGHTS} nor {_WEIGHTS}")
 
 

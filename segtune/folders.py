@@ -207,6 +207,8 @@ class SearchFolder:
     def settings_yaml(self, trial: int | None) -> Path:
         """The file with the settings of a trial, or of the winner; InputError where there is none."""
         path = self.best / "run.yaml" if trial is None else self.trial(trial).run_yaml
+        if self.holder() is None:  # else the search may just be replacing its winner
+            recover_folder(self.best)
         if not self.search_yaml.is_file():
             raise InputError(f"{self.path}: no search (it has no {self.search_yaml.name})")
         if not path.is_file():
@@ -243,6 +245,11 @@ class SearchFolder:
     def trial(self, number: int) -> RunFolder:
         """The folder of one trial."""
         return RunFolder(self.path / f"trial_{number:04d}")
+
+    @staticmethod
+    def number(trial: RunFolder) -> int:
+        """The number of a trial, of its folder's name."""
+        return int(trial.path.name.removeprefix("trial_"))
 
 
 def _lock_of(folder: Path) -> Path:

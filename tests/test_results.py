@@ -72,7 +72,7 @@ def test_nothing_is_deleted_before_the_better_model_is_written(tmp_path: Path, m
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copytree", full)
+        patch.setattr(shutil, "copyfile", full)
         with pytest.raises(OSError, match="No space left"):
             results.update()
     assert kept(bench) == [0, 1]

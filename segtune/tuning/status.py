@@ -17,11 +17,13 @@ def search_state(folder: SearchFolder) -> SearchState:
         raise InputError(f"{folder.path}: no search (it has no {folder.search_yaml.name})")
     space = load_space(folder.search_yaml)
     study = read_study(folder)
+    results = Results(study, folder, space, study.user_attrs.get("fingerprint", ""))
     return SearchState(
         folder.path,
-        Results(study, folder, space, study.user_attrs.get("fingerprint", "")).trials(),
+        results.trials(),
         space.trials(),
         seconds_of(study),
         folder.holder(),
         space.search.time_budget,
+        results.remarks(),
     )
