@@ -227,7 +227,7 @@ def state_of(search: SearchState, now: float) -> list[str | Table]:
     if not search.holder and (waiting or len(ended) < search.wanted):
         how += "; --resume goes on with it"
     split = ", ".join(f"{counts[status]} {status}" for status in ("finished", "stopped", "failed") if counts[status])
-    lines: list[str | Table] = [f"{search.path}: {how}", *search.remarks]
+    lines: list[str | Table] = [f"{search.path}: {how}"]
     lines.append(
         f"{len(ended)} of {search.wanted} trials ended{f' ({split})' if split else ''}, {len(running)} running, "
         f"{waiting} waiting; {duration(search.seconds)} so far{_left(search, ended, running)}"
@@ -242,7 +242,7 @@ def state_of(search: SearchState, now: float) -> list[str | Table]:
             epoch = f"{trial.epochs}/{trial.settings['epochs']}"
             table.add_row(f"#{trial.number}", epoch, miou, since, trial.where, settings_text(trial.searched))
         lines.append(table)
-    return [*lines, *summary(search.trials, ended=False), *failures(search.trials)]
+    return [*lines, *summary(search.trials, ended=False), *failures(search.trials), *search.remarks]
 
 
 def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial]) -> str:

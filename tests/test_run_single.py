@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,10 @@ import yaml
 from segtune import cli
 from segtune.checkpoint import Manifest, load_model
 from segtune.config import RunConfig, base_type, choices
+from segtune.console import epoch_line
 from segtune.folders import RunFolder
+from segtune.metrics import Scores
+from segtune.train import EpochResult
 
 DataSet = Callable[..., Path]
 SCRIPT = Path(__file__).parent.parent / "run_single.py"
@@ -632,3 +636,15 @@ def _session_lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("miou", "collapsed", "praised"), [(0.0, 0, False), (0.0, 1, False), (0.17, 1, False), (0.17, 0, True)]
+)
+def test_an_epoch_that_learnt_nothing_is_not_praised(miou: float, collapsed: int, praised: bool) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(field.name for field in fields(EpochResult))
+    numbers = dict.fromkeys(("loss", "lr", "train_seconds", "eval_seconds"), 1.0)
+    best = {"epoch": 1, "epochs": 3, "best_epoch": 1, "best_miou": miou, "collapsed_epochs": collapsed, "added": {}}
+    line = epoch_line(EpochResult(**nothing | numbers | best | {"scores": Scores(miou, {}, None)}))
+    assert line.startswith(f"epoch 1/3  loss 1.0000  miou {miou:.4f}")
+    assert ("best so far" in line) == praised

@@ -144,7 +144,7 @@ class Results:
         values = frozen.intermediate_values
         spent = dict(frozen.user_attrs.get(SPENT, {}))
         best: float | None = max(values.values(), default=None)
-        rows, run_yaml = self._files_of(frozen.number, folder)
+        rows, run_yaml = self._files_of(frozen, folder)
         known = [row for row in rows if int(row["epoch"]) in values]
         reached = next((row for row in rows if float(row.get("best_miou") or -1) == best), {})
         return Trial(
@@ -168,17 +168,20 @@ class Results:
             **_running(frozen, run_yaml),
         )
 
-    def _files_of(self, number: int, folder: RunFolder) -> tuple[list[dict[str, str]], Mapping[str, Any]]:
+    def _files_of(self, frozen: FrozenTrial, folder: RunFolder) -> tuple[list[dict[str, str]], Mapping[str, Any]]:
         """A trial's rows and its run.yaml, as far as they can be read: its values are those of the study anyhow."""
         rows: list[dict[str, str]] = []
         run_yaml: Mapping[str, Any] = {}
+        epochs = max(frozen.intermediate_values, default=0)
         try:
             rows = folder.metrics()
-            if folder.run_yaml.is_file():
+            if frozen.state.is_finished() and folder.begun and len(rows) < epochs:
+                raise InputError(f"{folder.metrics_csv}: has {len(rows)} of {epochs} epochs")
+            if folder.begun:
                 Manifest.read(folder.run_yaml)
                 run_yaml = read_yaml(folder.run_yaml)
         except InputError as error:
-            self._damaged[number] = f"trial {number}: {error}; its values are those of the study"
+            self._damaged[frozen.number] = f"trial {frozen.number}: {error}; its values are those of the study"
         return rows, run_yaml
 
     def _searched(self, frozen: FrozenTrial) -> dict[str, Any]:
