@@ -19,6 +19,7 @@ from segtune.errors import InputError, SegtuneError, nearest, printable
 from segtune.folders import read_own_json, write_text
 from segtune.machine import ending_signals
 from segtune.output import drop_what_cannot_be_written
+from segtune.places import place_caches, shorten_sockets
 from segtune.space import PATH_LISTS, parse_assignments, parse_value, parse_values
 from segtune.space_schema import schema_text
 from segtune.yamlfile import read_yaml
@@ -244,6 +245,8 @@ def run(main: Callable[[], int]) -> None:
     for number in ending_signals():
         signal.signal(number, _terminate)
     try:
+        shorten_sockets()
+        place_caches()
         status = main()
         sys.stdout.flush()
     except InputError as error:

@@ -17,6 +17,7 @@ LAYERS = [
         "space_schema",
         "machine",
         "output",
+        "places",
         "folders",
         "metrics",
         "phases",
