@@ -94,7 +94,7 @@ class _Reader:
         self._progress, self._say = progress, say
         self._shown = 0, sum(map(len, tiles.values()))
         self._labels = Labels.from_masks(config.classes, config.ignore, ())
-        self._cache = Cache.of(config)
+        self._cache = Cache.of(config, self._say)
         self._keys = {split: self._key(split) for split in tiles} if self._cache else {}
         self._infos = {split: self._known(split) for split in tiles}
         self._entries: dict[tuple[str, str], Path] = {}
