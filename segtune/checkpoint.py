@@ -21,8 +21,6 @@ from torch import nn
 from segtune.config import RunConfig, settings_of
 from segtune.errors import InputError, loader_died, one_line
 from segtune.folders import (
-    RunFolder,
-    SearchFolder,
     discard_folder,
     recover_folder,
     replace_folder,
@@ -36,7 +34,6 @@ from segtune.yamlfile import read_yaml
 
 MEMORY_FORMAT = "channels_last"
 THRESHOLD = 0.5  # of the probability, for a single class
-_WEIGHTS = "model.safetensors"
 _MANIFEST = "run.yaml"
 
 
@@ -175,25 +172,6 @@ def model_score(folder: Path) -> float | None:
         return Manifest.read(folder / _MANIFEST).metrics.get("miou") if folder.is_dir() else None
     except InputError:
         return None
-
-
-def find_model(folder: Path) -> Path:
-    """The model's folder in a search's, a run's or its own folder; InputError where there is none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder (-cd takes a search, a run or a model)")
-    run = RunFolder(folder)
-    if not run.held():  # else its process may just be replacing the model
-        recover_folder(run.best)
-    for candidate in (run.best, folder):
-        if (candidate / _WEIGHTS).is_file():
-            return candidate
-    search = SearchFolder(folder.absolute().parent)
-    if search.search_yaml.is_file() and any(trial.path == folder.absolute() for trial in search.trials()):
-        raise InputError(
-            f"{folder}: the weights of this trial are not there: a search keeps those of its best trials (keep: N); "
-            f"run_single.py --from-search {search.path} --trial {search.number(run)} trains it again"
-        )
-    raise InputError(f"{folder}: holds no model, neither best/{_WEIGHTS} nor {_WEIGHTS}")
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -20,8 +20,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
-from segtune.errors import InputError, one_line
+from segtune.errors import InputError, nearest, one_line
 
+WEIGHTS = "model.safetensors"  # in a model's folder
 _LOCK_POLL_S = 0.3
 _HELD_BY = "process "  # what a lock's text begins with
 _GLANCES, _GLANCE_S = 3, 0.02  # tries that whoever only asks for the holder may spoil
@@ -204,13 +205,19 @@ class SearchFolder:
         """The winner."""
         return self.path / "best"
 
+    def check_begun(self) -> None:
+        """InputError, with the nearest name that there is, where no search lies here."""
+        if not self.search_yaml.is_file():
+            others = [path.parent.name for path in self.path.parent.glob(f"*/{self.search_yaml.name}")]
+            meant = nearest(self.path.name, others)
+            raise InputError(f"{self.path}: no search (it has no {self.search_yaml.name}){meant}")
+
     def settings_yaml(self, trial: int | None) -> Path:
         """The file with the settings of a trial, or of the winner; InputError where there is none."""
+        self.check_begun()
         path = self.best / "run.yaml" if trial is None else self.trial(trial).run_yaml
         if self.holder() is None:  # else the search may just be replacing its winner
             recover_folder(self.best)
-        if not self.search_yaml.is_file():
-            raise InputError(f"{self.path}: no search (it has no {self.search_yaml.name})")
         if not path.is_file():
             what = "no winner yet" if trial is None else f"no trial {trial} that was started"
             raise InputError(f"{self.path}: the search has {what} ({path} is missing)")
@@ -250,6 +257,25 @@ class SearchFolder:
     def number(trial: RunFolder) -> int:
         """The number of a trial, of its folder's name."""
         return int(trial.path.name.removeprefix("trial_"))
+
+
+def find_model(folder: Path) -> Path:
+    """The model's folder in a search's, a run's or its own folder; InputError where there is none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder (-cd takes a search, a run or a model)")
+    run = RunFolder(folder)
+    if not run.held():  # else its process may just be replacing the model
+        recover_folder(run.best)
+    for candidate in (run.best, folder):
+        if (candidate / WEIGHTS).is_file():
+            return candidate
+    search = SearchFolder(folder.absolute().parent)
+    if search.search_yaml.is_file() and any(trial.path == folder.absolute() for trial in search.trials()):
+        raise InputError(
+            f"{folder}: the weights of this trial are not there: a search keeps those of its best trials (keep: N); "
+            f"run_single.py --from-search {search.path} --trial {search.number(run)} trains it again"
+        )
+    raise InputError(f"{folder}: holds no model, neither best/{WEIGHTS} nor {WEIGHTS}")
 
 
 def _lock_of(folder: Path) -> Path:

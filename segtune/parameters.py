@@ -412,6 +412,10 @@ class Space:
         drawn = [_defaults() | self.fixed | part for part, kind in parts if not self._excluded(kind)]
         return list(_unique(tuple(run[name] for name in names) for run in [*drawn, self.baseline.settings()]))
 
+    def channels(self) -> list[str]:
+        """The extra channels that any run of this space has."""
+        return list(dict.fromkeys(name for (names,) in self.combinations("channels") for name in names))
+
     def _excluded(self, kind: _Kind) -> bool:
         """Whether runs of a kind are forbidden."""
         return any(_holds(position, kind, self.forbid, self.fixed) for position in range(len(self.forbid)))

@@ -6,12 +6,12 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from segtune.commands import script_command, tensorboard_command
 from segtune.config import RunConfig, settings_of
 from segtune.data.pairs import TRAIN, VAL, split_places
 from segtune.errors import InputError
@@ -61,8 +61,8 @@ def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
         lines.append(f"best: miou {score:.4f} in epoch {best['best_epoch']}" if score else "nothing learnt: miou 0")
         lines[-1] += f"{_some_of_the_tiles(content['data'], config.use_only_add_val)}; next:"
         split = scored_split(config)
-        lines += [f"  python validate.py -cd {quote(str(folder.path))} -d {quote(str(split))}"] if split else []
-    return [*lines, f"  tensorboard --logdir {quote(log_dir)}"]
+        lines += [f"  {_validation(folder.path, split)}"] if split else []
+    return [*lines, f"  {tensorboard_command(log_dir)}"]
 
 
 def _some_of_the_tiles(data: Mapping[str, Any], only_added: bool) -> str:
@@ -197,11 +197,15 @@ def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) ->
 
 def next_commands(folder: SearchFolder, config: RunConfig, results_dir: str) -> list[str]:
     """What to type after a search; a model is measured, or trained again, only where there is one."""
-    where, split, lines = quote(str(folder.path)), scored_split(config), []
+    split, lines = scored_split(config), []
     if folder.best.is_dir():
-        lines = [f"  python validate.py -cd {where} -d {quote(str(split))}"] if split else []
-        lines.append(f"  python run_single.py --from-search {where} --epochs N")
-    return [*lines, f"  tensorboard --logdir {quote(results_dir)}"]
+        lines = [f"  {_validation(folder.path, split)}"] if split else []
+        lines.append(f"  {script_command('run_single.py', ['--from-search', str(folder.path), '--epochs', 'N'])}")
+    return [*lines, f"  {tensorboard_command(results_dir)}"]
+
+
+def _validation(folder: Path, split: Path) -> str:
+    return script_command("validate.py", ["-cd", str(folder), "-d", str(split)])
 
 
 def spent_line(trials: Sequence[Trial]) -> str | None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import rasterio
 import torch
 
-from segtune.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, find_model, load_model
+from segtune.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, load_model
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
 from segtune.data.pairs import Layout, Tile, find_tiles
@@ -22,7 +22,7 @@ from segtune.data.store import DecodedTiles
 from segtune.device import resolve_device, within_memory
 from segtune.errors import InputError
 from segtune.evaluation import evaluate
-from segtune.folders import replaced_file
+from segtune.folders import find_model, replaced_file
 from segtune.machine import available_cpus, versions
 from segtune.metrics import ConfusionMatrix, Indices, Scores
 

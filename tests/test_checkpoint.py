@@ -15,10 +15,18 @@ import torch
 import yaml
 from torch import nn
 
-from segtune.checkpoint import Manifest, find_model, load_model, load_state, save_model, save_state
+from segtune.checkpoint import Manifest, load_model, load_state, save_model, save_state
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.folders import RunFolder, SearchFolder, discard_folder, recover_folder, replaced_folder, write_text
+from segtune.folders import (
+    RunFolder,
+    SearchFolder,
+    discard_folder,
+    find_model,
+    recover_folder,
+    replaced_folder,
+    write_text,
+)
 from segtune.models import build_model, parameter_count
 from segtune.schema import Band, Labels
 from segtune.tuning.watchdog import Watchdog

@@ -16,6 +16,7 @@ LAYERS = [
         "space",
         "space_schema",
         "machine",
+        "commands",
         "output",
         "places",
         "folders",

@@ -124,7 +124,7 @@ def test_full_file(space_of):
     assert optimizer.branches[2][1] == Choice("momentum", "optimizer.sgd.momentum", (0.8, 0.9), ((), ()))
     assert batch_size == Range("batch_size", "batch_size", 4, 16, False, 4, True)
     assert space.search == SearchSettings(trials=40, gpus_per_trial=0.5)
-    assert space.baseline == RunConfig(channels=["nir"], image_size=128, epochs=27)
+    assert space.baseline == RunConfig(dataset="data/demo", channels=["nir"], image_size=128, epochs=27)
     assert space.searched() == (
         "encoder",
         "loss",

@@ -6,16 +6,17 @@ import hashlib
 import os
 import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, repeat
 from pathlib import Path, PurePosixPath
-from typing import overload
+from typing import TypeVar, overload
 
-from segtune.config import RunConfig
+from segtune.config import DEMO, RunConfig
 from segtune.errors import InputError, first_few
 
+Found = TypeVar("Found")
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 TRAIN, VAL = "train", "val"
 ADDED = "add_val/"  # before the names of added validation sets
@@ -128,9 +129,30 @@ def absolute_places(add_val_dirs: Sequence[str]) -> list[str]:
     return found
 
 
+def check_folders(config: RunConfig, channels: Sequence[str]) -> None:
+    """Refuse data of which a folder is missing, with all that is wrong with it; else its tiles are not looked at."""
+    layout = Layout.of(config, channels)
+    try:
+        _each_split(config, lambda name, place: split_folders(place, layout))
+    except InputError:
+        find_data_set(config, channels)
+        raise
+
+
 def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, Split]:
     """The tiles of train, val and the added validation sets; raise InputError with what is wrong with any of them."""
-    found: dict[str, Split] = {}
+    layout = Layout.of(config, channels)
+
+    def tiles(name: str, place: Path) -> Split:
+        samples = None if name == TRAIN else config.val_samples
+        return find_tiles(place, layout).only(config.limit_tiles).only(samples)
+
+    return _each_split(config, tiles)
+
+
+def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[str, Found]:
+    """What `look` finds of each split; InputError with the mistakes of all of them."""
+    found: dict[str, Found] = {}
     mistakes: list[str] = []
     for name, place in split_places(config).items():
         if not place.exists() and (name.startswith(ADDED) or (name == VAL and config.val_dir)):
@@ -138,15 +160,24 @@ def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, Split
             mistakes.append(f"{setting}: {place}: no such folder, or list of tiles")
             continue
         try:
-            split = find_tiles(place, Layout.of(config, channels))
+            found[name] = look(name, place)
         except InputError as error:
             mistakes += error.mistakes
-        else:
-            samples = None if name == TRAIN else config.val_samples
-            found[name] = split.only(config.limit_tiles).only(samples)
     if mistakes:
         raise InputError(mistakes)
     return found
+
+
+def split_folders(place: Path, layout: Layout) -> list[Path]:
+    """The folders of a split, or of the tiles that a list file names: images, masks, each channel; all must exist."""
+    if not place.exists():
+        raise InputError(f"{place}: no such folder; a data set has train/ and val/ (its own folder goes to -d)")
+    root = place if place.is_dir() else place.parent
+    folders = [root / layout.images_dir, root / layout.masks_dir, *(root / name for name in layout.channels)]
+    missing = [f"{folder}: no such folder" for folder in folders if not folder.is_dir()]
+    if missing:
+        raise InputError(missing)
+    return folders
 
 
 def find_tiles(place: Path, layout: Layout) -> Split:
@@ -154,14 +185,8 @@ def find_tiles(place: Path, layout: Layout) -> Split:
 
     A list file names a tile a line, with or without an extension; its tiles lie beside it, in the layout's folders.
     """
-    if not place.exists():
-        raise InputError(f"{place}: no such folder; a data set has train/ and val/ (its own folder goes to -d)")
+    folders = split_folders(place, layout)
     listed = None if place.is_dir() else _listed(place, layout.image_suffix)
-    root = place if listed is None else place.parent
-    folders = [root / layout.images_dir, root / layout.masks_dir, *(root / name for name in layout.channels)]
-    missing = [f"{folder}: no such folder" for folder in folders if not folder.is_dir()]
-    if missing:
-        raise InputError(missing)
     files = [_by_name(folder, *ends) for folder, ends in zip(folders, _endings(layout), strict=True)]
     if listed is not None:
         files = [_only_listed(place, listed, folder, found) for folder, found in zip(folders, files, strict=True)]
@@ -202,6 +227,8 @@ def _state(folder: str, files: Sequence[str]) -> array[int]:
 
 def _own_split(dataset: str, split: str) -> Path:
     """DATASET/train, or DATASET/train.txt."""
+    if not dataset:
+        raise InputError(f"dataset: is missing; -d FOLDER says where the data lies (-d {DEMO} makes a set for a try)")
     root = Path(dataset)
     if not root.is_dir():
         raise InputError(f"{root}: no such data set folder (dataset, -d)")

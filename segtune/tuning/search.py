@@ -104,8 +104,7 @@ def _check_precision(space: Space, plan: Plan) -> None:
 def scan_data(space: Space, progress: Progress | None = None, say: Say | None = None) -> DataInfo:
     """Scan the data set as every trial may use it, into the cache; InputError with every mistake."""
     baseline = space.baseline
-    channels = list(dict.fromkeys(name for (names,) in space.combinations("channels") for name in names))
-    info = scan(baseline, channels, progress, space.combinations("fit", "image_size"), say)
+    info = scan(baseline, space.channels(), progress, space.combinations("fit", "image_size"), say)
     mistakes = _clashes(space, info.image_size())
     for settings in _inputs(space, info.image_size()):
         try:
