@@ -44,6 +44,7 @@ Architecture = Literal[
 ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
 
 LOSSES = ("ce", "bce", "dice", "jaccard", "tversky", "focal", "lovasz", "mcc")
+_IN_SUMS = ("dice", "jaccard", "tversky", "lovasz", "mcc", "focal", "ce", "bce")  # the order in which sums are written
 BINARY_LOSSES = ("bce", "mcc")  # have no multi-class form in smp
 # smp's own encoders: known here, so that a name need not wait until smp is imported. timm's are tu-NAME.
 ENCODERS = (
@@ -124,7 +125,7 @@ def _loss(value: str) -> str:
             raise ValueError(f"unknown loss {term!r} (known: {', '.join(LOSSES)}, and sums such as dice+bce){meant}")
     if len(set(terms)) < len(terms):
         raise ValueError("a loss stands in the sum twice")
-    return "+".join(terms)
+    return "+".join(sorted(terms, key=_IN_SUMS.index))  # a sum is the same in any order
 
 
 def _distinct(values: list[Any]) -> list[Any]:
