@@ -13,10 +13,10 @@ import seeds
 from bench import SPACE, Bench, leave_model, manifest
 from rich.console import Console
 
-from segtune.checkpoint import Manifest, find_model
+from segtune.checkpoint import Manifest
 from segtune.console import SearchConsole
 from segtune.errors import InputError
-from segtune.folders import SearchFolder
+from segtune.folders import SearchFolder, find_model
 from segtune.report import has_winner, next_commands, search_results, state_of, summary
 from segtune.trials import Trial, ranked, seed_margin, wobble
 from segtune.tuning.reconcile import catch_up_all
