@@ -88,8 +88,6 @@ def read_image(path: Path, nodata: float | None = None) -> tuple[Image, Valid]:
                 alpha = _alpha_bands(source)
                 array = source.read([band for band in source.indexes if band not in alpha])
                 valid = _with_data(source, array)
-                if nodata is not None:
-                    valid &= _present(array, nodata)
                 palette = source.colormap(1) if source.colorinterp[0] == ColorInterp.palette else None
         except (RasterioError, OSError) as error:
             raise InputError(f"{path}: cannot be read as an image ({_reason(error)})") from None
@@ -106,6 +104,8 @@ def read_image(path: Path, nodata: float | None = None) -> tuple[Image, Valid]:
         with np.errstate(over="ignore"):  # too large for float32 is infinite
             image = image.astype(np.float32, copy=False)
         valid &= np.isfinite(image).all(axis=2)
+    if nodata is not None:
+        valid &= _present(image.transpose(2, 0, 1), nodata)
     return image, valid
 
 
