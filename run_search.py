@@ -13,15 +13,16 @@ was interrupted, killed, or ended too early for you goes on with --resume.
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
 from argparse import Namespace
 from pathlib import Path
 
 from segtune import cli
+from segtune.commands import same_command
 from segtune.errors import InputError, SegtuneError
 from segtune.folders import SearchFolder
+from segtune.space import find_space, load_space
 
 
 def parse() -> Namespace:
@@ -37,14 +38,8 @@ def parse() -> Namespace:
     parser.add_argument("--cache-dir", metavar="FOLDER", help="local folder for decoded tiles; none: no cache")
     parser.add_argument("--dry-run", action="store_true", help="show the space, the data and the time; train nothing")
     parser.add_argument("--resume", action="store_true", help="go on with a search, or start it if there is none")
-    parser.add_argument(
-        "--warm-start",
-        nargs="+",
-        default=[],
-        type=Path,
-        metavar="FOLDER",
-        help="earlier searches that teach the sampler",
-    )
+    teachers = "earlier searches that teach the sampler"
+    parser.add_argument("--warm-start", nargs="+", default=[], type=Path, metavar="FOLDER", help=teachers)
     parser.add_argument("--warm-start-anyway", action="store_true", help="also such that were made on other data")
     cli.add_search_flags(parser)
     parser.add_argument("--address", metavar="ADDR", help="join this Ray cluster instead of starting one")
@@ -52,6 +47,7 @@ def parse() -> Namespace:
 
 
 def show_status(folder: SearchFolder) -> int:
+    folder.check_begun()
     from segtune.console import make_console
     from segtune.report import state_of
     from segtune.tuning.status import search_state
@@ -69,33 +65,35 @@ def main() -> int:
         return cli.write_schema(Path(arguments.write_schema))
     if arguments.status:
         return show_status(SearchFolder.named(results, arguments.status, "--status"))
-    # Ray and torch take seconds to import; --help and wrong flags should not.
+    path = find_space(arguments.space, cli.SPACES)
+    folder = SearchFolder.named(results, path.stem if arguments.name is None else arguments.name)
+    settings, search = cli.given_settings(arguments), cli.given_search(arguments)
+    space = load_space(path, settings, search, {"encoder": cli.unknown_encoder})
+    goes_on = folder.path.exists() and not arguments.dry_run
+    if goes_on and not arguments.resume:
+        raise InputError(f"{folder.path}: this search exists; --resume goes on with it, --name starts another")
+    cli.check_data(space.baseline, space.channels())
+    # Ray and torch take seconds to import; --help and many a mistake should not.
     from segtune.console import SearchConsole, make_console, reading_bar
     from segtune.dry_run import show_dry_run
     from segtune.models import unknown_encoder
-    from segtune.report import next_commands, search_results
-    from segtune.space import find_space, load_space
+    from segtune.report import has_winner, next_commands, search_results
     from segtune.tuning.search import check_space, run_search, scan_data, to_resume
     from segtune.tuning.warm_start import check_earlier
 
     console = make_console()
-    path = find_space(arguments.space, cli.SPACES)
-    folder = SearchFolder.named(results, path.stem if arguments.name is None else arguments.name)
-    settings, search = cli.given_settings(arguments), cli.given_search(arguments)
     space = load_space(path, settings, search, {"encoder": unknown_encoder})
-    if folder.path.exists() and not arguments.dry_run:
-        if not arguments.resume:
-            raise InputError(f"{folder.path}: this search exists; --resume goes on with it, --name starts another")
+    if goes_on:
         space = to_resume(space, folder, search, console.print)
     check_space(space, arguments.address, fetch=not arguments.dry_run)
-    again = f"python run_search.py {shlex.join(item for item in sys.argv[1:] if item != '--resume')} --resume"
+    again = same_command([*(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
     hint = cli.hinted("" if arguments.dry_run else f"to go on: {again}")
     with hint, reading_bar(console) as (progress, say):
         cli.ensure_demo(space.baseline.dataset, console.print)
         info = scan_data(space, progress, say)
     if arguments.dry_run:
         return show_dry_run(console, space, info, arguments.address)
-    check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway)
+    check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
     counts = ", ".join(f"{number} {split}" for split, number in info.counts.items())
     console.print(f"{space.baseline.dataset}: {counts} tiles; searching {', '.join(space.searched())}", soft_wrap=True)
     with cli.hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
@@ -103,7 +101,8 @@ def main() -> int:
 
     console.print()
     unfinished = any(trial.status == "pending" for trial in outcome.trials)
-    for part in search_results(outcome.trials, space.search.compare, ended=not unfinished):
+    ended = not (unfinished or outcome.signal or outcome.halted)
+    for part in search_results(outcome.trials, space.search.compare, ended):
         console.print(part, soft_wrap=isinstance(part, str))
     if outcome.signal:
         console.print(f"interrupted; to go on: {again}", soft_wrap=True)
@@ -114,9 +113,9 @@ def main() -> int:
         console.print(f"ended early: {outcome.reason}", soft_wrap=True)
     console.print()
     console.print(f"everything is in {folder.path}; next:", soft_wrap=True)
-    for line in next_commands(folder.path, space.baseline, arguments.results_dir):
+    for line in next_commands(folder, space.baseline, arguments.results_dir):
         console.print(line, soft_wrap=True)
-    return 1 if all(trial.miou is None for trial in outcome.trials) else 0
+    return 0 if has_winner(outcome.trials) else 1
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ epoch's model in best/.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from argparse import Namespace
 from contextlib import closing
@@ -19,6 +18,7 @@ from datetime import date
 from pathlib import Path
 
 from segtune import cli
+from segtune.commands import same_command
 from segtune.config import RunConfig
 from segtune.errors import InputError, nearest
 from segtune.folders import RunFolder, SearchFolder, check_writable
@@ -52,11 +52,11 @@ def given_config(arguments: Namespace, folder: RunFolder | None) -> RunConfig:
         raise InputError("--trial says which of the trials of --from-search; that is missing")
     given = cli.given_settings(arguments)
     settings = cli.settings_in(folder.run_yaml) if folder and folder.begun else {}
-    if folder and not (folder.begun or given or arguments.config or arguments.from_search):
+    if folder and not (folder.begun or given.get("dataset") or arguments.config or arguments.from_search):
         runs = [path.parent.name for path in Path(arguments.log_dir).glob("*/run.yaml")]
         raise InputError(
             f"--exp-name: there is no run {folder.path} to go on with{nearest(arguments.exp_name, runs)}; "
-            f"a new one needs a setting at least, such as -d DATASET"
+            f"a new one needs its data, -d DATASET"
         )
     if arguments.config:
         settings |= cli.settings_in(Path(arguments.config))
@@ -74,7 +74,9 @@ def main() -> int:
     check_writable(logs, "--log-dir")
     folder = RunFolder.named(logs, arguments.exp_name) if arguments.exp_name else None
     config = given_config(arguments, folder)
-    # torch takes seconds to import; --help and wrong flags should not.
+    if not (folder and folder.begun):
+        cli.check_data(config, config.channels)
+    # torch takes seconds to import; --help and many a mistake should not.
     from segtune.console import RunConsole, make_console, reading_bar
     from segtune.data.scan import scan
     from segtune.gallery import check_preview, write_preview
@@ -99,8 +101,7 @@ def main() -> int:
         console.print(f"going on with {folder.path} after {done} of {config.epochs} epochs", soft_wrap=True)
     begins = preview is None and not (folder and folder.state.is_file())
     check_run(config, begins)
-    same = f"to go on: {shlex.join(['python', 'run_single.py', *sys.argv[1:]])}"
-    with cli.hinted(same), reading_bar(console) as (progress, say):
+    with cli.hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
         cli.ensure_demo(config.dataset, console.print)
         info = scan(config, progress=progress, say=say)
     check_input(config, info, begins)
@@ -110,9 +111,8 @@ def main() -> int:
         return 0
 
     folder = folder or RunFolder.new(logs, f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")
-    again = ["python", "run_single.py", "--exp-name", folder.path.name]
-    again += ["--log-dir", arguments.log_dir] if arguments.log_dir != "logs" else []
-    hint = f"to go on: {shlex.join(again)}"
+    where = ["--log-dir", arguments.log_dir] if arguments.log_dir != "logs" else []
+    hint = f"to go on: {same_command(['--exp-name', folder.path.name, *where])}"
     with cli.hinted(hint), signals_noted() as caught, RunConsole(console, config, info, folder) as watch:
         epochs = train(config, info, folder, go_on=True, on_batch=watch.batch, stop=lambda: bool(caught))
         with closing(epochs):

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segtune import cli
+from segtune.config import RunConfig
+from segtune.data.pairs import Layout, Tile, split_folders
 from segtune.errors import InputError
-from segtune.folders import check_writable, joined_folder, write_text
+from segtune.folders import check_writable, find_model, joined_folder, read_own_json, write_text
 
 if TYPE_CHECKING:
-    from segtune.data.pairs import Tile
     from segtune.validation import Mask
 
 
@@ -37,18 +38,22 @@ def parse() -> Namespace:
 
 def main() -> int:
     arguments = parse()
-    # torch takes seconds to import; --help and wrong flags should not.
+    folder, split = Path(arguments.checkpoint_dir), Path(arguments.dataset)
+    name = split.resolve().name if split.is_dir() else split.stem  # of a folder, or of a list file
+    out = Path(arguments.out or folder / "validation" / name)
+    check_writable(out, "-o")
+    before = read_own_json(out / "metrics.json", "miou", "-o")  # of an earlier validation
+    replaceable = not arguments.out or before.get("masks")
+    config = RunConfig.from_settings(cli.settings_in(find_model(folder) / "run.yaml"))
+    split_folders(split, Layout.of(config, config.channels))
+    if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
+        raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
+    # torch takes seconds to import; --help and many a mistake should not.
     from segtune.console import make_console, step_bar
     from segtune.report import class_table
     from segtune.validation import validate, write_mask
 
     console = make_console()
-    folder, split = Path(arguments.checkpoint_dir), Path(arguments.dataset)
-    name = split.resolve().name if split.is_dir() else split.stem  # of a folder, or of a list file
-    out = Path(arguments.out or folder / "validation" / name)
-    check_writable(out, "-o")
-    if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
-        raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
     done = count(1)
     # All masks or none: an unreadable tile among the last ones leaves nothing half-written.
     masks = joined_folder(out / "masks") if arguments.binary else nullcontext()
@@ -56,12 +61,15 @@ def main() -> int:
 
         def on_tile(tile: Tile, mask: Mask) -> None:
             if written:
-                write_mask(written, tile, mask)
+                place = out / "masks" / write_mask(written, tile, mask).name
+                if not replaceable and place.exists():
+                    raise InputError(f"-o: {place} exists, and was not written by an earlier run; give another folder")
             bar.update(next(done), None, "predicting")
 
         result = validate(folder, split, arguments.device, on_tile)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "metrics.json", json.dumps(result.metrics(), indent=2) + "\n")
+    masks_there = arguments.binary or bool(before.get("masks"))
+    write_text(out / "metrics.json", json.dumps(result.metrics() | {"masks": masks_there}, indent=2) + "\n")
 
     console.print(f"{result.model_folder} on {result.tiles} tiles of {split}", soft_wrap=True)
     console.print(class_table(result.manifest.labels.classes, result.scores.iou))

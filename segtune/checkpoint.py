@@ -34,7 +34,6 @@ from segtune.yamlfile import read_yaml
 
 MEMORY_FORMAT = "channels_last"
 THRESHOLD = 0.5  # of the probability, for a single class
-_WEIGHTS = "model.safetensors"
 _MANIFEST = "run.yaml"
 
 
@@ -167,15 +166,12 @@ def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:
     return folder.exists()
 
 
-def find_model(folder: Path) -> Path:
-    """The model's folder in a search's, a run's or its own folder; InputError where there is none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder (-cd takes a search, a run or a model)")
-    recover_folder(folder / "best")
-    for candidate in (folder / "best", folder):
-        if (candidate / _WEIGHTS).is_file():
-            return candidate
-    raise InputError(f"{folder}: holds no model, neither best/{_WEIGHTS} nor {_WEIGHTS}")
+def model_score(folder: Path) -> float | None:
+    """The mIoU that the model in a folder reached in training; None where there is no model, or none that tells."""
+    try:
+        return Manifest.read(folder / _MANIFEST).metrics.get("miou") if folder.is_dir() else None
+    except InputError:
+        return None
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -13,17 +13,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from segtune.config import MAX_CLASSES, RunConfig, base_type, choices, settings_of
+from segtune.config import DEMO, ENCODERS, MAX_CLASSES, RunConfig, base_type, choices, settings_of
 from segtune.data.demo import write_demo
+from segtune.data.pairs import check_folders
 from segtune.errors import InputError, SegtuneError, nearest, printable
-from segtune.folders import write_text
+from segtune.folders import read_own_json, write_text
 from segtune.machine import ending_signals
 from segtune.output import drop_what_cannot_be_written
+from segtune.places import place_caches, shorten_sockets
 from segtune.space import PATH_LISTS, parse_assignments, parse_value, parse_values
 from segtune.space_schema import schema_text
 from segtune.yamlfile import read_yaml
 
-DEMO = Path("data/demo")
 SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
 # Flags that people know from their present scripts, beside --name-of-the-setting.
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -114,7 +115,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings (also KEY=VALUE with --set, or in a YAML file)")
     for name, field in RunConfig.model_fields.items():
         known = f" ({', '.join(choices(name))})" if choices(name) else ""
-        default = "" if field.default is None else f" [{_default(field.default)}]"
+        default = "" if field.default in (None, "") else f" [{_default(field.default)}]"
         # A switch needs no value, and takes one all the same: false undoes what a file sets.
         form: dict[str, Any] = {"nargs": "?", "const": "true"} if base_type(name) is bool else {}
         if base_type(name) is list:  # of paths, more with each flag
@@ -147,7 +148,11 @@ def add_assignments(parser: argparse.ArgumentParser) -> None:
 # Flags for settings under `search:`.
 SEARCH_FLAGS: Mapping[str, tuple[type, str, str]] = {
     "trials": (int, "N", "trials in all, the baseline among them; also what --resume extends a search to"),
-    "time_budget": (str, "TIME", "end the search after this time, such as 8h, of all starts together"),
+    "time_budget": (
+        str,
+        "TIME",
+        "end the search after this time of all starts together: 8h, or 1h30m, or a number of seconds",
+    ),
     "patience": (int, "N", "end it when so many trials in a row brought no improvement"),
     "seed": (int, "N", "of the sampler"),
     "disk_gb": (float, "GB", "most that the search's folder may take"),
@@ -172,6 +177,7 @@ def given_search(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def write_schema(path: Path) -> int:
     """Write the JSON Schema of search spaces, which editors complete and check them by."""
+    read_own_json(path, "$schema", "--write-schema")
     write_text(path, schema_text())
     return 0
 
@@ -223,11 +229,34 @@ def _short_forms(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[st
     return settings, mistakes
 
 
+def unknown_encoder(name: str) -> str | None:
+    """Why there is no such encoder, with the nearest name; None if there is one, or if it is left to timm (tu-NAME).
+
+    Finding a mistake takes the import of torch, and a right name does not. timm's names are all left to it, since they
+    would.
+    """
+    if name in ENCODERS or name.startswith("tu-"):
+        return None
+    from segtune.models import unknown_encoder
+
+    return unknown_encoder(name)
+
+
+def check_data(config: RunConfig, channels: Sequence[str]) -> None:
+    """Refuse data of which a folder is missing, before seconds are spent on importing torch. The demo is made later."""
+    if not _is_missing_demo(config.dataset):
+        check_folders(config, channels)
+
+
 def ensure_demo(dataset: str, say: Callable[[str], None]) -> None:
     """Write the demo data set where it is asked for by its own name and is not there yet."""
-    if Path(dataset) == DEMO and not DEMO.exists():
+    if _is_missing_demo(dataset):
         say(f"writing the demo data set to {DEMO}")
-        write_demo(DEMO)
+        write_demo(Path(DEMO))
+
+
+def _is_missing_demo(dataset: str) -> bool:
+    return Path(dataset) == Path(DEMO) and not Path(DEMO).exists()
 
 
 def run(main: Callable[[], int]) -> None:
@@ -239,6 +268,8 @@ def run(main: Callable[[], int]) -> None:
     for number in ending_signals():
         signal.signal(number, _terminate)
     try:
+        shorten_sockets()
+        place_caches()
         status = main()
         sys.stdout.flush()
     except InputError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
@@ -25,6 +25,8 @@ from pydantic import (
 
 from segtune.errors import InputError, nearest
 
+DEMO = "data/demo"  # a data set that is made where it is asked for
+
 Architecture = Literal[
     "unet",
     "unetplusplus",
@@ -39,24 +41,52 @@ Architecture = Literal[
     "segformer",
     "dpt",
 ]
-Alpha = Literal["auto", "mask", "band"]
 ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
 
 LOSSES = ("ce", "bce", "dice", "jaccard", "tversky", "focal", "lovasz", "mcc")
+_IN_SUMS = ("dice", "jaccard", "tversky", "lovasz", "mcc", "focal", "ce", "bce")  # the order in which sums are written
 BINARY_LOSSES = ("bce", "mcc")  # have no multi-class form in smp
+# smp's own encoders: known here, so that a name need not wait until smp is imported. timm's are tu-NAME.
+ENCODERS = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d", "resnext101_32x16d"),
+    *("resnext101_32x32d", "resnext101_32x48d"),
+    *("dpn68", "dpn68b", "dpn92", "dpn98", "dpn107", "dpn131"),
+    *("vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
+    *("senet154", "se_resnet50", "se_resnet101", "se_resnet152", "se_resnext50_32x4d", "se_resnext101_32x4d"),
+    *("densenet121", "densenet169", "densenet201", "densenet161", "inceptionresnetv2", "inceptionv4"),
+    *(f"efficientnet-b{size}" for size in range(8)),
+    *("mobilenet_v2", "xception"),
+    *(f"timm-efficientnet-b{size}" for size in range(9)),
+    "timm-efficientnet-l2",
+    *(f"timm-tf_efficientnet_lite{size}" for size in range(5)),
+    *("timm-skresnet18", "timm-skresnet34", "timm-skresnext50_32x4d"),
+    *(f"mit_b{size}" for size in range(6)),
+    *(f"mobileone_s{size}" for size in range(5)),
+)
+# Names of earlier releases of smp, and what they are now.
+_EARLIER_ENCODERS = {
+    **{f"timm-{family}": f"tu-{family}" for family in ("regnet", "res2", "resnest", "gernet")},
+    "timm-mobilenetv3": "tu-tf_mobilenetv3",
+}
+# What some people call a value, where another word is right.
+_OTHER_NAMES = {
+    **dict.fromkeys(("cross_entropy", "crossentropy", "crossentropyloss"), "ce"),
+    **dict.fromkeys(("iou", "iouloss"), "jaccard"),
+}
 
 # What a result is measured on or with stays fixed within a search, or its trials could not be compared.
 NOT_SEARCHABLE = frozenset(
     {
         *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "classes", "ignore", "rgb", "nodata"),
-        *("alpha", "val_dir", "add_val_dirs", "use_only_add_val", "adv_freq", "val_samples", "limit_tiles"),
+        *("val_dir", "add_val_dirs", "use_only_add_val", "adv_freq", "val_samples", "limit_tiles"),
         *("worst", "seed", "workers", "device", "cache_dir", "cache_gb"),
     }
 )
 # The settings that say what the data is; in a search space they stand at the top, beside `dataset`.
 DATA_SETTINGS = (
     *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "val_dir", "add_val_dirs"),
-    *("use_only_add_val", "classes", "ignore", "channels", "rgb", "nodata", "alpha"),
+    *("use_only_add_val", "classes", "ignore", "channels", "rgb", "nodata"),
 )
 # What may change when a run goes on: how long it is, and what its numbers do not depend on, but for rounding on another
 # device. Where the data lies may change too; that it is the same data is seen by its fingerprint.
@@ -69,21 +99,33 @@ CHANGEABLE = frozenset(
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
 
 
+def _lower(value: object) -> object:
+    """A word in any case: libraries and papers write Adam, Dice and ImageNet."""
+    return value.lower() if isinstance(value, str) else value
+
+
 def _architecture(value: object) -> object:
-    name = value.lower() if isinstance(value, str) else value
+    name = _lower(value)
     return ARCHITECTURE_ALIASES.get(name, name) if isinstance(name, str) else name
 
 
+def _encoder(value: str) -> str:
+    name = value.lower()
+    for earlier, now in _EARLIER_ENCODERS.items():
+        if name.startswith(earlier):
+            return now + name.removeprefix(earlier)
+    return name
+
+
 def _loss(value: str) -> str:
-    terms = [term.strip() for term in value.split("+")]
+    terms = [term.strip().lower() for term in value.split("+")]
     for term in terms:
         if term not in LOSSES:
-            raise ValueError(
-                f"unknown loss {term!r} (known: {', '.join(LOSSES)}, and sums such as dice+bce){nearest(term, LOSSES)}"
-            )
+            meant = _meant(term, LOSSES)
+            raise ValueError(f"unknown loss {term!r} (known: {', '.join(LOSSES)}, and sums such as dice+bce){meant}")
     if len(set(terms)) < len(terms):
         raise ValueError("a loss stands in the sum twice")
-    return "+".join(terms)
+    return "+".join(sorted(terms, key=_IN_SUMS.index))  # a sum is the same in any order
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -115,7 +157,12 @@ def _given(value: str | None) -> str | None:
 def _weights(value: str) -> str:
     if not value:
         raise ValueError("must be none, imagenet or a file")
-    return value
+    return value.lower() if value.lower() in ("none", "imagenet") else value
+
+
+def _meant(value: str, known: Iterable[str]) -> str:
+    other = _OTHER_NAMES.get(value.lower())
+    return f"; did you mean {other!r}?" if other else nearest(value, known)
 
 
 FolderName = Annotated[str, AfterValidator(_folder_name)]
@@ -128,9 +175,7 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
-    dataset: str = Field(
-        "data/demo", min_length=1, description="folder with train/ and val/ (or train.txt and val.txt)"
-    )
+    dataset: str = Field("", description="folder with train/ and val/ (or train.txt and val.txt)")
     val_dir: Annotated[str | None, AfterValidator(_given)] = Field(
         None, description="folder, or list file, of the validation tiles; left out: the data set's own val"
     )
@@ -168,23 +213,20 @@ class RunConfig(BaseModel):
         allow_inf_nan=False,
         description="value of images and channels that stands for no data, besides what their files declare",
     )
-    alpha: Alpha = Field(
-        "auto",
-        description="what the band is that the images declare as alpha: a mask whose zeros hold no data, or a band "
-        "like the others, such as near infrared; auto decides by its values, and says so",
-    )
     limit_tiles: int | None = Field(None, ge=1, description="use only so many tiles of each split, to try things out")
 
     model: Annotated[Architecture, BeforeValidator(_architecture)] = Field(
         "deeplabv3plus", description="architecture of segmentation_models_pytorch"
     )
-    encoder: str = Field("efficientnet-b0", description="encoder of smp, or tu-NAME for one of timm's")
+    encoder: Annotated[str, AfterValidator(_encoder)] = Field(
+        "efficientnet-b0", description="encoder of smp, or tu-NAME for one of timm's"
+    )
     encoder_weights: Annotated[str, AfterValidator(_weights)] = Field(
         "none",
         description="where the encoder starts: none (random weights), imagenet (downloaded), or a file "
         "(safetensors, or a state dict of torch.save)",
     )
-    normalization: Literal["data", "encoder"] = Field(
+    normalization: Annotated[Literal["data", "encoder"], BeforeValidator(_lower)] = Field(
         "data",
         description="mean and standard deviation of the input: the training tiles' own, or, for the rgb bands, those "
         "that the encoder's weights were trained with",
@@ -194,7 +236,7 @@ class RunConfig(BaseModel):
         description="side in pixels of the square that the network sees; "
         "left out: the largest tile's, at most 512, as a multiple of 32",
     )
-    fit: Literal["resize", "crop", "pad"] = Field(
+    fit: Annotated[Literal["resize", "crop", "pad"], BeforeValidator(_lower)] = Field(
         "resize",
         description="how a tile becomes that square: resized; cropped at random in training and in a sliding window "
         "in evaluation; or shrunk where it is larger, and padded",
@@ -208,7 +250,9 @@ class RunConfig(BaseModel):
         None, ge=1, description="validate on so many tiles, the same ones always; left out: on all"
     )
 
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="torch.optim's")
+    optimizer: Annotated[Literal["adam", "adamw", "sgd"], BeforeValidator(_lower)] = Field(
+        "adamw", description="torch.optim's"
+    )
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="learning rate at the end of the warm-up")
     encoder_lr_factor: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="the encoder's learning rate is lr times this"
@@ -218,7 +262,7 @@ class RunConfig(BaseModel):
         1e-4, ge=0, allow_inf_nan=False, description="decoupled for adamw, an L2 penalty for the others"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd (Nesterov)")
-    lr_schedule: Literal["cosine", "poly", "constant"] = Field(
+    lr_schedule: Annotated[Literal["cosine", "poly", "constant"], BeforeValidator(_lower)] = Field(
         "cosine", description="how the learning rate falls after the warm-up"
     )
     warmup_epochs: int = Field(0, ge=0, description="epochs over which the learning rate rises from zero")
@@ -229,16 +273,16 @@ class RunConfig(BaseModel):
     loss: Annotated[str, AfterValidator(_loss)] = Field(
         "dice", description=f"{', '.join(LOSSES)}, or a sum of them such as dice+bce"
     )
-    augmentation: Literal["none", "safe", "light", "medium", "hard"] = Field(
+    augmentation: Annotated[Literal["none", "safe", "light", "medium", "hard"], BeforeValidator(_lower)] = Field(
         "hard", description="how much training tiles are changed; safe only flips and turns"
     )
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], BeforeValidator(_lower)] = Field(
         "auto", description="auto: bf16 where the GPU computes it natively, fp16 on older ones, fp32 on a CPU"
     )
     worst: int = Field(4, ge=0, le=64, description="validation tiles, the worst ones, that are shown with the curves")
     seed: int = Field(42, ge=0, le=2**31 - 1, description="of weights, order and augmentation")
     workers: int = Field(1, ge=0, le=256, description="loader processes; 0 loads in the training process")
-    device: str = Field(
+    device: Annotated[str, BeforeValidator(_lower)] = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto, cpu, cuda or cuda:N; auto prefers cuda",
@@ -268,10 +312,10 @@ class RunConfig(BaseModel):
             )
         for name in BINARY_LOSSES:
             if len(self.classes) > 1 and name in self.loss.split("+"):
-                raise ValueError(
-                    f"loss {name!r} is for a single class, and classes lists "
-                    f"{len(self.classes)}; ce is its multi-class form"
+                other = {"bce": "ce is its multi-class form"}.get(
+                    name, "it has no multi-class form, as dice and ce have"
                 )
+                raise ValueError(f"loss {name!r} is for a single class, and classes lists {len(self.classes)}; {other}")
         if self.precision == "fp16" and self.device == "cpu":
             raise ValueError("precision fp16 needs a GPU, and device is cpu")
         reserved = sorted({self.images_dir, self.masks_dir} & set(self.channels))
@@ -365,7 +409,7 @@ def _message(name: str | None, item: Any, fields: Mapping[str, object]) -> str:
     if kind == "literal_error":
         known = choices(name) if name in RunConfig.model_fields else ()
         expected = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        return f"{name}: {value!r} is not one of {expected}{nearest(str(value), known)}"
+        return f"{name}: {value!r} is not one of {expected}{_meant(str(value), known)}"
     if kind == "string_pattern_mismatch":
         return f"{name}: {value!r} is not one of auto, cpu, cuda, cuda:N"  # the only setting with a pattern
     if kind == "finite_number":

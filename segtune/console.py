@@ -27,7 +27,7 @@ from segtune.errors import printable
 from segtune.folders import RunFolder
 from segtune.report import duration, settings_text
 from segtune.train import EpochResult
-from segtune.trials import Trial, ranked
+from segtune.trials import Trial
 
 _PLAIN_WIDTH = 160  # columns when the output goes to a file, where nothing wraps
 
@@ -121,7 +121,8 @@ class RunConsole:
 
 def epoch_line(result: EpochResult) -> str:
     """An epoch of a single run on one line."""
-    best = "  best so far" if result.best_epoch == result.epoch else ""
+    learnt = bool(result.best_miou) and not result.collapsed_epochs
+    best = "  best so far" if learnt and result.best_epoch == result.epoch else ""
     miou = f"{result.scores.miou:.4f}" if result.scores else "  -   "
     added = "".join(f"  {name} {scores.miou:.4f}" for name, scores in result.added.items() if scores)
     return (
@@ -140,7 +141,7 @@ class SearchConsole:
         )
         self._running: dict[int, float] = {}  # share of its epochs that each running trial has done
         self._ended = 0
-        self._best: Trial | None = None
+        self._scores: dict[int, float] = {}  # of the trials that learnt something, whatever their status
         self._start, self._done_at_start = time.monotonic(), 0.0
 
     def __enter__(self) -> SearchConsole:
@@ -156,12 +157,14 @@ class SearchConsole:
         done = [trial for trial in trials if trial.status not in ("running", "pending")]
         self._ended = len(done)
         self._done_at_start = float(self._ended)
-        self._best = next(iter(ranked(done)), None)
+        self._scores = {trial.number: trial.miou or 0.0 for trial in trials if trial.learnt}
         self._status()
 
     def epoch(self, number: int, result: Mapping[str, Any]) -> None:
         """Move the bar by an epoch."""
         self._running[number] = result["epoch"] / result["epochs"]
+        if result["best_miou"] and not result["collapsed_epochs"]:
+            self._scores[number] = result["best_miou"]
         self._status()
 
     def ended(self, trial: Trial) -> None:
@@ -170,18 +173,23 @@ class SearchConsole:
         if trial.status in ("running", "pending"):
             return  # interrupted: it comes back
         self._ended += 1
-        is_best = trial.miou is not None and (self._best is None or trial.miou > (self._best.miou or 0.0))
-        self._best = trial if is_best else self._best
-        self._console.print(trial_line(trial, self._total, is_best), soft_wrap=True)
+        if trial.learnt:
+            self._scores[trial.number] = trial.miou or 0.0
+        self._console.print(trial_line(trial, self._total, self._best() == trial.number), soft_wrap=True)
         self._status()
 
     def say(self, line: str) -> None:
         """Print something else."""
         self._console.print(line, soft_wrap=True)
 
+    def _best(self) -> int | None:
+        """The number of the best trial so far, which may still run; of equals the earlier one."""
+        return min(self._scores, key=lambda number: (-self._scores[number], number), default=None)
+
     def _status(self) -> None:
         done = min(self._total, self._ended + sum(self._running.values()))
-        best = f"best {self._best.miou:.4f} (#{self._best.number})" if self._best else "no result yet"
+        number = self._best()
+        best = "no result yet" if number is None else f"best {self._scores[number]:.4f} (#{number})"
         text = f"{self._ended}/{self._total} trials, {len(self._running)} running, {best}{self._left(done)}"
         self._bar.update(done, self._total, text)
 

@@ -48,9 +48,14 @@ class LoaderError(SegtuneError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'encoder'?"`` for the known name most like ``name``, or an empty string."""
+    """``"; did you mean 'encoder'?"`` for the known name most like ``name``, or an empty string.
+
+    Where none is like it, the longest one that it contains: cosine for CosineAnnealingLR.
+    """
     by_lower = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    contained = [candidate for candidate in by_lower if len(candidate) > 2 and candidate in name.lower()]
+    found += sorted(contained, key=len, reverse=True)
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
 
 

@@ -64,7 +64,9 @@ def unknown_encoder(name: str) -> str | None:
     if name in native:
         return None
     known = native | {TIMM + other for other in from_timm}
-    return f"unknown encoder {name!r} (smp's, or tu-NAME for one of timm's){nearest(name, known)}"
+    of_timm = TIMM + name.removeprefix("timm-")
+    meant = f"; did you mean {of_timm!r}?" if name.startswith("timm-") and of_timm in known else nearest(name, known)
+    return f"unknown encoder {name!r} (smp's, or tu-NAME for one of timm's){meant}"
 
 
 def impossible(model: str, encoder: str, image_size: int | None) -> str | None:

@@ -65,13 +65,21 @@ class Range:
         return iter(())
 
     def steps(self) -> tuple[float | int, ...] | None:
-        """The numbers from low to high where `step` makes them countable, else None."""
+        """The numbers from low to high where `step` makes them countable, or where they are one; else None."""
+        if self.low == self.high:
+            return (self.low,)
         if self.step is None:
             return None
         # In decimals, as they were written: 0.1 + 2 * 0.1 is 0.3 and the last one is `high` itself.
         low, high, step = (Decimal(repr(number)) for number in (self.low, self.high, self.step))
         kind = int if self.integer else float
         return tuple(kind(low + i * step) for i in range(int((high - low) / step) + 1))
+
+    def numbers(self) -> Sequence[float | int] | None:
+        """All numbers that are drawn from it, None where there is no end of them."""
+        if self.integer and self.step is None:
+            return range(int(self.low), int(self.high) + 1)
+        return self.steps()
 
     def __contains__(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int if self.integer else (int, float)):
@@ -162,16 +170,19 @@ def _gpu_share(value: float) -> float:
     return value
 
 
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 _DURATION = re.compile(r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s)?")
 
 
 def _seconds(value: object) -> object:
-    """Seconds in a duration such as 8h, 1h30m or 45s; a number is seconds already."""
+    """Seconds in a duration such as 8h, 1h30m or 45s; a plain number is seconds already."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):  # on a command line all is text
+        return float(value)
     if not isinstance(value, str):
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
     found = _DURATION.fullmatch(value.replace(" ", ""))
     if not value or not found or not any(found.groupdict().values()):
-        raise ValueError(f"must be a duration such as 8h, 1h30m or 45s, but got {value!r}")
+        raise ValueError(f"must be a duration such as 8h, 1h30m or 45s, or a number of seconds, but got {value!r}")
     units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
     return float(sum(int(number) * units[unit] for unit, number in found.groupdict().items() if number))
 
@@ -180,7 +191,9 @@ Duration = Annotated[
     float,
     BeforeValidator(_seconds),
     Field(gt=0, allow_inf_nan=False),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"}, {"type": "number"}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": r"^(\d+(\.\d+)?|(\d+d)?(\d+h)?(\d+m)?(\d+s)?)$"}, {"type": "number"}]}
+    ),
 ]
 
 
@@ -224,7 +237,9 @@ class SearchSettings(BaseModel):
         description="most gigabytes of the search's folder: weights but the winner's go first, then the search stops",
     )
     time_budget: Duration | None = Field(
-        None, description="time of all starts together, such as 8h, after which the search ends; unfinished trials wait"
+        None,
+        description="time of all starts together, such as 8h (a plain number is seconds), after which the search ends; "
+        "unfinished trials wait",
     )
     patience: int | None = Field(
         None, ge=1, description="end the search when so many trials in a row brought no improvement"
@@ -350,6 +365,12 @@ class Space:
         points = _combinations(tuple(sorted(self.parameters, key=lambda p: p.name == self.search.compare)))
         return (point for point in points if not self.forbidden(self.settings_at(point)))
 
+    def points(self) -> Iterator[dict[str, Any]] | None:
+        """Every combination as {key: value}, also what is forbidden; None where a range brings no end of them."""
+        if any(isinstance(parameter, Range) and parameter.numbers() is None for parameter in walk(self.parameters)):
+            return None
+        return _combinations(self.parameters)
+
     def settings_at(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of the run at a point, {key: value}: the fixed ones and the point's own."""
         return self.fixed | {key.rpartition(".")[2]: value for key, value in point.items()}  # no setting has a dot
@@ -390,6 +411,10 @@ class Space:
         parts = _projected(self.parameters, names, self.forbid)
         drawn = [_defaults() | self.fixed | part for part, kind in parts if not self._excluded(kind)]
         return list(_unique(tuple(run[name] for name in names) for run in [*drawn, self.baseline.settings()]))
+
+    def channels(self) -> list[str]:
+        """The extra channels that any run of this space has."""
+        return list(dict.fromkeys(name for (names,) in self.combinations("channels") for name in names))
 
     def _excluded(self, kind: _Kind) -> bool:
         """Whether runs of a kind are forbidden."""
@@ -455,7 +480,7 @@ def _locate(parameters: Iterable[Parameter], run: Mapping[str, Any]) -> list[tup
 
 def _options(parameter: Parameter) -> Iterator[dict[str, Any]]:
     if isinstance(parameter, Range):
-        yield from ({parameter.key: value} for value in parameter.steps() or ())
+        yield from ({parameter.key: value} for value in parameter.numbers() or ())
     for value, branch in parameter.items():
         yield from ({parameter.key: value} | inner for inner in _combinations(branch))
 
@@ -527,7 +552,7 @@ def share_forbidden(
 
 def not_countable(parameter: Parameter) -> str | None:
     """Why a grid cannot list the values of a parameter, or None when it can."""
-    if isinstance(parameter, Choice) or parameter.step is not None:
+    if isinstance(parameter, Choice) or parameter.steps() is not None:
         return None
     return f"sampler grid needs lists: {parameter.name} is a range without a step"
 

@@ -6,18 +6,18 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from segtune.commands import script_command, tensorboard_command
 from segtune.config import RunConfig, settings_of
 from segtune.data.pairs import TRAIN, VAL, split_places
 from segtune.errors import InputError
-from segtune.folders import RunFolder
+from segtune.folders import RunFolder, SearchFolder
 from segtune.phases import PHASES
-from segtune.trials import SearchState, Trial, ranked
+from segtune.trials import SearchState, Trial, ranked, seed_margin
 from segtune.yamlfile import read_yaml
 
 _SHOWN = 10  # trials in the ranking; trials.csv has all
@@ -57,11 +57,12 @@ def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
     best = rows[-1] if rows else {}
     lines = []
     if best.get("best_miou"):
-        lines.append(f"best: miou {float(best['best_miou']):.4f} in epoch {best['best_epoch']}")
+        score = float(best["best_miou"])
+        lines.append(f"best: miou {score:.4f} in epoch {best['best_epoch']}" if score else "nothing learnt: miou 0")
         lines[-1] += f"{_some_of_the_tiles(content['data'], config.use_only_add_val)}; next:"
         split = scored_split(config)
-        lines += [f"  python validate.py -cd {quote(str(folder.path))} -d {quote(str(split))}"] if split else []
-    return [*lines, f"  tensorboard --logdir {quote(log_dir)}"]
+        lines += [f"  {_validation(folder.path, split)}"] if split else []
+    return [*lines, f"  {tensorboard_command(log_dir)}"]
 
 
 def _some_of_the_tiles(data: Mapping[str, Any], only_added: bool) -> str:
@@ -145,19 +146,37 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
 
     `ended` is false for a search that was interrupted.
     """
-    best = next(iter(ranked(trials)), None)
-    if best is None:
+    order = ranked(trials)
+    if not order:
         return ["no trial reached a score"]
+    if ended and not has_winner(trials):
+        return ["no winner: every trial failed"]
+    best = order[0]
+    if not best.learnt:
+        yet = "" if ended else " yet"
+        return [f"no trial learnt anything{yet}: the best miou is {best.miou:.4f}, of trial #{best.number}"]
     name = "winner" if ended else "best so far"
     lines = [f"{name}: trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}"]
     lines.append(f"  {settings_text(best.searched)}")
-    baseline = next((trial for trial in trials if trial.baseline and trial.miou is not None), None)
-    if baseline is best:
-        lines.append("the baseline itself is the best: nothing that was tried beats it")
-    elif baseline is not None:
-        gain = (best.miou or 0.0) - (baseline.miou or 0.0)
-        lines.append(f"gain over the baseline: {gain:+.4f} (baseline {baseline.miou:.4f})")
-    return lines
+    baseline = next((trial for trial in order if trial.baseline), None)
+    return lines if baseline is None else [*lines, _gain(best, baseline, others=len(order) - 1, ended=ended)]
+
+
+def _gain(best: Trial, baseline: Trial, others: int, ended: bool) -> str:
+    """What the best trial gains over the baseline; `others`: how many trials but the best one have a score."""
+    if best is not baseline:
+        gain, margin = (best.miou or 0.0) - (baseline.miou or 0.0), seed_margin(best, baseline)
+        text = f"gain over the baseline: {gain:+.4f} (baseline {baseline.miou:.4f})"
+        return text if gain >= margin else f"{text}, no more than another seed may bring (about {margin:.4f})"
+    if others and ended:
+        return "the baseline itself is the best: nothing that was tried beats it"
+    return f"it is the baseline; {'no other trial is better yet' if others else 'no other trial has a score'}"
+
+
+def has_winner(trials: Iterable[Trial]) -> bool:
+    """Whether a search that ended has a winner: a trial that has a score and is not among failed ones alone."""
+    found = list(trials)
+    return bool(ranked(found)) and any(trial.status != "failed" for trial in found)
 
 
 def failures(trials: Iterable[Trial]) -> list[str]:
@@ -176,15 +195,17 @@ def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) ->
     return [*tables, ranking(trials), *summary(trials, ended), *failures(trials), *([spent] if spent else [])]
 
 
-def next_commands(folder: Path, config: RunConfig, results_dir: str) -> list[str]:
-    """What to type after a search."""
-    where, split = quote(str(folder)), scored_split(config)
-    lines = [f"  python validate.py -cd {where} -d {quote(str(split))}"] if split else []
-    return [
-        *lines,
-        f"  python run_single.py --from-search {where} --epochs N",
-        f"  tensorboard --logdir {quote(results_dir)}",
-    ]
+def next_commands(folder: SearchFolder, config: RunConfig, results_dir: str) -> list[str]:
+    """What to type after a search; a model is measured, or trained again, only where there is one."""
+    split, lines = scored_split(config), []
+    if folder.best.is_dir():
+        lines = [f"  {_validation(folder.path, split)}"] if split else []
+        lines.append(f"  {script_command('run_single.py', ['--from-search', str(folder.path), '--epochs', 'N'])}")
+    return [*lines, f"  {tensorboard_command(results_dir)}"]
+
+
+def _validation(folder: Path, split: Path) -> str:
+    return script_command("validate.py", ["-cd", str(folder), "-d", str(split)])
 
 
 def spent_line(trials: Sequence[Trial]) -> str | None:
@@ -225,7 +246,7 @@ def state_of(search: SearchState, now: float) -> list[str | Table]:
             epoch = f"{trial.epochs}/{trial.settings['epochs']}"
             table.add_row(f"#{trial.number}", epoch, miou, since, trial.where, settings_text(trial.searched))
         lines.append(table)
-    return [*lines, *summary(search.trials, ended=False), *failures(search.trials)]
+    return [*lines, *summary(search.trials, ended=False), *failures(search.trials), *search.remarks]
 
 
 def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial]) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +17,9 @@ from segtune.config import RunConfig
 from segtune.errors import printable
 from segtune.folders import write_text
 from segtune.phases import PHASES
+
+_LATE_EPOCHS = 3  # from which a deviation is told
+_SHORT_MARGIN = 0.025  # of mIoU: the median of what benchmarks/seeds.py measures
 
 Status = Literal["finished", "stopped", "failed", "running", "pending"]
 
@@ -39,11 +45,18 @@ class Trial:
     searched: Mapping[str, Any] = field(default_factory=dict)  # the settings that the search chose
     since: float | None = None  # when a running trial started, in seconds of the clock
     where: str = ""  # a running trial runs: machine and GPU
+    collapsed: bool = False  # its best epoch predicts one class everywhere
+    wobble: float | None = None  # deviation of the score from epoch to epoch in its second half; None: too few epochs
 
     @property
     def baseline(self) -> bool:
         """The first trial is the baseline."""
         return self.number == 0
+
+    @property
+    def learnt(self) -> bool:
+        """Whether it has a score, and one that is worth something."""
+        return bool(self.miou) and not self.collapsed
 
     def row(self) -> dict[str, Any]:
         """The trial's row of trials.csv: what happened, then every setting."""
@@ -80,12 +93,40 @@ class SearchState:
     seconds: float  # that it has run, all starts together
     holder: str | None  # the process that runs it, None where none does
     budget: float | None = None  # seconds that it may run
+    remarks: Sequence[str] = ()  # what is wrong with its files
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """Trials that reached a score, best first; of equals the earlier one."""
+    """Trials that reached a score, whatever their status, best first; of equals the earlier one.
+
+    The first one is the winner, wherever one is named, shown or kept.
+    """
     scored = [trial for trial in trials if trial.miou is not None]
     return sorted(scored, key=lambda trial: (-(trial.miou or 0.0), trial.number))
+
+
+def wobble(scores: Sequence[float]) -> float | None:
+    """The deviation of a run's score from epoch to epoch in the second half of its epochs; None where they are few.
+
+    It comes from the differences of neighbours, so that a score that still rises does not count as one that varies.
+    """
+    late = scores[len(scores) - len(scores) // 2 :]
+    if len(late) < _LATE_EPOCHS:
+        return None
+    steps = [after - before for before, after in pairwise(late)]
+    return math.sqrt(statistics.fmean(step * step for step in steps) / 2)
+
+
+def seed_margin(one: Trial, other: Trial) -> float:
+    """The difference of two trials' scores that another seed alone may bring.
+
+    Scores of one configuration with two seeds deviate about as much as a score does from epoch to epoch late in
+    training, and twice the deviation of a difference covers nearly all: see benchmarks/seeds.py, which also gives the
+    figure for runs that are too short to see it.
+    """
+    if one.wobble is None or other.wobble is None:
+        return _SHORT_MARGIN
+    return 2 * math.hypot(one.wobble, other.wobble)
 
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:

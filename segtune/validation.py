@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,18 +13,16 @@ import numpy.typing as npt
 import rasterio
 import torch
 
-from segtune.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, find_model, load_model
+from segtune.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, load_model
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
 from segtune.data.pairs import Layout, Tile, find_tiles
-from segtune.data.place import read_place
-from segtune.data.raster import FACTS, alone, beside
 from segtune.data.reading import read_mask
 from segtune.data.store import DecodedTiles
 from segtune.device import resolve_device, within_memory
 from segtune.errors import InputError
 from segtune.evaluation import evaluate
-from segtune.folders import replaced_file
+from segtune.folders import find_model, replaced_file
 from segtune.machine import available_cpus, versions
 from segtune.metrics import ConfusionMatrix, Indices, Scores
 
@@ -112,21 +109,22 @@ def validate(folder: Path, split: Path, device: str = "auto", on_tile: OnPredict
 
 
 def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
-    """Write a predicted mask under the tile's name, with the tile's georeference: GeoTIFF, or PNG.
-
-    A PNG's georeference stands beside it, in a file of the same name and .aux.xml.
-    """
+    """Write a predicted mask under the tile's name: GeoTIFF with the tile's georeference, or PNG."""
     tiff = tile.image.suffix.lower() in (".tif", ".tiff") or mask.dtype not in (np.uint8, np.uint16)
     path = folder / f"{tile.name}{'.tif' if tiff else '.png'}"
-    profile: dict[str, Any] = {"driver": "GTiff", "compress": "deflate"} if tiff else {"driver": "PNG"}
+    profile: dict[str, Any] = {"driver": "PNG"}
+    if tiff:
+        with rasterio.open(tile.image) as source:
+            profile = {
+                "driver": "GTiff",
+                "compress": "deflate",
+                "crs": source.crs,
+                "transform": source.transform,
+            }
     height, width = mask.shape
-    profile |= {"height": height, "width": width, "count": 1, "dtype": mask.dtype, **read_place(tile.image).profile}
-    with replaced_file(path) as temporary:
-        with alone(), rasterio.open(temporary, "w", **profile) as target:
-            target.write(mask, 1)
-        facts = beside(temporary, FACTS)
-        if facts.exists():
-            os.replace(facts, beside(path, FACTS))
+    shape = {"height": height, "width": width, "count": 1, "dtype": mask.dtype}
+    with replaced_file(path) as temporary, rasterio.open(temporary, "w", **shape, **profile) as target:
+        target.write(mask, 1)
     return path
 
 

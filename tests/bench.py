@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from segtune.checkpoint import Manifest
 from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
+from segtune.schema import Band, Labels
 from segtune.space import load_space
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.rules import Rules
@@ -83,3 +86,20 @@ class Bench:
 
     def states(self) -> list[str]:
         return [trial.state.name for trial in self.study.get_trials()]
+
+
+def manifest(epoch: int = 1, miou: float = 0.5) -> Manifest:
+    """A run.yaml's content, with what its model reached."""
+    config = RunConfig(image_size=32)
+    labels = Labels.from_masks(config.classes, config.ignore, [0, 255])
+    metrics = {"epoch": epoch, "miou": miou}
+    return Manifest(
+        config, labels, (Band("image:1", 0.5, 0.1, 0.0, 1.0),), True, "fp32", "cpu", "f", 1000, 6, 6, metrics=metrics
+    )
+
+
+def leave_model(folder: Path, epoch: int, miou: float, data: bytes = b"weights") -> None:
+    """What a run has in its best/ after an epoch, as far as a search looks at it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest(epoch, miou).write(folder / "run.yaml")
+    (folder / "model.safetensors").write_bytes(data)

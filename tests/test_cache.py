@@ -8,6 +8,7 @@ import os
 import pickle
 import resource
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ from segtune.errors import InputError
 from segtune.folders import locked_file
 
 TRAIN, VAL = 6, 4
+ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 
 
 class Counted:
@@ -41,10 +43,10 @@ class Counted:
         self.tiles: list[str] = []
         self.refuse = False
 
-    def __call__(self, tile: Tile) -> Any:
+    def __call__(self, tile: Tile, *settings: Any) -> Any:
         assert not self.refuse, f"{tile.image} is read"
         self.tiles.append(tile.name)
-        return read_tile(tile)
+        return read_tile(tile, *settings)
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def content(root: Path, info: DataInfo, **settings: Any) -> list[bytes]:
 
 
 def entries(root: Path) -> set[Path]:
-    return {path.parent for path in (root.parent / "cache").glob("*/*/data.bin")}
+    return {path.parent for path in (root.parent / "cache").glob("*/*/*/data.bin")}
 
 
 def hidden(folder: Path) -> list[Path]:
@@ -592,6 +594,108 @@ def test_a_cache_dir_that_cannot_be_written_to_is_told(root: Path, monkeypatch: 
     with pytest.raises(InputError, match=r"^cache_dir: ") as caught:
         scanned(root, cache_dir=str(root.parent / place))
     assert place in str(caught.value)
+
+
+def test_what_is_not_its_own_is_never_deleted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache_dir that holds other things: whatever their names, and however short the disk."""
+    cache = root.parent / "cache"
+    first = scanned(root)
+    entry = next(iter(first.entries.values()))
+    within = entry.parent.parent / ("0" * 32)  # inside of its own folder, without an entry's mark
+    theirs = [cache / "project" / ".venv.old", cache / "runs" / "exp1", within / ".git.backup", within / "exp2"]
+    for place in theirs:
+        place.mkdir(parents=True)
+        for name in ("data.bin", "index.npy", "names.npy"):
+            (place / name).write_bytes(b"precious" * 10_000)
+    (entry / "mine.txt").touch()
+    for place in (*theirs, *first.entries.values()):
+        os.utime(place, (1, 1))
+    (root / "train" / "gt" / "000.png").touch()  # other entries now
+    usage = shutil._ntuple_diskusage(10**6, 10**6 - 30_000, 30_000)  # type: ignore[attr-defined]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    scanned(root, cache_gb=1e-4)
+    assert not (entry / "data.bin").exists()  # it did make room
+    assert [(place / "data.bin").is_file() for place in theirs] == [True] * 4
+    assert (entry / "mine.txt").is_file()
+
+
+@pytest.mark.parametrize("how", ["no mark", "another mark", "a link"])
+def test_what_lies_in_an_entrys_place_is_neither_read_nor_deleted(root: Path, how: str) -> None:
+    expected = content(root, scanned(root, cache_dir="none"))
+    entry = scanned(root).entries["train", "resize-32"]
+    if how == "a link":
+        entry.rename(root.parent / "elsewhere")
+        entry.symlink_to(root.parent / "elsewhere")
+    elif how == "no mark":
+        (entry / "segtune.json").unlink()
+    else:
+        (entry / "segtune.json").write_text("{}")
+    data = (entry / "data.bin").read_bytes()
+    (entry / "data.bin").write_bytes(bytes(len(data)))
+    info, text = said(root)
+    assert f"{entry} is in the way" in text
+    assert set(info.entries) == {("val", "resize-32")}
+    assert content(root, info) == expected
+    assert (entry / "data.bin").read_bytes() == bytes(len(data))
+
+
+def test_a_folder_with_the_caches_name_that_is_none_is_refused(root: Path) -> None:
+    place = root.parent / "cache" / "segtune-tiles"
+    place.mkdir(parents=True)
+    (place / "mine.txt").touch()
+    with pytest.raises(InputError, match=r"^cache_dir: .*segtune-tiles is not a cache"):
+        scanned(root)
+    assert [path.name for path in place.rglob("*")] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("of_whom", ["everybody", pytest.param("another", marks=ROOT)])
+def test_a_cache_that_others_could_change_is_refused(root: Path, of_whom: str) -> None:
+    store = next(iter(scanned(root).entries.values())).parent.parent
+    if of_whom == "everybody":
+        store.chmod(0o777)
+    else:
+        os.chown(store, 12345, 12345)
+        scanned(root)  # nobody but its owner could have made it there
+        store.parent.chmod(0o1777)
+    with pytest.raises(InputError, match=r"^cache_dir: other users could change pixels in .*segtune-tiles; "):
+        scanned(root)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o000])
+def test_entries_get_the_users_umask_and_are_for_nobody_else_to_change(root: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        scanned(root)
+    finally:
+        os.umask(before)
+    cache = root.parent / "cache"
+    for path in cache.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o775 if path.is_dir() else 0o666) & ~umask
+
+
+@pytest.mark.parametrize("taken", ["open", "a link", "a file", pytest.param("another's", marks=ROOT)])
+def test_a_default_folder_that_is_not_ours_alone_is_left_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    monkeypatch.delenv("SEGTUNE_CACHE_DIR")
+    monkeypatch.setenv("TMPDIR", str(root.parent))
+    first = root.parent / f"segtune-cache-{os.getuid()}"
+    if taken == "a link":
+        (root.parent / "elsewhere").mkdir(mode=0o700)
+        first.symlink_to(root.parent / "elsewhere")
+    elif taken == "a file":
+        first.touch()
+    else:
+        first.mkdir(mode=0o755 if taken == "open" else 0o700)
+        if taken == "another's":
+            os.chown(first, 12345, 12345)
+    for _ in range(2):  # the next one finds it
+        info, text = said(root, cache_dir=None)
+        (line,) = [line for line in text.splitlines() if str(first) in line and "decoding" not in line]
+        assert line == f"{first} is not closed to other users, who could change pixels in it; using {first}-2 instead"
+        assert {path.parents[2] for path in info.entries.values()} == {Path(f"{first}-2")}
+        assert stat.S_IMODE(Path(f"{first}-2").stat().st_mode) == 0o700
+    assert first.is_file() or not list(first.iterdir())
 
 
 def test_the_default_folder_is_this_users_alone_and_on_a_disk_of_this_machine(

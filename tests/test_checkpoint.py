@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,21 @@ import torch
 import yaml
 from torch import nn
 
-from segtune.checkpoint import Manifest, find_model, load_model, load_state, save_model, save_state
+from segtune.checkpoint import Manifest, load_model, load_state, save_model, save_state
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.folders import recover_folder, replaced_folder
+from segtune.folders import (
+    RunFolder,
+    SearchFolder,
+    discard_folder,
+    find_model,
+    recover_folder,
+    replaced_folder,
+    write_text,
+)
 from segtune.models import build_model, parameter_count
 from segtune.schema import Band, Labels
+from segtune.tuning.watchdog import Watchdog
 
 CPU = torch.device("cpu")
 CONFIG = RunConfig(
@@ -271,18 +281,20 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> No
 
 def filled(folder: Path, text: str) -> Path:
     with replaced_folder(folder) as temporary:
-        (temporary / "a").write_text(text, encoding="utf-8")
-        (temporary / text).touch()
+        (temporary / "run.yaml").write_text(text, encoding="utf-8")
+        (temporary / "model.safetensors").write_text(text, encoding="utf-8")
     return folder
 
 
-def content(folder: Path) -> tuple[str, list[str]]:
-    return (folder / "a").read_text(encoding="utf-8"), sorted(path.name for path in folder.iterdir())
+def content(folder: Path) -> str:
+    assert {path.name for path in folder.iterdir()} == {"run.yaml", "model.safetensors"}
+    (text,) = {path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    return text
 
 
 def test_a_folder_is_replaced_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
     folder = filled(tmp_path / "best", "old")
-    assert content(filled(folder, "new")) == ("new", ["a", "new"])
+    assert content(filled(folder, "new")) == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
@@ -292,12 +304,12 @@ def test_an_error_inside_leaves_the_old_folder_whole(tmp_path: Path, error: type
 
     def fail() -> None:
         with replaced_folder(folder) as temporary:
-            (temporary / "a").write_text("half", encoding="utf-8")
+            (temporary / "run.yaml").write_text("half", encoding="utf-8")
             raise error
 
     with pytest.raises(error):
         fail()
-    assert content(folder) == ("old", ["a", "old"])
+    assert content(folder) == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
@@ -321,30 +333,138 @@ def test_a_kill_between_the_two_renames_is_repaired(tmp_path: Path, monkeypatch:
     folder = filled(tmp_path / "best", "old")
     killed_between_the_renames(folder, monkeypatch)
     recover_folder(folder)
-    assert content(folder) == ("old", ["a", "old"])
+    assert content(folder) == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
 def test_after_such_a_kill_the_folder_can_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = filled(tmp_path / "best", "old")
     killed_between_the_renames(folder, monkeypatch)
-    assert content(filled(folder, "newer")) == ("newer", ["a", "newer"])
+    assert content(filled(folder, "newer")) == "newer"
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
 def test_a_kill_before_the_old_one_is_removed_keeps_the_new_one(tmp_path: Path) -> None:
-    folder = filled(tmp_path / "best", "new")
+    run = RunFolder(tmp_path)
+    filled(run.best, "new")
+    filled(tmp_path / ".best.old-4711-0123abcd", "old")
+    with run.locked():
+        assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["best"]
+    assert content(run.best) == "new"
+
+
+def test_what_earlier_releases_left_aside_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "best"
     filled(tmp_path / ".best.old", "old")
     recover_folder(folder)
-    assert content(folder) == ("new", ["a", "new"])
-    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+    assert content(folder) == "old"
 
 
-def test_an_old_folder_that_was_left_aside_does_not_stand_in_the_way(tmp_path: Path) -> None:
-    folder = filled(tmp_path / "best", "new")
-    filled(tmp_path / ".best.old", "old")
-    assert content(filled(folder, "newer")) == ("newer", ["a", "newer"])
-    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+@pytest.mark.parametrize("way", ["replaced", "discarded"])
+def test_what_somebody_put_beside_a_model_is_set_aside(tmp_path: Path, way: str) -> None:
+    folder = filled(tmp_path / "best", "old")
+    (folder / "validation").mkdir()
+    (folder / "validation" / "mine.txt").write_text("precious", encoding="utf-8")
+    if way == "replaced":
+        filled(folder, "new")
+        assert content(folder) == "new"
+    else:
+        discard_folder(folder)
+        assert not folder.exists()
+    assert (tmp_path / "best_set_aside_1" / "validation" / "mine.txt").read_text(encoding="utf-8") == "precious"
+    assert not list((tmp_path / "best_set_aside_1").glob("*.*"))
+
+
+def test_what_looks_like_a_folder_left_aside_but_is_somebodys_stays(tmp_path: Path) -> None:
+    theirs = [tmp_path / name for name in (".best.old", ".notes.tmp-1", ".best.tmp-1", ".git.old", ".best.tmp-backup")]
+    for place in theirs:
+        place.mkdir()
+        (place / "mine.txt").write_text("precious", encoding="utf-8")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".best.tmp-1-0123abcd").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / ".table.tmp-1").write_text("precious", encoding="utf-8")
+    with RunFolder(tmp_path).locked():
+        filled(tmp_path / "best", "old")
+        filled(tmp_path / "best", "new")
+        recover_folder(tmp_path / "best")
+    assert all((place / "mine.txt").is_file() for place in theirs)
+    assert (tmp_path / "elsewhere").is_dir()
+    assert (tmp_path / ".table.tmp-1").is_file()
+
+
+def test_what_a_killed_process_left_in_a_run_goes_with_the_next_one(tmp_path: Path) -> None:
+    for name in (".best.tmp-4711", ".best.next.tmp-4711-0123abcd", ".best.gone-4711-0123abcd"):  # an earlier release's
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").touch()
+    for name in (".state.pt.tmp-4711", ".metrics.csv.tmp-4711-0123abcd"):
+        (tmp_path / name).touch()
+    with RunFolder(tmp_path).locked():
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_files_get_the_users_umask(tmp_path: Path, network: nn.Module, manifest: Manifest, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        save_model(tmp_path / "best", network, manifest)
+        save_state(tmp_path / "state.pt", {"epoch": 1})
+        write_text(tmp_path / "text", "")
+        with RunFolder(tmp_path).locked():
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    finally:
+        os.umask(before)
+    assert modes.pop("best") == 0o777 & ~umask
+    assert {"model.safetensors", "state.pt", "text", ".lock"} < modes.keys()
+    assert set(modes.values()) == {0o666 & ~umask}
+
+
+def test_a_file_whose_name_is_as_long_as_can_be_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("ж" * 127)
+    write_text(path, "text")
+    assert path.read_text(encoding="utf-8") == "text"
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("place", ["link", "pipe", "text"])
+def test_a_lock_that_is_none_of_ours_is_left_as_it_is(tmp_path: Path, place: str) -> None:
+    run, theirs = RunFolder(tmp_path / "run"), tmp_path / "mine.txt"
+    theirs.write_text("precious", encoding="utf-8")
+    run.path.mkdir()
+    lock = run.path / ".lock"
+    if place == "link":
+        lock.symlink_to(theirs)
+    elif place == "pipe":
+        os.mkfifo(lock)
+    else:
+        os.link(theirs, lock)
+    with pytest.raises(InputError, match=r"run/\.lock: is "), run.locked():
+        pass
+    if place != "text":
+        with pytest.raises(InputError, match=r"run/\.lock: is "):
+            run.held()
+    assert theirs.read_text(encoding="utf-8") == "precious"
+
+
+def test_links_in_the_place_of_files_are_replaced_and_not_followed(tmp_path: Path, network: nn.Module) -> None:
+    theirs = tmp_path / "mine.txt"
+    theirs.write_text("precious", encoding="utf-8")
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    for place in (run.state, run.metrics_csv, run.error, run.path / f".{run.state.name}.tmp-{os.getpid()}"):
+        place.symlink_to(theirs)
+    save_state(run.state, {"epoch": 1})
+    write_text(run.metrics_csv, "epoch")
+    Watchdog(run, 1.0)._write_stacks("silent")
+    assert theirs.read_text(encoding="utf-8") == "precious"
+    assert load_state(run.state) == {"epoch": 1}
+    assert run.fault() == "silent"
+
+
+def test_a_study_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    folder = SearchFolder(tmp_path)
+    folder.study_db.symlink_to(tmp_path / "other.db")
+    with pytest.raises(InputError, match=r"study\.db: is a link"), folder.locked():
+        pass
 
 
 def test_recovering_where_nothing_happened_does_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -151,8 +152,11 @@ def test_check_setting_and_config_agree_on_what_is_right(name: str, value: objec
     assert getattr(RunConfig.from_settings({name: value}), name) == kept
 
 
-def test_spaces_in_a_sum_of_losses_do_not_matter() -> None:
-    assert RunConfig(loss="dice + bce").loss == "dice+bce"
+def test_spaces_and_order_in_a_sum_of_losses_do_not_matter() -> None:
+    for text in ("dice + bce", "bce+dice", " bce + dice"):
+        assert RunConfig(loss=text).loss == "dice+bce"
+    sums = {RunConfig(loss="+".join(terms)).loss for terms in itertools.permutations(LOSSES[:4])}
+    assert len(sums) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -172,8 +175,31 @@ def test_nothing_is_left_when_interrupted(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(demo, "_write_tile", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         write_demo(tmp_path / "set", 5, 1, 64)
-    assert seen == [[f"set.tmp-{os.getpid()}"]] * 3
+    assert [len(names) for names in seen] == [1, 1, 1]
+    assert all(name.startswith(f".set.tmp-{os.getpid()}-") for (name,) in seen)
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from segtune.data import demo
+demo._write_tile = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+demo.write_demo(Path(sys.argv[1]), 1, 1, 64)
+"""
+
+
+def test_what_a_killed_process_left_goes_with_the_next_one_and_nothing_else(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "set")]).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    theirs = [tmp_path / name for name in (f"set.tmp-{os.getpid()}", ".set.tmp-1", ".set.tmp-1-0123abcd")]
+    for place in theirs:  # somebody's, whatever they are called
+        place.mkdir()
+        (place / "mine.txt").touch()
+    write_demo(tmp_path / "set", 1, 1, 64)
+    assert not left.exists()
+    assert all((place / "mine.txt").is_file() for place in theirs)
+    assert {path.name for path in tmp_path.iterdir()} == {"set", *(place.name for place in theirs)}
 
 
 @pytest.mark.parametrize("arguments", [{"train_tiles": 0}, {"val_tiles": 0}, {"size": demo.MIN_SIZE - 1}])

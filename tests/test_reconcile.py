@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from bench import SPACE, Bench
+from bench import SPACE, Bench, manifest
 
+from segtune.checkpoint import save_state
 from segtune.folders import RunFolder, SearchFolder
 from segtune.tuning import reconcile as module
 from segtune.tuning.reconcile import reconcile
@@ -18,12 +19,11 @@ def folder_of(bench: Bench, number: int, values: list[float], state: bool = True
     """A trial's folder with a row per value, as training leaves it."""
     run = bench.folder.trial(number)
     run.path.mkdir(parents=True)
-    run.run_yaml.write_text("model: unet\n")
+    manifest().write(run.run_yaml)
     rows = [f"{epoch},{value}" for epoch, value in enumerate(values, start=1)]
     run.metrics_csv.write_text("\n".join(["epoch,best_miou", *rows]) + "\n")
     if state:
-        time.sleep(0.01)
-        run.state.write_text("state")
+        save_state(run.state, {"epoch": len(values)})
     return run
 
 
@@ -95,6 +95,57 @@ def test_a_result_whose_folder_is_gone_stays_a_result(bench: Bench) -> None:
     (remark,) = reconcile(bench.study, bench.folder)
     assert remark == f"trial 0: the study has its result, but {bench.folder.trial(0).path} is gone"
     assert bench.states()[0] == "COMPLETE"
+
+
+DAMAGE = {"empty": b"", "binary": bytes(range(256)), "cut": b"model: un", "folder": None}
+
+
+def damage(path: Path, how: str) -> None:
+    path.unlink(missing_ok=True)
+    content = DAMAGE[how]
+    if content is None:
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["empty", "binary", "cut"])
+@pytest.mark.parametrize("name", ["run.yaml", "state.pt", "best/run.yaml"])
+def test_a_trial_that_cannot_go_on_for_a_damaged_file_begins_again(bench: Bench, name: str, how: str) -> None:
+    run = folder_of(bench, 1, [0.2])
+    damage(run.path / name, how)
+    (remark,) = reconcile(bench.study, bench.folder)
+    aside = bench.folder.path / "lost_trial_0001_1"
+    assert remark.startswith(f"trial 1: {run.path / name}")
+    assert remark.endswith(f"; {aside} keeps what there is, and the trial begins again")
+    assert (aside / name).read_bytes() == DAMAGE[how]
+    assert not run.path.exists()
+    assert bench.states() == ["COMPLETE", "WAITING"]
+
+
+@pytest.mark.parametrize("how", ["binary", "folder"])
+def test_a_trial_whose_rows_are_damaged_goes_on_from_its_state(bench: Bench, how: str) -> None:
+    run = folder_of(bench, 1, [0.2])
+    damage(run.metrics_csv, how)
+    (remark,) = reconcile(bench.study, bench.folder)
+    aside = run.path / "lost_metrics.csv_1"
+    assert remark.startswith(f"trial 1: {run.metrics_csv}: ")
+    assert remark.endswith(f"; it is {aside} now, and the trial goes on from its state")
+    assert aside.exists()
+    assert run.state.is_file()
+    assert not run.metrics_csv.exists()
+
+
+@pytest.mark.parametrize("how", ["empty", "binary", "folder"])
+@pytest.mark.parametrize("name", ["run.yaml", "metrics.csv"])
+def test_damaged_files_of_a_trial_that_ended_stay_where_they_are(bench: Bench, name: str, how: str) -> None:
+    folder_of(bench, 1, [0.2])
+    damage(bench.folder.trial(0).path / name, how)
+    remarks = reconcile(bench.study, bench.folder)
+    gone = f"trial 0: the study has its result, but {bench.folder.trial(0).path} is gone"
+    assert remarks == ([gone] if (name, how) == ("run.yaml", "folder") else [])
+    assert (bench.folder.trial(0).path / name).exists()
 
 
 def hold(path: Path, seconds: float) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,7 +24,10 @@ import yaml
 from segtune import cli
 from segtune.checkpoint import Manifest, load_model
 from segtune.config import RunConfig, base_type, choices
+from segtune.console import epoch_line
 from segtune.folders import RunFolder
+from segtune.metrics import Scores
+from segtune.train import EpochResult
 
 DataSet = Callable[..., Path]
 SCRIPT = Path(__file__).parent.parent / "run_single.py"
@@ -541,7 +545,7 @@ def test_an_interrupted_run_ends_quietly_and_leaves_a_sound_folder(
     assert run.returncode == status, told
     assert "Traceback" not in told
     assert told == ""
-    assert said.splitlines()[-1].endswith("to go on: python run_single.py --exp-name run")
+    assert said.splitlines()[-1].endswith(f"python {SCRIPT} --exp-name run")
     limit = time.monotonic() + 10  # an ended process counts until somebody has taken note of it
     while _session_lives(run.pid) and time.monotonic() < limit:
         time.sleep(0.05)
@@ -568,7 +572,7 @@ def test_sigterm_to_a_whole_batch_job_lets_the_run_save_its_state(tiles: Path, t
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
     assert (run.returncode, told) == (143, "")
-    assert said.splitlines()[-1].endswith("to go on: python run_single.py --exp-name run")
+    assert said.splitlines()[-1].endswith(f"python {SCRIPT} --exp-name run")
     assert folder.state.is_file()
 
 
@@ -590,7 +594,9 @@ def test_a_run_that_is_ended_while_it_reads_its_tiles_goes_on_with_the_same_line
     monkeypatch.setattr("segtune.data.scan.scan", ended)
     assert run("-d", tiles, *FAST) == status
     line = " ".join(["-d", str(tiles), *FAST])
-    assert capsys.readouterr().err.splitlines() == [word, f"to go on: python run_single.py {line}"]
+    said, hint = capsys.readouterr().err.splitlines()
+    assert said == word
+    assert re.fullmatch(rf"to go on: (\S*/)?python run_single\.py {re.escape(line)}", hint)
     assert not Path("logs").exists()
 
 
@@ -632,3 +638,15 @@ def _session_lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("miou", "collapsed", "praised"), [(0.0, 0, False), (0.0, 1, False), (0.17, 1, False), (0.17, 0, True)]
+)
+def test_an_epoch_that_learnt_nothing_is_not_praised(miou: float, collapsed: int, praised: bool) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(field.name for field in fields(EpochResult))
+    numbers = dict.fromkeys(("loss", "lr", "train_seconds", "eval_seconds"), 1.0)
+    best = {"epoch": 1, "epochs": 3, "best_epoch": 1, "best_miou": miou, "collapsed_epochs": collapsed, "added": {}}
+    line = epoch_line(EpochResult(**nothing | numbers | best | {"scores": Scores(miou, {}, None)}))
+    assert line.startswith(f"epoch 1/3  loss 1.0000  miou {miou:.4f}")
+    assert ("best so far" in line) == praised

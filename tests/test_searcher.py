@@ -314,7 +314,7 @@ def test_a_trial_that_was_drawn_in_part_when_the_search_was_killed_is_completed_
 ) -> None:
     text = """
 run: {model: unet}
-space: {epochs: [2, 9], warmup_epochs: [1, 5]}
+space: {epochs: [2, 9], warmup_epochs: [1, 5], lr: {low: 1e-4, high: 1e-2}}
 search: {trials: 30, sampler: random}
 """
     bench = Bench(SearchFolder(tmp_path / "search"), text, concurrent=40)
@@ -363,7 +363,8 @@ def test_a_trial_that_was_drawn_before_the_search_moved_starts_from_the_weights_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("a/model.pt", "b/model.pt", "b/other.pt")
-    text = f"space: {{encoder_weights: [none, {', '.join(names)}]}}\nsearch: {{trials: 20, sampler: random}}\n"
+    space = f"encoder_weights: [none, {', '.join(names)}], lr: {{low: 1e-4, high: 1e-2}}"
+    text = f"space: {{{space}}}\nsearch: {{trials: 20, sampler: random}}\n"
     for name in names:
         (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "old" / name).touch()
@@ -462,13 +463,13 @@ def test_as_many_trials_as_asked_for(bench: Bench) -> None:
 def test_values_that_do_not_go_together_are_drawn_again(tmp_path: Path) -> None:
     text = """
 run: {model: unet}
-space: {epochs: [2, 9], warmup_epochs: [1, 5]}
+space: {epochs: [2, 9], warmup_epochs: [1, 5], lr: {low: 1e-4, high: 1e-2}}
 search: {trials: 30, sampler: SAMPLER}
 """
     for sampler in ("random", "tpe"):
         bench = Bench(SearchFolder(tmp_path / sampler), text.replace("SAMPLER", sampler), concurrent=40)
         points = []
-        for number in range(30):
+        for number in range(16):
             settings = bench.start(str(number))["settings"]
             points.append((settings["epochs"], settings["warmup_epochs"]))
             # TPE is drawn to where a part of the points cannot be run.
@@ -520,10 +521,77 @@ def test_a_grid_that_was_tried_from_end_to_end_is_a_search_that_ended(
     assert str(lines[1]).startswith(f"{points} of {points} trials ended ({points} finished)")
 
 
+# What was tried is not tried again.
+
+FEW = {
+    "values": ("loss: [dice, dice+bce]\n  lr: [1e-3, 5e-3]", 4),
+    "numbers": ("batch_size: {low: 5, high: 6}\n  lr: {low: 1e-3, high: 3e-3, step: 1e-3}", 6),
+    "branches": ("optimizer:\n    adamw: {lr: [1e-3, 2e-3]}\n    sgd: {momentum: {low: 0.8, high: 0.9, step: 0.1}}", 4),
+    "one": ("lr: {low: 1e-3, high: 1e-3, log: true}\n  batch_size: {low: 5, high: 7, log: true}", 3),
+}
+EXHAUSTED = "the space is exhausted: every configuration that can be run was tried"
+
+
+def finish_all(bench: Bench, most: int = 99) -> list[str]:
+    """What is tried until the searcher has no more."""
+    points = []
+    while len(points) < most and isinstance(config := bench.searcher.suggest(str(len(points))), dict):
+        points.append(str(sorted(bench.study.trials[config["number"]].params.items())))
+        bench.finish(str(len(points) - 1), 0.5)
+    return points
+
+
+@pytest.mark.parametrize(("few", "sampler"), [*((few, "tpe") for few in FEW), ("values", "random")])
+def test_no_point_is_tried_twice_and_a_space_that_is_exhausted_ends_the_search(
+    few: str, sampler: str, tmp_path: Path
+) -> None:
+    space, size = FEW[few]
+    text = f"run: {{model: unet, epochs: 3}}\nspace:\n  {space}\nsearch: {{trials: 12, sampler: {sampler}}}\n"
+    points = finish_all(Bench(SearchFolder(tmp_path / "s"), text, concurrent=1), most=2)
+    bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=1)  # which goes on
+    points += finish_all(bench)
+    assert len(points) == len(set(points)) == size
+    assert bench.searcher.exhausted == EXHAUSTED
+    again = Bench(SearchFolder(tmp_path / "s"), text, concurrent=1)
+    assert again.searcher.suggest("z") == "FINISHED"
+    assert again.searcher.exhausted == EXHAUSTED
+
+
+def test_trials_beside_each_other_try_different_points_and_what_cannot_be_run_is_left_out(tmp_path: Path) -> None:
+    text = """
+run: {model: unet}
+space: {epochs: [2, 9], warmup_epochs: [1, 5], batch_size: [6, 7]}
+search: {trials: 30, sampler: random}
+"""
+    bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=40)
+    points = []
+    while isinstance(config := bench.searcher.suggest(str(len(points))), dict):
+        points.append(tuple(config["settings"][name] for name in ("epochs", "warmup_epochs", "batch_size")))
+    assert config is None  # one of those that run may still be repeated
+    assert set(points[1:]) == {(2, 1, 6), (2, 1, 7), (9, 1, 6), (9, 1, 7), (9, 5, 6), (9, 5, 7)}
+    assert len(points) == 7  # the baseline lies outside
+
+
+def test_a_number_without_a_choice_is_nothing_to_model(tmp_path: Path) -> None:
+    text = """
+run: {model: unet, epochs: 3}
+space:
+  optimizer:
+    adamw: {lr: {low: 1e-4, high: 1e-2, log: true}, weight_decay: {low: 1e-3, high: 1e-3, log: true}}
+    sgd: {lr: {low: 1e-3, high: 1e-1, log: true}, momentum: {low: 0.9, high: 0.9}}
+search: {trials: 16, sampler: tpe}
+"""
+    bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=1)
+    assert len(finish_all(bench)) == 16
+    assert bench.study.sampler.redrawn == 0  # type: ignore[attr-defined]
+    ends = {"optimizer.adamw.weight_decay": 1e-3, "optimizer.sgd.momentum": 0.9}
+    assert all(trial.params[key] == ends[key] for trial in bench.study.trials for key in ends.keys() & trial.params)
+
+
 def test_lists_are_values_too(tmp_path: Path) -> None:
     text = "run: {model: unet}\nspace: {channels: [[], [nir]]}\nsearch: {trials: 9, sampler: random}\n"
     bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=20)
-    seen = {tuple(bench.start(str(number))["settings"]["channels"]) for number in range(9)}
+    seen = {tuple(bench.start(str(number))["settings"]["channels"]) for number in range(2)}
     assert seen == {(), ("nir",)}
 
 

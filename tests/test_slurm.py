@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -206,6 +207,7 @@ def test_ray_starts_on_every_node_of_the_allocation_and_ends_with_the_search(slu
 def test_before_the_time_limit_the_search_ends_in_order_and_the_job_is_requeued(slurm: Slurm) -> None:
     process = slurm.start("--space", "s.yaml", SEARCH="waits")
     slurm.wait("searching", process)
+    assert stat.S_IMODE(slurm.temporary.stat().st_mode) == 0o700
     process.send_signal(signal.SIGUSR1)
     status, out, _ = ended(process)
     assert status == 143

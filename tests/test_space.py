@@ -124,7 +124,7 @@ def test_full_file(space_of):
     assert optimizer.branches[2][1] == Choice("momentum", "optimizer.sgd.momentum", (0.8, 0.9), ((), ()))
     assert batch_size == Range("batch_size", "batch_size", 4, 16, False, 4, True)
     assert space.search == SearchSettings(trials=40, gpus_per_trial=0.5)
-    assert space.baseline == RunConfig(channels=["nir"], image_size=128, epochs=27)
+    assert space.baseline == RunConfig(dataset="data/demo", channels=["nir"], image_size=128, epochs=27)
     assert space.searched() == (
         "encoder",
         "loss",
@@ -1116,3 +1116,22 @@ def test_whole_numbers_in_logarithms_from_the_file_and_back(space_of):
     assert space.locate({"batch_size": 64}) == {"batch_size": 64}
     assert space.locate({"batch_size": 65}) is None
     assert space_of(yaml.safe_dump(space.dump())) == space
+
+
+@pytest.mark.parametrize("name", ["time_budget", "max_trial_time", "hang_time"])
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("3600", 3600), ("1.5", 1.5), (" 90 ", 90), (90, 90), (0.5, 0.5), ("8h", 28800), ("1h30m", 5400), ("45s", 45)],
+)
+def test_a_plain_number_is_seconds_in_the_file_and_on_the_command_line(
+    space_of, name: str, given: object, seconds: float
+) -> None:
+    text = "space: {lr: [1e-3, 1e-2]}\nsearch: {%s}\n"
+    assert getattr(space_of(text % f"{name}: {given}").search, name) == seconds
+    assert getattr(space_of(text % "", search_overrides={name: given}).search, name) == seconds
+
+
+@pytest.mark.parametrize("given", ["0", "-5", "8 apples", "h", "nan", "inf", "1e400", "8:00", ""])
+def test_what_is_no_duration_is_told_what_one_is(space_of, given: str) -> None:
+    with pytest.raises(InputError, match=r"time_budget: (must be a duration such as 8h, .* seconds|.*greater than 0)"):
+        space_of("space: {lr: [1e-3, 1e-2]}\n", search_overrides={"time_budget": given})

@@ -5,16 +5,21 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import segmentation_models_pytorch as smp
 from rich.table import Table
 
 from segtune import cli
+from segtune.commands import same_command, script_command, tensorboard_command
+from segtune.config import ENCODERS
 from segtune.console import make_console
 from segtune.errors import printable
 from segtune.trials import Trial, write_trials
@@ -232,3 +237,141 @@ def test_a_negative_value_is_no_flag(typed: Typed, value: str) -> None:
 )
 def test_a_list_among_assignments_is_told_how_it_is_written(typed: Typed, words: str, line: str) -> None:
     assert typed("run_search", "--space", "quickstart", "--set", *words.split()) == (2, [f"error: {line}"])
+
+
+# What to type next.
+
+
+@pytest.mark.parametrize("started", ["run_search.py", "../segtune/run_search.py", "/opt/segtune/run_search.py"])
+def test_the_next_command_lies_where_the_one_that_was_typed_did(monkeypatch: pytest.MonkeyPatch, started: str) -> None:
+    monkeypatch.setattr(sys, "argv", [started])
+    words = script_command("validate.py", ["-cd", "a b"]).split(" ", 1)
+    assert words[1] == f"{started.replace('run_search', 'validate')} -cd 'a b'"
+    assert same_command(["--resume"]).endswith(f" {started} --resume")
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the programs of a virtual environment in the working folder, whose Python this is."""
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("python", "tensorboard"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(folder / "python3"))
+    monkeypatch.setattr(sys, "argv", ["run_single.py"])
+    return folder
+
+
+def test_an_environment_that_is_not_activated_is_named(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert same_command([]) == ".venv/bin/python run_single.py"
+    assert tensorboard_command("my logs") == ".venv/bin/tensorboard --logdir 'my logs'"
+    (environment / "elsewhere").mkdir()
+    monkeypatch.chdir(environment / "elsewhere")
+    assert same_command([]) == f"{environment}/python run_single.py"
+
+
+def test_an_environment_that_is_activated_is_not(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{environment}:/usr/bin:/bin")
+    assert same_command([]) == "python run_single.py"
+    assert tensorboard_command("logs") == "tensorboard --logdir logs"
+
+
+# The data set, and what is refused before anything takes time.
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "line"),
+    [
+        ("run_single", "", "dataset: is missing; -d FOLDER says where the data lies"),
+        ("run_single", "-e 3", "dataset: is missing"),
+        ("run_single", "--preview-augmentation 2", "dataset: is missing"),
+        ("run_single", "--config run.yaml", "dataset: is missing"),
+        ("run_single", "--exp-name typo -e 3", "--exp-name: there is no run logs/typo to go on with"),
+        ("run_single", "--exp-name frist -e 3", "did you mean 'first'?"),
+        ("run_search", "--space encoders", "dataset: is missing"),
+        ("run_search", "--space space.yaml", "dataset: is missing"),
+        ("run_search", "--space overnight --dry-run", "dataset: is missing"),
+    ],
+)
+def test_without_a_data_set_nothing_begins_and_the_demo_is_not_meant(
+    typed: Typed, name: str, words: str, line: str
+) -> None:
+    Path("run.yaml").write_text("epochs: 3\n")
+    Path("space.yaml").write_text("space: {lr: [0.1, 0.2]}\n")
+    Path("logs/first").mkdir(parents=True)
+    Path("logs/first/run.yaml").write_text("epochs: 3\n")
+    status, lines = typed(name, *words.split())
+    assert (status, len(lines)) == (2, 1)
+    assert line in lines[0]
+    assert not Path("data").exists()
+
+
+def test_only_the_quickstart_space_names_the_demo() -> None:
+    spaces = {path.stem: path.read_text(encoding="utf-8") for path in cli.SPACES.glob("*.yaml")}
+    assert [name for name, text in spaces.items() if re.search("^dataset:", text, re.M)] == ["quickstart"]
+
+
+AT_ONCE = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print(*sorted({"torch", "ray", "optuna", "timm"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("words", [("run_search", "--status"), ("run_single", "-d", "x", "--from-search")])
+def test_a_search_that_there_is_not_comes_with_the_nearest_name(typed: Typed, words: tuple[str, ...]) -> None:
+    Path("ray_results/encoders").mkdir(parents=True)
+    Path("ray_results/encoders/search.yaml").touch()
+    where = "" if words[0] == "run_search" else "ray_results/"
+    _, (line,) = typed(*words, f"{where}encodres")
+    assert line == "error: ray_results/encodres: no search (it has no search.yaml); did you mean 'encoders'?"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "line"),
+    [
+        ("run_search", "--space quickstart -d nowhere", "nowhere: no such data set folder"),
+        ("run_search", "--space quickstart -d half", "half/val: no such folder"),
+        ("run_search", "--space wrong.yaml -d half", "wrong.yaml:1: space.encodr: unknown"),
+        ("run_search", "--space quickstart --name there", "ray_results/there: this search exists"),
+        ("run_search", "--status nowhere", "ray_results/nowhere: no search"),
+        ("run_single", "-d half", "half/val: no such folder"),
+        ("run_single", "-d half -lr 0", "lr: "),
+        ("validate", "-cd nowhere -d half/train", "nowhere: no such folder"),
+        ("validate", "-cd model -d nowhere", "nowhere: no such folder"),
+    ],
+)
+def test_what_can_be_refused_without_torch_and_ray_is(tmp_path: Path, name: str, words: str, line: str) -> None:
+    (tmp_path / "half" / "train" / "images").mkdir(parents=True)
+    (tmp_path / "half" / "train" / "gt").mkdir()
+    (tmp_path / "half" / "train" / "nir").mkdir()
+    (tmp_path / "ray_results" / "there").mkdir(parents=True)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").touch()
+    (tmp_path / "model" / "run.yaml").write_text("epochs: 3\n")
+    (tmp_path / "wrong.yaml").write_text("space: {encodr: [resnet18, resnet34]}\n")
+    command = [sys.executable, "-c", AT_ONCE, str(ROOT / f"{name}.py"), *words.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert line in done.stderr
+    assert done.stdout == "\n"
+
+
+def test_the_encoders_that_are_known_beforehand_are_those_of_smp() -> None:
+    assert sorted(ENCODERS) == sorted(smp.encoders.get_encoder_names())
+
+
+def test_a_misspelt_encoder_is_told_of_with_the_other_mistakes_of_a_space(typed: Typed) -> None:
+    Path("space.yaml").write_text("space: {encoder: [resnet19, tu-resnet18], lr: [fast]}\n")
+    status, lines = typed("run_search", "--space", "space.yaml")
+    assert (status, len(lines)) == (2, 2)
+    assert "did you mean 'resnet18'?" in lines[0]
+    Path("space.yaml").write_text("dataset: data/demo\nspace: {encoder: [resnet18, tu-resnt18]}\n")
+    assert "did you mean 'tu-resnet18'?" in typed("run_search", "--space", "space.yaml")[1][0]
+    assert not Path("data").exists()

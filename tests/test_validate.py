@@ -393,3 +393,22 @@ def test_predictions_join_what_is_in_the_folder_and_never_the_split(
     (line,) = errors(capsys)
     assert line.startswith("error: -o: ")
     assert not (binary.dataset / "val" / "masks").exists()
+
+
+def test_files_of_others_in_the_place_of_results_are_not_overwritten(
+    binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "other" / "masks" / "001.tif"  # another data set's own masks
+    labels.parent.mkdir(parents=True)
+    labels.write_text("precious")
+    table = tmp_path / "table" / "metrics.json"
+    table.parent.mkdir()
+    table.write_text('{"rows": 3}')
+    for place in (labels.parent.parent, table.parent):
+        before = {path: path.read_text() for path in place.rglob("*") if path.is_file()}
+        assert run("-cd", binary.folder, "-d", binary.dataset / "val", "-o", place, "--binary") == 2
+        (line,) = errors(capsys)
+        assert line.startswith(f"error: -o: {place}/")
+        assert {path: path.read_text() for path in place.rglob("*") if path.is_file()} == before
+    for _ in range(2):  # its own it may
+        assert run("-cd", binary.folder, "-d", binary.dataset / "val", "-o", tmp_path / "own", "--binary") == 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,9 @@ from optuna.trial import TrialState
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
 from segtune.space import Space, load_space
+from segtune.tuning.reconcile import check_drawn_from
 from segtune.tuning.results import Results
-from segtune.tuning.study import same_data
+from segtune.tuning.study import same_data, settle
 from segtune.tuning.warm_start import check_earlier, tell_earlier
 
 GRID = """
@@ -107,6 +111,58 @@ def test_other_data_is_refused_unless_it_is_said_to_be_alike(earlier: Bench, tmp
         check_earlier([tmp_path / "nowhere"], space, "abc", anyway=True)
 
 
+def test_a_folder_that_is_named_twice_or_otherwise_teaches_once(earlier: Bench, tmp_path: Path) -> None:
+    path = earlier.folder.path
+    (tmp_path / "link").symlink_to(path)
+    shutil.copytree(path, tmp_path / "copy")
+    later = Bench(SearchFolder(tmp_path / "later"), SPACE)
+    lines = tell_earlier(later.study, later.space, later.space.baseline, [path, path / ".", tmp_path / "link"])
+    assert lines == [f"{path}: 4 of its 5 ended trials lie in this space, and teach the sampler"]
+    for name in ("copy", "link"):
+        tell_earlier(later.study, later.space, later.space.baseline, [tmp_path / name])
+    tell_earlier(earlier.study, earlier.space, earlier.space.baseline, [tmp_path / "copy"])
+    assert (len(later.study.trials), len(earlier.study.trials)) == (5, 6)
+
+
+def test_a_search_does_not_teach_itself(earlier: Bench, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(earlier.folder.path)
+    space = with_sampler("tpe", tmp_path)
+    with pytest.raises(InputError, match=f"^--warm-start {tmp_path}/link: is this search itself") as caught:
+        check_earlier([tmp_path / "link"], space, "abc", False, earlier.folder)
+    assert len(caught.value.mistakes) == 1
+
+
+def test_a_loss_that_an_earlier_release_spelt_otherwise_is_the_same_loss(tmp_path: Path) -> None:
+    space = "space: {loss: [jaccard, %s], lr: {low: 1e-4, high: 1e-2}}"
+    text = f"run: {{epochs: 3, model: unet}}\n{space}\nsearch: {{trials: 5}}\n"
+    old = Bench(SearchFolder(tmp_path / "old"), text % "dice+bce", concurrent=9)
+    for number in range(5):
+        old.start(str(number))
+    for number in range(4):
+        old.finish(str(number), 0.5 + number / 10)
+    old.study._storage.remove_session()
+    with closing(sqlite3.connect(old.folder.study_db)) as database, database:
+        for table, column in (("trial_params", "distribution_json"), ("trial_user_attributes", "value_json")):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, 'dice+bce', 'bce + dice')")
+    later = Bench(SearchFolder(tmp_path / "later"), text % "bce+dice")
+    tell_earlier(later.study, later.space, later.space.baseline, [old.folder.path])
+    assert [trial.params["loss"] for trial in later.study.trials[1:]].count("dice+bce") > 0
+    assert len(later.study.trials) == 4  # the baseline lies outside the space
+    again = Bench(old.folder, (text % "bce+dice").replace("trials: 5", "trials: 8"))
+    check_drawn_from(again.study, again.space, again.folder)
+    settle(again.study, True, "")
+    for number in range(4):
+        again.start(str(number))
+        again.finish(str(number))
+    assert not again.searcher.broken
+    losses = {trial.user_attrs["settings"]["loss"] for trial in again.study.trials}
+    assert losses | {trial.params["loss"] for trial in again.study.trials if trial.params} == {
+        "dice",
+        "jaccard",
+        "dice+bce",
+    }
+
+
 @pytest.mark.parametrize("sampler", ["random", "grid"])
 def test_what_learns_from_no_trial_is_not_to_be_taught(earlier: Bench, tmp_path: Path, sampler: str) -> None:
     space = with_sampler(sampler, tmp_path)
@@ -125,3 +181,20 @@ def test_a_grid_trains_the_points_that_an_earlier_search_trained(tmp_path: Path)
             bench.finish(str(number))
         assert bench.searcher.suggest("z") == "FINISHED"
         benches.append(bench)
+
+
+def test_what_an_earlier_search_tried_is_tried_last(tmp_path: Path) -> None:
+    text = GRID.replace("[resnet18, mobilenet_v2]", "[resnet18, mobilenet_v2, resnet34]").replace("grid", "tpe")
+    earlier = Bench(SearchFolder(tmp_path / "earlier"), text)
+    later = Bench(SearchFolder(tmp_path / "later"), text)
+    for number in range(3):
+        earlier.start(str(number))
+        earlier.finish(str(number), 0.9)
+    tell_earlier(later.study, later.space, later.space.baseline, [earlier.folder.path])
+    points = []
+    while isinstance(config := later.searcher.suggest(str(len(points))), dict):
+        points.append(later.study.trials[config["number"]].params)
+        later.finish(str(len(points) - 1), 0.1)
+    known = [trial.params for trial in earlier.study.trials]
+    assert [point in known for point in points] == [True, False, False, False, True, True]  # the baseline comes first
+    assert len({str(sorted(point.items())) for point in points}) == 6

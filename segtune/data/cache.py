@@ -1,20 +1,26 @@
 """Decoded tiles on a local disk: written once, mapped into memory by every process that trains on them.
 
-    CACHE_DIR/KEY/info.json      what reading a split's files showed; KEY stands for the files and what is learnt
-    CACHE_DIR/KEY/resize-512/    an entry: the split's tiles as one way of fitting keeps them
-      data.bin                   pixels, part after part
-      index.npy                  (tiles, parts, 5): offset, height, width, bands and type of each part
-      names.npy                  the tiles' names
+    CACHE_DIR/segtune-tiles/     ours, whatever else lies in CACHE_DIR
+      segtune.json               marks the folder, and says in which format it is
+      KEY/info.json              what reading a split's files showed; KEY stands for the files and what is learnt
+      KEY/resize-512/            an entry: the split's tiles as one way of fitting keeps them
+        segtune.json             marks the entry
+        data.bin                 pixels, part after part
+        index.npy                (tiles, parts, 5): offset, height, width, bands and type of each part
+        names.npy                the tiles' names
 
 An entry is written under another name, renamed when it is whole, and never changed again: what a process has mapped
-stays as it is, also when the entry is deleted to make room.
+stays as it is, also when the entry is deleted to make room. Nothing is read, replaced or deleted that has no mark.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
 import shutil
+import stat
 import tempfile
 import time
 from array import array
@@ -29,15 +35,22 @@ import numpy.typing as npt
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.folders import locked_file, write_text
+from segtune.folders import locked_file, open_own, write_text
 
 FORMAT = 4  # of the files, and of what is read from the tiles; another number makes other keys
+_STORE = "segtune-tiles"
+_MARK = "segtune.json"
+_STORE_MARK, _ENTRY_MARK = ({"segtune": what, "format": 1} for what in ("cache of decoded tiles", "decoded tiles"))
+_MODE = 0o775  # of folders, less the umask: nobody at all may put other pixels into them
+_MOST_NAMES = 100  # tried for a default folder that is ours alone
 _TYPES = ("uint8", "uint16", "int16", "float32")
 _ALIGNMENT = 64  # bytes; parts begin where any type may
 _IN_USE_S = 3600.0  # an entry opened within this time is not deleted to make room
 _RESERVE = 0.02  # share of the disk that stays free
 _INFO, _DATA, _INDEX, _NAMES = "info.json", "data.bin", "index.npy", "names.npy"
 _UNFINISHED = ".*.*"  # an entry's name, and a random part
+
+Say = Callable[[str], None]
 
 
 class Entry:
@@ -81,10 +94,11 @@ class EntryWriter:
     """Writes one entry; it appears under its name when `publish` returns, or not at all."""
 
     def __init__(self, path: Path) -> None:
+        _check_free(path)
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        self._data: IO[bytes] = (self._temporary / _DATA).open("wb")
+        path.parent.mkdir(mode=_MODE, exist_ok=True)
+        self._temporary = _marked_folder(path, _ENTRY_MARK)
+        self._data: IO[bytes] = (self._temporary / _DATA).open("xb")
         self._offset = 0
         self._rows, self._tiles = array("q"), 0
 
@@ -103,7 +117,7 @@ class EntryWriter:
         """Finish the files and give the entry its name."""
         index = np.frombuffer(self._rows, np.int64).reshape(self._tiles, -1, 5)
         for place, content in ((_INDEX, index), (_NAMES, np.array([name.encode() for name in names]))):
-            with (self._temporary / place).open("wb") as file:
+            with (self._temporary / place).open("xb") as file:
                 np.save(file, content)
                 _to_disk(file)
         _to_disk(self._data)
@@ -111,6 +125,7 @@ class EntryWriter:
         try:
             os.rename(self._temporary, self._path)
         except OSError:
+            _check_free(self._path)
             if not self._path.is_dir():  # else another process was faster, with the same content
                 raise
         return self._path
@@ -130,6 +145,47 @@ class EntryWriter:
         self.abandon()
 
 
+def _marked_folder(path: Path, mark: dict[str, Any]) -> Path:
+    """Make a folder beside a path, under a name that nothing has, with a mark in it."""
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    folder.mkdir(mode=_MODE)
+    try:
+        with (folder / _MARK).open("xb") as file:
+            file.write(json.dumps(mark).encode())
+            _to_disk(file)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def _is_marked(folder: Path, mark: dict[str, Any]) -> bool:
+    """Whether a folder is ours: a folder itself, and no link to one, with our mark in it."""
+    if folder.is_symlink():
+        return False
+    try:
+        with open_own(folder / _MARK, os.O_RDONLY) as file:
+            return bool(json.load(file) == mark)
+    except (InputError, OSError, ValueError, RecursionError):
+        return False
+
+
+def _check_free(path: Path) -> None:
+    """OSError where something that is no entry has an entry's name."""
+    if os.path.lexists(path) and not _is_marked(path, _ENTRY_MARK):
+        raise FileExistsError(errno.EEXIST, f"{path} is in the way, and no entry of the cache; move it away")
+
+
+def _delete_entry(folder: Path) -> None:
+    """Delete an entry, or what there is of one; nothing that has not its mark, and nothing else in its folder."""
+    if _is_marked(folder, _ENTRY_MARK):
+        for name in (_INDEX, _DATA, _NAMES, _MARK):  # without the first one, it is no entry any more
+            with suppress(OSError):
+                (folder / name).unlink()
+        with suppress(OSError):
+            folder.rmdir()
+
+
 def _to_disk(file: IO[bytes]) -> None:
     # A name after a power cut must stand for all of the content.
     file.flush()
@@ -139,27 +195,33 @@ def _to_disk(file: IO[bytes]) -> None:
 class Cache:
     """The folder with all entries of this user."""
 
-    def __init__(self, folder: Path, most_bytes: float) -> None:
-        self.folder, self._most_bytes = folder, most_bytes
+    def __init__(self, folder: Path, store: Path, most_bytes: float) -> None:
+        self.folder, self._store, self._most_bytes = folder, store, most_bytes
 
     @classmethod
-    def of(cls, config: RunConfig) -> Cache | None:
-        """The cache that a run's settings ask for; None where they ask for none."""
+    def of(cls, config: RunConfig, say: Say | None = None) -> Cache | None:
+        """The cache that a run's settings ask for; None where they ask for none, or where there can be none.
+
+        `say` gets a line where it lies elsewhere than usual, or where there is none against the settings.
+        """
         if config.cache_dir == "none" or not config.cache_gb:
             return None
-        folder = Path(config.cache_dir) if config.cache_dir else default_folder()
+        say = say or (lambda line: None)
+        given = config.cache_dir or os.environ.get("SEGTUNE_CACHE_DIR")
+        folder = _given_folder(Path(given).absolute()) if given else _private_folder(say)
+        if not folder:
+            return None
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            store = _store(folder)
         except OSError as error:
-            raise InputError(f"cache_dir: {folder} cannot be made ({error.strerror})") from None
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(f"cache_dir: {folder} cannot be written to; another folder, or none, does without")
-        return cls(folder.absolute(), config.cache_gb * 1e9)
+            say(f"no cache: writing decoded tiles failed ({error.strerror or error})")
+            return None
+        return cls(folder, store, config.cache_gb * 1e9)
 
     def info(self, key: str) -> dict[str, Any] | None:
         """What reading these files showed before; None where they have not been read, or not to the end."""
         try:
-            content: dict[str, Any] = json.loads((self.folder / key / _INFO).read_text(encoding="utf-8"))
+            content: dict[str, Any] = json.loads((self._store / key / _INFO).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return content
@@ -167,13 +229,13 @@ class Cache:
     def put_info(self, key: str, content: dict[str, Any]) -> None:
         """Keep what reading these files showed, where the disk has room for it; without it, they are read again."""
         with suppress(OSError):
-            (self.folder / key).mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / key / _INFO, json.dumps(content))
+            (self._store / key).mkdir(mode=_MODE, exist_ok=True)
+            write_text(self._store / key / _INFO, json.dumps(content))
 
     def entry(self, key: str, kept: str) -> Path | None:
         """The folder of an entry that is there and whole, marked as used now."""
-        path = self.folder / key / kept
-        if not path.is_dir():
+        path = self._store / key / kept
+        if not _is_marked(path, _ENTRY_MARK):
             return None
         try:
             rows, names = (np.load(path / name, mmap_mode="r") for name in (_INDEX, _NAMES))
@@ -182,7 +244,7 @@ class Cache:
             if len(names) != len(rows) or size != offset + height * width:  # the last part is a target: bytes
                 raise ValueError("cut short")
         except (FileNotFoundError, ValueError, EOFError, IndexError, TypeError):  # whatever a damaged file leads to
-            shutil.rmtree(path, ignore_errors=True)
+            _delete_entry(path)
             return None
         except OSError:  # not to be opened now, or by us: that is no damage
             return None
@@ -191,7 +253,7 @@ class Cache:
 
     def writer(self, key: str, kept: str) -> EntryWriter:
         """A writer of this entry."""
-        return EntryWriter(self.folder / key / kept)
+        return EntryWriter(self._store / key / kept)
 
     def room(self, needed: float) -> str:
         """Make room for so many bytes, deleting entries unused longest; why there is none, or an empty string."""
@@ -210,7 +272,7 @@ class Cache:
         for size, path in idle:
             if lacking <= 0:
                 break
-            shutil.rmtree(path, ignore_errors=True)
+            _delete_entry(path)
             lacking -= size
         return ""
 
@@ -224,12 +286,12 @@ class Cache:
         with ExitStack() as stack:
             with suppress(OSError):  # a disk without room for a lock will have none for an entry
                 stack.enter_context(locked_file(self._lock(key), wait))
-            for left in (self.folder / key).glob(_UNFINISHED):
-                shutil.rmtree(left, ignore_errors=True)
+            for left in (self._store / key).glob(_UNFINISHED):
+                _delete_entry(left)
             yield
 
     def _lock(self, key: str) -> Path:
-        return self.folder / f"{key}.lock"
+        return self._store / f"{key}.lock"
 
     def _sweep(self) -> None:
         """Delete what builders that were killed left, also for files that have changed since."""
@@ -237,18 +299,19 @@ class Cache:
         def at_work() -> None:
             raise BlockingIOError
 
-        for left in self.folder.glob(f"*/{_UNFINISHED}"):
-            with suppress(OSError), locked_file(self._lock(left.parent.name), at_work):
-                shutil.rmtree(left, ignore_errors=True)
+        for left in self._store.glob(f"*/{_UNFINISHED}"):
+            if _is_marked(left, _ENTRY_MARK):
+                with suppress(OSError), locked_file(self._lock(left.parent.name), at_work):
+                    _delete_entry(left)
 
     def _entries(self) -> list[tuple[float, int, Path]]:
         """Time of last use, bytes and folder of every entry, the one unused longest first."""
         found = []
-        for data in self.folder.glob(f"*/*/{_DATA}"):
-            if not data.parent.name.startswith("."):
+        for entry in (mark.parent for mark in self._store.glob(f"*/*/{_MARK}")):
+            if not entry.name.startswith(".") and _is_marked(entry, _ENTRY_MARK):
                 with suppress(FileNotFoundError):  # another process deletes it at this moment
-                    size = sum(file.stat().st_size for file in data.parent.iterdir())
-                    found.append((data.parent.stat().st_mtime, size, data.parent))
+                    size = sum((entry / name).stat().st_size for name in (_DATA, _INDEX, _NAMES))
+                    found.append((entry.stat().st_mtime, size, entry))
         return sorted(found)
 
 
@@ -259,12 +322,79 @@ def mark_used(path: Path) -> None:
 
 
 def default_folder() -> Path:
-    """$SEGTUNE_CACHE_DIR, or a folder of this user's on a disk of this machine.
+    """$SEGTUNE_CACHE_DIR, or a folder of this user's on a disk of this machine."""
+    given = os.environ.get("SEGTUNE_CACHE_DIR")
+    return Path(given) if given else next(_places()) / _own_name()
+
+
+def _places() -> Iterator[Path]:
+    """Where a default folder may lie, the best place first.
 
     Not the home folder, which is on a network where there are many machines, and not /tmp, which is memory on some.
     """
-    if given := os.environ.get("SEGTUNE_CACHE_DIR"):
-        return Path(given)
     places = (os.environ.get("SLURM_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", tempfile.gettempdir())
-    place = next(Path(place) for place in places if place and os.access(place, os.W_OK))
-    return place / f"segtune-cache-{os.getuid()}"
+    return (Path(place).absolute() for place in places if place and os.access(place, os.W_OK))
+
+
+def _own_name(number: int = 1) -> str:
+    return f"segtune-cache-{os.getuid()}" + (f"-{number}" if number > 1 else "")
+
+
+def _given_folder(folder: Path) -> Path:
+    """A folder that the user named; InputError where it cannot be had."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cache_dir: {folder} cannot be made ({error.strerror})") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"cache_dir: {folder} cannot be written to; another folder, or none, does without")
+    return folder
+
+
+def _private_folder(say: Say) -> Path | None:
+    """The default folder: a name that is ours alone, where all users may make folders; None where there is none."""
+    for place in _places():
+        for number in range(1, _MOST_NAMES):
+            path = place / _own_name(number)
+            try:
+                path.mkdir(mode=0o700)
+            except FileExistsError:
+                made = False
+            except OSError:
+                break
+            else:
+                made = True
+            if _private(path):
+                if number > 1:
+                    taken = place / _own_name()
+                    say(f"{taken} is not closed to other users, who could change pixels in it; using {path} instead")
+                return path
+            if made:  # a file system without modes
+                path.rmdir()
+                break
+    say("no cache: no folder for decoded tiles that is closed to other users; cache_dir names one")
+    return None
+
+
+def _private(path: Path) -> bool:
+    """Whether this is a folder, and no link, that belongs to us and is closed to all others."""
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def _store(folder: Path) -> Path:
+    """The folder in it that is ours, made where there is none; InputError where it is not to be trusted."""
+    store = folder / _STORE
+    if not os.path.lexists(store):
+        new = _marked_folder(store, _STORE_MARK)
+        try:
+            os.rename(new, store)
+        except OSError:  # another process was faster
+            shutil.rmtree(new, ignore_errors=True)
+    if not _is_marked(store, _STORE_MARK):
+        raise InputError(f"cache_dir: {store} is not a cache as segtune makes it; name another folder, or move it away")
+    found = store.stat()
+    others = found.st_uid not in (os.geteuid(), 0) and folder.stat().st_mode & stat.S_IWOTH
+    if others or found.st_mode & stat.S_IWOTH:
+        raise InputError(f"cache_dir: other users could change pixels in {store}; name another folder")
+    return store

@@ -9,7 +9,6 @@ decide, which is what a segmentation network can learn and a per-pixel classifie
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +16,8 @@ import cv2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+
+from segtune.folders import workplace
 
 Mask = NDArray[np.bool_]
 Raster = NDArray[np.float32]
@@ -470,16 +471,11 @@ def write_demo(folder: Path, train_tiles: int = 64, val_tiles: int = 24, size: i
             f"the demo needs at least one tile a split and tiles of {MIN_SIZE} pixels or more, "
             f"got train_tiles={train_tiles}, val_tiles={val_tiles}, size={size}"
         )
-    partial = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    # Whatever bears our own process number was left by a dead process that had it before.
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with workplace(folder) as work:
+        partial = work / "set"
         for split, (name, tiles) in enumerate(zip(_SPLITS, (train_tiles, val_tiles), strict=True)):
             for layer in ("images", "nir", "gt", "gt_classes"):
                 (partial / name / layer).mkdir(parents=True)
             for index in range(tiles):
                 _write_tile(partial / name, split, index, size, seed)
         os.replace(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise

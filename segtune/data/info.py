@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from segtune.data.store import CachedTiles, DecodedTiles, TileStore
 from segtune.schema import IMAGE, Band, Labels
 
 _AUTO_SIZE_LIMIT, _SIZE_MULTIPLE = 512, 32
+_SAMPLED = 4096  # pixels of a tile that its extremes are looked for in
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,71 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class Lowest:
+    """The lowest value of each band, the number of pixels that have it, and the lowest value above it."""
+
+    value: npt.NDArray[np.float64]
+    pixels: npt.NDArray[np.int64]
+    above: npt.NDArray[np.float64]  # infinite where there is none
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.float64]) -> Lowest:
+        """Of (N, bands) pixels, at least one."""
+        value = pixels.min(axis=0)
+        lowest = pixels == value
+        return cls(value, lowest.sum(axis=0), np.where(lowest, np.inf, pixels).min(axis=0))
+
+    def merge(self, other: Lowest) -> Lowest:
+        """That of both together."""
+        value = np.minimum(self.value, other.value)
+        pixels = self.pixels * (self.value == value) + other.pixels * (other.value == value)
+        known = np.stack([self.value, self.above, other.value, other.above])
+        return Lowest(value, pixels, np.where(known > value, known, np.inf).min(axis=0))
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The lowest and the highest value of each band in a sample of the pixels, and where the others begin and end."""
+
+    count: int  # pixels of the sample
+    low: Lowest
+    high: Lowest  # of the values times -1
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.float64]) -> Extremes | None:
+        """Of a sample of (N, bands) valid pixels; None where there are none."""
+        # An odd step does not meet the same columns in every row.
+        sample = pixels[:: max(1, len(pixels) // _SAMPLED) | 1]
+        return cls(len(sample), Lowest.of(sample), Lowest.of(-sample)) if len(sample) else None
+
+    def merge(self, other: Extremes) -> Extremes:
+        """Those of both together."""
+        return Extremes(self.count + other.count, self.low.merge(other.low), self.high.merge(other.high))
+
+    def outside(self, names: Sequence[str]) -> Iterator[tuple[str, float, float, tuple[float, float]]]:
+        """Each band's name and lowest value, the share of that, and the range of the others; the same of the highest.
+
+        The range is that of the values between lowest and highest; bands with fewer than two such values are left out.
+        """
+        for i, name in enumerate(names):
+            low, high = float(self.low.above[i]), float(-self.high.above[i])
+            if low < high:
+                yield name, float(self.low.value[i]), self.low.pixels[i] / self.count, (low, high)
+                yield name, float(-self.high.value[i]), self.high.pixels[i] / self.count, (low, high)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        ends = {name: [array.tolist() for array in vars(getattr(self, name)).values()] for name in ("low", "high")}
+        return {"count": self.count, **ends}
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> Extremes:
+        """From what `plain` gave."""
+        low, high = (Lowest(*map(np.array, content[name])) for name in ("low", "high"))
+        return cls(content["count"], low, high)
+
+
+@dataclass(frozen=True)
 class SplitInfo:
     """What reading the tiles of one split showed."""
 
@@ -60,6 +126,8 @@ class SplitInfo:
     largest: int  # side in pixels of the largest tile
     moments: Moments | None  # None where no pixel is valid
     digest: str  # of names and pixels
+    shaded: tuple[int, ...]  # positions of tiles whose masks shade from label to label
+    extremes: Extremes | None  # of training tiles, where any pixel is valid
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -67,7 +135,7 @@ class SplitInfo:
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in vars(self.moments).items()
         }
-        return vars(self) | {"moments": moments}
+        return vars(self) | {"moments": moments, "extremes": self.extremes and self.extremes.plain()}
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> SplitInfo:
@@ -77,7 +145,9 @@ class SplitInfo:
             arrays = {name: np.array(value) for name, value in moments.items() if name != "count"}
             moments = Moments(moments["count"], **arrays)
         pixels = {int(label): number for label, number in content["pixels"].items()}
-        return cls(**{**content, "pixels": pixels, "bands": tuple(content["bands"]), "moments": moments})
+        tuples = {name: tuple(content[name]) for name in ("bands", "shaded")}
+        extremes = content["extremes"] and Extremes.from_plain(content["extremes"])
+        return cls(**{**content, **tuples, "pixels": pixels, "moments": moments, "extremes": extremes})
 
 
 @dataclass(frozen=True)

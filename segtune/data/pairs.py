@@ -6,19 +6,21 @@ import hashlib
 import os
 import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, repeat
 from pathlib import Path, PurePosixPath
-from typing import overload
+from typing import TypeVar, overload
 
-from segtune.config import RunConfig
+from segtune.config import DEMO, RunConfig
+from segtune.data.listing import SUFFIXES, Listing, list_folder
 from segtune.errors import InputError, first_few
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+Found = TypeVar("Found")
 TRAIN, VAL = "train", "val"
 ADDED = "add_val/"  # before the names of added validation sets
+_READ = " ".join(SUFFIXES)
 _EXTENSIONS = frozenset(suffix[1:] for suffix in SUFFIXES)
 _STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # a network's file system answers each one late, but many at once
 
@@ -58,6 +60,7 @@ class Split(Sequence[Tile]):
     names: tuple[str, ...]
     files: tuple[tuple[str, ...], ...]  # for each folder, the name of each tile's file in it
     left_out: int = 0  # tiles of the split that are none of these
+    unread: tuple[str, ...] = ()  # for each folder in which something is not read: what, in words
 
     def __len__(self) -> int:
         return len(self.names)
@@ -100,7 +103,7 @@ class Split(Sequence[Tile]):
         kept = sorted(sorted(range(len(self)), key=draw)[:number])
         files = tuple(tuple(row[i] for i in kept) for row in self.files)
         left_out = self.left_out + len(self) - number
-        return Split(self.folders, tuple(self.names[i] for i in kept), files, left_out)
+        return replace(self, names=tuple(self.names[i] for i in kept), files=files, left_out=left_out)
 
 
 def split_places(config: RunConfig) -> dict[str, Path]:
@@ -128,9 +131,30 @@ def absolute_places(add_val_dirs: Sequence[str]) -> list[str]:
     return found
 
 
+def check_folders(config: RunConfig, channels: Sequence[str]) -> None:
+    """Refuse data of which a folder is missing, with all that is wrong with it; else its tiles are not looked at."""
+    layout = Layout.of(config, channels)
+    try:
+        _each_split(config, lambda name, place: split_folders(place, layout))
+    except InputError:
+        find_data_set(config, channels)
+        raise
+
+
 def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, Split]:
     """The tiles of train, val and the added validation sets; raise InputError with what is wrong with any of them."""
-    found: dict[str, Split] = {}
+    layout = Layout.of(config, channels)
+
+    def tiles(name: str, place: Path) -> Split:
+        samples = None if name == TRAIN else config.val_samples
+        return find_tiles(place, layout).only(config.limit_tiles).only(samples)
+
+    return _each_split(config, tiles)
+
+
+def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[str, Found]:
+    """What `look` finds of each split; InputError with the mistakes of all of them."""
+    found: dict[str, Found] = {}
     mistakes: list[str] = []
     for name, place in split_places(config).items():
         if not place.exists() and (name.startswith(ADDED) or (name == VAL and config.val_dir)):
@@ -138,15 +162,24 @@ def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, Split
             mistakes.append(f"{setting}: {place}: no such folder, or list of tiles")
             continue
         try:
-            split = find_tiles(place, Layout.of(config, channels))
+            found[name] = look(name, place)
         except InputError as error:
             mistakes += error.mistakes
-        else:
-            samples = None if name == TRAIN else config.val_samples
-            found[name] = split.only(config.limit_tiles).only(samples)
     if mistakes:
         raise InputError(mistakes)
     return found
+
+
+def split_folders(place: Path, layout: Layout) -> list[Path]:
+    """The folders of a split, or of the tiles that a list file names: images, masks, each channel; all must exist."""
+    if not place.exists():
+        raise InputError(f"{place}: no such folder; a data set has train/ and val/ (its own folder goes to -d)")
+    root = place if place.is_dir() else place.parent
+    folders = [root / layout.images_dir, root / layout.masks_dir, *(root / name for name in layout.channels)]
+    missing = [f"{folder}: no such folder" for folder in folders if not folder.is_dir()]
+    if missing:
+        raise InputError(missing)
+    return folders
 
 
 def find_tiles(place: Path, layout: Layout) -> Split:
@@ -154,30 +187,30 @@ def find_tiles(place: Path, layout: Layout) -> Split:
 
     A list file names a tile a line, with or without an extension; its tiles lie beside it, in the layout's folders.
     """
-    if not place.exists():
-        raise InputError(f"{place}: no such folder; a data set has train/ and val/ (its own folder goes to -d)")
+    folders = split_folders(place, layout)
     listed = None if place.is_dir() else _listed(place, layout.image_suffix)
-    root = place if listed is None else place.parent
-    folders = [root / layout.images_dir, root / layout.masks_dir, *(root / name for name in layout.channels)]
-    missing = [f"{folder}: no such folder" for folder in folders if not folder.is_dir()]
-    if missing:
-        raise InputError(missing)
-    files = [_by_name(folder, *ends) for folder, ends in zip(folders, _endings(layout), strict=True)]
+    listings = {folder: list_folder(folder) for folder in folders}
+    files = [_by_name(listings[folder], *ends) for folder, ends in zip(folders, _endings(layout), strict=True)]
+    # In a split's own folder, other folders are other things.
+    own = place if listed is None else place.parent
+    what = {folder: listing.unread(below=folder != own) for folder, listing in listings.items()}
+    unread = tuple(f"{folder}: not read: {text} (only {_READ} are)" for folder, text in what.items() if text)
     if listed is not None:
         files = [_only_listed(place, listed, folder, found) for folder, found in zip(folders, files, strict=True)]
     images = files[0]
     if not images:
         ending = f"*{layout.image_suffix}" if layout.image_suffix else ""
-        raise InputError(f"{folders[0]}: no images {ending}({' '.join(SUFFIXES)})")
+        held = f"; it holds {what[folders[0]]}" if what[folders[0]] else ""
+        raise InputError(f"{folders[0]}: no images {ending}({_READ}){held}")
     mistakes = []
     for folder, found in zip(folders[1:], files[1:], strict=True):
-        mistakes += _unpaired(folders[0], images, folder, found)
-    mistakes += _unpaired(folders[1], files[1], folders[0], images)
+        mistakes += _unpaired(folders[0], images, folder, found, what[folder])
+    mistakes += _unpaired(folders[1], files[1], folders[0], images, what[folders[0]])
     if mistakes:
         raise InputError(mistakes)
     names = tuple(sorted(images))
     rows = tuple(tuple(map(found.__getitem__, names)) for found in files)
-    return Split(tuple(str(folder.absolute()) for folder in folders), names, rows)
+    return Split(tuple(str(folder.absolute()) for folder in folders), names, rows, unread=unread)
 
 
 def _state(folder: str, files: Sequence[str]) -> array[int]:
@@ -202,6 +235,8 @@ def _state(folder: str, files: Sequence[str]) -> array[int]:
 
 def _own_split(dataset: str, split: str) -> Path:
     """DATASET/train, or DATASET/train.txt."""
+    if not dataset:
+        raise InputError(f"dataset: is missing; -d FOLDER says where the data lies (-d {DEMO} makes a set for a try)")
     root = Path(dataset)
     if not root.is_dir():
         raise InputError(f"{root}: no such data set folder (dataset, -d)")
@@ -276,11 +311,11 @@ def _endings(layout: Layout) -> list[tuple[str, str, bool]]:
     return [(image, not_image, False), (mask, not_mask, False), *((image, "", True) for _ in layout.channels)]
 
 
-def _by_name(folder: Path, ending: str, other: str, optional: bool) -> dict[str, str]:
+def _by_name(listing: Listing, ending: str, other: str, optional: bool) -> dict[str, str]:
     """File names in a folder by the tile's name."""
     files: dict[str, str] = {}
     twice = []
-    for file in _files_in(folder):
+    for file in listing.files:
         stem, dot, extension = _composed(file).rpartition(".")
         if not dot or extension.lower() not in _EXTENSIONS or (other and stem.endswith(other)):
             continue
@@ -292,7 +327,7 @@ def _by_name(folder: Path, ending: str, other: str, optional: bool) -> dict[str,
             twice.append(f"{files[stem]} and {file}")
         files[stem] = file
     if twice:
-        raise InputError(f"{folder}: the same name with two extensions: {first_few(twice)}")
+        raise InputError(f"{listing.folder}: the same name with two extensions: {first_few(twice)}")
     return files
 
 
@@ -301,23 +336,9 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _files_in(folder: Path) -> list[str]:
-    """Names of the files in a folder, sorted, without hidden ones; InputError where they cannot be read."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted(entry.name for entry in entries if entry.is_file() and entry.name[0] != ".")
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
-    try:
-        "".join(found).encode()
-    except UnicodeEncodeError:
-        odd = first_few(ascii(name) for name in found if not name.isprintable())
-        raise InputError(f"{folder}: names of files that are not UTF-8: {odd}") from None
-    return found
-
-
-def _unpaired(folder: Path, files: dict[str, str], other: Path, partners: dict[str, str]) -> list[str]:
+def _unpaired(folder: Path, files: dict[str, str], other: Path, partners: dict[str, str], unread: str) -> list[str]:
     alone = [file for name, file in files.items() if name not in partners]
     if not alone:
         return []
-    return [f"{folder}: {len(alone)} of {len(files)} files have no partner in {other}: {first_few(alone)}"]
+    hint = f"; not read in {other}: {unread}" if unread else ""
+    return [f"{folder}: {len(alone)} of {len(files)} files have no partner in {other}: {first_few(alone)}{hint}"]

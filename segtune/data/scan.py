@@ -21,25 +21,26 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 
-from segtune.config import Alpha, RunConfig
+from segtune.config import RunConfig
 from segtune.data.cache import FORMAT, Cache, EntryWriter
+from segtune.data.checks import Masks, absent_remarks, check_classes, fill_remarks, mask_remarks
 from segtune.data.fitting import Fit, decode
-from segtune.data.info import DataInfo, Moments, SplitInfo, image_size
-from segtune.data.pairs import TRAIN, VAL, Split, Tile, find_data_set, split_places
-from segtune.data.reading import Header, Image, Valid, alpha_taken, read_header, read_tile
+from segtune.data.georeference import check_georeferences
+from segtune.data.info import DataInfo, Extremes, Moments, SplitInfo, image_size
+from segtune.data.masks import looks_shaded
+from segtune.data.pairs import TRAIN, Split, Tile, find_data_set, split_places
+from segtune.data.reading import Header, Image, Valid, read_header, read_tile
 from segtune.errors import InputError, first_few
 from segtune.machine import available_cpus
 from segtune.schema import IMAGE, UNLABELLED, Band, Labels
 
 _MOST_MISTAKES = 5  # of one kind, shown by name
 _SAMPLED_HEADERS = 64  # tiles that the needed size is estimated from
-_SAMPLED_ALPHA = 32  # tiles whose alpha bands are looked at
 _AHEAD = 2  # tiles decoded ahead of the one that is written, for each thread
 
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
 Wanted = tuple[str, int | None]  # fit and image_size, None where it follows from the data
-_Read = Callable[[Tile], tuple[list[Image], Valid, npt.NDArray[np.integer]]]
 _Kind = tuple[tuple[int, ...], bool]  # of a tile: bands of each source, and whether all of them are uint8
 
 
@@ -58,20 +59,28 @@ def scan(
     channels: extra channels that are read.
     progress: called with tiles read, and tiles to read.
     wanted: fits and sizes that the cache shall hold.
-    say: gets a line on what the cache needs, or why there is none.
+    say: gets a line on what the cache needs, or why there is none, and one on all that is odd about the data.
 
     Raises InputError with every kind of mistake found: files that cannot be read, sizes, bands and types that differ,
-    a class that no training mask contains.
+    files of a tile that lie elsewhere on the ground, a class that no training mask contains.
     """
     channels = tuple(config.channels if channels is None else channels)
     tiles = find_data_set(config, channels)
     say = say or (lambda line: None)
-    alpha = _alpha(config, tiles[TRAIN], say)
-    reader = _Reader(config, channels, tiles, alpha, progress or (lambda done, total: None), say)
+    reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say)
     seen, entries, kept = reader.read(wanted or [(config.fit, config.image_size)])
     pixels = {split: info.pixels for split, info in seen.items()}
     bands = _bands(seen[TRAIN], channels, config.dataset)
-    _check_classes(config, pixels)
+    masks = _masks(config, tiles, seen)
+    check_classes(config, masks)
+    unread = dict.fromkeys(line for split in tiles.values() for line in split.unread)
+    for line in (
+        *(f"warning: {line}" for line in unread),
+        *fill_remarks(seen[TRAIN].extremes, [band.name for band in bands]),
+        *mask_remarks(config, masks.values()),
+        *absent_remarks(config, masks),
+    ):
+        say(line)
     return DataInfo(
         tiles=tiles,
         counts={split: len(found) for split, found in tiles.items()},
@@ -92,19 +101,13 @@ class _Reader:
     """Brings what is known of the splits, and the cache's entries, together; reads what is missing."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        channels: Sequence[str],
-        tiles: Mapping[str, Split],
-        alpha: Alpha,
-        progress: Progress,
-        say: Say,
+        self, config: RunConfig, channels: Sequence[str], tiles: Mapping[str, Split], progress: Progress, say: Say
     ) -> None:
-        self._config, self._channels, self._tiles, self._alpha = config, channels, tiles, alpha
+        self._config, self._channels, self._tiles = config, channels, tiles
         self._progress, self._say = progress, say
         self._shown = 0, sum(map(len, tiles.values()))
         self._labels = Labels.from_masks(config.classes, config.ignore, ())
-        self._cache = Cache.of(config)
+        self._cache = Cache.of(config, self._say)
         self._keys = {split: self._key(split) for split in tiles} if self._cache else {}
         self._infos = {split: self._known(split) for split in tiles}
         self._entries: dict[tuple[str, str], Path] = {}
@@ -187,8 +190,8 @@ class _Reader:
     def _key(self, split: str) -> str:
         versions = cv2.__version__, rasterio.__version__, np.__version__
         config = self._config
-        learnt = config.classes, config.ignore, list(self._channels), split == TRAIN
-        text = repr((FORMAT, versions, learnt, config.nodata, self._alpha, self._tiles[split].identity()))
+        learnt = config.classes, config.ignore, config.nodata, list(self._channels), split == TRAIN
+        text = repr((FORMAT, versions, learnt, self._tiles[split].identity()))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _known(self, split: str) -> SplitInfo | None:
@@ -247,8 +250,7 @@ class _Reader:
                 writers = _Writers(self._say)
                 if cache and missing:
                     writers.open(stack, cache, self._keys[split], missing)
-                read = partial(read_tile, nodata=self._config.nodata, alpha=self._alpha)
-                look = partial(_look, read=read, labels=self._labels, training=split == TRAIN)
+                look = partial(_look, labels=self._labels, nodata=self._config.nodata, training=split == TRAIN)
                 for done, item in enumerate(_looked_at(tiles, partial(look, fits=writers.fits)), start=1):
                     findings.add(done - 1, item)
                     writers.add(item)
@@ -308,7 +310,9 @@ class _Seen:
     mistake: str | None = None
     digest: bytes = b""
     labels: dict[int, int] = field(default_factory=dict)
+    shaded: bool = False
     moments: Moments | None = None
+    extremes: Extremes | None = None
     bands: tuple[int, ...] = ()
     uint8: bool = True
     side: int = 0
@@ -326,6 +330,8 @@ class _Findings:
         self._digest = hashlib.blake2b(digest_size=16)
         self._largest = 0
         self._moments: Moments | None = None
+        self._extremes: Extremes | None = None
+        self._shaded: list[int] = []
 
     def add(self, index: int, item: _Seen) -> None:
         if item.mistake:
@@ -336,8 +342,11 @@ class _Findings:
         self._pixels.update(item.labels)
         self._digest.update(item.digest)
         self._largest = max(self._largest, item.side)
+        self._shaded += [index] if item.shaded else []
         if item.moments and len(self.kinds) == 1:
             self._moments = self._moments.merge(item.moments) if self._moments else item.moments
+        if item.extremes and len(self.kinds) == 1:
+            self._extremes = self._extremes.merge(item.extremes) if self._extremes else item.extremes
 
     @property
     def sound(self) -> bool:
@@ -346,30 +355,16 @@ class _Findings:
     def info(self) -> SplitInfo:
         ((bands, uint8),) = self.kinds
         pixels = dict(sorted(self._pixels.items()))
-        return SplitInfo(pixels, bands, uint8, self._largest, self._moments, self._digest.hexdigest())
-
-
-def _alpha(config: RunConfig, train: Split, say: Say) -> Alpha:
-    """What the images' alpha band is, the same for all of them; says what was taken where the values decided.
-
-    `auto` is left where no image declares one: should others do, each is looked at by itself.
-    """
-    if config.alpha != "auto":
-        return config.alpha
-    sample = train[:: -(-len(train) // _SAMPLED_ALPHA)]
-    try:
-        found = alpha_taken(tile.image for tile in sample)
-    except InputError:  # which the pass over the tiles will report
-        return "auto"
-    if found is None:
-        return "auto"
-    taken, band = found
-    meanings = {
-        "mask": "a mask, whose zeros hold no data; alpha=band makes it a band",
-        "band": "a band like the others; alpha=mask makes it a mask, whose zeros hold no data",
-    }
-    say(f"band {band} of the images, which they declare as alpha, is taken by its values as {meanings[taken]}")
-    return taken
+        return SplitInfo(
+            pixels,
+            bands,
+            uint8,
+            self._largest,
+            self._moments,
+            self._digest.hexdigest(),
+            tuple(self._shaded),
+            self._extremes,
+        )
 
 
 def _looked_at(tiles: Split, look: Callable[[Tile], _Seen]) -> Iterator[_Seen]:
@@ -389,19 +384,24 @@ def _looked_at(tiles: Split, look: Callable[[Tile], _Seen]) -> Iterator[_Seen]:
                 future.cancel()
 
 
-def _look(tile: Tile, read: _Read, labels: Labels, training: bool, fits: Sequence[Fit]) -> _Seen:
+def _look(tile: Tile, labels: Labels, nodata: float | None, training: bool, fits: Sequence[Fit]) -> _Seen:
     try:
-        sources, valid, mask = read(tile)
+        sources, valid, mask = read_tile(tile, nodata)
+        check_georeferences(tile)
     except InputError as error:
         return _Seen(mistake=error.mistakes[0])
     digest = hashlib.blake2b(tile.name.encode(), digest_size=16)
     for array in (*sources, valid, mask):
         digest.update(repr((array.shape, array.dtype.str)).encode())
         digest.update(np.ascontiguousarray(array).data)
+    counted = _count_labels(mask if valid.all() else mask[valid])
+    pixels = _valid_pixels(sources, valid) if training else None
     return _Seen(
         digest=digest.digest(),
-        labels=_count_labels(mask if valid.all() else mask[valid]),
-        moments=_moments(sources, valid) if training else None,
+        labels=counted,
+        shaded=looks_shaded(mask, counted, (*labels.classes, *labels.ignore)),
+        moments=None if pixels is None else Moments.of(pixels),
+        extremes=None if pixels is None else Extremes.of(pixels),
         bands=tuple(source.shape[2] for source in sources),
         uint8=all(source.dtype == np.uint8 for source in sources),
         side=max(mask.shape),
@@ -418,8 +418,8 @@ def _count_labels(mask: npt.NDArray[np.integer]) -> dict[int, int]:
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
-def _moments(sources: list[Image], valid: Valid) -> Moments | None:
-    return Moments.of(np.concatenate([source[valid].astype(np.float64) for source in sources], axis=1))
+def _valid_pixels(sources: list[Image], valid: Valid) -> npt.NDArray[np.float64]:
+    return np.concatenate([source[valid].astype(np.float64) for source in sources], axis=1)
 
 
 def _header(path: Path) -> Header | None:
@@ -445,25 +445,20 @@ def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
-def _check_classes(config: RunConfig, pixels: Mapping[str, Mapping[int, int]]) -> None:
+def _masks(config: RunConfig, tiles: Mapping[str, Split], seen: Mapping[str, SplitInfo]) -> dict[str, Masks]:
     # A list names itself: the folder of its masks may hold those of other splits too.
-    places = split_places(config).items()
-    masks = {split: place if place.is_file() else place / config.masks_dir for split, place in places}
-    held = first_few(map(str, pixels[TRAIN]), 12)
-    limited = f" (limit_tiles is {config.limit_tiles})" if config.limit_tiles else ""
-    mistakes = [
-        f"classes: no mask in {masks[TRAIN]} contains {label}; the masks hold {held}{limited}"
-        for label in config.classes
-        if label not in pixels[TRAIN]
-    ]
-    measured = {label for split, labels in pixels.items() if split != TRAIN for label in labels}
-    where = "the added validation sets" if config.use_only_add_val else masks[VAL]
-    scored = measured if config.use_only_add_val else pixels[VAL]
-    drawn = f" (val_samples is {config.val_samples})" if config.val_samples else limited
-    if not mistakes and not set(config.classes) & set(scored):
-        mistakes = [f"{where}: no mask contains any of the classes {config.classes}, so nothing can be scored{drawn}"]
-    if mistakes:
-        raise InputError(mistakes)
+    places = {
+        name: place if place.is_file() else place / config.masks_dir for name, place in split_places(config).items()
+    }
+    return {
+        split: Masks(
+            str(places[split]),
+            len(tiles[split]),
+            info.pixels,
+            [str(tiles[split][index].mask) for index in info.shaded],
+        )
+        for split, info in seen.items()
+    }
 
 
 def _bands(info: SplitInfo, channels: Sequence[str], dataset: str) -> tuple[Band, ...]:

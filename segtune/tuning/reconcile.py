@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from segtune.checkpoint import Manifest, load_state
 from segtune.clock import running_seconds
 from segtune.errors import InputError
-from segtune.folders import RunFolder, SearchFolder
+from segtune.folders import RunFolder, SearchFolder, set_aside
 from segtune.space import Space
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.sampler import distributions
 from segtune.tuning.study import OF_THE_MACHINE, WARM_START, wait
 
 _ORPHANS_S = 90.0  # for which the trials of a search that was killed may outlive it
+_ENDING_S, _ENDING_POLL_S = 10.0, 0.05  # for which processes of trials may take to end, and between looks at them
 
 
 def reconcile(study: optuna.Study, folder: SearchFolder) -> list[str]:
@@ -70,37 +70,90 @@ def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) ->
         )
 
 
-def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iterator[str]:
-    known, name = max(trial.intermediate_values, default=0), f"trial {trial.number}"
-    done = run.epochs_done
-    budget = trial.user_attrs["settings"]["epochs"]
-    if 0 < done < budget and not run.state.is_file():
-        yield f"{name}: {run.state} is missing; {_set_aside(run.path)} keeps what there is, and the trial begins again"
-        return
-    new = {int(row["epoch"]): row[OBJECTIVE] for row in run.metrics() if known < int(row["epoch"]) <= done}
-    for epoch, value in new.items():
-        if value:
-            study._storage.set_trial_intermediate_value(trial._trial_id, epoch, float(value))
-    if new:
-        yield f"{name}: its folder has {done} epochs, the study knew of {known}; the study has them now"
-    elif done < known:
-        yield f"{name}: the study knows of {known} epochs, its folder has {done}; it goes on from there"
+def catch_up(study: optuna.Study, number: int, run: RunFolder) -> bool:
+    """Tell the study of those epochs of an unfinished trial that its folder alone has; whether there are any."""
+    trial = study.get_trials(deepcopy=False)[number]
+    known = max(trial.intermediate_values, default=0)
+    new = {epoch: score for epoch, score in _trained(run).items() if epoch > known}
+    for epoch, score in new.items():
+        study._storage.set_trial_intermediate_value(trial._trial_id, epoch, score)
+    return bool(new)
+
+
+def catch_up_all(study: optuna.Study, folder: SearchFolder) -> None:
+    """The same for all trials that wait, as soon as none of their processes trains on, or has had time to end."""
+    limit = time.monotonic() + _ENDING_S
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        if "settings" in trial.user_attrs:
+            run = folder.trial(trial.number)
+            while run.held() and time.monotonic() < limit:
+                time.sleep(_ENDING_POLL_S)
+            catch_up(study, trial.number, run)
+
+
+def _trained(run: RunFolder) -> dict[int, float]:
+    """The best score so far by epoch, as a trial's folder has it: a model is there before the row that tells of it."""
+    try:
+        found = {int(row["epoch"]): float(row[OBJECTIVE]) for row in run.metrics() if row[OBJECTIVE]}
+        if run.best.is_dir():
+            metrics = Manifest.read(run.best / "run.yaml").metrics
+            found.setdefault(metrics["epoch"], metrics["miou"])
+    except (InputError, KeyError):  # damaged: what the study knows has to do
+        return {}
+    return found
 
 
 def _strangers(folder: SearchFolder, known: int) -> Iterator[str]:
     """Folders whose trial the study lost, or never had."""
     for run in folder.trials():
-        if int(run.path.name.removeprefix("trial_")) >= known:
-            yield f"{run.path}: the study knows no such trial; now {_set_aside(run.path)}"
+        if folder.number(run) >= known:
+            yield f"{run.path}: the study knows no such trial; now {_lost(run.path)}"
 
 
-def _set_aside(path: Path) -> Path:
-    for number in count(1):
-        aside = path.with_name(f"lost_{path.name}_{number}")
-        if not aside.exists():
-            os.replace(path, aside)
-            return aside
-    raise AssertionError
+def _lost(path: Path) -> Path:
+    return set_aside(path, f"lost_{path.name}")
+
+
+def _damage(run: RunFolder, budget: int) -> str | None:
+    """Why an unfinished trial cannot go on from its folder; None where it can, or where it has not come far."""
+    try:
+        if run.state.is_file():
+            Manifest.read(run.run_yaml)
+            load_state(run.state)
+            for model in (run.best, run.next_best):
+                if model.exists():
+                    Manifest.read(model / "run.yaml")
+        elif 0 < run.epochs_done < budget:
+            return f"{run.state} is missing"
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _damaged_rows(run: RunFolder) -> str | None:
+    """Why metrics.csv cannot be read; None where it can."""
+    if run.metrics_csv.is_dir():
+        return f"{run.metrics_csv}: is a folder"
+    try:
+        run.metrics()
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iterator[str]:
+    name = f"trial {trial.number}"
+    if mistake := _damage(run, trial.user_attrs["settings"]["epochs"]):
+        yield f"{name}: {mistake}; {_lost(run.path)} keeps what there is, and the trial begins again"
+        return
+    if mistake := _damaged_rows(run):
+        yield f"{name}: {mistake}; it is {_lost(run.metrics_csv)} now, and the trial goes on from its state"
+        return
+    known, done = max(trial.intermediate_values, default=0), run.epochs_done
+    if catch_up(study, trial.number, run):
+        yield f"{name}: its folder has {done} epochs, the study knew of {known}; the study has them now"
+    elif done < known:
+        yield f"{name}: the study knows of {known} epochs, its folder has {done}; it goes on from there"
 
 
 def _outlive_orphans(folder: SearchFolder) -> None:

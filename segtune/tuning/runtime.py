@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from segtune.errors import InputError, SegtuneError
 from segtune.machine import HANGUP
 from segtune.tuning.resources import Resources, local_resources
+from segtune.tuning.session import close_to_others, private_session, this_machine_only
 
 _KNOCK_S, _ANSWER_S = 10.0, 120.0  # a node's first process may have to read Python from a network's disk
 # What opens an HTTP/2 connection (RFC 9113, section 3.4): a magic string, and a frame of settings, here an empty one.
@@ -67,25 +68,35 @@ def ray_runtime(address: str | None) -> Iterator[list[Resources]]:
         os.environ.setdefault(name, value)
     for name in ("ray", "ray.tune", "ray._private"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    ours = not ray.is_initialized()
-    if ours and address:
-        _join(address)
-    elif ours:
-        local = local_resources()
-        # "local": not a cluster that someone else runs on this machine.
-        with _signals_held_back():
-            ray.init(
-                address="local",
-                num_cpus=int(local["CPU"]),
-                num_gpus=int(local["GPU"]),
-                include_dashboard=False,
-                **_QUIET,
-            )
-    try:
-        yield [node["Resources"] for node in alive_nodes()]
-    finally:
-        if ours:
-            ray.shutdown()
+    if ray.is_initialized():
+        yield _resources()
+        return
+    with ExitStack() as stack:
+        if address:
+            _join(address)
+        else:
+            _start(stack.enter_context(private_session()))
+        stack.callback(ray.shutdown)
+        yield _resources()
+
+
+def _start(folder: Path) -> None:
+    local = local_resources()
+    # "local": not a cluster that someone else runs on this machine.
+    with _signals_held_back(), this_machine_only():
+        started = ray.init(
+            address="local",
+            num_cpus=int(local["CPU"]),
+            num_gpus=int(local["GPU"]),
+            include_dashboard=False,
+            _temp_dir=str(folder),
+            **_QUIET,
+        )
+    close_to_others(Path(started.address_info["session_dir"]))
+
+
+def _resources() -> list[Resources]:
+    return [node["Resources"] for node in alive_nodes()]
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import optuna
@@ -20,18 +22,20 @@ from optuna.trial import FrozenTrial, TrialState
 
 from segtune.space import Choice, Parameter, Range, SearchSettings, Space
 from segtune.tuning.asha import rungs
+from segtune.tuning.study import WARM_START
 
 _STARTUP_TRIALS = 10  # random ones before TPE models anything; Optuna's own default
 _LEAST_STARTUP_TRIALS = 4
 _SEED_STEP = 1_000_003
-_REDRAWS = 50  # by the sampler, of a point that is not allowed; after them, as many random ones times ten
+_LOOKED_AT = 10_000  # points, one after another, for those that can be run
+_REDRAWS = 50  # by the sampler, of a point that is not to be tried; after them, as many random ones times ten
 DIVERGED = "diverged"  # user attribute of a trial whose loss became NaN or infinite
 _DIVERGED_VALUE = 0.0  # the mIoU that it teaches: no worse one exists
 
 Allowed = Callable[[Mapping[str, Any]], "str | None"]
 
 
-def build_sampler(space: Space, allowed: Allowed | None = None, known: int = 0) -> BaseSampler:
+def build_sampler(space: Space, allowed: Allowed | None = None, known: int = 0) -> SpaceSampler:
     """The sampler that a space asks for; a grid is enqueued point by point and draws nothing.
 
     Parameters
@@ -41,8 +45,8 @@ def build_sampler(space: Space, allowed: Allowed | None = None, known: int = 0) 
     """
     search = space.search
     seed = (search.seed + known * _SEED_STEP) % 2**32
-    random = RandomSampler(seed=seed)
-    return SpaceSampler(space, _tpe(search, seed) if search.sampler == "tpe" else random, random, allowed)
+    at_random = RandomSampler(seed=seed)
+    return SpaceSampler(space, _tpe(search, seed) if search.sampler == "tpe" else at_random, at_random, allowed)
 
 
 def _tpe(search: SearchSettings, seed: int) -> BaseSampler:
@@ -55,7 +59,7 @@ def _tpe(search: SearchSettings, seed: int) -> BaseSampler:
 
 
 class SpaceSampler(BaseSampler):
-    """Draws whole points of a space, and those again that cannot be run.
+    """Draws whole points of a space, and again where one cannot be run or was tried.
 
     Optuna asks for one parameter after another; whether they go together is known only at the last, and a study
     cannot take a parameter back. So the whole point is drawn when Optuna asks for its relative part.
@@ -66,7 +70,8 @@ class SpaceSampler(BaseSampler):
         self._allowed = allowed or (lambda settings: None)
         self._distributions = dict(distributions(space.parameters))
         self._lesson = LESSONS[space.search.teach](space)
-        self.redrawn = 0  # points that could not be run
+        self._open = _Open(space, self._allows)
+        self.redrawn = 0  # points that could not be run, or were tried
 
     def reseed_rng(self) -> None:
         """Optuna's call in a forked process."""
@@ -80,18 +85,34 @@ class SpaceSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A point that may be run, as {key: value}; the last one drawn where none of very many may be."""
+        """A point that may be run and was not tried, as {key: value}; the last one drawn where no such one is found.
+
+        What another search tried, and this one was told of, is tried here when nothing else is left.
+        """
         if "fixed_params" in trial.system_attrs:  # the baseline, or a point of a grid
             return {}
         taught: Any = _Taught(study, self._lesson)
-        point: dict[str, Any] = {}
+        known = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        tried = {signature(other.params) for other in known}
         for attempt in range(11 * _REDRAWS):
             sampler = self._inner if attempt < _REDRAWS else self._random
             point = self._point(sampler, taught, trial)
-            if self._allowed(self._settings(point)) is None:
-                break
+            if signature(point) not in tried and self._allows(point):
+                return point
             self.redrawn += 1
-        return point
+        return self._left(tried, trial) or self._left(_tried_here(known), trial) or point
+
+    def exhausted(self, study: optuna.Study) -> bool:
+        """Whether every point of the space that can be run was tried in this study."""
+        return not self._open.any_but(_tried_here(study.get_trials(deepcopy=False)))
+
+    def _left(self, tried: set[Signature], trial: FrozenTrial) -> dict[str, Any]:
+        """One of the points that were not tried, each as likely; empty where there is none."""
+        left = self._open.all_but(tried, trial.params)
+        return random.Random(trial.number).choice(left) if left else {}
+
+    def _allows(self, point: Mapping[str, Any]) -> bool:
+        return self._allowed(self._settings(point)) is None
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -106,8 +127,11 @@ class SpaceSampler(BaseSampler):
         point: dict[str, Any] = {}
 
         def value(key: str) -> Any:
-            if key not in drawn:
-                drawn[key] = sampler.sample_independent(taught, trial, key, self._distributions[key])
+            kind = self._distributions[key]
+            if key not in drawn and isinstance(kind, FloatDistribution | IntDistribution) and kind.single():
+                drawn[key] = kind.low  # nothing to draw; TPE makes it no number at all
+            elif key not in drawn:
+                drawn[key] = sampler.sample_independent(taught, trial, key, kind)
             point[key] = drawn[key]
             return drawn[key]
 
@@ -116,6 +140,49 @@ class SpaceSampler(BaseSampler):
 
     def _settings(self, point: Mapping[str, Any]) -> dict[str, Any]:
         return self._space.draw(_Lookup(point.__getitem__))
+
+
+# A point, whatever rounding its steps came by; points that are drawn in part equal none.
+Signature = frozenset[tuple[str, Any]]
+
+
+def signature(point: Mapping[str, Any]) -> Signature:
+    """What two points have in common that are the same."""
+    return frozenset((key, float(f"{v:.12g}") if isinstance(v, float) else v) for key, v in point.items())
+
+
+def _tried_here(trials: Sequence[FrozenTrial]) -> set[Signature]:
+    return {signature(trial.params) for trial in trials if WARM_START not in trial.user_attrs}
+
+
+class _Open:
+    """The points of a space that can be run, where it has an end of them.
+
+    Of a space of which very many points cannot be run, nobody knows before they are looked at; it counts as endless.
+    """
+
+    def __init__(self, space: Space, allows: Callable[[Mapping[str, Any]], bool]) -> None:
+        self._points, self._allows = space.points, allows
+        self._unseen = map(encode, space.points() or ())
+        self._example: dict[str, Any] | None = None
+        self._refused = 0
+        self._endless = space.points() is None
+
+    def any_but(self, tried: Container[Signature]) -> bool:
+        """Whether there is a point beside those that were tried; each is looked at once."""
+        while not self._endless and (self._example is None or signature(self._example) in tried):
+            self._example = next(self._unseen, None)
+            if self._example is None:
+                return False
+            if signature(self._example) not in tried and not self._allows(self._example):
+                self._example, self._refused = None, self._refused + 1
+                self._endless = self._refused > _LOOKED_AT
+        return True
+
+    def all_but(self, tried: Container[Signature], part: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The points beside those that were tried which have a part in common, as far as they are looked at."""
+        points = islice(map(encode, self._points() or ()), _LOOKED_AT)
+        return [p for p in points if p.items() >= part.items() and signature(p) not in tried and self._allows(p)]
 
 
 class _Lookup:

@@ -32,7 +32,7 @@ from segtune.train import check_input, resolve
 from segtune.trials import Trial
 from segtune.tuning.asha import OBJECTIVE, Asha, rungs
 from segtune.tuning.faults import LOST
-from segtune.tuning.reconcile import check_drawn_from, reconcile
+from segtune.tuning.reconcile import catch_up_all, check_drawn_from, reconcile
 from segtune.tuning.resources import Plan, local_resources, make_plan
 from segtune.tuning.results import Results
 from segtune.tuning.rules import Rules
@@ -104,8 +104,7 @@ def _check_precision(space: Space, plan: Plan) -> None:
 def scan_data(space: Space, progress: Progress | None = None, say: Say | None = None) -> DataInfo:
     """Scan the data set as every trial may use it, into the cache; InputError with every mistake."""
     baseline = space.baseline
-    channels = list(dict.fromkeys(name for (names,) in space.combinations("channels") for name in names))
-    info = scan(baseline, channels, progress, space.combinations("fit", "image_size"), say)
+    info = scan(baseline, space.channels(), progress, space.combinations("fit", "image_size"), say)
     mistakes = _clashes(space, info.image_size())
     for settings in _inputs(space, info.image_size()):
         try:
@@ -267,7 +266,10 @@ class _Search:
 
     def run(self) -> Outcome:
         """Run trials until there are enough, or until something ends the search."""
-        self._listener.started(self._plan, self._results.trials())
+        trials = self._results.trials()
+        for remark in self._results.remarks():
+            self._listener.say(remark)
+        self._listener.started(self._plan, trials)
         with signals_noted(self._searcher.interrupt) as interruption:
             try:
                 self._tuner().fit()
@@ -281,12 +283,15 @@ class _Search:
         if self._searcher.broken:
             raise self._searcher.broken
         self._rules.note_time()
+        catch_up_all(self._study, self._folder)
         self._results.update()
+        if line := self._results.without_model():
+            self._listener.say(line)
         return Outcome(
             self._results.trials(),
             self._folder,
             interruption[0] if interruption else None,
-            self._searcher.halted or self._rules.why_over(),
+            self._searcher.halted or self._rules.why_over() or self._searcher.exhausted,
             bool(self._searcher.halted),
         )
 
@@ -326,6 +331,7 @@ class _Search:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
             self._results.write()
             self._check_size()
+        self._results.follow(result[OBJECTIVE])
         self._listener.epoch(number, result)
 
     def _check_size(self) -> None:

@@ -23,7 +23,7 @@ from segtune.space import Space
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.faults import DISK, LOST, NONFINITE, PLACE, SETTINGS, TRANSIENT, Fault
 from segtune.tuning.rules import Rules
-from segtune.tuning.sampler import DIVERGED, FromTrial, encode
+from segtune.tuning.sampler import DIVERGED, FromTrial, SpaceSampler, encode, signature
 from segtune.tuning.study import ERROR, NOTE, OF_THE_MACHINE, REPEATS, SPENT, WARM_START, tell, wait, waiting
 from segtune.weights import weights_file
 
@@ -78,6 +78,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._failures: list[tuple[int, str]] = []  # the last trials that failed in a row for one cause
         self.interrupted = False  # set it, and trials that end now are waiting, not stopped
         self.halted = ""  # why the search cannot go on
+        self.exhausted = ""  # that nothing is left to be tried, before there are as many trials as were asked for
         self.broken: Exception | None = None  # what a write to the study, or what is told of it, failed with
         if not study.get_trials(deepcopy=False):
             self._enqueue_baseline()
@@ -299,14 +300,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]
                 if point is None:
                     return None
                 self._study.enqueue_trial(point)
+            elif isinstance(self._study.sampler, SpaceSampler) and self._study.sampler.exhausted(self._study):
+                self.exhausted = "the space is exhausted: every configuration that can be run was tried"
+                return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return self._study.ask()
 
     def _next_point(self, grid: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
         trials = self._study.get_trials(deepcopy=False)
-        known = [trial.params for trial in trials if WARM_START not in trial.user_attrs]
-        return next((point for point in map(encode, grid) if point not in known), None)
+        known = {signature(trial.params) for trial in trials if WARM_START not in trial.user_attrs}
+        return next((point for point in map(encode, grid) if signature(point) not in known), None)
 
     def _settings(self, trial: optuna.Trial) -> tuple[dict[str, Any], str | None]:
         """A trial's settings, those that it had before or newly drawn ones, and what is wrong with them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from segtune.errors import InputError
 from segtune.folders import SearchFolder
 from segtune.space import load_space
 from segtune.trials import SearchState
@@ -13,15 +12,16 @@ from segtune.tuning.study import read_study
 
 def search_state(folder: SearchFolder) -> SearchState:
     """The state of the search in a folder; InputError where there is none."""
-    if not folder.search_yaml.is_file():
-        raise InputError(f"{folder.path}: no search (it has no {folder.search_yaml.name})")
+    folder.check_begun()
     space = load_space(folder.search_yaml)
     study = read_study(folder)
+    results = Results(study, folder, space, study.user_attrs.get("fingerprint", ""))
     return SearchState(
         folder.path,
-        Results(study, folder, space, study.user_attrs.get("fingerprint", "")).trials(),
+        results.trials(),
         space.trials(),
         seconds_of(study),
         folder.holder(),
         space.search.time_budget,
+        results.remarks(),
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
+from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution, distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
+from segtune.config import check_setting
 from segtune.errors import InputError, one_line
 from segtune.folders import SearchFolder
 
@@ -38,7 +42,7 @@ def open_study(folder: SearchFolder, name: str) -> optuna.Study:
     that its users share does not reach another machine.
     """
     there = folder.study_db.is_file()
-    study = _existing(folder) if there else None
+    study = _existing(folder, _spell_alike) if there else None
     if any(run.begun for run in folder.trials()) and not (study and study.get_trials(deepcopy=False)):
         what = "holds no trials" if there else "missing"
         raise InputError(f"{folder.study_db}: {what}, and there are trials in {folder.path}; {_ANOTHER}")
@@ -57,13 +61,18 @@ def read_study(folder: SearchFolder) -> optuna.Study:
     return study
 
 
-def _existing(folder: SearchFolder) -> optuna.Study | None:
+def _existing(
+    folder: SearchFolder, prepare: Callable[[sqlite3.Connection], None] = lambda database: None
+) -> optuna.Study | None:
     """The one study in the file, read once from end to end: what is damaged shows here. None in an empty file.
 
-    Its name is that of the folder when the search began, which may have changed.
+    What `prepare` does with the file is done before Optuna sees it, once it is known to be whole. The study's name is
+    that of the folder when the search began, which may have changed.
     """
     try:
-        _check_file(folder.study_db)
+        with closing(sqlite3.connect(folder.study_db, timeout=_BUSY_S)) as database, database:
+            if _check_tables(database):
+                prepare(database)
         storage = _storage(folder)
         names = optuna.get_all_study_names(storage)
         if not names:
@@ -77,15 +86,45 @@ def _existing(folder: SearchFolder) -> optuna.Study | None:
         raise InputError(trouble(folder, error)) from None
 
 
-def _check_file(path: Path) -> None:
-    """Raise an error where a file is damaged or another program's, before Optuna makes its tables in it."""
-    with closing(sqlite3.connect(path, timeout=_BUSY_S)) as database:
-        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and not tables >= _TABLES:
-            raise ValueError(f"it is another program's, with the tables {', '.join(sorted(tables)[:3])}")
-        (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
-        if verdict != "ok":
-            raise ValueError(f"damaged: {verdict}")
+def _check_tables(database: sqlite3.Connection) -> bool:
+    """Whether a file has a study's tables, or none; an error where it is damaged or another program's.
+
+    To be asked before Optuna makes its tables there.
+    """
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not tables >= _TABLES:
+        raise ValueError(f"it is another program's, with the tables {', '.join(sorted(tables)[:3])}")
+    (verdict,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+    if verdict != "ok":
+        raise ValueError(f"damaged: {verdict}")
+    return bool(tables)
+
+
+def _spell_alike(database: sqlite3.Connection) -> None:
+    """Give values that an earlier release spelt otherwise, such as bce+dice, the one form that they have now.
+
+    Optuna takes a choice of other values for another parameter.
+    """
+    for name, text in database.execute("SELECT DISTINCT param_name, distribution_json FROM trial_params").fetchall():
+        kind = json_to_distribution(text)
+        if isinstance(kind, CategoricalDistribution):
+            alike = distribution_to_json(CategoricalDistribution([_spelt(name, value) for value in kind.choices]))
+            if alike != text:
+                database.execute(
+                    "UPDATE trial_params SET distribution_json = ? WHERE distribution_json = ?", (alike, text)
+                )
+    for table, key in (("trial_user_attributes", "settings"), ("trial_system_attributes", "fixed_params")):
+        rows = database.execute(f"SELECT rowid, value_json FROM {table} WHERE key = ?", (key,)).fetchall()
+        for row, text in rows:
+            known = json.loads(text)
+            spelt = {name: _spelt(name, value) for name, value in known.items()}
+            if spelt != known:
+                database.execute(f"UPDATE {table} SET value_json = ? WHERE rowid = ?", (json.dumps(spelt), row))
+
+
+def _spelt(key: str, value: Any) -> Any:
+    """A text as its setting is written now; what is none of its values, such as a list's text, is left."""
+    return check_setting(key.rpartition(".")[2], value)[0] if isinstance(value, str) else value
 
 
 def _storage(folder: SearchFolder) -> optuna.storages.RDBStorage:

@@ -28,6 +28,7 @@ from segtune.data.pairs import split_places
 from segtune.data.scan import scan
 from segtune.errors import InputError, PlaceError
 from segtune.folders import RunFolder, SearchFolder, write_text
+from segtune.places import shorten_sockets
 from segtune.train import EpochResult, train
 from segtune.tuning.faults import PLACE, beyond_repair, fault_of, one_line
 from segtune.tuning.watchdog import Watchdog
@@ -47,6 +48,7 @@ def run_trial(config: dict[str, Any], info: DataInfo, threads: int, hang_time: f
     if mistake := _out_of_sight(folder):
         tune.report({"error": mistake, "fault": PLACE})  # another node may see it
         return
+    shorten_sockets()
     # Left at its default, OpenCV would use all cores of the machine beside torch's threads.
     cv2.setNumThreads(0)
     if not gc.get_freeze_count():

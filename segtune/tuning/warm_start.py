@@ -9,19 +9,21 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from segtune.config import RunConfig
+from segtune.config import RunConfig, check_setting
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
 from segtune.space import Space
-from segtune.tuning.sampler import distributions, encode
+from segtune.tuning.sampler import Signature, distributions, encode, signature
 from segtune.tuning.study import WARM_START, read_study
 
 # What a score does not depend on, or only as far as another seed would change it.
 _FREE = frozenset({"seed", "workers", "device", "worst", "cache_dir", "cache_gb", "dataset", "val_dir", "add_val_dirs"})
 
 
-def check_earlier(searches: Sequence[Path], space: Space, fingerprint: str, anyway: bool) -> None:
-    """Refuse searches that cannot teach: InputError for a folder without a study, or with other data.
+def check_earlier(
+    searches: Sequence[Path], space: Space, fingerprint: str, anyway: bool, own: SearchFolder | None = None
+) -> None:
+    """Refuse searches that cannot teach: InputError for a folder without a study, with other data, or for `own` itself.
 
     Or for any folder where the space's sampler learns from no trial.
     """
@@ -29,6 +31,9 @@ def check_earlier(searches: Sequence[Path], space: Space, fingerprint: str, anyw
     if searches and space.search.sampler != "tpe":
         mistakes.append(f"--warm-start: sampler {space.search.sampler} learns from no trial, only tpe does")
     for path in searches:
+        if own and path.resolve() == own.path.resolve():
+            mistakes.append(f"--warm-start {path}: is this search itself, which knows its own trials")
+            continue
         try:
             known = read_study(SearchFolder(path)).user_attrs.get("fingerprint")
         except InputError as error:
@@ -50,14 +55,21 @@ def tell_earlier(study: optuna.Study, space: Space, resolved: RunConfig, searche
     against weights that it does not have. `resolved` is the baseline with what the data decides filled in.
     """
     lines = []
-    here = {trial.user_attrs.get(WARM_START) for trial in study.get_trials(deepcopy=False)}
-    for path in searches:
+    here = {_content(trial) for trial in study.get_trials(deepcopy=False)}
+    for path in {path.resolve(): path for path in reversed(searches)}.values():
         earlier = read_study(SearchFolder(path)).get_trials(deepcopy=False)
         ended = [trial for trial in earlier if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         told = [told for trial in ended if (told := _as_told(trial, space, resolved, path)) is not None]
-        study.add_trials([trial for trial in told if trial.user_attrs[WARM_START] not in here])
+        new = {_content(trial): trial for trial in told if _content(trial) not in here}
+        study.add_trials(new.values())
+        here |= new.keys()
         lines.append(f"{path}: {len(told)} of its {len(ended)} ended trials lie in this space, and teach the sampler")
     return lines
+
+
+def _content(trial: FrozenTrial) -> tuple[Signature, frozenset[tuple[int, float]]]:
+    """What a trial teaches, by which it is known again: its search's folder may have been moved or copied."""
+    return signature(trial.params), frozenset(trial.intermediate_values.items())
 
 
 def _as_told(trial: FrozenTrial, space: Space, resolved: RunConfig, origin: Path) -> FrozenTrial | None:
@@ -81,7 +93,8 @@ def _as_told(trial: FrozenTrial, space: Space, resolved: RunConfig, origin: Path
 
 def _comparable(settings: Mapping[str, Any], written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as this search's file would have them: left out where the data decides, and of this machine."""
-    known = {name: value for name, value in settings.items() if name in RunConfig.model_fields}
+    # As they are written now, should an earlier release have written one otherwise.
+    known = {name: check_setting(name, value)[0] for name, value in settings.items() if name in RunConfig.model_fields}
     for name, value in written.items():
         if name in _FREE or known.get(name) == resolved[name]:
             known[name] = value

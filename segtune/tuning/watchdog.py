@@ -63,9 +63,13 @@ class Watchdog:
 
     def _end(self, reason: str) -> None:
         try:
-            self._folder.path.mkdir(parents=True, exist_ok=True)
-            with self._folder.error.open("w", encoding="utf-8") as file:
-                faulthandler.dump_traceback(file)
-            write_text(self._folder.fault_txt, reason)
+            self._write_stacks(reason)
         finally:  # a disk that hangs or is full must not save a process that hangs
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _write_stacks(self, reason: str) -> None:
+        self._folder.path.mkdir(parents=True, exist_ok=True)
+        self._folder.error.unlink(missing_ok=True)  # of an attempt before this one; a link is not followed
+        with self._folder.error.open("x", encoding="utf-8") as file:
+            faulthandler.dump_traceback(file)
+        write_text(self._folder.fault_txt, reason)

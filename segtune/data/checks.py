@@ -1,0 +1,129 @@
+"""What a data set says as a whole: what makes training on it pointless, and what its owner should know before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from segtune.config import RunConfig
+from segtune.data.info import Extremes
+from segtune.data.masks import kept_share
+from segtune.data.pairs import TRAIN, VAL
+from segtune.errors import InputError, first_few
+
+_MOST_LABELS = 12  # that are listed without their shares
+_MOST_SHARES = 6  # labels that are listed with theirs
+_LEAST_KEPT = 0.5  # of what a threshold would give the classes
+_MANY = 0.001  # share of the pixels from which a value is held by many
+_FILLS = (-999.0, -9999.0, -99999.0, -32767.0, -32768.0)  # by custom, they stand for no data
+_FILL_APART = 0.1  # of the range of the rest: one of these is that far from it
+_MENDED = "write them without loss (PNG, GeoTIFF), resample them by nearest neighbour, or round values to labels"
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What the masks of one split hold."""
+
+    place: str  # their folder, or the list of the split's tiles
+    count: int
+    pixels: Mapping[int, int]  # of each label
+    shaded: Sequence[str]  # paths of those that shade from label to label
+
+    def held(self) -> str:
+        """The labels in words: all of them, or the most frequent ones with their shares."""
+        if len(self.pixels) <= _MOST_LABELS:
+            return ", ".join(map(str, self.pixels))
+        grey = f", and look grey: {_MENDED}" if 2 * len(self.shaded) > self.count else ""
+        return f"{shares(self.pixels, self.pixels)}{grey}"
+
+
+def check_classes(config: RunConfig, masks: Mapping[str, Masks]) -> None:
+    """Raise InputError where a class cannot be learnt, nothing can be scored, or masks have lost their classes."""
+    limited = f" (limit_tiles is {config.limit_tiles})" if config.limit_tiles else ""
+    train = masks[TRAIN]
+    mistakes = [
+        f"classes: no mask in {train.place} contains {label}; the masks hold {train.held()}{limited}"
+        for label in config.classes
+        if label not in train.pixels
+    ]
+    added = [found for split, found in masks.items() if split not in (TRAIN, VAL)]
+    scored = added if config.use_only_add_val else [masks[VAL]]
+    if not mistakes and not any(set(config.classes) & found.pixels.keys() for found in scored):
+        where = "the added validation sets" if config.use_only_add_val else scored[0].place
+        drawn = f" (val_samples is {config.val_samples})" if config.val_samples else limited
+        mistakes = [f"{where}: no mask contains any of the classes {config.classes}, so nothing can be scored{drawn}"]
+    if mistakes:
+        raise InputError(mistakes)
+    check_kept(config, masks.values())
+
+
+def check_kept(config: RunConfig, masks: Collection[Masks]) -> None:
+    """Raise InputError where masks shade from label to label, and the classes are the smaller part of that."""
+    mistakes = []
+    for found in masks:
+        kept = kept_share(found.pixels, config.classes, config.ignore) if found.shaded else 1.0
+        if kept < _LEAST_KEPT:
+            mistakes.append(
+                f"classes: {', '.join(map(str, config.classes))} keep only {kept:.0%} of the pixels in {found.place} "
+                f"whose values are nearest to them: the masks look lossy or resampled; {_MENDED}"
+            )
+    if mistakes:
+        raise InputError(mistakes)
+
+
+def mask_remarks(config: RunConfig, masks: Collection[Masks]) -> Iterator[str]:
+    """Say which masks look lossy, and which labels count as background."""
+    pixels: Counter[int] = Counter()
+    for found in masks:
+        pixels.update(found.pixels)
+    if shaded := [path for found in masks for path in found.shaded]:
+        kept = kept_share(pixels, config.classes, config.ignore)
+        yield (
+            f"warning: {len(shaded)} of {sum(found.count for found in masks)} masks look lossy or resampled "
+            f"({first_few(shaded, 2)}): between labels lie many rare values, which count as background; the classes "
+            f"keep {kept:.0%} of the pixels that are nearest to them; {_MENDED}"
+        )
+    others = pixels.keys() - {*config.classes, *config.ignore}
+    if others - {0}:
+        which = shares(pixels, others)
+        yield f"labels that count as background, being neither in classes nor in ignore: {which}"
+
+
+def absent_remarks(config: RunConfig, masks: Mapping[str, Masks]) -> Iterator[str]:
+    """Say which classes no mask of a validation set contains."""
+    absent = {
+        found.place: [label for label in config.classes if label not in found.pixels]
+        for split, found in masks.items()
+        if split != TRAIN
+    }
+    named = [f"{', '.join(map(str, labels))} (in {place})" for place, labels in absent.items() if labels]
+    if named:
+        drawn = config.limit_tiles or config.val_samples
+        few = "; not all validation tiles are used" if drawn else ""
+        yield f"warning: no mask contains {first_few(named)}; left out of the mean{few}"
+
+
+def fill_remarks(extremes: Extremes | None, names: Sequence[str]) -> Iterator[str]:
+    """Say which values are far outside the rest of a band, and held by many pixels: they may stand for no data."""
+    bands: dict[float, list[str]] = {}
+    for name, value, share, (low, high) in extremes.outside(names) if extremes else ():
+        by_custom = value in _FILLS and low - value > _FILL_APART * (high - low)
+        if share >= _MANY and (by_custom or max(low - value, value - high) > high - low):
+            text = f"{name} ({share:.2%} of the pixels; the rest is {low:g} to {high:g})"
+            bands.setdefault(value, []).append(text)
+    for value, where in bands.items():
+        text = f"{value:.0f}" if value == round(value) and abs(value) < 1e9 else str(np.float32(value))
+        yield (
+            f"warning: the value {text} is far outside the rest in {first_few(where, 3)}; if it stands for no data, "
+            f"declare it with nodata: {text} (--set nodata={text})"
+        )
+
+
+def shares(pixels: Mapping[int, int], labels: Collection[int]) -> str:
+    """Labels with their shares of all pixels, the most frequent first."""
+    total = sum(pixels.values())
+    order = sorted(labels, key=lambda label: -pixels[label])
+    return first_few((f"{label} ({pixels[label] / total:.2%})" for label in order), _MOST_SHARES)

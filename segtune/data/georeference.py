@@ -1,0 +1,111 @@
+"""Where the files of a tile lie on the ground, and whether they say the same of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import hypot, isfinite
+from pathlib import Path
+
+import rasterio
+from affine import Affine
+from rasterio._err import CPLE_BaseError  # what PROJ reports where rasterio has no error of its own for it
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.warp import transform as reproject
+
+from segtune.data.pairs import Tile
+from segtune.errors import InputError, one_line
+
+_ROUNDING = 0.25  # pixels; where corners differ by less, numbers were rounded on their way into the files
+
+_Points = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a file lies, by what it says itself."""
+
+    crs: CRS | None
+    transform: Affine  # from pixels to the ground
+    height: int
+    width: int
+
+    def corners(self) -> _Points:
+        """The pixels' corners (x, y) of the array: upper left, upper right, lower left, lower right."""
+        return [(x, y) for y in (0, self.height) for x in (0, self.width)]
+
+
+def check_georeferences(tile: Tile) -> None:
+    """Raise InputError where mask or channels lie elsewhere than the image, by the files' own word.
+
+    The files have one size. One without a georeference says nothing.
+    """
+    others = [(path, found) for path in (tile.mask, *tile.channels) if (found := read_georeference(path))]
+    image = read_georeference(tile.image) if others else None
+    if image is None:
+        return
+    for path, other in others:
+        if differing := difference(image, other):
+            raise InputError(
+                f"{path}: does not lie where {tile.image} does: {differing}; align the two, or remove the georeference "
+                f"that is wrong"
+            )
+
+
+def read_georeference(path: Path) -> Georeference | None:
+    """Read where a file lies; None where it does not say. InputError where it cannot be read."""
+    try:
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path) as source:
+            found = Georeference(source.crs, source.transform, source.height, source.width)
+    except (RasterioError, OSError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)})") from None
+    return None if found.transform.is_degenerate or _only_counts(found) else found
+
+
+def _only_counts(found: Georeference) -> bool:
+    """Whether a transform only counts pixels, from the top or, as some programs do, from the bottom."""
+    a, b, c, d, e, f = found.transform[:6]
+    return (a, b, c, d) == (1, 0, 0, 0) and (e, f) in ((1, 0), (-1, 0), (-1, found.height))
+
+
+def difference(image: Georeference, other: Georeference) -> str:
+    """What another file of a tile says otherwise than its image, in words; empty where that is only rounding."""
+    crs = f"its CRS is {_name(other)}, and that one's {_name(image)}"
+    places = [other.transform @ corner for corner in other.corners()]
+    same_crs = image.crs is None or other.crs is None or image.crs == other.crs
+    if not same_crs:
+        places = _reprojected(places, other.crs, image.crs)
+    if not places:
+        return crs
+    seen = [~image.transform @ place for place in places]
+    right, down = max(
+        ((x - column, y - row) for (x, y), (column, row) in zip(seen, image.corners(), strict=True)),
+        key=lambda offset: hypot(*offset),
+    )
+    if hypot(right, down) <= _ROUNDING:
+        return ""
+    if not same_crs:
+        return crs
+    if (other.transform.e > 0) != (image.transform.e > 0):
+        begins = {True: "in the south", False: "in the north"}
+        return f"its rows begin {begins[other.transform.e > 0]}, and that one's {begins[image.transform.e > 0]}"
+    turned = [f"{found.transform.b:.10g} {found.transform.d:.10g}" for found in (other, image)]
+    if turned[0] != turned[1]:
+        return "its axes are turned against that one's"
+    sizes = [f"{found.transform.a:.10g} x {-found.transform.e:.10g}" for found in (other, image)]
+    if sizes[0] != sizes[1]:
+        return f"its pixels are {sizes[0]}, and that one's {sizes[1]}"
+    return f"it lies {right:.4g} pixels to the right of there and {down:.4g} below"
+
+
+def _reprojected(places: _Points, source: CRS, target: CRS) -> _Points:
+    """The same places in another CRS; none where any of them is not in its reach."""
+    try:
+        xs, ys = reproject(source, target, [x for x, _ in places], [y for _, y in places])
+    except (RasterioError, CPLE_BaseError):
+        return []
+    return list(zip(xs, ys, strict=True)) if all(map(isfinite, (*xs, *ys))) else []
+
+
+def _name(found: Georeference) -> str:
+    return one_line(found.crs.to_string()) if found.crs else "none"

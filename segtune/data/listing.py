@@ -1,0 +1,81 @@
+"""What lies in a folder of images or masks: the files that are read, and how many of what else."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from segtune.errors import InputError, first_few
+
+SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+# What programs write beside images, and people beside data: nobody takes it for a tile that is missing.
+_BESIDE = frozenset(
+    {
+        *("xml", "msk", "ovr", "rrd", "tfw", "tifw", "tfwx", "wld", "pgw", "pngw", "jgw", "jpgw", "bpw", "bmpw", "prj"),
+        *("json", "geojson", "csv", "txt", "md", "yaml", "yml", "html", "pdf", "log", "db", "ini", "py", "sh"),
+        *("rpb", "rpc", "imd", "md5", "sha256"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A folder without what is hidden in it."""
+
+    folder: Path
+    files: tuple[str, ...]  # sorted
+    folders: tuple[str, ...]
+    broken: tuple[str, ...]  # links to what is not there
+
+    def unread(self, below: bool) -> str:
+        """How many of what is not read, `below` in subfolders too, in words; empty where everything is."""
+        kinds = Counter(os.path.splitext(name)[1].lower() for name in self.files)
+        others = {kind: number for kind, number in kinds.items() if kind not in SUFFIXES and kind[1:] not in _BESIDE}
+        said = [f"{number} {kind or 'without an extension'}" for kind, number in sorted(others.items())]
+        if self.broken:
+            said.append(f"{len(self.broken)} broken links ({first_few(self.broken, 2)})")
+        deeper = {name: _images_below(self.folder / name) for name in self.folders} if below else {}
+        if number := sum(deeper.values()):
+            said.append(f"{number} images in subfolders ({first_few((name for name in deeper if deeper[name]), 2)})")
+        return ", ".join(said)
+
+
+def list_folder(folder: Path) -> Listing:
+    """List a folder; InputError where it cannot be read, or where names are no text."""
+    files, folders, broken = [], [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name[0] == ".":
+                    continue
+                if entry.is_file():
+                    files.append(entry.name)
+                elif entry.is_dir():
+                    folders.append(entry.name)
+                elif entry.is_symlink():
+                    broken.append(entry.name)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+    _check_text(folder, files)
+    return Listing(folder, tuple(sorted(files)), tuple(sorted(folders)), tuple(sorted(broken)))
+
+
+def _check_text(folder: Path, names: Iterable[str]) -> None:
+    names = sorted(names)
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        odd = first_few(ascii(name) for name in names if not name.isprintable())
+        raise InputError(f"{folder}: names of files that are not UTF-8: {odd}") from None
+
+
+def _images_below(folder: Path) -> int:
+    """How many files of the kinds that are read lie in a folder and below it."""
+    return sum(
+        os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
+        for _, _, names in os.walk(folder)
+        for name in names
+    )

@@ -1,0 +1,68 @@
+"""What the values of masks tell of how the masks were made, and what the classes keep of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+_COMMON = 0.05  # share of a mask's pixels from which a value is a label of its own
+_FEWEST_SHADES = 3  # values between two labels; one or two may be labels that are rare
+_MOST_IN_BLOCKS, _LEAST_ON_SLOPES = 0.3, 0.25  # shares of the shades' pixels, from drawn, resampled and real masks
+_ANCHOR, _APART = 0.02, 1 / 8  # the least share of all pixels, and of the range of values, that sets a label apart
+
+
+def looks_shaded(mask: npt.NDArray[np.integer], pixels: Mapping[int, int], named: Collection[int]) -> bool:
+    """Whether a mask, (H, W), shades from one value into another, as JPEG, smooth edges and resampling do.
+
+    `pixels` counts its values; `named` are those that the settings name. Shades are rare values between common ones.
+    They lie on slopes, with less on one side and more on the other, and not in areas, where a label that is rare does.
+    """
+    shades = _shades(pixels, named)
+    if len(shades) < _FEWEST_SHADES:
+        return False
+    values = mask.astype(np.float64)
+    kernel = np.ones((3, 3), np.uint8)
+    slopes = (cv2.erode(values, kernel) < values) & (values < cv2.dilate(values, kernel))
+    shaded = np.isin(mask, shades)
+    count = np.count_nonzero(shaded)
+    if np.count_nonzero(slopes & shaded) < _LEAST_ON_SLOPES * count:
+        return False
+    return bool(np.count_nonzero(_in_blocks(values) & shaded) <= _MOST_IN_BLOCKS * count)
+
+
+def _shades(pixels: Mapping[int, int], named: Collection[int]) -> list[int]:
+    """Values that are rare, not named, and between two common or named ones."""
+    total = sum(pixels.values())
+    common = {value for value, number in pixels.items() if number >= _COMMON * total}
+    ends = common | set(named)
+    if len(ends) < 2:  # a picture: no value is common
+        ends |= {min(pixels, default=0), max(pixels, default=0)}
+    return [value for value in pixels if min(ends) < value < max(ends) and value not in common and value not in named]
+
+
+def _in_blocks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Pixels that belong to a square of 2 x 2 equal ones."""
+    found = np.zeros(values.shape, bool)
+    corner = values[:-1, :-1]
+    equal = (corner == values[1:, :-1]) & (corner == values[:-1, 1:]) & (corner == values[1:, 1:])
+    for part in (np.s_[:-1, :-1], np.s_[1:, :-1], np.s_[:-1, 1:], np.s_[1:, 1:]):
+        found[part] |= equal
+    return found
+
+
+def kept_share(pixels: Mapping[int, int], classes: Sequence[int], ignore: Sequence[int]) -> float:
+    """The share that classes have of the pixels whose value is nearer to them than to the other labels.
+
+    It is what they keep in masks that shade: a threshold between the labels would give them all of these pixels.
+    """
+    values, numbers = (np.array(list(items)) for items in (pixels.keys(), pixels.values()))
+    named = np.array([*classes, *ignore])
+    apart = np.abs(values[:, None] - named).min(axis=1) > _APART * (values.max() - values.min())
+    others = apart & (numbers >= min(_ANCHOR * numbers.sum(), numbers[apart].max(initial=0)))
+    anchors = np.array([*named, *values[others]])
+    nearest = anchors[np.abs(values[:, None] - anchors).argmin(axis=1)]
+    wanted = numbers[np.isin(nearest, classes)].sum()
+    return float(numbers[np.isin(values, classes)].sum() / wanted) if wanted else 1.0

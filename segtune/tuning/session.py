@@ -1,0 +1,65 @@
+"""Where a search's own Ray lives: in a folder that nobody else may enter, on ports that only this machine reaches."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ray._private import ray_constants
+from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+
+from segtune.folders import holder, locked_file
+from segtune.places import abandoned, socket_folder
+
+_PREFIX = "segtune-ray-"
+_SOCKET = "/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest name that Ray makes
+
+
+@contextmanager
+def private_session() -> Iterator[Path]:
+    """A new folder for Ray, gone when the block ends; what killed searches of this user's left goes first.
+
+    Ray opens all its folders to everybody: a private one around them keeps others out.
+    """
+    for left in abandoned(_PREFIX):
+        if (left / ".lock").is_file() and holder(left) is None:
+            shutil.rmtree(left, ignore_errors=True)
+    folder = socket_folder(_PREFIX, _SOCKET)
+    try:
+        with locked_file(folder / ".lock.new", lambda: None):
+            # Under its name only now that it is held: a search that starts meanwhile must not take it for one left.
+            os.rename(folder / ".lock.new", folder / ".lock")
+            yield folder / "r"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def close_to_others(session: Path) -> None:
+    """Take back the rights that Ray gave to everybody."""
+    for folder in (session.parent, session, *session.rglob("*")):
+        if folder.is_dir() and not folder.is_symlink():
+            folder.chmod(0o700)
+
+
+@contextmanager
+def this_machine_only() -> Iterator[None]:
+    """While Ray starts: have all its ports listen on the loopback interface, and ask for a token of this search's own.
+
+    Without one Ray writes a token into the home folder, for everybody to read. Who sets RAY_AUTH_TOKEN,
+    RAY_AUTH_TOKEN_PATH or RAY_AUTH_MODE=disabled gets that.
+    """
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if not given and os.environ.get("RAY_AUTH_MODE", "token") == "token":
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        AuthenticationTokenLoader.instance().reset_cache()
+    # What Ray does by itself on systems where it knows no clusters; its node's address is then 127.0.0.1. Only the
+    # environment would say so, and only before Ray is imported.
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
