@@ -137,6 +137,41 @@ def save_model(folder: Path, model: nn.Module, manifest: Manifest) -> None:
     with _writing(folder), replaced_folder(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
         manifest.write(temporary / _MANIFEST)
+        write_text(temporary / "README.md", _card(manifest))  # in place of the hub's template
+
+
+def _card(manifest: Manifest) -> str:
+    """The page that a model's folder opens with, in Markdown."""
+    config, miou = manifest.config, manifest.metrics.get("miou")
+    classes = [f"- {label}: IoU {_score(manifest.metrics.get(f'iou/{label}'))}" for label in config.classes]
+    size = f"{config.image_size} x {config.image_size} pixels"
+    return "\n".join(
+        [
+            "# A segmentation model",
+            "",
+            f"{config.model} with the encoder {config.encoder}, {manifest.parameters:,} parameters, made by segtune.",
+            f"Its mIoU on the validation tiles is {_score(miou)}. The classes, by their labels in the masks:",
+            "",
+            *classes,
+            "",
+            f"- data: {config.dataset}",
+            f"- input: {len(manifest.bands)} bands ({', '.join(band.name for band in manifest.bands)}), {size}",
+            "",
+            "```python",
+            "import segmentation_models_pytorch as smp",
+            "",
+            'model = smp.from_pretrained("FOLDER")',
+            "```",
+            "",
+            "run.yaml has the normalisation of the bands, the threshold, and every setting of the training.",
+            "`python validate.py -cd FOLDER -d SPLIT` measures the model on other tiles.",
+            "",
+        ]
+    )
+
+
+def _score(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, Manifest]:

@@ -279,7 +279,9 @@ class RunConfig(BaseModel):
     precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], BeforeValidator(_lower)] = Field(
         "auto", description="auto: bf16 where the GPU computes it natively, fp16 on older ones, fp32 on a CPU"
     )
-    worst: int = Field(4, ge=0, le=64, description="validation tiles, the worst ones, that are shown with the curves")
+    worst: int = Field(
+        4, ge=0, le=64, description="validation tiles, those with most wrong pixels, that are shown with the curves"
+    )
     seed: int = Field(42, ge=0, le=2**31 - 1, description="of weights, order and augmentation")
     workers: int = Field(1, ge=0, le=256, description="loader processes; 0 loads in the training process")
     device: Annotated[str, BeforeValidator(_lower)] = Field(

@@ -21,6 +21,7 @@ from segtune.pictures import (
     WorstTile,
     preview_sheet,
     render,
+    tile_iou,
     worst_sheet,
     write_png,
 )
@@ -66,5 +67,6 @@ def worst_picture(store: TileStore, manifest: Manifest, worst: Sequence[WorstTil
         height, width = fit.inner(*truth.shape)
         image = store.image(tile.index)[:height, :width]  # without what was added around it
         picture = render(image, manifest.bands, rgb)
-        rows.append(Prediction(store.name(tile.index), tile.score, picture, truth, tile.predicted))
+        iou = tile_iou(tile.predicted, truth, len(manifest.labels.classes)) or 0.0
+        rows.append(Prediction(store.name(tile.index), iou, picture, truth, tile.predicted))
     return worst_sheet(rows, manifest.labels, title)

@@ -181,6 +181,11 @@ class Worst:
         return list(self._tiles)
 
 
+def wrong_pixels(predicted: Indices, truth: Indices) -> int:
+    """Pixels of a tile, (H, W), that were predicted wrong, without those that are ignored: what it costs the score."""
+    return int(np.count_nonzero((predicted != truth) & (truth != IGNORED)))
+
+
 def tile_iou(predicted: Indices, truth: Indices, classes: int) -> float | None:
     """Mean IoU over the classes that occur in one tile, in its truth or in what was predicted.
 
@@ -261,7 +266,7 @@ def worst_sheet(
         cells = [tile, overlay(tile, row.truth, labels), overlay(tile, row.predicted, labels)]
         if with_difference:
             cells.append(difference(tile, row.predicted, row.truth))
-        drawn.append(_Row(row.name, f"IoU {row.iou:.3f}", cells))
+        drawn.append(_Row(row.name, f"{wrong_pixels(row.predicted, row.truth):,} px wrong, IoU {row.iou:.3f}", cells))
     legend = _legend(labels, [mask for row in rows for mask in (row.truth, row.predicted)])
     columns = ["image", "truth", "prediction"]
     if with_difference:

@@ -43,7 +43,7 @@ from segtune.models import (
 )
 from segtune.optim import build_optimizer, build_schedule, set_learning_rates
 from segtune.phases import Alive, Phases
-from segtune.pictures import Worst, WorstTile, tile_iou, write_png
+from segtune.pictures import Worst, WorstTile, write_png, wrong_pixels
 from segtune.runlog import RunLog
 from segtune.schema import rgb_positions
 from segtune.step import TrainingStep
@@ -510,13 +510,11 @@ class _Run:
         return _Measured(total.scores(), added, worst, total.collapsed)
 
     def _noter(self, worst: Worst) -> OnTile | None:
-        """What an evaluation calls for each tile, to find the worst ones."""
-        classes = len(self._manifest.labels.classes)
+        """What an evaluation calls for each tile, to find the worst ones: those that cost the score most."""
 
         def note(index: int, predicted: Indices, truth: Indices) -> None:
-            iou = tile_iou(predicted, truth, classes)
-            if iou is not None:
-                worst.add(iou, index, predicted)
+            if wrong := wrong_pixels(predicted, truth):
+                worst.add(-wrong, index, predicted)
 
         return note if self._config.worst else None
 

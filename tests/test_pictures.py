@@ -27,6 +27,7 @@ from segtune.pictures import (
     tile_iou,
     worst_sheet,
     write_png,
+    wrong_pixels,
 )
 from segtune.schema import Band, Labels
 
@@ -194,6 +195,17 @@ def test_a_false_alarm_counts_and_an_empty_tile_has_no_iou() -> None:
     assert tile_iou(np.array([[0, 2, 0]], dtype=np.uint8), truth, 2) == 0
     assert tile_iou(np.array([[0, 0, 2]], dtype=np.uint8), truth, 2) is None
     assert tile_iou(truth[:, 2:], truth[:, 2:], 2) is None
+
+
+def test_the_worst_tile_is_the_one_that_costs_the_score_most_and_not_one_of_a_single_pixel() -> None:
+    truth = np.zeros((2, 10, 10), dtype=np.uint8)
+    truth[0, 0, 0] = truth[1, :5] = 1  # a tile with one pixel of the class, missed: IoU 0; one with fifty, ten missed
+    truth[1, 9, :4] = IGNORED
+    predicted = np.zeros_like(truth)
+    predicted[1, :4] = 1
+    predicted[1, 9, :2] = 1
+    assert [wrong_pixels(*tile) for tile in zip(predicted, truth, strict=True)] == [1, 10]
+    assert wrong_pixels(truth[0], truth[0]) == 0
 
 
 # Sheets
