@@ -68,6 +68,16 @@ def given_config(arguments: Namespace, folder: RunFolder | None) -> RunConfig:
     return RunConfig.from_settings(settings | given)
 
 
+def kept_threads(arguments: Namespace, config: RunConfig, own: int) -> str:
+    """A line where the number of threads is that of the run or trial before, and not what torch takes here."""
+    if arguments.config or config.threads in (None, own) or "threads" in cli.given_settings(arguments):
+        return ""
+    return (
+        f"threads stays {config.threads}, with which the numbers so far were computed, though torch takes {own} here; "
+        f"--threads {own} changes it"
+    )
+
+
 def main() -> int:
     arguments = parse()
     logs = Path(arguments.log_dir)
@@ -77,6 +87,8 @@ def main() -> int:
     if not (folder and folder.begun):
         cli.check_data(config, config.channels)
     # torch takes seconds to import; --help and many a mistake should not.
+    import torch
+
     from segtune.console import RunConsole, make_console, reading_bar
     from segtune.data.scan import scan
     from segtune.gallery import check_preview, write_preview
@@ -88,6 +100,8 @@ def main() -> int:
     preview = arguments.preview_augmentation
     if preview is not None:
         check_preview(preview)
+    if line := kept_threads(arguments, config, torch.get_num_threads()):
+        console.print(line, soft_wrap=True)
     if folder and folder.begun:
         check_same_settings(folder, config)
         done = folder.epochs_done

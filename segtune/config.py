@@ -80,7 +80,7 @@ NOT_SEARCHABLE = frozenset(
     {
         *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "classes", "ignore", "rgb", "nodata"),
         *("val_dir", "add_val_dirs", "use_only_add_val", "adv_freq", "val_samples", "limit_tiles"),
-        *("worst", "seed", "workers", "device", "cache_dir", "cache_gb"),
+        *("worst", "seed", "workers", "threads", "device", "cache_dir", "cache_gb"),
     }
 )
 # The settings that say what the data is; in a search space they stand at the top, beside `dataset`.
@@ -89,10 +89,10 @@ DATA_SETTINGS = (
     *("use_only_add_val", "classes", "ignore", "channels", "rgb", "nodata"),
 )
 # What may change when a run goes on: how long it is, and what its numbers do not depend on, but for rounding on another
-# device. Where the data lies may change too; that it is the same data is seen by its fingerprint.
+# device or with other threads. Where the data lies may change too; that it is the same data is seen by its fingerprint.
 CHANGEABLE = frozenset(
     {
-        *("epochs", "worst", "workers", "device", "cache_dir", "cache_gb"),
+        *("epochs", "worst", "workers", "threads", "device", "cache_dir", "cache_gb"),
         *("dataset", "val_dir", "add_val_dirs"),
     }
 )
@@ -284,6 +284,13 @@ class RunConfig(BaseModel):
     )
     seed: int = Field(42, ge=0, le=2**31 - 1, description="of weights, order and augmentation")
     workers: int = Field(1, ge=0, le=256, description="loader processes; 0 loads in the training process")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="torch's threads; numbers depend on how many there are. Left out: torch's own number; in a search "
+        "the cores of a trial",
+    )
     device: Annotated[str, BeforeValidator(_lower)] = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
@@ -356,7 +363,11 @@ RUN_SECTIONS = ("data", "bands", "threshold", "evaluation", "parameters", "metri
 
 def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
     """The settings in a run.yaml, without the sections that a run adds."""
-    return {name: value for name, value in content.items() if name not in RUN_SECTIONS}
+    settings = {name: value for name, value in content.items() if name not in RUN_SECTIONS}
+    evaluation = content.get("evaluation")
+    if settings and "threads" not in settings and isinstance(evaluation, Mapping):  # of an earlier release
+        settings["threads"] = evaluation.get("threads")
+    return settings
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[tuple[str | None, str]]:

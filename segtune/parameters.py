@@ -310,7 +310,8 @@ class Space:
     def _what_matters(self) -> Space:
         """The same without what results do not depend on."""
         search = dict.fromkeys(_CHANGEABLE)
-        machine = dict.fromkeys(("dataset", "val_dir", "add_val_dirs", "cache_dir", "cache_gb", "workers", "device"))
+        machine = dict.fromkeys(("dataset", "val_dir", "add_val_dirs", "cache_dir", "cache_gb", "workers", "threads"))
+        machine["device"] = None
         weights = {"encoder_weights": PurePath(self.baseline.encoder_weights).name}  # a file may lie elsewhere
         fixed = {name: value for name, value in self.fixed.items() if name not in machine}
         return replace(

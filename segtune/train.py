@@ -205,7 +205,7 @@ def train(
     ----------
     config, info: the run, and the scan of its data.
     folder: where run.yaml, metrics.csv, events, state and best/ go; made where it does not exist.
-    threads: torch threads; None leaves torch's own number.
+    threads: torch threads of a run that leaves them open; None: torch's own number.
     go_on: continue from the folder's state where there is one, also from within an epoch.
     on_batch: called after every training step.
     stop: asked after every batch; when true, the state is saved and the iteration ends.
@@ -220,8 +220,8 @@ def train(
     phases = Phases(alive)
     phases.enter("start")
     before = torch.get_num_threads()
-    if threads:
-        torch.set_num_threads(threads)
+    config = config.model_copy(update={"threads": config.threads or threads or before})
+    torch.set_num_threads(config.threads or before)
     try:
         # In a frame of its own, which is gone before the clean-up and holds nothing back from it.
         with _faults_named():

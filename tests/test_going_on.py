@@ -40,8 +40,9 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from segtune import cli
 from segtune.checkpoint import Manifest, load_model, load_state
-from segtune.config import CHANGEABLE, RunConfig
+from segtune.config import CHANGEABLE, RunConfig, settings_of
 from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.folders import RunFolder
@@ -648,6 +649,7 @@ OTHERS: dict[str, Any] = {
     "ignore": [9],
     "channels": ["nir"],
     "rgb": [3, 2, 1],
+    "nodata": 0.0,
     "limit_tiles": 3,
     "model": "unet",
     "encoder": "resnet18",
@@ -690,6 +692,50 @@ def test_what_no_number_depends_on_may_change(config: RunConfig, tmp_path: Path,
     assert [len(tiles) for tiles in now["state"].pop("worst").values()] == [1]
     assert now == whole.left | {"state": {name: part for name, part in whole.left["state"].items() if name != "worst"}}
     assert RunFolder(begun).worst.is_file()
+
+
+def test_the_number_of_threads_is_a_setting_that_a_run_keeps(config: RunConfig, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def go_on(config: RunConfig, **others: Any) -> RunConfig:
+        def note(*_: object) -> None:
+            seen.append(torch.get_num_threads())
+
+        run(config, tmp_path / "run", go_on=True, epochs=1, on_batch=note, **others)
+        return cli.settings_in(RunFolder(tmp_path / "run").run_yaml)["threads"]
+
+    assert [go_on(config, threads=2), go_on(other(config, threads=2)), go_on(other(config, threads=3))] == [2, 2, 3]
+    assert seen == [2] * 6 + [3] * 3
+    assert Manifest.read(RunFolder(tmp_path / "run").run_yaml).threads == 3
+
+
+def test_a_run_of_an_earlier_release_has_its_threads_in_another_place() -> None:
+    old: dict[str, Any] = {"model": "unet", "evaluation": {"threads": 2}}
+    assert settings_of(old) == {"model": "unet", "threads": 2}
+    assert settings_of({**old, "threads": 4})["threads"] == 4
+    assert settings_of({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("typed", "threads", "said"),
+    [
+        ([], 2, "threads stays 2"),
+        ([], 4, ""),
+        ([], None, ""),
+        (["--threads", "2"], 2, ""),
+        (["--set", "threads=2"], 2, ""),
+        (["--config", "run.yaml"], 2, ""),
+    ],
+)
+def test_threads_that_stay_are_told_of(
+    typed: list[str], threads: int | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import run_single
+
+    monkeypatch.setattr(sys, "argv", ["run_single.py", "--exp-name", "x", *typed])
+    line = run_single.kept_threads(run_single.parse(), RunConfig(threads=threads), 4)
+    assert line.startswith(said)
+    assert bool(line) == bool(said)
 
 
 def test_a_finished_run_trains_nothing_and_with_more_epochs_only_those(config: RunConfig, tmp_path: Path) -> None:

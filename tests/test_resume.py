@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -18,7 +19,8 @@ from segtune.folders import SearchFolder
 from segtune.parameters import SearchSettings
 from segtune.space import Space, load_space
 from segtune.tuning.reconcile import check_drawn_from
-from segtune.tuning.search import to_resume
+from segtune.tuning.resources import Plan
+from segtune.tuning.search import to_resume, trial_threads
 from segtune.tuning.study import open_study, read_study
 
 
@@ -200,6 +202,30 @@ def test_weights_may_lie_elsewhere(bench: Bench) -> None:
     assert resumed(bench, text("new"))[0].baseline.encoder_weights == "/new/enc.pth"
     with pytest.raises(InputError, match="encoder_weights"):
         resumed(bench, text("new").replace("enc.pth", "other.pth"))
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "cores", "threads", "said"),
+    [
+        (None, None, 2, 2, ""),  # also where trials of an earlier release have no such setting
+        (2, None, 2, 2, ""),
+        (2, None, 4, 2, "threads stays 2, .* --set threads=4 changes it"),
+        (2, 4, 4, 4, "threads is 4 from here on, and was 2"),
+        (4, 4, 1, 4, ""),
+    ],
+)
+def test_threads_stay_those_of_the_trials_before(
+    bench: Bench, before: int | None, given: int | None, cores: int, threads: int, said: str
+) -> None:
+    bench.start("b")
+    running = bench.study.trials[1]
+    settings = running.user_attrs["settings"] | {"threads": before}
+    bench.study._storage.set_trial_user_attr(running._trial_id, "settings", settings)
+    space, _ = resumed(bench, SPACE.replace("epochs: 3", f"epochs: 3, threads: {given or 'null'}"))
+    found, line = trial_threads(space, bench.study, Plan(cores, 0, cores, 0.0, 1))
+    assert found == threads
+    assert re.match(said, line)
+    assert bool(line) == bool(said)
 
 
 RULES_THAT_CAN_BE_OFF = [

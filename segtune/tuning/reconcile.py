@@ -57,7 +57,7 @@ def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) ->
     drawn = [(key, kind) for trial in own for key, kind in trial.distributions.items()]
     differs = {f"space: {key}" for key, kind in drawn if known.get(key) != kind}
     if not folder.search_yaml.is_file():
-        elsewhere = (*OF_THE_MACHINE, "encoder_weights")
+        elsewhere = (*OF_THE_MACHINE, "encoder_weights", "threads")
         # What is left to the data or the machine is known of no trial.
         fixed = {name: v for name, v in space.fixed.items() if name not in elsewhere and v not in (None, "auto")}
         runs = [trial.user_attrs["settings"] for trial in own[1:] if "settings" in trial.user_attrs]

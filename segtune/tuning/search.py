@@ -251,12 +251,15 @@ class _Search:
         self._results = Results(study, folder, space, info.fingerprint)
         self._rules = Rules(space.with_search({"trials": space.trials()}).search, study)
         self._look_at = 0.0  # by time.monotonic()
+        self._threads, remark = trial_threads(space, study, plan)
+        if remark:
+            listener.say(remark)
         self._scheduler = _scheduler(space, study)
         self._searcher = StudySearcher(
             study,
             space,
             SearchFolder(folder.path.absolute()),  # a node's working directory is another
-            lambda config: resolve(config, info),
+            lambda config: resolve(config.model_copy(update={"threads": self._threads}), info),
             plan.concurrent,
             lambda: self._scheduler.stopped if self._scheduler else set(),
             self._rules,
@@ -299,7 +302,7 @@ class _Search:
         trainable = tune.with_parameters(
             run_trial,
             info=self._info.light(),
-            threads=self._plan.cpus_per_trial,
+            threads=self._threads,
             hang_time=self._space.search.hang_time,
         )
         return Tuner(
@@ -348,6 +351,24 @@ class _Search:
     def _repeated(self, number: int, reason: str) -> None:
         self._results.update()
         self._listener.say(f"#{number} is repeated: {reason}")
+
+
+def trial_threads(space: Space, study: optuna.Study, plan: Plan) -> tuple[int, str]:
+    """The torch threads of every trial, and a line where it is not plain why: results depend on them.
+
+    They are what the space says, else what the trials before had, else the cores of a trial.
+    """
+    own = (trial for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs)
+    known = [trial.user_attrs["settings"].get("threads") for trial in own if "settings" in trial.user_attrs]
+    given, before, cores = space.baseline.threads, known[-1] if known else None, plan.cpus_per_trial
+    if given:
+        return given, f"threads is {given} from here on, and was {before}" if before not in (None, given) else ""
+    if before is None or before == cores:
+        return cores, ""
+    return before, (
+        f"threads stays {before}, with which the trials so far were trained, though each has {cores} of the cores now; "
+        f"--set threads={cores} changes it"
+    )
 
 
 def possible_run(space: Space, info: DataInfo, settings: Mapping[str, Any]) -> RunConfig | str:

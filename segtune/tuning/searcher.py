@@ -332,6 +332,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """A trial's settings where data and machine are now, which is not where they were on another machine."""
         here = self._complete(self._space.baseline).settings()
         moved = settings | {name: here[name] for name in OF_THE_MACHINE}
+        moved |= {"threads": here["threads"]} if self._space.baseline.threads else {}
         if not self._folder.trial(number).state.is_file():  # whose weights are those to go on with
             known = (*self._space.values_of("encoder_weights"), self._space.baseline.encoder_weights)
             moved["encoder_weights"] = _found_again(settings["encoder_weights"], known)
