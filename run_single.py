@@ -20,7 +20,7 @@ from pathlib import Path
 from segtune import cli
 from segtune.commands import same_command
 from segtune.config import RunConfig
-from segtune.errors import InputError, nearest
+from segtune.errors import InputError, counted, nearest
 from segtune.folders import RunFolder, SearchFolder, check_writable
 
 _VALIDATED_ON = ("val_dir", "add_val_dirs", "use_only_add_val")
@@ -107,12 +107,13 @@ def main() -> int:
         done = folder.epochs_done
         if done >= config.epochs and preview is None:
             console.print(
-                f"{folder.path} is finished: {done} epochs; a larger --epochs trains it longer", soft_wrap=True
+                f"{folder.path} is finished: {counted(done, 'epoch')}; a larger --epochs trains it longer",
+                soft_wrap=True,
             )
             for line in run_summary(folder, arguments.log_dir):
                 console.print(line, soft_wrap=True)
             return 0
-        console.print(f"going on with {folder.path} after {done} of {config.epochs} epochs", soft_wrap=True)
+        console.print(f"going on with {folder.path} after {done} of {counted(config.epochs, 'epoch')}", soft_wrap=True)
     begins = preview is None and not (folder and folder.state.is_file())
     check_run(config, begins)
     with cli.hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
@@ -133,7 +134,9 @@ def main() -> int:
             for result in epochs:
                 watch.epoch(result)
     if caught and folder.epochs_done < config.epochs:
-        console.print(f"stopped after {folder.epochs_done} of {config.epochs} epochs; {hint}", soft_wrap=True)
+        console.print(
+            f"stopped after {folder.epochs_done} of {counted(config.epochs, 'epoch')}; {hint}", soft_wrap=True
+        )
         return 128 + caught[0]
     for line in run_summary(folder, arguments.log_dir):
         console.print(line, soft_wrap=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from segtune import cli
 from segtune.config import RunConfig
 from segtune.data.pairs import Layout, Tile, split_folders
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.folders import check_writable, find_model, joined_folder, read_own_json, write_text
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def main() -> int:
     masks_there = arguments.binary or bool(before.get("masks"))
     write_text(out / "metrics.json", json.dumps(result.metrics() | {"masks": masks_there}, indent=2) + "\n")
 
-    console.print(f"{result.model_folder} on {result.tiles} tiles of {split}", soft_wrap=True)
+    console.print(f"{result.model_folder} on {counted(result.tiles, 'tile')} of {split}", soft_wrap=True)
     console.print(class_table(result.manifest.labels.classes, result.scores.iou))
     console.print(f"miou {result.scores.miou:.4f}")
     if result.absent():

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from segtune.config import RunConfig
 from segtune.data.info import DataInfo
-from segtune.errors import printable
+from segtune.errors import counted, printable
 from segtune.folders import RunFolder
 from segtune.report import duration, settings_text
 from segtune.train import EpochResult
@@ -127,8 +127,14 @@ def epoch_line(result: EpochResult) -> str:
     added = "".join(f"  {name} {scores.miou:.4f}" for name, scores in result.added.items() if scores)
     return (
         f"epoch {result.epoch}/{result.epochs}  loss {result.loss:.4f}  miou {miou}  "
-        f"lr {result.lr:.2e}  {duration(result.train_seconds + result.eval_seconds)}{best}{added}"
+        f"lr {_rates(result)}  {duration(result.train_seconds + result.eval_seconds)}{best}{added}"
     )
+
+
+def _rates(result: EpochResult) -> str:
+    """The learning rate that the epoch started with, and that of its last step where it is another."""
+    rates = dict.fromkeys(f"{rate:.2e}" for rate in (result.first_lr, result.lr) if rate is not None)
+    return " to ".join(rates)
 
 
 class SearchConsole:
@@ -190,12 +196,13 @@ class SearchConsole:
         done = min(self._total, self._ended + sum(self._running.values()))
         number = self._best()
         best = "no result yet" if number is None else f"best {self._scores[number]:.4f} (#{number})"
-        text = f"{self._ended}/{self._total} trials, {len(self._running)} running, {best}{self._left(done)}"
+        running = f"{len(self._running)} running, " if self._running else ""
+        text = f"{self._ended}/{self._total} trials, {running}{best}{self._left(done)}"
         self._bar.update(done, self._total, text)
 
     def _left(self, done: float) -> str:
         gained = done - self._done_at_start
-        if gained < 1:
+        if gained < 1 or done >= self._total:
             return ""
         return f", about {duration((time.monotonic() - self._start) / gained * (self._total - done))} left"
 
@@ -206,9 +213,9 @@ def trial_line(trial: Trial, total: int, is_best: bool = False) -> str:
     head = f"#{trial.number:<{len(str(total))}}  {score}{'*' if is_best else ' '} "
     budget = trial.settings["epochs"]
     how = {
-        "finished": f"finished {budget} epochs",
+        "finished": f"finished {counted(budget, 'epoch')}",
         "stopped": f"stopped at epoch {trial.epochs} of {budget}" + (f" ({trial.note})" if trial.note else ""),
-        "failed": f"failed after {trial.epochs} of {budget} epochs: {trial.error}",
+        "failed": f"failed after {trial.epochs} of {counted(budget, 'epoch')}: {trial.error}",
     }[trial.status]
     took = f" in {duration(trial.seconds)}" if trial.seconds is not None else ""
     name = "baseline: " if trial.baseline else ""

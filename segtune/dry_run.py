@@ -18,9 +18,10 @@ from segtune.config import RunConfig
 from segtune.data.info import DataInfo
 from segtune.data.pairs import Split
 from segtune.data.reading import read_header
+from segtune.errors import counted
 from segtune.parameters import Parameter, RandomSuggest, Range, Space
 from segtune.probe import Cost, probe
-from segtune.report import duration, plain_table, settings_text, value_text
+from segtune.report import SettingsTable, duration, plain_table, settings_text, value_text
 from segtune.train import resolve
 from segtune.tuning.asha import rungs
 from segtune.tuning.resources import Plan, local_resources, make_plan
@@ -54,7 +55,7 @@ def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | 
     plan = make_plan(space.search, [local_resources()], space.baseline.device)
     console.print()
     console.print(str(plan), soft_wrap=True)
-    console.print(f"measuring a few steps of {1 + min(_PROBED, len(samples.runs))} runs ...")
+    console.print(f"measuring a few steps of {counted(1 + min(_PROBED, len(samples.runs)), 'run')} ...")
     for line in estimate_lines(space, info, samples.runs[:_PROBED], plan):
         console.print(line, soft_wrap=True)
     return 0
@@ -67,7 +68,7 @@ def space_tree(space: Space) -> Tree:
     """The searched settings with their values, those of branches below the value that brings them."""
     size = space.size()
     count = "continuous" if size is None else f"{size:,} combinations"
-    tree = Tree(f"{space.path}: {len(space.searched())} settings searched, {count}")
+    tree = Tree(f"{space.path}: {counted(len(space.searched()), 'setting')} searched, {count}")
     _grow(tree, space.parameters)
     if space.forbid:
         forbidden = tree.add("forbid")
@@ -128,22 +129,20 @@ def draw_samples(space: Space, info: DataInfo) -> Samples:
         else:
             runs.append(run)
             drawn.append({name: value for name, value in settings.items() if name not in space.fixed})
-    how = f"{len(runs)} drawn at random; {len(reasons)} of {len(runs) + len(reasons)} draws had to be drawn again"
+    draws = counted(len(runs) + len(reasons), "draw")
+    how = f"{len(runs)} drawn at random; {len(reasons)} of {draws} had to be drawn again"
     if reasons:
         how += f", the first because of: {reasons[0]}"
     return Samples(runs, drawn, how)
 
 
-def sample_table(space: Space, samples: Samples) -> Table:
+def sample_table(space: Space, samples: Samples) -> SettingsTable:
     """A row per run, the first one on top."""
-    names = space.searched()
-    table = plain_table("Some of the runs")
-    for name in ("run", *names):
-        table.add_column(name)
+    table = SettingsTable("Some of the runs", ("run",))
     first = space.baseline.settings()
-    for number, drawn in enumerate([{name: first[name] for name in names}, *samples.searched]):
-        values = (value_text(drawn[name]) if name in drawn else "" for name in names)
-        table.add_row(str(number) if number else "baseline", *values)
+    table.add(("baseline",), {name: first[name] for name in space.searched()})
+    for number, drawn in enumerate(samples.searched, start=1):
+        table.add((str(number),), {name: drawn[name] for name in space.searched() if name in drawn})
     return table
 
 
@@ -155,7 +154,7 @@ def data_table(info: DataInfo, config: RunConfig) -> Table:
     table = plain_table(f"Data: {config.dataset}")
     table.add_column("")
     for split in info.counts:
-        table.add_column(split, justify="right")
+        table.add_column(split, justify="right", overflow="fold")
     table.add_row("tiles", *(f"{count:,}" for count in info.counts.values()))
     table.add_row("size", *(_sizes(info.tiles[split]) for split in info.counts))
     listed, ignored = info.labels.classes, info.labels.ignore
@@ -181,7 +180,7 @@ def _sizes(tiles: Split) -> str:
     looked_at = tiles[:: max(1, -(-len(tiles) // _HEADERS))]
     sides = sorted({(header.width, header.height) for header in (read_header(tile.image) for tile in looked_at)})
     text = " to ".join(f"{width} x {height}" for width, height in dict.fromkeys((sides[0], sides[-1])))
-    return text if len(looked_at) == len(tiles) or len(sides) == 1 else f"{text} in {len(looked_at)} tiles"
+    return text if len(looked_at) == len(tiles) or len(sides) == 1 else f"{text} in {counted(len(looked_at), 'tile')}"
 
 
 def data_lines(info: DataInfo) -> Iterator[str]:
@@ -216,7 +215,7 @@ def estimate_lines(space: Space, info: DataInfo, runs: Sequence[RunConfig], plan
             yield f"  {name}: cannot run: {cost}"
             continue
         paces.append(cost.epoch_seconds * run.epochs)
-        yield f"  {name}: {_cost_text(cost)}, {run.epochs} epochs in about {duration(paces[-1])}"
+        yield f"  {name}: {_cost_text(cost)}, {counted(run.epochs, 'epoch')} in about {duration(paces[-1])}"
     if not paces:
         return
     trials = space.trials()
@@ -229,7 +228,8 @@ def estimate_lines(space: Space, info: DataInfo, runs: Sequence[RunConfig], plan
     mean = sum(paces) / len(paces)
     side_by_side = plan.concurrent * min(1.0, plan.gpus_per_trial or 1.0)
     yield f"about {duration(max(paces[0], trials * share * mean / side_by_side))} in all, an estimate from:"
-    yield f"  {trials} trials of {duration(mean)} to the end, the mean of the runs measured, each alone on the machine"
+    each = "to the end, the mean of the runs measured, each alone on the machine"
+    yield f"  {counted(trials, 'trial')} of {duration(mean)} {each}"
     yield f"  {how}"
     yield f"  {_concurrency_text(plan)}"
     if space.search.time_budget:

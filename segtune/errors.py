@@ -95,6 +95,11 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())[:200]
 
 
+def counted(number: float, noun: str) -> str:
+    """A number with its noun: ``1 epoch``, ``2 epochs``, ``0.5 GPU``."""
+    return f"{number if isinstance(number, int) else f'{number:g}'} {noun}{'' if 0 < number <= 1 else 's'}"
+
+
 def first_few(names: Iterable[str], limit: int = 5) -> str:
     """The first names and how many more there are: ``"a, b, c, d, e and 12 more"``."""
     listed = list(names)

@@ -53,6 +53,11 @@ def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int
     return LambdaLR(optimizer, factor)
 
 
+def rate_at(schedule: LambdaLR, step: int) -> float:
+    """The learning rate of the first group, which is `lr` but for the schedule, at a step counted from 0."""
+    return float(schedule.base_lrs[0] * schedule.lr_lambdas[0](step))
+
+
 def set_learning_rates(schedule: LambdaLR) -> None:
     """Give the optimizer the learning rates of the schedule's present step, whatever it has from a state.
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
 from segtune.commands import script_command, tensorboard_command
 from segtune.config import RunConfig, settings_of
 from segtune.data.pairs import TRAIN, VAL, split_places
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.folders import RunFolder, SearchFolder
 from segtune.phases import PHASES
 from segtune.trials import SearchState, Trial, ranked, seed_margin
 from segtune.yamlfile import read_yaml
 
 _SHOWN = 10  # trials in the ranking; trials.csv has all
+_WORDS = ("run", "status", "on")  # columns that are not numbers
+_ANY_WIDTH = 10_000  # columns in which every table fits
+_INDENT = " " * 6  # of settings below their run
 
 
 def duration(seconds: float) -> str:
@@ -85,26 +89,22 @@ def scored_split(config: RunConfig) -> Path | None:
     return place.relative_to(here) if place.is_relative_to(here) else place
 
 
-def ranking(trials: Sequence[Trial]) -> Table:
+def ranking(trials: Sequence[Trial]) -> SettingsTable:
     """The best trials, best first, with the settings that were searched."""
     order = ranked(trials)
-    names = list(dict.fromkeys(name for trial in trials for name in trial.searched))
-    table = plain_table(f"Trials by mIoU ({min(_SHOWN, len(order))} of {len(trials)}; all in trials.csv)")
-    for name in ("rank", "trial", "miou", "status", "epochs", "time"):
-        table.add_column(name, justify="left" if name == "status" else "right")
-    for name in names:
-        table.add_column(name)
+    title = f"Trials by mIoU ({min(_SHOWN, len(order))} of {len(trials)}; all in trials.csv)"
+    table = SettingsTable(title, ("rank", "trial", "miou", "status", "epochs", "time"))
     for place, trial in enumerate(order, start=1):
         if place <= _SHOWN or trial.baseline:
-            table.add_row(
+            figures = (
                 str(place),
                 f"#{trial.number}",
                 f"{trial.miou:.4f}",
                 "baseline" if trial.baseline else trial.status,
                 f"{trial.epochs}/{trial.settings['epochs']}",
                 duration(trial.seconds or 0.0),
-                *(value_text(trial.searched[name]) if name in trial.searched else "" for name in names),
             )
+            table.add(figures, trial.searched)
     return table
 
 
@@ -120,9 +120,10 @@ def comparison(trials: Sequence[Trial], name: str) -> Table:
             by_configuration.setdefault(others, {})[value_text(trial.searched[name])] = trial
     values = list(dict.fromkeys(value for group in by_configuration.values() for value in group))
     shared = [group for group in by_configuration.values() if len(group) == len(values)]
-    table = plain_table(f"{name}: {len(shared)} configurations that each one finished, equal budget")
-    for column in (name, "best miou", "median miou", "parameters", "seconds"):
-        table.add_column(column, justify="left" if column == name else "right")
+    table = plain_table(f"{name}: {counted(len(shared), 'configuration')} that each one finished, equal budget")
+    table.add_column(name, overflow="fold")
+    for column in ("best miou", "median miou", "parameters", "seconds"):
+        add_figures(table, column)
     if not shared:
         return table
     columns = {value: [group[value] for group in shared] for value in values}
@@ -188,9 +189,9 @@ def failures(trials: Iterable[Trial]) -> list[str]:
     return [f"failed: {', '.join(f'#{number}' for number in numbers)}: {reason}" for reason, numbers in reasons.items()]
 
 
-def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) -> list[str | Table]:
+def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) -> list[str | RenderableType]:
     """A search's tables, its winner, what failed, and what the time went for; `ended`: not interrupted."""
-    tables: list[str | Table] = [comparison(trials, compare)] if compare else []
+    tables: list[str | RenderableType] = [comparison(trials, compare)] if compare else []
     spent = spent_line(trials)
     return [*tables, ranking(trials), *summary(trials, ended), *failures(trials), *([spent] if spent else [])]
 
@@ -218,7 +219,7 @@ def spent_line(trials: Sequence[Trial]) -> str | None:
     return f"time of the trials: {', '.join(f'{share / total:.0%} {name}' for name, share in shares)}"
 
 
-def state_of(search: SearchState, now: float) -> list[str | Table]:
+def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     """How a search stands: a line on it, what runs where since when, the best so far, and what failed.
 
     `now` is the clock's time, in seconds.
@@ -231,20 +232,18 @@ def state_of(search: SearchState, now: float) -> list[str | Table]:
     if not search.holder and (waiting or len(ended) < search.wanted):
         how += "; --resume goes on with it"
     split = ", ".join(f"{counts[status]} {status}" for status in ("finished", "stopped", "failed") if counts[status])
-    lines: list[str | Table] = [f"{search.path}: {how}"]
+    lines: list[str | RenderableType] = [f"{search.path}: {how}"]
     lines.append(
         f"{len(ended)} of {search.wanted} trials ended{f' ({split})' if split else ''}, {len(running)} running, "
         f"{waiting} waiting; {duration(search.seconds)} so far{_left(search, ended, running)}"
     )
     if running:
-        table = plain_table("Running")
-        for name in ("trial", "epoch", "miou", "since", "on", "settings"):
-            table.add_column(name)
+        table = SettingsTable("Running", ("trial", "epoch", "miou", "since", "on"))
         for trial in running:
             miou = "" if trial.miou is None else f"{trial.miou:.4f}"
             since = duration(max(0.0, now - trial.since)) if trial.since else ""
             epoch = f"{trial.epochs}/{trial.settings['epochs']}"
-            table.add_row(f"#{trial.number}", epoch, miou, since, trial.where, settings_text(trial.searched))
+            table.add((f"#{trial.number}", epoch, miou, since, trial.where), trial.searched)
         lines.append(table)
     return [*lines, *summary(search.trials, ended=False), *failures(search.trials), *search.remarks]
 
@@ -252,7 +251,7 @@ def state_of(search: SearchState, now: float) -> list[str | Table]:
 def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial]) -> str:
     """The time left at the rate so far; the trials that run count with the part that they have done."""
     done = len(ended) + sum(trial.epochs / trial.settings["epochs"] for trial in running)
-    if not search.holder or done < 1:
+    if not search.holder or done < 1 or done >= search.wanted:
         return ""
     left = search.seconds / done * (search.wanted - done)
     if search.budget is not None:
@@ -264,7 +263,7 @@ def class_table(classes: Sequence[int], iou: Mapping[str, float | None]) -> Tabl
     """IoU per class, and of the background where there is one."""
     table = plain_table()
     table.add_column("class")
-    table.add_column("iou", justify="right")
+    add_figures(table, "iou")
     for label in [*map(str, classes), "background"]:
         if label in iou:
             value = iou[label]
@@ -275,3 +274,65 @@ def class_table(classes: Sequence[int], iou: Mapping[str, float | None]) -> Tabl
 def plain_table(title: str | None = None) -> Table:
     """An empty table in the style of all."""
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def add_figures(table: Table, name: str) -> None:
+    """Add a column of numbers, which keep to one line as long as a column of texts can give way."""
+    table.add_column(name, justify="right", no_wrap=True, overflow="fold")
+
+
+class SettingsTable:
+    """A row per run: some figures, and its settings, each in a column or, where there is no room for that, below."""
+
+    def __init__(self, title: str, figures: Sequence[str]) -> None:
+        self._title, self._head = title, tuple(figures)
+        self._rows: list[tuple[tuple[str, ...], dict[str, str]]] = []
+
+    def add(self, figures: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """Add a run."""
+        self._rows.append((tuple(figures), {name: value_text(value) for name, value in settings.items()}))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the form that fits the console; rich's call."""
+        table = self._table()
+        if console.measure(table, options=options.update_width(_ANY_WIDTH)).maximum <= options.max_width:
+            yield table
+        else:
+            yield from self._lines(options.max_width)
+
+    def _table(self) -> Table:
+        names = list(dict.fromkeys(name for _, settings in self._rows for name in settings))
+        table = plain_table(self._title)
+        for name in self._head:
+            table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
+        for name in names:
+            table.add_column(name, no_wrap=True)
+        for figures, settings in self._rows:
+            table.add_row(*figures, *(settings.get(name, "") for name in names))
+        return table
+
+    def _lines(self, room: int) -> Iterator[str]:
+        widths = [max(map(len, column)) for column in zip(self._head, *(row for row, _ in self._rows), strict=True)]
+
+        def line(cells: Sequence[str]) -> str:
+            places = zip(self._head, cells, widths, strict=True)
+            return " " + "  ".join(c.ljust(w) if n in _WORDS else c.rjust(w) for n, c, w in places).rstrip()
+
+        yield from (self._title, "", line(self._head))
+        for figures, settings in self._rows:
+            yield line(figures)
+            yield from _filled([f"{name} {value}" for name, value in settings.items()], room)
+        yield ""
+
+
+def _filled(items: Sequence[str], room: int) -> Iterator[str]:
+    """Items, with commas, in as few lines as they fit into."""
+    line = ""
+    for position, item in enumerate(items, start=1):
+        text = item if position == len(items) else f"{item},"
+        if line and len(line) + len(text) >= room:
+            yield line
+            line = ""
+        line = f"{line} {text}" if line else f"{_INDENT}{text}"
+    if line:
+        yield line

@@ -41,7 +41,7 @@ from segtune.models import (
     parameter_count,
     unknown_encoder,
 )
-from segtune.optim import build_optimizer, build_schedule, set_learning_rates
+from segtune.optim import build_optimizer, build_schedule, rate_at, set_learning_rates
 from segtune.phases import Alive, Phases
 from segtune.pictures import Worst, WorstTile, write_png, wrong_pixels
 from segtune.runlog import RunLog
@@ -83,6 +83,7 @@ class EpochResult:
     # (waiting for the batches after it), training (the rest of it), evaluation, checkpoint (best/ and state.pt) and
     # reporting (metrics.csv, TensorBoard, pictures). The caller's own time between two epochs is in none of them.
     spent: Mapping[str, float]
+    first_lr: float | None = None  # of the epoch's first step
 
     def row(self) -> dict[str, float | int | None]:
         """The epoch's row of metrics.csv."""
@@ -453,6 +454,7 @@ class _Run:
             report_seconds=spent["reporting"] - self._told["reporting"],
             seconds=progress.seconds,
             spent=spent,
+            first_lr=rate_at(self._schedule, (progress.epoch - 1) * len(self._train)),
         )
 
     def _train_epoch(self, epoch: int, on_batch: OnBatch | None) -> None:

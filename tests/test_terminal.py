@@ -10,19 +10,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import segmentation_models_pytorch as smp
+from rich.console import Console
 from rich.table import Table
 
 from segtune import cli
 from segtune.commands import same_command, script_command, tensorboard_command
 from segtune.config import ENCODERS
-from segtune.console import make_console
-from segtune.errors import printable
-from segtune.trials import Trial, write_trials
+from segtune.console import SearchConsole, make_console, trial_line
+from segtune.errors import counted, printable
+from segtune.report import SettingsTable, class_table, comparison, ranking, state_of
+from segtune.trials import SearchState, Trial, write_trials
 
 ROOT = Path(__file__).parent.parent
 # A line break, a carriage return, the start of an escape sequence in both forms, a bell, two turns of direction, a line
@@ -375,3 +378,99 @@ def test_a_misspelt_encoder_is_told_of_with_the_other_mistakes_of_a_space(typed:
     Path("space.yaml").write_text("dataset: data/demo\nspace: {encoder: [resnet18, tu-resnt18]}\n")
     assert "did you mean 'tu-resnet18'?" in typed("run_search", "--space", "space.yaml")[1][0]
     assert not Path("data").exists()
+
+
+# Tables by the width of the terminal, and lines while something goes on.
+
+_ENCODERS = ("resnet18", "tu-mobilenetv3_small_100", "efficientnet-b0")
+_TRIALS = [
+    Trial(
+        number,
+        "finished",
+        {"epochs": 12},
+        epochs=12,
+        miou=0.9123 - number / 100,
+        best_epoch=3,
+        seconds=62.0,
+        parameters=24_400_000,
+        searched={
+            "encoder": _ENCODERS[number],
+            "loss": "dice+bce",
+            "optimizer": "adamw",
+            "lr": 0.0012,
+            "momentum": 0.95,
+            "augmentation": "hard",
+            "batch_size": 16,
+        },
+    )
+    for number in range(3)
+]
+
+
+def shown(part: Table | SettingsTable, width: int) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False).print(part)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_the_ranking_is_whole_at_every_width(width: int) -> None:
+    lines = shown(ranking(_TRIALS), width)
+    assert max(map(len, lines)) <= width
+    text = " ".join("\n".join(lines).split())
+    for trial in _TRIALS:
+        (row,) = (line for line in lines if f"#{trial.number}" in line)
+        assert f"{trial.miou:.4f}" in row
+        assert "12/12" in row
+        assert "1 min 02 s" in row
+        for name, value in trial.searched.items():
+            assert str(value) in (row if width == 160 else text)
+            assert width == 160 or f"{name} {value}" in text
+    assert not any("…" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_scores_are_never_cut_nor_broken(width: int) -> None:
+    iou = {"1": 0.5, "65535": None, "background": 0.25}
+    for table in (comparison(_TRIALS, "encoder"), class_table([1, 65535], iou)):
+        lines = shown(table, width)
+        assert max(map(len, lines)) <= width
+        assert not any("…" in line for line in lines)
+    by_encoder = [replace(trial, searched={"encoder": trial.searched["encoder"]}) for trial in _TRIALS]
+    text = "\n".join(shown(comparison(by_encoder, "encoder"), width))
+    for trial in _TRIALS:
+        assert text.count(f"{trial.miou:.4f}") == 2
+    assert text.count("24.4 M") == 3
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_trials_that_run_and_runs_to_come_are_whole_at_every_width(width: int) -> None:
+    running = replace(_TRIALS[1], status="running", epochs=3, since=1.0, where="node-17, GPU 3")
+    state = SearchState(Path("ray_results/x"), [_TRIALS[0], running], 20, 300.0, "process 1 on node-17")
+    (table,) = (part for part in state_of(state, 100.0) if isinstance(part, SettingsTable))
+    lines = shown(table, width)
+    assert max(map(len, lines)) <= width
+    assert any(" ".join(line.split()).startswith("#1 3/12 0.9023 1 min 39 s node-17, GPU 3") for line in lines)
+    assert any("tu-mobilenetv3_small_100" in line for line in lines)
+
+
+def test_one_of_something_is_singular() -> None:
+    once = replace(_TRIALS[0], settings={"epochs": 1}, epochs=1)
+    assert "finished 1 epoch in" in trial_line(once, 3)
+    assert "after 0 of 1 epoch:" in trial_line(replace(once, status="failed", epochs=0, error="why"), 3)
+    assert [counted(number, "tile") for number in (0, 1, 2, 1000)] == ["0 tiles", "1 tile", "2 tiles", "1000 tiles"]
+
+
+def test_the_bar_of_a_search_does_not_end_with_nothing_running_and_no_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    console = SearchConsole(make_console(), 3)
+    monkeypatch.setattr(console._bar, "update", lambda done, total, text: said.append(text))
+    console.started("a plan", [])
+    for trial in _TRIALS:
+        console.epoch(trial.number, {"epoch": 6, "epochs": 12, "best_miou": 0.1, "collapsed_epochs": 0})
+        console.ended(trial)
+    assert said[-3].startswith("2/3 trials, best 0.9123 (#0), about ")
+    assert said[-2].startswith("2/3 trials, 1 running, best 0.9123 (#0), about ")
+    assert said[-1] == "3/3 trials, best 0.9123 (#0)"

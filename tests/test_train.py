@@ -113,6 +113,8 @@ def test_epochs_are_numbered_and_carry_the_best_so_far(learnt: Learnt) -> None:
     assert all(later.seconds > earlier.seconds for earlier, later in pairwise(results))
     assert results[0].lr == pytest.approx(config.lr, rel=0.1)
     assert results[-1].lr < config.lr / 20
+    assert results[0].first_lr == config.lr
+    assert config.lr > results[1].first_lr > results[1].lr
 
 
 def test_metrics_csv_has_a_row_per_epoch_with_the_very_numbers(learnt: Learnt) -> None:

@@ -30,7 +30,7 @@ from segtune.data.info import DataInfo, Extremes, Moments, SplitInfo, image_size
 from segtune.data.masks import looks_shaded
 from segtune.data.pairs import TRAIN, Split, Tile, find_data_set, split_places
 from segtune.data.reading import Header, Image, Valid, read_header, read_tile
-from segtune.errors import InputError, first_few
+from segtune.errors import InputError, counted, first_few
 from segtune.machine import available_cpus
 from segtune.schema import IMAGE, UNLABELLED, Band, Labels
 
@@ -134,7 +134,7 @@ class _Reader:
         mistakes = [mistake for found in findings.values() for mistake in found.mistakes]
         if mistakes:
             rest = sum(found.more for found in findings.values()) + len(mistakes) - _MOST_MISTAKES
-            more = [f"{self._config.dataset}: {rest} more files with mistakes"] if rest > 0 else []
+            more = [f"{self._config.dataset}: {counted(rest, 'more file')} with mistakes"] if rest > 0 else []
             raise InputError(mistakes[:_MOST_MISTAKES] + more)
         self._same_kind(findings)
         infos = {split: info for split, info in self._infos.items() if info}

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from segtune.checkpoint import Manifest, load_state
 from segtune.clock import running_seconds
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.folders import RunFolder, SearchFolder, set_aside
 from segtune.space import Space
 from segtune.tuning.asha import OBJECTIVE
@@ -151,9 +151,9 @@ def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iter
         return
     known, done = max(trial.intermediate_values, default=0), run.epochs_done
     if catch_up(study, trial.number, run):
-        yield f"{name}: its folder has {done} epochs, the study knew of {known}; the study has them now"
+        yield f"{name}: its folder has {counted(done, 'epoch')}, the study knew of {known}; the study has them now"
     elif done < known:
-        yield f"{name}: the study knows of {known} epochs, its folder has {done}; it goes on from there"
+        yield f"{name}: the study knows of {counted(known, 'epoch')}, its folder has {done}; it goes on from there"
 
 
 def _outlive_orphans(folder: SearchFolder) -> None:

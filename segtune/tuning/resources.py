@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.machine import available_cpus
 from segtune.space import SearchSettings
 
@@ -33,11 +33,11 @@ class Plan:
         return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
 
     def __str__(self) -> str:
-        share = f"{_count(self.cpus_per_trial, 'core')}"
+        share = f"{counted(self.cpus_per_trial, 'core')}"
         if self.gpus_per_trial:
-            share += f" and {_count(self.gpus_per_trial, 'GPU')}"
-        where = f" on {_count(self.nodes, 'node')}" if self.nodes > 1 else ""
-        return f"{_count(self.concurrent, 'trial')} at a time{where}, each on {share}"
+            share += f" and {counted(self.gpus_per_trial, 'GPU')}"
+        where = f" on {counted(self.nodes, 'node')}" if self.nodes > 1 else ""
+        return f"{counted(self.concurrent, 'trial')} at a time{where}, each on {share}"
 
 
 def local_resources() -> dict[str, float]:
@@ -87,15 +87,11 @@ def _check(cpus: int, gpus: float, nodes: Sequence[Resources], device: str) -> N
     most_cpus, most_gpus = (int(max((node.get(name, 0) for node in nodes), default=0)) for name in ("CPU", "GPU"))
     where = "here" if len(nodes) == 1 else f"on any one of {len(nodes)} nodes"
     if gpus > most_gpus:
-        raise InputError(f"gpus_per_trial: {gpus:g} was asked for, but {_count(most_gpus, 'GPU')} can be used {where}")
+        raise InputError(f"gpus_per_trial: {gpus:g} was asked for, but {counted(most_gpus, 'GPU')} can be used {where}")
     if device.startswith("cuda") and not gpus:
         raise InputError(f"device: {device} was asked for, but trials get no GPU (gpus_per_trial is 0)")
     if cpus > most_cpus:
-        raise InputError(f"cpus_per_trial: a trial takes {_count(cpus, 'core')}, but {most_cpus} can be used {where}")
+        raise InputError(f"cpus_per_trial: a trial takes {counted(cpus, 'core')}, but {most_cpus} can be used {where}")
     if not any(_fitting(node, cpus, gpus) for node in nodes):
-        share = f"{_count(cpus, 'core')} and {_count(gpus, 'GPU')}"
-        raise InputError(f"cpus_per_trial: no one of {len(nodes)} nodes has {share} for a trial")
-
-
-def _count(number: float, noun: str) -> str:
-    return f"{number:g} {noun}{'' if number <= 1 and number > 0 else 's'}"
+        share = f"{counted(cpus, 'core')} and {counted(gpus, 'GPU')}"
+        raise InputError(f"cpus_per_trial: no one of {counted(len(nodes), 'node')} has {share} for a trial")

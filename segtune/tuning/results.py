@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.checkpoint import Manifest, model_score
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.folders import (
     MODEL_FILES,
     RunFolder,
@@ -176,7 +176,7 @@ class Results:
         try:
             rows = folder.metrics()
             if frozen.state.is_finished() and folder.begun and len(rows) < epochs:
-                raise InputError(f"{folder.metrics_csv}: has {len(rows)} of {epochs} epochs")
+                raise InputError(f"{folder.metrics_csv}: has {len(rows)} of {counted(epochs, 'epoch')}")
             if folder.begun:
                 Manifest.read(folder.run_yaml)
                 run_yaml = read_yaml(folder.run_yaml)

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.clock import running_seconds
+from segtune.errors import counted
 from segtune.space import SearchSettings
 from segtune.tuning.study import WARM_START
 
@@ -67,7 +68,7 @@ class Rules:
         trials = self._study.get_trials(deepcopy=False)
         since, patience = without_improvement(trials), self._search.patience
         if patience and since >= patience and len(trials) - told_before(trials) < self._search.trials:
-            return f"{since} trials in a row brought no improvement"
+            return f"{counted(since, 'trial')} in a row brought no improvement"
         return ""
 
     # A trial
@@ -78,7 +79,9 @@ class Rules:
             return False
         limit, collapse = self._search.max_trial_time, self._search.collapse_epochs
         if collapse and result["collapsed_epochs"] >= collapse:
-            self._stopped[trial_id] = f"predicted one class everywhere for {result['collapsed_epochs']} epochs"
+            self._stopped[trial_id] = (
+                f"predicted one class everywhere for {counted(result['collapsed_epochs'], 'epoch')}"
+            )
         elif limit and result["seconds"] >= limit:
             self._stopped[trial_id] = f"trained for {result['seconds']:.0f} s, longer than max_trial_time"
         return trial_id in self._stopped
