@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,8 @@ def outcome_of(check: Callable[[Bench], Outcome], bench: Bench) -> Outcome:
     return Outcome(found.ok, found.text, found.figures | ({"warnings": noted} if noted else {}))
 
 
-def run_checks(checks: dict[str, Callable[[Bench], Outcome]], bench: Bench) -> list[dict[str, Any]]:
+def run_checks(checks: dict[str, Callable[[Bench], Outcome]], bench: Bench) -> Iterator[dict[str, Any]]:
     """Make the checks one after another, a line each."""
-    rows = []
     for name, check in checks.items():
         started = time.perf_counter()
         found = outcome_of(check, bench)
@@ -69,8 +68,7 @@ def run_checks(checks: dict[str, Callable[[Bench], Outcome]], bench: Bench) -> l
         print(f"{name:16} {WORDS[found.ok]:8} {found.text}  [{seconds:.1f} s]", flush=True)
         for line in found.figures.get("warnings", []):
             print(f"{'':16} {line}", flush=True)
-        rows.append({"check": name, "ok": found.ok, "text": found.text, "seconds": seconds, "figures": found.figures})
-    return rows
+        yield {"check": name, "ok": found.ok, "text": found.text, "seconds": seconds, "figures": found.figures}
 
 
 def main() -> int:
@@ -88,9 +86,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), device, small=given.dry_run)
         write_demo(bench.demo, *((12, 4) if given.dry_run else (64, 24)))
-        rows = run_checks({name: known[name] for name in given.only or known}, bench)
-    if given.out:
-        given.out.write_text(json.dumps({"machine": machine, "card": card, "checks": rows}, indent=1) + "\n")
+        rows = []
+        for row in run_checks({name: known[name] for name in given.only or known}, bench):
+            rows.append(row)
+            if given.out:
+                given.out.write_text(json.dumps({"machine": machine, "card": card, "checks": rows}, indent=1) + "\n")
     failed = [row["check"] for row in rows if row["ok"] is False]
     print(f"{len(failed)} of {len(rows)} failed: {', '.join(failed)}" if failed else f"{len(rows)} checks, none failed")
     return 1 if failed else 0

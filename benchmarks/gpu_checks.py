@@ -397,6 +397,8 @@ def given_back(bench: Bench) -> Outcome:
         bench.train("nan", optimizer="sgd", lr=1e30, grad_clip=0.0)
     except NonFiniteLossError:
         failed = True
+    gc.collect()  # as a search does: only now, without the error, is what its traceback held free
+    torch.cuda.empty_cache()
     held["failed"] = _held(bench)
     try:
         with room(bench.device, 20 * MB):
@@ -445,9 +447,7 @@ def shared(bench: Bench) -> Outcome:
     with (folder / "trials.csv").open() as file:
         trials = list(csv.DictReader(file))
     devices = {yaml.safe_load(path.read_text())["evaluation"]["device"] for path in folder.glob("trial_*/run.yaml")}
-    spans = [
-        ((path / "run.yaml").stat().st_mtime, (path / "metrics.csv").stat().st_mtime) for path in folder.glob("trial_*")
-    ]
+    spans = [_trained(RunFolder(path)) for path in folder.glob("trial_*")]
     overlap = max(min(a[1], b[1]) - max(a[0], b[0]) for a in spans for b in spans if a is not b)
     command = ["validate.py", "-cd", str(folder), "-d", str(bench.demo / "val"), "-o", str(bench.root / "validated")]
     again = _script(command)
@@ -465,12 +465,19 @@ def shared(bench: Bench) -> Outcome:
     return Outcome(ok, text + _complaint(again), {"miou": best, "validated": validated})
 
 
+def _trained(folder: RunFolder) -> tuple[float, float]:
+    """When a run began to train, and when its last epoch was recorded."""
+    end = folder.metrics_csv.stat().st_mtime
+    return end - float(folder.metrics()[-1]["seconds"]), end
+
+
 @contextmanager
 def noted_warnings() -> Iterator[list[str]]:
     """The distinct warnings of the block, one line each."""
     lines: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", DeprecationWarning)  # of libraries, for those who write them
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the stand-in tiles are not
         yield lines
     lines += dict.fromkeys(

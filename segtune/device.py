@@ -14,8 +14,13 @@ from segtune.errors import DeviceMemoryError, InputError, one_line
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _NATIVE_BF16 = (8, 0)  # compute capability; below it is_bf16_supported() is true by emulation
-# What else torch raises, as plain RuntimeErrors, where memory is not enough: libraries beside its own allocator.
-_NO_MEMORY = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory", "DefaultCPUAlloc")
+# What else torch raises, as plain RuntimeErrors, where memory is not enough: libraries beside its own allocator. The
+# last one is cuDNN's when none of its algorithms got the memory to work in.
+_NO_MEMORY = (
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory", "DefaultCPUAlloc"),
+    "unable to find an engine to execute this computation",
+)
+_CUDA_ADVICE = "\nSearch for `"  # what follows in an error of CUDA's is for who writes kernels
 
 T = TypeVar("T")
 
@@ -60,7 +65,7 @@ def memory_error(reason: object) -> DeviceMemoryError:
     """What the user is told where memory is not enough, and what would help."""
     return DeviceMemoryError(
         f"out of memory; a smaller image_size or encoder needs less, and so does precision bf16 or fp16 on a GPU "
-        f"({one_line(reason)})"
+        f"({one_line(str(reason).split(_CUDA_ADVICE)[0])})"
     )
 
 

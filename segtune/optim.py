@@ -29,10 +29,13 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
             {"params": [p for p in part if p.ndim > 1], "lr": lr, "weight_decay": config.weight_decay},
             {"params": [p for p in part if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
         ]
+    # On a GPU a step of a small network waits for Python; a fused update takes the least of it.
+    fused = all(parameter.is_cuda for parameter in model.parameters()) or None
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+        nesterov = config.momentum > 0
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    return kind(groups, lr=config.lr)
+    return kind(groups, lr=config.lr, fused=fused)
 
 
 def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int) -> LambdaLR:

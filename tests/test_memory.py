@@ -85,6 +85,23 @@ def test_a_cpu_without_memory_is_out_of_memory_too() -> None:
     assert taken[1] == 2
 
 
+# cuDNN's words where none of its algorithms got memory to work in, and CUDA's where a process cannot even begin.
+@pytest.mark.parametrize(
+    "words",
+    [
+        "GET was unable to find an engine to execute this computation after trying 4 plans",
+        "CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in the manual.\nCUDA kernel errors might",
+    ],
+)
+def test_what_libraries_say_of_memory_is_known_and_told_without_their_advice(words: str) -> None:
+    def compute(size: int) -> None:
+        raise RuntimeError(words)
+
+    with pytest.raises(DeviceMemoryError) as caught:
+        within_memory(compute, 2)
+    assert str(caught.value).endswith(f"({words.splitlines()[0]})")
+
+
 # One step.
 
 

@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import jaccard_score
 from torchmetrics.classification import MulticlassJaccardIndex
 
+from segtune.config import MAX_CLASSES
 from segtune.metrics import BACKGROUND, IGNORED, ConfusionMatrix, Scores
 from segtune.schema import Labels
 
@@ -142,6 +143,13 @@ def test_ignored_pixels_count_in_nothing() -> None:
         matrices[1].update(more, np.full_like(more, IGNORED))
     matrices[1].update(predicted, truth)
     np.testing.assert_array_equal(matrices[1].counts, matrices[0].counts)
+
+
+def test_ignored_pixels_count_in_nothing_where_there_are_as_many_classes_as_can_be() -> None:
+    matrix = ConfusionMatrix(range(1, MAX_CLASSES + 1))
+    every = np.arange(MAX_CLASSES + 1, dtype=np.uint8)
+    matrix.update(np.tile(every, (2, 1)), np.stack([every, np.full_like(every, IGNORED)]))
+    np.testing.assert_array_equal(matrix.counts, np.eye(MAX_CLASSES + 1))
 
 
 def test_nothing_to_score_is_an_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from itertools import pairwise
 from typing import Any
@@ -151,7 +152,7 @@ def test_a_state_fits_the_optimizer_of_any_factor(name: str) -> None:
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizers[0].step()
-    optimizers[1].load_state_dict(optimizers[0].state_dict())
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
     optimizers[1].step()
     assert len(optimizers[1].state) == 6
 
@@ -201,3 +202,26 @@ def test_adamw_decays_apart_from_the_gradient_and_adam_with_it() -> None:
 
     assert moved("adamw") == pytest.approx(0.05)  # lr * weight_decay * weight
     assert moved("adam") == pytest.approx(0.1, rel=1e-3)  # a whole step, whatever the decay
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_a_state_that_a_gpu_left_goes_on_where_there_is_none(name: str) -> None:
+    config = RunConfig.from_settings({"optimizer": name, "lr": 0.01})
+    models = [network() for _ in range(2)]
+    optimizers = [build_optimizer(config, model) for model in models]
+    for group in optimizers[0].param_groups:
+        assert not group["fused"]  # which a CPU gains nothing from
+        group["fused"] = True  # as on a GPU
+
+    def step(number: int) -> None:
+        for parameter in models[number].parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizers[number].step()
+
+    step(0)
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    step(0)
+    step(1)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other)
