@@ -13,6 +13,7 @@ from typing import get_args
 import pytest
 import yaml
 from bench import SPACE, Bench
+from optuna.exceptions import StorageInternalError
 
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
@@ -21,7 +22,7 @@ from segtune.space import Space, load_space
 from segtune.tuning.reconcile import check_drawn_from
 from segtune.tuning.resources import Plan
 from segtune.tuning.search import to_resume, trial_threads
-from segtune.tuning.study import open_study, read_study
+from segtune.tuning.study import open_study, read_study, trouble
 
 
 @pytest.fixture
@@ -128,6 +129,24 @@ def test_a_study_that_another_program_holds_is_said_to_be_held(bench: Bench, mon
             assert "study.db: another program holds it (database is locked)" in str(caught.value)
             assert "full" not in str(caught.value)
             assert "--name" not in str(caught.value)
+
+
+def test_a_study_that_another_program_holds_while_the_search_runs_is_not_called_a_full_disk(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segtune.tuning.study._BUSY_S", 0.1)
+    running = Bench(bench.folder, SPACE)
+    running.start("b")
+    with closing(sqlite3.connect(bench.folder.study_db, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        running.report("b", 1, 0.5)
+        assert running.searcher.suggest("c") is None  # one runs still
+    assert running.searcher.interrupted
+    assert running.searcher.broken
+    assert "another program holds it (database is locked)" in trouble(bench.folder, running.searcher.broken)
+    full = StorageInternalError("...")
+    full.__cause__ = sqlite3.OperationalError("database or disk is full")
+    assert "is the disk full? (database or disk is full)" in trouble(bench.folder, full)
 
 
 # What was given when it was started stays, unless it is given again.
