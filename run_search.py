@@ -94,8 +94,8 @@ def main() -> int:
     if arguments.dry_run:
         return show_dry_run(console, space, info, arguments.address)
     check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
-    counts = ", ".join(f"{number} {split}" for split, number in info.counts.items())
-    console.print(f"{space.baseline.dataset}: {counts} tiles; searching {', '.join(space.searched())}", soft_wrap=True)
+    searched = ", ".join(space.searched())
+    console.print(f"{space.baseline.dataset}: {info.counted()} tiles; searching {searched}", soft_wrap=True)
     with cli.hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
         outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume, arguments.warm_start)
 

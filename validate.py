@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from segtune import cli
 from segtune.config import RunConfig
-from segtune.data.pairs import Layout, Tile, split_folders
+from segtune.data.pairs import Layout, Tile, check_split
 from segtune.errors import InputError, counted
 from segtune.folders import check_writable, find_model, joined_folder, read_own_json, write_text
 
@@ -45,7 +45,7 @@ def main() -> int:
     before = read_own_json(out / "metrics.json", "miou", "-o")  # of an earlier validation
     replaceable = not arguments.out or before.get("masks")
     config = RunConfig.from_settings(cli.settings_in(find_model(folder) / "run.yaml"))
-    split_folders(split, Layout.of(config, config.channels))
+    check_split(split, Layout.of(config, config.channels))
     if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
         raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
     # torch takes seconds to import; --help and many a mistake should not.
@@ -66,7 +66,7 @@ def main() -> int:
                     raise InputError(f"-o: {place} exists, and was not written by an earlier run; give another folder")
             bar.update(next(done), None, "predicting")
 
-        result = validate(folder, split, arguments.device, on_tile)
+        result = validate(folder, split, arguments.device, on_tile, lambda line: console.print(line, soft_wrap=True))
     out.mkdir(parents=True, exist_ok=True)
     masks_there = arguments.binary or bool(before.get("masks"))
     write_text(out / "metrics.json", json.dumps(result.metrics() | {"masks": masks_there}, indent=2) + "\n")

@@ -96,9 +96,8 @@ class RunConsole:
         self._console, self._epochs = console, config.epochs
         self._epoch = folder.epochs_done + 1
         self._bar = step_bar(console)
-        counts = ", ".join(f"{number} {split}" for split, number in info.counts.items())
         size = config.image_size or info.image_size()
-        console.print(f"{config.dataset}: {counts} tiles at {size} px -> {folder.path}", soft_wrap=True)
+        console.print(f"{config.dataset}: {info.counted()} tiles at {size} px -> {folder.path}", soft_wrap=True)
 
     def __enter__(self) -> RunConsole:
         self._bar.__enter__()

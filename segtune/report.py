@@ -157,10 +157,16 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
         yet = "" if ended else " yet"
         return [f"no trial learnt anything{yet}: the best miou is {best.miou:.4f}, of trial #{best.number}"]
     name = "winner" if ended else "best so far"
-    lines = [f"{name}: trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}"]
+    lines = [f"{name}: trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}{_limit(best.settings)}"]
     lines.append(f"  {settings_text(best.searched)}")
     baseline = next((trial for trial in order if trial.baseline), None)
     return lines if baseline is None else [*lines, _gain(best, baseline, others=len(order) - 1, ended=ended)]
+
+
+def _limit(settings: Mapping[str, Any]) -> str:
+    """On how many validation tiles a trial was scored, where its settings say that these are not all."""
+    limits = [limit for name in ("limit_tiles", "val_samples") if (limit := settings.get(name)) is not None]
+    return f" (on at most {min(limits)} tiles of each validation set)" if limits else ""
 
 
 def _gain(best: Trial, baseline: Trial, others: int, ended: bool) -> str:

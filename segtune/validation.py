@@ -15,9 +15,9 @@ import torch
 
 from segtune.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, load_model
 from segtune.data.batches import Batches
+from segtune.data.checks import check_kept, mask_remarks, survey
 from segtune.data.fitting import Fit
 from segtune.data.pairs import Layout, Tile, find_tiles
-from segtune.data.reading import read_mask
 from segtune.data.store import DecodedTiles
 from segtune.device import resolve_device, within_memory
 from segtune.errors import InputError
@@ -68,14 +68,21 @@ class Validation:
         return [label for label, value in self.scores.iou.items() if value is None]
 
 
-def validate(folder: Path, split: Path, device: str = "auto", on_tile: OnPrediction | None = None) -> Validation:
+def validate(
+    folder: Path,
+    split: Path,
+    device: str = "auto",
+    on_tile: OnPrediction | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Validation:
     """Measure the model in a search's, a run's or its own folder on a split, as its training measured it.
 
     Batch size, precision and number of torch threads are those of the training's evaluation, so that on the same
     device the score is the same to the last digit. Where memory is not enough for that batch size, the whole split is
     measured again with half of it. `on_tile` gets each tile and its prediction, each time: a mask in the data set's
-    own labels, (H, W), at the size of the tile's mask. Raises InputError for a folder without a model, and for a split
-    that is not sound, and DeviceMemoryError where memory is not enough for one tile at a time.
+    own labels, (H, W), at the size of the tile's mask. `say` gets a line on all that is odd about the data. Raises
+    InputError for a folder without a model, and for a split that is not sound, and DeviceMemoryError where memory is
+    not enough for one tile at a time.
     """
     place = resolve_device(device)
     model_folder = find_model(folder)
@@ -86,8 +93,13 @@ def validate(folder: Path, split: Path, device: str = "auto", on_tile: OnPredict
     fit = Fit.of(config)
     store = DecodedTiles(tiles, labels, manifest.bands, sources, fit, manifest.uint8, None, config.nodata)
     # Before the first prediction is passed on.
-    if not any(np.isin(read_mask(tile.mask), config.classes).any() for tile in tiles):
-        raise InputError(f"{tiles.folders[1]}: none of the classes occurs in the masks ({config.classes})")
+    masks = survey(tiles, config)
+    if not set(config.classes) & masks.pixels.keys():
+        raise InputError(f"{masks.place}: none of the classes occurs in the masks ({config.classes})")
+    check_kept(config, [masks])
+    if say:
+        for line in (*(f"warning: {text}" for text in tiles.unread), *mask_remarks(config, [masks])):
+            say(line)
 
     def pass_on(index: int, predicted: Indices, truth: Indices) -> None:
         if on_tile:

@@ -277,6 +277,22 @@ def test_the_last_words_fit_what_happened(trials: list[Trial], ended: bool, said
     assert text.startswith("winner: ") == (ended and "in epoch" in text)
 
 
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({}, "in epoch 3"),
+        ({"limit_tiles": None, "val_samples": None}, "in epoch 3"),
+        ({"limit_tiles": 10}, "in epoch 3 (on at most 10 tiles of each validation set)"),
+        ({"limit_tiles": 10, "val_samples": 4}, "in epoch 3 (on at most 4 tiles of each validation set)"),
+    ],
+)
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_score_on_part_of_the_validation_tiles_is_named_as_such(
+    limits: dict[str, Any], said: str, ended: bool
+) -> None:
+    assert summary([trial(0, 0.5, settings={"epochs": 3, **limits})], ended)[0].endswith(said)
+
+
 @pytest.mark.parametrize("status", ["finished", "failed"])
 def test_a_search_whose_trials_all_failed_has_no_winner(status: Any) -> None:
     trials = [trial(0, 0.5, status="failed", epochs=1), trial(1, 0.4, status=status)]

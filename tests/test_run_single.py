@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -132,6 +133,26 @@ def test_the_run_yaml_of_a_run_runs_again_with_the_same_numbers(first: Path, run
     assert run("--config", first / "run.yaml", "--exp-name", "again") == 0
     rows, again = RunFolder(first).metrics(), RunFolder(Path("logs/again")).metrics()
     assert [(row["loss"], row["miou"]) for row in again] == [(row["loss"], row["miou"]) for row in rows]
+
+
+def test_what_is_odd_about_the_data_is_told_once_before_the_run(
+    tmp_path: Path, data_set: DataSet, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiles = data_set(tmp_path / "set", labels=(0, 1, 2), channels=())
+    for path in (tiles / "val" / "gt").iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(mask == 2, 3, mask))
+    (tiles / "train" / "images" / "more.jp2").touch()
+    assert run("-d", tiles, *FAST, "-e", "1", "--classes", "1", "2", "--exp-name", "odd") == 0
+    lines = capsys.readouterr().out.splitlines()
+    warnings = [line for line in lines if "warning" in line]
+    assert [line.partition(":")[2].split()[:2] for line in warnings] == [
+        [f"{tiles}/train/images:", "not"],
+        ["no", "mask"],
+    ]
+    assert f"no mask contains 2 (in {tiles}/val/gt); left out of the mean" in warnings[1]
+    assert sum("count as background" in line for line in lines) == 1
+    assert lines.index(warnings[1]) < next(i for i, line in enumerate(lines) if line.startswith("epoch 1/1"))
 
 
 def test_without_a_name_runs_of_the_same_day_get_folders_of_their_own(

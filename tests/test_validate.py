@@ -304,6 +304,48 @@ def test_a_split_that_is_not_there_or_is_a_whole_data_set_is_named(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("given", [".", "val/images", "val/gt", "val/images/000.tif", "val/gt/001.tif"])
+def test_what_is_near_a_split_leads_to_it(
+    binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    split = binary.dataset / given
+    assert run("-cd", binary.folder, "-d", split, "-o", tmp_path) == 2
+    (line,) = errors(capsys)
+    assert line.startswith(f"error: {split}: is ")
+    assert line.endswith(f"did you mean {binary.val}?")
+
+
+def test_what_is_odd_about_the_tiles_is_told_and_measured_all_the_same(
+    binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = shutil.copytree(binary.val, tmp_path / "val")
+    (split / "images" / "more.webp").touch()
+    with rasterio.open(split / "gt" / "000.tif", "r+") as file:
+        mask = file.read(1)
+        mask[:3, :5] = 9
+        file.write(mask, 1)
+    assert run("-cd", binary.folder, "-d", split, "-o", tmp_path / "out", "--device", "cpu") == 0
+    printed = capsys.readouterr().out
+    assert f"warning: {split / 'images'}: not read: 1 .webp" in printed
+    assert "labels that count as background, being neither in classes nor in ignore: 0 (" in printed
+    assert " 9 (0.23%)" in printed
+
+
+def test_a_split_whose_masks_lie_elsewhere_is_refused_before_anything_is_written(
+    binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = shutil.copytree(binary.val, tmp_path / "val")
+    with rasterio.open(split / "images" / "003.tif") as file:
+        crs, transform = file.crs, file.transform
+    with rasterio.open(split / "gt" / "003.tif", "r+") as file:
+        file.crs, file.transform = crs, Affine(*transform[:2], transform.c + 10, *transform[3:6])
+    assert run("-cd", binary.folder, "-d", split, "-o", tmp_path / "out", "--binary") == 2
+    (line,) = errors(capsys)
+    assert line.startswith(f"error: {split / 'gt' / '003.tif'}: does not lie where {split / 'images' / '003.tif'} does")
+    assert "20 pixels to the right" in line
+    assert not (tmp_path / "out" / "masks").exists()
+
+
 def test_a_split_with_other_bands_is_refused_by_number(
     binary: Trained, tmp_path: Path, run: Run, data_set: DataSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -345,7 +387,9 @@ def test_a_split_without_a_channel_is_refused_by_its_folder(
 ) -> None:
     other = data_set(tmp_path / "set", train=1, val=1, channels=())
     assert run("-cd", binary.folder, "-d", other / "val") == 2
-    assert str(other / "val" / "nir") in errors(capsys)[0]
+    line = errors(capsys)[0]
+    assert str(other / "val" / "nir") in line
+    assert "the model was trained with this channel" in line
 
 
 def test_a_split_with_none_of_the_classes_is_refused_and_nothing_is_written(

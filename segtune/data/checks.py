@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from segtune.config import RunConfig
+from segtune.data.georeference import check_georeferences
 from segtune.data.info import Extremes
-from segtune.data.masks import kept_share
-from segtune.data.pairs import TRAIN, VAL
+from segtune.data.masks import count_labels, kept_share, looks_shaded
+from segtune.data.pairs import TRAIN, VAL, Split, Tile
+from segtune.data.reading import read_mask
 from segtune.errors import InputError, first_few
+from segtune.machine import available_cpus
 
 _MOST_LABELS = 12  # that are listed without their shares
 _MOST_SHARES = 6  # labels that are listed with theirs
@@ -38,6 +42,25 @@ class Masks:
             return ", ".join(map(str, self.pixels))
         grey = f", and look grey: {_MENDED}" if 2 * len(self.shaded) > self.count else ""
         return f"{shares(self.pixels, self.pixels)}{grey}"
+
+
+def survey(tiles: Split, config: RunConfig) -> Masks:
+    """Read the masks of a split alone; InputError where one cannot be read, or lies elsewhere than its image."""
+    named = (*config.classes, *config.ignore)
+
+    def look(tile: Tile) -> tuple[dict[int, int], bool]:
+        check_georeferences(tile)
+        mask = read_mask(tile.mask)
+        pixels = count_labels(mask)
+        return pixels, looks_shaded(mask, pixels, named)
+
+    pixels: Counter[int] = Counter()
+    shaded = []
+    with ThreadPoolExecutor(available_cpus()) as pool:
+        for tile, (found, shades) in zip(tiles, pool.map(look, tiles), strict=True):
+            pixels.update(found)
+            shaded += [str(tile.mask)] if shades else []
+    return Masks(tiles.folders[1], len(tiles), dict(sorted(pixels.items())), shaded)
 
 
 def check_classes(config: RunConfig, masks: Mapping[str, Masks]) -> None:

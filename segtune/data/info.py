@@ -167,6 +167,11 @@ class DataInfo:
     entries: Mapping[tuple[str, str], Path]  # by split and what is kept: where the cache holds the decoded tiles
     wanted: tuple[str, ...]  # what of the tiles the runs on them need kept
 
+    def counted(self) -> str:
+        """The tiles of each split in words: ``64 train, 10 of 24 val``."""
+        whole = {split: f" of {number + self.counts[split]}" for split, number in self.left_out.items() if number}
+        return ", ".join(f"{number}{whole.get(split, '')} {split}" for split, number in self.counts.items())
+
     def sources(self, channels: Sequence[str]) -> list[int]:
         """Positions, among a tile's sources, of the image and of the extra channels asked for."""
         known = (IMAGE, *self.channels)

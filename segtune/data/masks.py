@@ -8,10 +8,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segtune.schema import UNLABELLED
+
 _COMMON = 0.05  # share of a mask's pixels from which a value is a label of its own
 _FEWEST_SHADES = 3  # values between two labels; one or two may be labels that are rare
 _MOST_IN_BLOCKS, _LEAST_ON_SLOPES = 0.3, 0.25  # shares of the shades' pixels, from drawn, resampled and real masks
 _ANCHOR, _APART = 0.02, 1 / 8  # the least share of all pixels, and of the range of values, that sets a label apart
+
+
+def count_labels(mask: npt.NDArray[np.integer]) -> dict[int, int]:
+    """Count the pixels of each label of a mask; those without one are left out."""
+    if mask.dtype.kind == "u" and mask.dtype.itemsize <= 2:  # counting beats the sorting of np.unique
+        counts = np.bincount(mask.ravel())
+        labels = np.flatnonzero(counts)
+        return dict(zip(labels.tolist(), counts[labels].tolist(), strict=True))
+    labels, counts = np.unique(mask[mask != UNLABELLED], return_counts=True)
+    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
 def looks_shaded(mask: npt.NDArray[np.integer], pixels: Mapping[int, int], named: Collection[int]) -> bool:

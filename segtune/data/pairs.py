@@ -20,6 +20,7 @@ from segtune.errors import InputError, first_few
 Found = TypeVar("Found")
 TRAIN, VAL = "train", "val"
 ADDED = "add_val/"  # before the names of added validation sets
+_NOT_CHANNELS = 2  # folders of a split that are none of a channel: images and masks
 _READ = " ".join(SUFFIXES)
 _EXTENSIONS = frozenset(suffix[1:] for suffix in SUFFIXES)
 _STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # a network's file system answers each one late, but many at once
@@ -170,13 +171,35 @@ def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[s
     return found
 
 
+def check_split(place: Path, layout: Layout) -> None:
+    """Refuse what is no split of tiles for a model; InputError that says which folder may be meant."""
+    near = (place / VAL, place / "test", place / TRAIN, place.parent, place.parent.parent)
+    meant = next((folder for folder in near if (folder / layout.images_dir).is_dir()), None)
+    hint = f"; did you mean {meant}?" if meant else ""
+    if place.is_file() and place.suffix.lower() in SUFFIXES:
+        raise InputError(f"{place}: is one image, and a split's folder is needed, such as DATASET/val{hint}")
+    if place.is_dir() and not (place / layout.images_dir).is_dir():
+        raise InputError(f"{place}: is no split, for it has no folder {layout.images_dir}{hint}")
+    root = place if place.is_dir() else place.parent
+    lacking = [root / name for name in layout.channels if place.exists() and not (root / name).is_dir()]
+    if lacking:
+        raise InputError(f"{folder}: no such folder, and the model was trained with this channel" for folder in lacking)
+    split_folders(place, layout)
+
+
 def split_folders(place: Path, layout: Layout) -> list[Path]:
     """The folders of a split, or of the tiles that a list file names: images, masks, each channel; all must exist."""
     if not place.exists():
         raise InputError(f"{place}: no such folder; a data set has train/ and val/ (its own folder goes to -d)")
     root = place if place.is_dir() else place.parent
     folders = [root / layout.images_dir, root / layout.masks_dir, *(root / name for name in layout.channels)]
-    missing = [f"{folder}: no such folder" for folder in folders if not folder.is_dir()]
+    there = [name for name in layout.channels if (root / name).is_dir()]
+    fewer = f"; channels asks for it (without it: --set channels={','.join(there) or 'none'})"
+    missing = [
+        f"{folder}: no such folder{fewer if position >= _NOT_CHANNELS else ''}"
+        for position, folder in enumerate(folders)
+        if not folder.is_dir()
+    ]
     if missing:
         raise InputError(missing)
     return folders

@@ -27,12 +27,12 @@ from segtune.data.checks import Masks, absent_remarks, check_classes, fill_remar
 from segtune.data.fitting import Fit, decode
 from segtune.data.georeference import check_georeferences
 from segtune.data.info import DataInfo, Extremes, Moments, SplitInfo, image_size
-from segtune.data.masks import looks_shaded
+from segtune.data.masks import count_labels, looks_shaded
 from segtune.data.pairs import TRAIN, Split, Tile, find_data_set, split_places
 from segtune.data.reading import Header, Image, Valid, read_header, read_tile
 from segtune.errors import InputError, counted, first_few
 from segtune.machine import available_cpus
-from segtune.schema import IMAGE, UNLABELLED, Band, Labels
+from segtune.schema import IMAGE, Band, Labels
 
 _MOST_MISTAKES = 5  # of one kind, shown by name
 _SAMPLED_HEADERS = 64  # tiles that the needed size is estimated from
@@ -394,7 +394,7 @@ def _look(tile: Tile, labels: Labels, nodata: float | None, training: bool, fits
     for array in (*sources, valid, mask):
         digest.update(repr((array.shape, array.dtype.str)).encode())
         digest.update(np.ascontiguousarray(array).data)
-    counted = _count_labels(mask if valid.all() else mask[valid])
+    counted = count_labels(mask if valid.all() else mask[valid])
     pixels = _valid_pixels(sources, valid) if training else None
     return _Seen(
         digest=digest.digest(),
@@ -407,15 +407,6 @@ def _look(tile: Tile, labels: Labels, nodata: float | None, training: bool, fits
         side=max(mask.shape),
         kept={fit: decode(sources, valid, mask, labels, fit, training) for fit in fits},
     )
-
-
-def _count_labels(mask: npt.NDArray[np.integer]) -> dict[int, int]:
-    if mask.dtype.kind == "u" and mask.dtype.itemsize <= 2:  # counting beats the sorting of np.unique
-        counts = np.bincount(mask.ravel())
-        labels = np.flatnonzero(counts)
-        return dict(zip(labels.tolist(), counts[labels].tolist(), strict=True))
-    labels, counts = np.unique(mask[mask != UNLABELLED], return_counts=True)
-    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
 def _valid_pixels(sources: list[Image], valid: Valid) -> npt.NDArray[np.float64]:
