@@ -172,6 +172,8 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
 def given_search(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was given as flags of `search:`."""
     given = {name: getattr(arguments, f"search_{name}") for name in SEARCH_FLAGS}
+    if large := [name for name, value in given.items() if isinstance(value, int) and value.bit_length() > 63]:
+        raise InputError(f"{name}: is too large a number" for name in large)
     return {name: value for name, value in given.items() if value is not None}
 
 

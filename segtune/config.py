@@ -96,6 +96,7 @@ CHANGEABLE = frozenset(
         *("dataset", "val_dir", "add_val_dirs"),
     }
 )
+_LONGEST_VALUE = 100  # characters of a wrong value that a message repeats
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
 
 
@@ -414,6 +415,7 @@ def _adapter(name: str) -> TypeAdapter[Any]:
 
 def _message(name: str | None, item: Any, fields: Mapping[str, object]) -> str:
     kind, value = item["type"], item.get("input")
+    got = _short(value)
     if kind == "extra_forbidden":
         return f"unknown setting {name!r}{nearest(str(name), fields)}"
     text = item["msg"].removeprefix("Value error, ")
@@ -422,11 +424,16 @@ def _message(name: str | None, item: Any, fields: Mapping[str, object]) -> str:
     if kind == "literal_error":
         known = choices(name) if name in RunConfig.model_fields else ()
         expected = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        return f"{name}: {value!r} is not one of {expected}{_meant(str(value), known)}"
+        return f"{name}: {got} is not one of {expected}{_meant(str(value), known)}"
     if kind == "string_pattern_mismatch":
-        return f"{name}: {value!r} is not one of auto, cpu, cuda, cuda:N"  # the only setting with a pattern
+        return f"{name}: {got} is not one of auto, cpu, cuda, cuda:N"  # the only setting with a pattern
     if kind == "finite_number":
-        return f"{name}: must be a finite number, but got {value!r}"
+        return f"{name}: must be a finite number, but got {got}"
     if kind == "value_error":
         return f"{name}: {text}"
-    return f"{name}: {text[0].lower()}{text[1:]}, but got {value!r}"
+    return f"{name}: {text[0].lower()}{text[1:]}, but got {got}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

@@ -184,7 +184,7 @@ def _seconds(value: object) -> object:
     if not value or not found or not any(found.groupdict().values()):
         raise ValueError(f"must be a duration such as 8h, 1h30m or 45s, or a number of seconds, but got {value!r}")
     units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-    return float(sum(int(number) * units[unit] for unit, number in found.groupdict().items() if number))
+    return float(sum(float(number) * units[unit] for unit, number in found.groupdict().items() if number))
 
 
 Duration = Annotated[

@@ -57,6 +57,7 @@ Steps = tuple[Any, ...]  # the keys that lead to a part of the file
 
 PATH_LISTS = ("add_val_dirs",)
 _SECTIONS = ("run", "space", "forbid", "baseline", "search")
+_MOST_STEPS = 100_000  # of a range: each of them is looked at
 _RANGE_KEYS = ("low", "high", "log", "step")
 
 
@@ -625,6 +626,8 @@ def _bad_range(found: Range) -> str | None:
         return f"a log range needs `low > 0`, but got (low={low}, high={high})"
     if found.log and step is not None:
         return f"a range has either log or step, but got (log=true, step={step})"
+    if found.step is not None and (found.high - found.low) / found.step >= _MOST_STEPS:
+        return f"steps of {step} from {low} to {high} are more than {_MOST_STEPS:,}; leave step out, or make it larger"
     if (values := found.steps()) and values[-1] != found.high:
         return f"steps of {step} from {low} miss high={high}; the last one is {values[-1]:.12g}"
     return None

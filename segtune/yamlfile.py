@@ -6,15 +6,23 @@ Scalars follow YAML 1.2, because YAML 1.1 has surprises in a file of settings: `
 
 from __future__ import annotations
 
+import os
 import re
+import select
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from segtune.errors import InputError
+
+# What a file of settings stays far below. More is a mistake, or meant to fill the memory.
+_MOST_BYTES = 1 << 20
+_MOST_VALUES = 20_000  # with what aliases stand for
+_MOST_DIGITS = 18  # of a whole number: what fits into 64 bits
+_WAIT_S = 5.0  # for what a pipe gives
 
 
 class _Loader(yaml.SafeLoader):
@@ -25,6 +33,13 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.repeated: list[tuple[int, str]] = []
+        self._values = 0
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            raise _too_many(self.get_mark())
+        return super().compose_node(parent, index)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # Here and not while constructing: by then merge keys (<<) have been written into the mapping.
@@ -40,11 +55,56 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        kind = node.tag.rpartition(":")[2]
+        if kind == "int" and isinstance(node, yaml.ScalarNode) and len(node.value.lstrip("+-0")) > _MOST_DIGITS:
+            raise _problem("is too large a number", node)
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ValueError, KeyError, AttributeError, TypeError):  # PyYAML's own, on tags such as `!!int x`
-            problem = f"cannot read this as {node.tag.rpartition(':')[2]}"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+            raise _problem(f"cannot read this as {kind}", node) from None
+        if isinstance(value, str) and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
+            raise _problem("holds a character that no name can have", node)
+        return value
+
+
+def _problem(text: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, text, node.start_mark)
+
+
+def _too_many(mark: Any) -> yaml.MarkedYAMLError:
+    text = f"more than {_MOST_VALUES:,} values in all, with what aliases stand for"
+    return yaml.composer.ComposerError(None, None, text, mark)
+
+
+def _check_aliases(root: yaml.Node) -> None:
+    """YAMLError where aliases, written out, make a document far larger than it looks."""
+    sizes: dict[int, int] = {}  # by node
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in sizes:
+            return sizes[id(node)]
+        sizes[id(node)] = 1  # for an alias inside of what it stands for, which is refused where it means nothing
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for entry in node.value for part in entry]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        total = 1 + sum(map(size, parts))
+        if total > _MOST_VALUES:
+            raise _too_many(node.start_mark)
+        sizes[id(node)] = total
+        return total
+
+    size(root)
+
+
+def _load(loader: _Loader) -> tuple[yaml.Node | None, Any]:
+    """The root and the plain data of a document; YAMLError, or RecursionError where it is nested too deeply."""
+    root = loader.get_single_node()
+    if root is None:
+        return None, None
+    _check_aliases(root)
+    return root, loader.construct_document(root)
 
 
 def _resolve(tag: str, pattern: str, first: str) -> None:
@@ -70,14 +130,14 @@ class Document:
     repeated: tuple[tuple[int, str], ...]  # (line, message) of each key that stands in its mapping twice
     root: yaml.Node | None
     loader: yaml.SafeLoader
+    entries: dict[int, dict[Any, tuple[yaml.Node, yaml.Node]]] = field(default_factory=dict)  # by mapping, as asked for
 
     def line(self, *steps: Hashable) -> int:
         """The line of what the keys and list indices lead to, or of the nearest part above it."""
         node, line = self.root, 1
         for step in steps:
             if isinstance(node, yaml.MappingNode):
-                entries = reversed(node.value)  # of keys that stand there twice, the last is the one in force
-                found = next(((k, v) for k, v in entries if self._key(k) == step), None)
+                found = self._entries(node).get(step)
             elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
                 found = (node.value[step], node.value[step])
             else:
@@ -87,8 +147,10 @@ class Document:
             line, node = _line(found[0]), found[1]
         return line
 
-    def _key(self, node: yaml.Node) -> object:
-        return self.loader.construct_object(node, deep=True)
+    def _entries(self, node: yaml.MappingNode) -> dict[Any, tuple[yaml.Node, yaml.Node]]:
+        if id(node) not in self.entries:  # of keys that stand there twice, the last is the one in force
+            self.entries[id(node)] = {self.loader.construct_object(k, deep=True): (k, v) for k, v in node.value}
+        return self.entries[id(node)]
 
 
 def read_document(path: Path) -> Document:
@@ -96,8 +158,7 @@ def read_document(path: Path) -> Document:
     text = _read_text(path)
     try:
         loader = _Loader(text)
-        root = loader.get_single_node()
-        data = None if root is None else loader.construct_document(root)
+        root, data = _load(loader)
     except yaml.YAMLError as error:
         line, problem = _explain(error, text)
         raise InputError(f"{path}:{line}: {problem}") from None
@@ -117,19 +178,40 @@ def read_yaml(path: Path) -> Any:
 def parse_yaml(text: str) -> Any:
     """The plain data of a text, by the same rules; InputError when it is no YAML."""
     try:
-        return yaml.load(text, _Loader)
+        return _load(_Loader(text))[1]
     except yaml.YAMLError as error:
         raise InputError(_explain(error, text)[1]) from None
+    except RecursionError:
+        raise InputError("nested too deeply") from None
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return _read_bytes(path).decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(f"{path}:{line}: is not UTF-8 text (byte 0x{error.object[error.start]:02x})") from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    """What a file, or a pipe, gives; InputError where that is too much, or nothing comes."""
+    # A pipe that nobody writes to would be waited for without an end.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+        content = bytearray()
+        ready = select.poll()
+        ready.register(file, select.POLLIN)
+        while len(content) <= _MOST_BYTES:
+            if not ready.poll(_WAIT_S * 1000):
+                raise InputError(f"{path}: gives nothing to read; a file of settings is wanted")
+            part = file.read(_MOST_BYTES)
+            if not part:  # the end, or, where it is None, nothing yet
+                if part is not None:
+                    return bytes(content)
+                continue
+            content += part
+    raise InputError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB; a file of settings is wanted")
 
 
 def _explain(error: yaml.YAMLError, text: str) -> tuple[int, str]:

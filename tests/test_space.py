@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import textwrap
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -1135,3 +1138,97 @@ def test_a_plain_number_is_seconds_in_the_file_and_on_the_command_line(
 def test_what_is_no_duration_is_told_what_one_is(space_of, given: str) -> None:
     with pytest.raises(InputError, match=r"time_budget: (must be a duration such as 8h, .* seconds|.*greater than 0)"):
         space_of("space: {lr: [1e-3, 1e-2]}\n", search_overrides={"time_budget": given})
+
+
+# Files that would fill the memory, or be read for ever.
+
+NINES = "9" * 400
+BOMB = "\n".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise("abcdefghi"))
+MERGES = "\n".join(f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 10)}]}}" for a, b in pairwise("abcdefghi"))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f"a: &a [x, x, x, x, x, x, x, x, x]\n{BOMB}\n", "5: more than 20,000 values"),
+        (f"a: &a {{lr: 1, epochs: 2}}\n{MERGES}\n", "5: more than 20,000 values"),
+        ("run:\n  epochs: " + NINES, "2: is too large a number"),
+        ("run:\n  epochs: " + NINES * 20, "2: is too large a number"),
+        ("run: {lr: -" + NINES + "}", "1: is too large a number"),
+        ("space: {lr: {low: 1, high: " + NINES + "}}", "1: is too large a number"),
+        ("search: {time_budget: " + NINES + "}", "1: is too large a number"),
+        ("search: {time_budget: " + NINES + "h}", "1: search.time_budget: must be a finite number"),
+        ("a: " + "[" * 3000, " nested too deeply"),
+        ("a: " + "{a: " * 3000, " nested too deeply"),
+        ("[" + "1, " * 30_000 + "]", "1: more than 20,000 values"),
+        ('dataset: "a\\0b"', "1: holds a character that no name can have"),
+        ('dataset: "\\ud800"', "1: holds a character that no name can have"),
+        ("run: !!python/object/apply:os.system [ls]", "1: could not determine a constructor for the tag"),
+        ("#" * (1 << 20) + "\n", " is larger than 1 MiB"),
+    ],
+)
+def test_a_file_that_would_fill_the_memory_is_one_line(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(text, encoding="utf-8")
+    begun = time.process_time()
+    with pytest.raises(InputError) as caught:
+        load_space(path)
+    assert any(mistake.startswith(f"{path}:{problem}") for mistake in caught.value.mistakes)
+    assert all(len(mistake) < 400 for mistake in caught.value.mistakes)
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize("text", [f"classes={'[' * 3000}", f"epochs={NINES}"])
+def test_nor_can_a_flag(text: str) -> None:
+    with pytest.raises(InputError, match=r"nested too deeply|too large a number"):
+        parse_assignments([text])
+
+
+def test_a_pipe_is_read_and_one_that_gives_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segtune.yamlfile._WAIT_S", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="gives nothing to read"):
+        read_yaml(pipe)
+    with pytest.raises(InputError, match="is larger than 1 MiB"):
+        read_yaml(Path("/dev/zero"))
+    reading, writing = os.pipe()
+    os.write(writing, b"lr: 1")
+    os.close(writing)
+    assert read_yaml(Path(f"/dev/fd/{reading}")) == {"lr": 1}  # what a shell makes of <(...)
+    os.close(reading)
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [
+        ("lr: {low: 1e-7, high: 1, step: 1e-7}", False),
+        ("lr: {low: 1e-9, high: 1e9, step: 1e-9}", False),
+        ("batch_size: {low: 1, high: 999999999999, step: 1}", False),
+        ("batch_size: {low: 1, high: 999999999999}", True),
+        ("lr: {low: 0.001, high: 1, step: 0.001}", True),
+    ],
+)
+def test_a_step_that_is_tiny_against_its_range_is_refused_before_it_takes_memory(
+    tmp_path: Path, given: str, allowed: bool
+) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(f"space: {{{given}}}", encoding="utf-8")
+    begun = time.process_time()
+    if allowed:
+        assert load_space(path).searched()
+    else:
+        with pytest.raises(InputError, match="are more than 100,000; leave step out"):
+            load_space(path)
+    assert time.process_time() - begun < 1
+
+
+def test_many_mistakes_are_told_in_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("".join(f"lrr{i}: 1\n" for i in range(2000)), encoding="utf-8")
+    begun = time.process_time()
+    with pytest.raises(InputError):
+        load_space(path)
+    assert time.process_time() - begun < 5
