@@ -245,6 +245,11 @@ class SearchFolder:
         return [RunFolder(path) for path in sorted(self.path.glob("trial_[0-9][0-9][0-9][0-9]*")) if path.is_dir()]
 
     @property
+    def ray_log(self) -> Path:
+        """What Ray had to say, when something went wrong with its processes."""
+        return self.path / "ray.log"
+
+    @property
     def ray(self) -> Path:
         """Ray's own experiment state; disposable."""
         return self.path / ".ray"

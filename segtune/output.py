@@ -52,8 +52,9 @@ def _dropping(stream: TextIO | None, number: int) -> TextIO:
         return open(os.devnull, "w", encoding="utf-8")
     with suppress(OSError):
         stream.flush()
+    # A number of its own: a library that writes to standard error by itself can then be sent elsewhere.
     return io.TextIOWrapper(
-        io.BufferedWriter(_Dropping(number, "w", closefd=False)),
+        io.BufferedWriter(_Dropping(os.dup(number), "w")),
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=True,

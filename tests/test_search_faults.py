@@ -69,7 +69,12 @@ def test_a_trial_whose_process_is_killed_is_repeated_from_its_last_epoch(
     found = rows(tmp_path / "r" / "space")
     assert [row["status"] for row in found] == ["finished"] * 2
     assert [row["repeats"] for row in found] == ["", "the worker process died (killed by the system, or out of memory)"]
-    assert "#1 is repeated: the worker process died" in ended.out
+    log = tmp_path / "r" / "space" / "ray.log"
+    line = "#1 is repeated: the worker process died (killed by the system, or out of memory)"
+    assert f"{line}; what Ray says of it is in {log}\n" in ended.out
+    assert "ActorDiedError" in log.read_text()
+    assert "Traceback" not in ended.out + ended.err
+    assert "Worker exit" not in ended.out + ended.err
     assert [row["epoch"] for row in RunFolder(trial).metrics()] == ["1", "2", "3"]
 
 
@@ -136,6 +141,7 @@ def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
     assert "ended early: the time budget of 1 s is used up" in ended.out
     folder = tmp_path / "r" / "space"
     assert any(row["status"] == "pending" for row in rows(folder))
+    assert not (folder / "ray.log").exists()  # nothing went wrong with Ray
     path = tmp_path / "space.yaml"
     begun = time.monotonic()
     ended = call(["--space", str(path), "--resume", "--results-dir", str(tmp_path / "r")], capsys, monkeypatch)

@@ -32,6 +32,7 @@ from segtune.train import check_input, resolve
 from segtune.trials import Trial
 from segtune.tuning.asha import OBJECTIVE, Asha, rungs
 from segtune.tuning.faults import LOST
+from segtune.tuning.messages import RayMessages
 from segtune.tuning.reconcile import catch_up_all, check_drawn_from, reconcile
 from segtune.tuning.resources import Plan, local_resources, make_plan
 from segtune.tuning.results import Results
@@ -39,6 +40,7 @@ from segtune.tuning.rules import Rules
 from segtune.tuning.runtime import check_nodes, ray_runtime
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import StudySearcher
+from segtune.tuning.session import RayLost, ray_lost_is_raised
 from segtune.tuning.study import WARM_START, open_study, same_data, settle, trouble
 from segtune.tuning.trial import run_trial
 from segtune.tuning.warm_start import tell_earlier
@@ -189,13 +191,15 @@ def run_search(
     sampler where they lie in this space. SIGINT and SIGTERM end the search in order: what runs is set back to waiting.
     SegtuneError when the study can no longer be written.
     """
-    with ray_runtime(address) as nodes:
+    # Ray's messages last: those of its end are among them.
+    with RayMessages() as messages, ray_runtime(address) as nodes:
         plan = make_plan(space.search, nodes, space.baseline.device)
         if address:
             _check_precision(space, plan)
             check_nodes(folder.path.parent, _read(space.baseline))
         with _opened(folder, space, info, resume, listener.say) as study:
-            search = _Search(space, info, folder, study, plan, listener)
+            messages.into(folder.ray_log)
+            search = _Search(space, info, folder, study, plan, listener, messages)
             for line in tell_earlier(study, space, resolve(space.baseline, info), warm_start):
                 listener.say(line)
             outcome = search.run()
@@ -243,10 +247,17 @@ class _Search:
     """One start of a search: the study's side, Ray's side, and what is told of both."""
 
     def __init__(
-        self, space: Space, info: DataInfo, folder: SearchFolder, study: optuna.Study, plan: Plan, listener: Listener
+        self,
+        space: Space,
+        info: DataInfo,
+        folder: SearchFolder,
+        study: optuna.Study,
+        plan: Plan,
+        listener: Listener,
+        messages: RayMessages,
     ) -> None:
         self._space, self._info, self._folder, self._study = space, info, folder, study
-        self._plan, self._listener = plan, listener
+        self._plan, self._listener, self._messages = plan, listener, messages
         study.sampler = build_sampler(space, self._clash, known=len(study.get_trials(deepcopy=False)))
         self._results = Results(study, folder, space, info.fingerprint)
         self._rules = Rules(space.with_search({"trials": space.trials()}).search, study)
@@ -275,12 +286,15 @@ class _Search:
         self._listener.started(self._plan, trials)
         with signals_noted(self._searcher.interrupt) as interruption:
             try:
-                self._tuner().fit()
-            except BaseException:  # a second Ctrl-C among them: nothing stays RUNNING
+                with ray_lost_is_raised():
+                    self._tuner().fit()
+            except BaseException as error:  # a second Ctrl-C among them: nothing stays RUNNING
                 with suppress(StorageInternalError):  # the disk may be what failed
                     settle(self._study, interrupted=True, reason=LOST)
                     self._rules.note_time()
                     self._results.update()
+                if isinstance(error, RayLost):
+                    raise self._without_ray(error) from None
                 raise
         settle(self._study, self._searcher.interrupted, LOST)
         if self._searcher.broken:
@@ -297,6 +311,11 @@ class _Search:
             self._searcher.halted or self._rules.why_over() or self._searcher.exhausted,
             bool(self._searcher.halted),
         )
+
+    def _without_ray(self, lost: RayLost) -> SegtuneError:
+        self._messages.add(lost.logs)
+        cause = f"Ray's {lost.process} died (killed by the system, or out of memory)"
+        return SegtuneError(f"{cause}{self._messages.where()}; --resume goes on with the search")
 
     def _tuner(self) -> Tuner:
         trainable = tune.with_parameters(
@@ -350,7 +369,8 @@ class _Search:
 
     def _repeated(self, number: int, reason: str) -> None:
         self._results.update()
-        self._listener.say(f"#{number} is repeated: {reason}")
+        where = self._messages.where() if reason == LOST else ""
+        self._listener.say(f"#{number} is repeated: {reason}{where}")
 
 
 def trial_threads(space: Space, study: optuna.Study, plan: Plan) -> tuple[int, str]:

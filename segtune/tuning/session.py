@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
+import ray
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from segtune.folders import holder, locked_file
 from segtune.places import abandoned, socket_folder
 
+_VITAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
 _PREFIX = "segtune-ray-"
 _SOCKET = "/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest name that Ray makes
 
@@ -43,6 +48,40 @@ def close_to_others(session: Path) -> None:
     for folder in (session.parent, session, *session.rglob("*")):
         if folder.is_dir() and not folder.is_symlink():
             folder.chmod(0o700)
+
+
+class RayLost(BaseException):
+    """A process died without which a search's own Ray cannot be; raised in the main thread, at any moment."""
+
+    def __init__(self, process: str, logs: list[Path]) -> None:
+        super().__init__(process)
+        self.process, self.logs = process, logs
+
+
+@contextmanager
+def ray_lost_is_raised() -> Iterator[None]:
+    """Raise RayLost in the main thread as soon as the raylet or the GCS of a search's own Ray dies.
+
+    Ray itself waits a minute for the GCS, and then ends this process without a word.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def look(number: int, frame: FrameType | None) -> None:
+        node = ray._private.worker._global_node
+        for process, _ in node.dead_processes() if node else ():
+            if process in _VITAL:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # once
+                logs = Path(node.get_logs_dir_path())
+                raise RayLost(process, [logs / f"{process}.{end}" for end in ("out", "err")])
+
+    before = signal.signal(signal.SIGCHLD, look)
+    try:
+        look(signal.SIGCHLD, None)
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @contextmanager
