@@ -169,6 +169,60 @@ def test_an_unknown_setting_comes_with_the_nearest_known_one(given: str, suggest
     assert (f"did you mean {suggested!r}?" in message) if suggested else ("did you mean" not in message)
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "meant"),
+    [
+        ("optimizer", "Adam", "adam"),
+        ("optimizer", "AdamW", "adamw"),
+        ("optimizer", "SGD", "sgd"),
+        ("lr_schedule", "Cosine", "cosine"),
+        ("loss", "Dice", "dice"),
+        ("loss", "Dice+BCE", "dice+bce"),
+        ("augmentation", "Hard", "hard"),
+        ("precision", "FP32", "fp32"),
+        ("fit", "Crop", "crop"),
+        ("normalization", "Encoder", "encoder"),
+        ("device", "CPU", "cpu"),
+        ("encoder", "ResNet34", "resnet34"),
+        ("encoder", "EfficientNet-B0", "efficientnet-b0"),
+        ("encoder", "timm-efficientnet-b0", "timm-efficientnet-b0"),
+        ("encoder", "timm-regnety_016", "tu-regnety_016"),
+        ("encoder", "timm-resnest50d", "tu-resnest50d"),
+        ("encoder", "timm-mobilenetv3_large_100", "tu-tf_mobilenetv3_large_100"),
+        ("encoder_weights", "ImageNet", "imagenet"),
+        ("encoder_weights", "None", "none"),
+        ("encoder_weights", "Weights.pth", "Weights.pth"),
+    ],
+)
+def test_a_value_whose_meaning_is_plain_is_taken(name: str, given: str, meant: str) -> None:
+    assert check_setting(name, given) == (meant, None)
+    assert getattr(RunConfig.from_settings({name: given}), name) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "meant"),
+    [
+        ("lr_schedule", "CosineAnnealingLR", "cosine"),
+        ("lr_schedule", "PolynomialLR", "poly"),
+        ("lr_schedule", "ConstantLR", "constant"),
+        ("loss", "DiceLoss", "dice"),
+        ("loss", "CrossEntropyLoss", "ce"),
+        ("loss", "BCEWithLogitsLoss", "bce"),
+        ("loss", "IoU", "jaccard"),
+        ("model", "DeepLabV3_Plus", "deeplabv3plus"),
+    ],
+)
+def test_a_librarys_name_of_a_value_comes_with_ours(name: str, given: str, meant: str) -> None:
+    assert (check_setting(name, given)[1] or "").endswith(f"did you mean {meant!r}?")
+
+
+@pytest.mark.parametrize(("loss", "advice"), [("bce", "ce is its multi-class form"), ("mcc", "no multi-class form")])
+def test_a_binary_loss_for_several_classes_is_refused_with_what_there_is_instead(loss: str, advice: str) -> None:
+    (message,) = mistakes(classes=[1, 2], loss=loss)
+    assert advice in message
+    assert loss == "bce" or "ce is its" not in message
+
+
 def test_an_unknown_value_comes_with_the_nearest_and_all_known_ones() -> None:
     (message,) = mistakes(model="segfromer")
     assert "did you mean 'segformer'?" in message

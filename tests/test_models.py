@@ -70,6 +70,8 @@ def test_encoders_of_smp_and_of_timm_are_known(name: str) -> None:
         ("tu-mobilenetv3_smal_050", ENCODER),
         ("mobilenetv3_small_050", ENCODER),
         ("tu-resnet18.a1_in1kk", "tu-resnet18.a1_in1k"),
+        ("timm-resnet26", "tu-resnet26"),
+        ("timm-convnext_tiny", "tu-convnext_tiny"),
     ],
 )
 def test_an_unknown_encoder_comes_with_the_nearest_known_one(given: str, meant: str) -> None:
