@@ -4,11 +4,11 @@
     python run_search.py --space encoders.yaml -d DATASET --trials 12   a shipped space on your tiles
     python run_search.py --space overnight.yaml -d DATASET --dry-run    what it would do, and how long it would take
     python run_search.py --status encoders                              how it stands, from another terminal
-    tensorboard --logdir ray_results                                    watch it
+    tensorboard --logdir ray_results                                    the curves of all trials
 
 A search space is a YAML file: a path, or a name in search_spaces/. Results go to ray_results/NAME: trials.csv,
 the winner in best/, and a folder per trial. NAME is the space's name unless --name says otherwise. A search that
-was interrupted, killed, or ended too early for you goes on with --resume.
+was interrupted or killed goes on with --resume; with a larger --trials, so does one that ended.
 """
 
 from __future__ import annotations
@@ -28,21 +28,31 @@ from segtune.space import find_space, load_space
 def parse() -> Namespace:
     parser = cli.make_parser(__doc__ or "")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--space", metavar="FILE", help="search space: a path or a shipped name")
-    what.add_argument("--status", metavar="NAME", help="say how a search stands, running or not; changes nothing")
+    what.add_argument("--space", metavar="FILE", help="the search space: a path, or the name of one that ships")
+    what.add_argument("--status", metavar="NAME", help="say how a search stands, running or not; change nothing")
     what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of spaces, for editors")
-    parser.add_argument("-d", "--dataset", metavar="FOLDER", help="data set; wins over the file's `dataset`")
-    parser.add_argument("--results-dir", default="ray_results", metavar="FOLDER", help="[ray_results]")
-    parser.add_argument("--name", help="name of the search's folder [that of the space]")
+    parser.add_argument("-d", "--dataset", metavar="FOLDER", help="the data set; wins over `dataset` in the file")
+    parser.add_argument(
+        "--results-dir", default="ray_results", metavar="FOLDER", help="where searches go [ray_results]"
+    )
+    parser.add_argument("--name", help="name of the search, and of its folder [the name of the space]")
     cli.add_assignments(parser)
-    parser.add_argument("--cache-dir", metavar="FOLDER", help="local folder for decoded tiles; none: no cache")
-    parser.add_argument("--dry-run", action="store_true", help="show the space, the data and the time; train nothing")
+    parser.add_argument(
+        "--cache-dir", metavar="FOLDER", help="folder on a local disk for decoded tiles; none: no cache"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the space, the data, and about how long it takes; train nothing"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with a search, or start it if there is none")
-    teachers = "earlier searches that teach the sampler"
+    teachers = "earlier searches whose trials teach the sampler"
     parser.add_argument("--warm-start", nargs="+", default=[], type=Path, metavar="FOLDER", help=teachers)
-    parser.add_argument("--warm-start-anyway", action="store_true", help="also such that were made on other data")
+    parser.add_argument(
+        "--warm-start-anyway", action="store_true", help="with --warm-start: also searches on other data"
+    )
     cli.add_search_flags(parser)
-    parser.add_argument("--address", metavar="ADDR", help="join this Ray cluster instead of starting one")
+    parser.add_argument(
+        "--address", metavar="ADDR", help="join the Ray cluster at HOST:PORT, or auto, instead of starting one"
+    )
     return parser.parse_args()
 
 

@@ -1,9 +1,9 @@
 """Train one segmentation model: one run, no search.
 
-    python run_single.py -d DATASET                                  the defaults
-    python run_single.py -d DATASET --encoder resnet34 --epochs 30   with flags
-    python run_single.py --from-search ray_results/NAME --epochs 200 a search's winner again, longer
-    python run_single.py --exp-name NAME                             go on with a run that was interrupted
+    python run_single.py -d DATASET                                    with the default settings
+    python run_single.py -d DATASET --encoder resnet34 --epochs 30     with some of your own
+    python run_single.py --from-search ray_results/NAME --epochs 200   a search's winner again, for longer
+    python run_single.py --exp-name NAME                               go on with a run that was interrupted
 
 The run's folder, logs/NAME, gets run.yaml, metrics.csv, TensorBoard events, the state to go on from and the best
 epoch's model in best/.
@@ -29,16 +29,20 @@ _VALIDATED_ON = ("val_dir", "add_val_dirs", "use_only_add_val")
 def parse() -> Namespace:
     parser = cli.make_parser(__doc__ or "")
     parser.add_argument("--config", metavar="FILE", help="YAML of settings; flags and --set win over it")
-    winner = "settings of this search's winner; flags win over them, and -d also over its validation sets"
+    winner = "take the settings of this search's winner; flags win over them, and -d over its validation sets too"
     parser.add_argument("--from-search", metavar="FOLDER", help=winner)
-    parser.add_argument("--trial", type=int, metavar="N", help="with --from-search: of this trial, not of the winner")
+    parser.add_argument(
+        "--trial", type=int, metavar="N", help="with --from-search: of this trial instead of the winner"
+    )
     cli.add_assignments(parser)
     parser.add_argument("-log", "--log-dir", default="logs", metavar="FOLDER", help="where runs go [logs]")
     parser.add_argument(
-        "--exp-name", metavar="NAME", help="the run's folder; one that exists goes on [model_encoder_date]"
+        "--exp-name",
+        metavar="NAME",
+        help="name of the run, and of its folder; a run that exists goes on [model_encoder_date]",
     )
     parser.add_argument(
-        "--preview-augmentation", type=int, metavar="N", help="show N augmented tiles, and train nothing"
+        "--preview-augmentation", type=int, metavar="N", help="write a picture of N augmented tiles; train nothing"
     )
     cli.add_settings(parser)
     return parser.parse_args()

@@ -28,10 +28,18 @@ if TYPE_CHECKING:
 
 def parse() -> Namespace:
     parser = cli.make_parser(__doc__ or "")
-    parser.add_argument("-cd", "--checkpoint-dir", required=True, metavar="FOLDER", help="a search, a run or a model")
-    parser.add_argument("-d", "--dataset", required=True, metavar="SPLIT", help="a split's folder, such as DATASET/val")
-    parser.add_argument("-o", "--out", metavar="OUT", help="where results go [FOLDER/validation/NAME-OF-SPLIT]")
-    parser.add_argument("--binary", action="store_true", help="write the predicted masks")
+    parser.add_argument(
+        "-cd",
+        "--checkpoint-dir",
+        required=True,
+        metavar="FOLDER",
+        help="the model: the folder of a search, a run or a model",
+    )
+    parser.add_argument(
+        "-d", "--dataset", required=True, metavar="SPLIT", help="the tiles: the folder of a split, such as DATASET/val"
+    )
+    parser.add_argument("-o", "--out", metavar="OUT", help="where results go [FOLDER/validation/SPLIT]")
+    parser.add_argument("--binary", action="store_true", help="also write the predicted masks")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
     return parser.parse_args()
 

@@ -106,8 +106,9 @@ def _starting(known: Iterable[str], start: str) -> list[str]:
 
 
 def make_parser(manual: str) -> Parser:
-    """A parser whose help opens with the script's manual."""
-    return Parser(description=manual, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    """A parser whose help opens with the script's manual, and not with a list of fifty flags."""
+    form = argparse.RawDescriptionHelpFormatter
+    return Parser(description=manual, usage=argparse.SUPPRESS, formatter_class=form, allow_abbrev=False)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -141,24 +142,24 @@ def add_assignments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="assignments",
-        help="set anything that a run can set; wins over files",
+        help="set any setting of a run; wins over files and other flags",
     )
 
 
 # Flags for settings under `search:`.
 SEARCH_FLAGS: Mapping[str, tuple[type, str, str]] = {
-    "trials": (int, "N", "trials in all, the baseline among them; also what --resume extends a search to"),
+    "trials": (int, "N", "trials in all, the baseline included; with --resume, a larger number extends the search"),
     "time_budget": (
         str,
         "TIME",
         "end the search after this time of all starts together: 8h, or 1h30m, or a number of seconds",
     ),
-    "patience": (int, "N", "end it when so many trials in a row brought no improvement"),
-    "seed": (int, "N", "of the sampler"),
-    "disk_gb": (float, "GB", "most that the search's folder may take"),
-    "max_concurrent": (int, "N", "trials at a time, at most"),
-    "gpus_per_trial": (float, "F", "GPUs for each trial; fractions share one"),
-    "cpus_per_trial": (int, "N", "cores for each trial"),
+    "patience": (int, "N", "end the search when so many trials in a row brought no improvement"),
+    "seed": (int, "N", "seed of the sampler; a run has one of its own"),
+    "disk_gb": (float, "GB", "most gigabytes that the search's folder may take"),
+    "max_concurrent": (int, "N", "most trials at a time"),
+    "gpus_per_trial": (float, "F", "GPUs of each trial; with 0.5, two trials share one"),
+    "cpus_per_trial": (int, "N", "CPU cores of each trial"),
 }
 
 
