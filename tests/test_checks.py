@@ -177,6 +177,23 @@ def test_grey_masks_are_told_by_their_most_frequent_values(
     assert "look grey" in text
 
 
+def as_jpegs(root: Path, label: int, quality: int) -> Path:
+    for path in sorted(root.glob("*/gt/*")):
+        mask = read_mask(path) // 255 * label
+        path.unlink()
+        assert cv2.imwrite(str(path.with_suffix(".jpg")), mask, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return root
+
+
+def test_jpeg_masks_whose_labels_lie_close_are_told(tmp_path: Path, data_set: WriteDataSet) -> None:
+    root = as_jpegs(data_set(tmp_path, size=64, channels=()), 3, quality=95)
+    warning, labels = said(root, classes=[3])
+    assert warning.startswith("warning: masks are JPEGs, which change labels; write them without loss")
+    assert " 2 (" in labels
+    as_jpegs(root, 0, quality=95)
+    assert "the masks hold 0, and are JPEGs: write them without loss" in refused(root, classes=[3])
+
+
 def test_many_labels_are_told_by_frequency_and_are_not_called_grey(
     tmp_path: Path, data_set: WriteDataSet, write_image: WriteImage
 ) -> None:
@@ -253,6 +270,18 @@ def test_two_fill_values_are_two_lines(tmp_path: Path, data_set: WriteDataSet, w
     root = data_set(tmp_path, dtype="float32", suffix=".tif")
     filled(filled(root, write_image, "images", -9999, 0.2), write_image, "images", 1e20)
     assert [line.split()[3] for line in said(root)] == ["-9999", "1e+20"]
+
+
+@pytest.mark.parametrize("values", [[-9999, 7], [-9999, 1, 2], [-32768, 0, 10, 20], [-9999, *range(0, 30_000, 100)]])
+def test_a_usual_fill_value_is_told_beside_few_values_and_beside_a_wide_range(
+    tmp_path: Path, data_set: WriteDataSet, write_image: WriteImage, values: list[int]
+) -> None:
+    root = data_set(tmp_path, dtype="int16", suffix=".tif")
+    random = np.random.default_rng(0)
+    for path in (root / "train" / "nir").iterdir():
+        write_image(path, random.choice(np.array(values, np.int16), (32, 32)))
+    (line,) = said(root, channels=["nir"])
+    assert line.startswith(f"warning: the value {values[0]} is far outside the rest in nir (")
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ def test_what_is_not_read_is_told_by_kind_and_number(tmp_path: Path) -> None:
         f"(north) (only {' '.join(SUFFIXES)} are)"
     )
     assert masks.startswith(f"{tmp_path / 'gt'}: not read: 1 .npy (")
-    assert channel.startswith(f"{tmp_path / 'nir'}: not read: 1 broken links (gone.tif) (")
+    assert channel.startswith(f"{tmp_path / 'nir'}: not read: 1 broken link (gone.tif) (")
     assert tiles(tmp_path).only(1).unread == tiles(tmp_path).unread
 
 

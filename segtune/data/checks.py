@@ -23,6 +23,7 @@ _MOST_SHARES = 6  # labels that are listed with theirs
 _LEAST_KEPT = 0.5  # of what a threshold would give the classes
 _MANY = 0.001  # share of the pixels from which a value is held by many
 _FILLS = (-999.0, -9999.0, -99999.0, -32767.0, -32768.0)  # by custom, they stand for no data
+_HUGE = 1e20  # no band measures as much
 _FILL_APART = 0.1  # of the range of the rest: one of these is that far from it
 _MENDED = "write them without loss (PNG, GeoTIFF), resample them by nearest neighbour, or round values to labels"
 
@@ -35,13 +36,19 @@ class Masks:
     count: int
     pixels: Mapping[int, int]  # of each label
     shaded: Sequence[str]  # paths of those that shade from label to label
+    jpeg: bool  # any of them is a JPEG
 
     def held(self) -> str:
         """The labels in words: all of them, or the most frequent ones with their shares."""
-        if len(self.pixels) <= _MOST_LABELS:
-            return ", ".join(map(str, self.pixels))
-        grey = f", and look grey: {_MENDED}" if 2 * len(self.shaded) > self.count else ""
-        return f"{shares(self.pixels, self.pixels)}{grey}"
+        grey = 2 * len(self.shaded) > self.count
+        lossy = f", and {'look grey' if grey else 'are JPEGs'}: {_MENDED}" if grey or self.jpeg else ""
+        few = len(self.pixels) <= _MOST_LABELS
+        return f"{', '.join(map(str, self.pixels)) if few else shares(self.pixels, self.pixels)}{lossy}"
+
+
+def has_jpeg(tiles: Split) -> bool:
+    """Whether any mask is a JPEG, which does not keep labels."""
+    return any(file.lower().endswith((".jpg", ".jpeg")) for file in tiles.files[1])
 
 
 def survey(tiles: Split, config: RunConfig) -> Masks:
@@ -60,7 +67,7 @@ def survey(tiles: Split, config: RunConfig) -> Masks:
         for tile, (found, shades) in zip(tiles, pool.map(look, tiles), strict=True):
             pixels.update(found)
             shaded += [str(tile.mask)] if shades else []
-    return Masks(tiles.folders[1], len(tiles), dict(sorted(pixels.items())), shaded)
+    return Masks(tiles.folders[1], len(tiles), dict(sorted(pixels.items())), shaded, has_jpeg(tiles))
 
 
 def check_classes(config: RunConfig, masks: Mapping[str, Masks]) -> None:
@@ -110,6 +117,8 @@ def mask_remarks(config: RunConfig, masks: Collection[Masks]) -> Iterator[str]:
             f"keep {kept:.0%} of the pixels that are nearest to them; {_MENDED}"
         )
     others = pixels.keys() - {*config.classes, *config.ignore}
+    if others - {0} and not shaded and any(found.jpeg for found in masks):
+        yield f"warning: masks are JPEGs, which change labels; {_MENDED}"
     if others - {0}:
         which = shares(pixels, others)
         yield f"labels that count as background, being neither in classes nor in ignore: {which}"
@@ -133,8 +142,9 @@ def fill_remarks(extremes: Extremes | None, names: Sequence[str]) -> Iterator[st
     """Say which values are far outside the rest of a band, and held by many pixels: they may stand for no data."""
     bands: dict[float, list[str]] = {}
     for name, value, share, (low, high) in extremes.outside(names) if extremes else ():
-        by_custom = value in _FILLS and low - value > _FILL_APART * (high - low)
-        if share >= _MANY and (by_custom or max(low - value, value - high) > high - low):
+        gap, spread = max(low - value, value - high), high - low
+        by_custom = (value in _FILLS or abs(value) >= _HUGE) and gap > _FILL_APART * spread
+        if share >= _MANY and (by_custom or gap > spread > 0):
             text = f"{name} ({share:.2%} of the pixels; the rest is {low:g} to {high:g})"
             bands.setdefault(value, []).append(text)
     for value, where in bands.items():

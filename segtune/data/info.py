@@ -94,15 +94,15 @@ class Extremes:
         return Extremes(self.count + other.count, self.low.merge(other.low), self.high.merge(other.high))
 
     def outside(self, names: Sequence[str]) -> Iterator[tuple[str, float, float, tuple[float, float]]]:
-        """Each band's name and lowest value, the share of that, and the range of the others; the same of the highest.
+        """Each band's name and lowest value, the share of that, and the range of the rest; the same of the highest.
 
-        The range is that of the values between lowest and highest; bands with fewer than two such values are left out.
+        Where there are more than two values, the rest is without the other extreme. Bands of one value are left out.
         """
         for i, name in enumerate(names):
             low, high = float(self.low.above[i]), float(-self.high.above[i])
-            if low < high:
-                yield name, float(self.low.value[i]), self.low.pixels[i] / self.count, (low, high)
-                yield name, float(-self.high.value[i]), self.high.pixels[i] / self.count, (low, high)
+            if low < np.inf:
+                yield name, float(self.low.value[i]), self.low.pixels[i] / self.count, (low, max(low, high))
+                yield name, float(-self.high.value[i]), self.high.pixels[i] / self.count, (min(low, high), high)
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from segtune.errors import InputError, first_few
+from segtune.errors import InputError, counted, first_few
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
 # What programs write beside images, and people beside data: nobody takes it for a tile that is missing.
@@ -36,10 +36,12 @@ class Listing:
         others = {kind: number for kind, number in kinds.items() if kind not in SUFFIXES and kind[1:] not in _BESIDE}
         said = [f"{number} {kind or 'without an extension'}" for kind, number in sorted(others.items())]
         if self.broken:
-            said.append(f"{len(self.broken)} broken links ({first_few(self.broken, 2)})")
+            said.append(f"{counted(len(self.broken), 'broken link')} ({first_few(self.broken, 2)})")
         deeper = {name: _images_below(self.folder / name) for name in self.folders} if below else {}
         if number := sum(deeper.values()):
-            said.append(f"{number} images in subfolders ({first_few((name for name in deeper if deeper[name]), 2)})")
+            said.append(
+                f"{counted(number, 'image')} in subfolders ({first_few((name for name in deeper if deeper[name]), 2)})"
+            )
         return ", ".join(said)
 
 

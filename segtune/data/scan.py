@@ -23,7 +23,7 @@ import rasterio
 
 from segtune.config import RunConfig
 from segtune.data.cache import FORMAT, Cache, EntryWriter
-from segtune.data.checks import Masks, absent_remarks, check_classes, fill_remarks, mask_remarks
+from segtune.data.checks import Masks, absent_remarks, check_classes, fill_remarks, has_jpeg, mask_remarks
 from segtune.data.fitting import Fit, decode
 from segtune.data.georeference import check_georeferences
 from segtune.data.info import DataInfo, Extremes, Moments, SplitInfo, image_size
@@ -447,6 +447,7 @@ def _masks(config: RunConfig, tiles: Mapping[str, Split], seen: Mapping[str, Spl
             len(tiles[split]),
             info.pixels,
             [str(tiles[split][index].mask) for index in info.shaded],
+            has_jpeg(tiles[split]),
         )
         for split, info in seen.items()
     }
