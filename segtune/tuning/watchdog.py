@@ -5,9 +5,11 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from segtune.clock import Clock
@@ -15,6 +17,32 @@ from segtune.folders import RunFolder, write_text
 
 _LOOKS = 10  # at the trial, per time that it may be silent
 _LONGEST_LOOK_S = 5.0
+_WRITING_S = 10.0  # for which the end waits for a disk that may hang
+# Runs beside the trial's process, and is paused together with it. It kills it when it is silent for so many seconds,
+# counted in looks, and ends when the other end of its input does.
+_GUARD = """
+import os, select, signal, sys, threading
+process, seconds, look, file = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+silent = 0.0
+while silent <= seconds:
+    if not select.select([0], [], [], look)[0]:
+        silent += look
+    elif os.read(0, 4096):
+        silent = 0.0
+    else:
+        sys.exit()
+def note():
+    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with open(os.open(file, new, 0o666), "w") as fault:
+        fault.write(f"its process did not run for {seconds:g} s (stopped, or stuck): killed")
+writer = threading.Thread(target=note, daemon=True)
+writer.start()
+writer.join(float(sys.argv[5]))
+if os.getppid() == process:
+    os.kill(process, signal.SIGKILL)
+"""
 
 
 class Watchdog:
@@ -22,7 +50,8 @@ class Watchdog:
 
     A Python thread that waits for a dead disk, a GPU or a loader process cannot be interrupted: only the end of the
     process ends it. Its stacks go to the trial's error.txt, the reason to its fault.txt. Time in which this process
-    could not run, such as a pause of the whole search, is no silence.
+    could not run, such as a pause of the whole search, is no silence. Where this process alone cannot run, because it
+    is stopped or a library keeps all of Python waiting, a guard beside it ends it after as long.
     """
 
     def __init__(self, folder: RunFolder, seconds: float) -> None:
@@ -47,6 +76,10 @@ class Watchdog:
             self._last, self._paused = self._clock.seconds(), False
 
     def __enter__(self) -> Watchdog:
+        command = [sys.executable, "-I", "-S", "-c", _GUARD, str(os.getpid()), str(self._seconds), str(self._look_s)]
+        self._guard = subprocess.Popen(
+            [*command, str(self._folder.fault_txt.absolute()), str(_WRITING_S)], stdin=subprocess.PIPE
+        )
         self._thread.start()
         return self
 
@@ -54,18 +87,27 @@ class Watchdog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
+        self._thread.join()  # it may be about to write to the guard
+        assert self._guard.stdin
+        self._guard.stdin.close()
+        self._guard.kill()  # a loader process may hold the other end as well
+        self._guard.wait()
 
     def _watch(self) -> None:
+        assert self._guard.stdin
         while not self._ended.wait(self._look_s):
+            with suppress(BrokenPipeError):  # somebody ended it
+                os.write(self._guard.stdin.fileno(), b".")
             silent = self._clock.seconds() - self._last
             if not self._paused and silent > self._seconds:
                 self._end(f"no sign of life for {silent:.0f} s in {self._phase}: killed (its stacks are in error.txt)")
 
     def _end(self, reason: str) -> None:
-        try:
-            self._write_stacks(reason)
-        finally:  # a disk that hangs or is full must not save a process that hangs
-            os.kill(os.getpid(), signal.SIGKILL)
+        # A disk that hangs or is full must not save a process that hangs.
+        writer = threading.Thread(target=self._write_stacks, args=(reason,), daemon=True)
+        writer.start()
+        writer.join(_WRITING_S)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _write_stacks(self, reason: str) -> None:
         self._folder.path.mkdir(parents=True, exist_ok=True)
