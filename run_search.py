@@ -21,7 +21,7 @@ from pathlib import Path
 from segtune import cli
 from segtune.commands import same_command
 from segtune.errors import InputError, SegtuneError
-from segtune.folders import SearchFolder
+from segtune.folders import SearchFolder, check_writable
 from segtune.space import find_space, load_space
 
 
@@ -77,6 +77,8 @@ def main() -> int:
         return show_status(SearchFolder.named(results, arguments.status, "--status"))
     path = find_space(arguments.space, cli.SPACES)
     folder = SearchFolder.named(results, path.stem if arguments.name is None else arguments.name)
+    if not arguments.dry_run:
+        check_writable(folder.path, "--results-dir")
     settings, search = cli.given_settings(arguments), cli.given_search(arguments)
     space = load_space(path, settings, search, {"encoder": cli.unknown_encoder})
     goes_on = folder.path.exists() and not arguments.dry_run

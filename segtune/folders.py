@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -346,12 +347,20 @@ def open_own(path: Path, flags: int) -> TextIO:
 
 
 def check_writable(folder: Path, setting: str) -> None:
-    """InputError, naming the setting, where a folder is not there and cannot be made, or cannot be written to."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"{setting}: {folder}: {there} is a file, not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{setting}: {folder}: {there} cannot be written to")
+    """InputError, naming the setting, where a folder is not there and cannot be made, or cannot be written to.
+
+    Found by trying, which leaves nothing behind: what a file system allows, no permissions tell.
+    """
+    try:
+        there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+        if there.is_symlink() and not there.exists():
+            raise InputError(f"{setting}: {folder}: {there} is a link to nothing")
+        if not there.is_dir():
+            raise InputError(f"{setting}: {folder}: {there} is a file, not a folder")
+        folder.absolute().exists()  # for a name that is too long
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise InputError(f"{setting}: {folder}: cannot be written to ({one_line(error.strerror)})") from None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import stat
 import tempfile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from segtune import places
+from segtune import cli, places
 from segtune.errors import InputError
 
 BELOW = "/r/session/sockets/store"
@@ -110,3 +111,26 @@ def test_a_user_without_a_home_gets_one(cacheless: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
     places.place_caches()
     assert os.environ["HOME"] == str(cacheless / f"segtune-home-{os.getuid()}")
+
+
+@pytest.mark.parametrize("script", ["run_search", "run_single", "validate"])
+@pytest.mark.parametrize("place", ["file", "file/below", "link", "/proc/none", "y" * 300])
+def test_a_place_for_results_that_cannot_be_is_told_of_before_any_work(
+    script: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    (tmp_path / "space.yaml").write_text("dataset: none\nspace: {lr: [1e-3, 1e-2]}\n")
+    flag, given = {
+        "run_search": ("--results-dir", ["--space", "space.yaml"]),
+        "run_single": ("--log-dir", ["-d", "none"]),
+        "validate": ("-o", ["-cd", "none", "-d", "none"]),
+    }[script]
+    monkeypatch.setattr("sys.argv", [f"{script}.py", *given, flag, place])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(importlib.import_module(script).main)
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {flag}: {place}")
+    assert sorted(os.listdir()) == ["file", "link", "space.yaml"]
