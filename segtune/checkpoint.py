@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import errno
-import io
+import json
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import segmentation_models_pytorch as smp
 import torch
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from torch import nn
+from safetensors.torch import load_file
+from safetensors.torch import load_model as load_tensors
+from torch import Tensor, nn
 
 from segtune.config import RunConfig, settings_of
 from segtune.errors import InputError, loader_died, one_line
 from segtune.folders import (
+    WEIGHTS,
     discard_folder,
     recover_folder,
     replace_folder,
@@ -29,12 +32,66 @@ from segtune.folders import (
     write_text,
 )
 from segtune.machine import versions
+from segtune.models import blank_model, impossible, unknown_encoder
 from segtune.schema import Band, Labels
+from segtune.weights import unfit, unusable
 from segtune.yamlfile import read_yaml
 
 MEMORY_FORMAT = "channels_last"
 THRESHOLD = 0.5  # of the probability, for a single class
-_MANIFEST = "run.yaml"
+_MANIFEST, _CONFIG = "run.yaml", "config.json"
+_MOST_BYTES = 1 << 20  # of config.json, which stays far below
+_MOST_THREADS = 4096
+
+_Count = Annotated[int, Field(ge=1)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    """A section of run.yaml, of which what is here must be of its type."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _LabelsPart(_Part):
+    classes: list[int]
+    ignore: list[int]
+    background: bool
+    background_label: int
+
+
+class _DataPart(_Part):
+    fingerprint: str
+    uint8: bool
+    labels: _LabelsPart
+    tiles: dict[str, int] = {}
+    left_out: dict[str, int] = {}
+
+
+class _BandPart(_Part):
+    name: str
+    mean: _Number
+    std: Annotated[_Number, Field(gt=0)]
+    low: _Number
+    high: _Number
+
+
+class _EvaluationPart(_Part):
+    batch_size: _Count
+    micro_batch: _Count = 1
+    precision: Literal["fp32", "fp16", "bf16"]
+    device: str
+    threads: Annotated[int, Field(ge=1, le=_MOST_THREADS)] | None
+
+
+class _Found(_Part):
+    """What a run adds to its settings in run.yaml."""
+
+    data: _DataPart
+    bands: Annotated[list[_BandPart], Field(min_length=1)]
+    evaluation: _EvaluationPart
+    parameters: int
+    metrics: dict[str, int | float | None]
 
 
 @dataclass(frozen=True)
@@ -69,9 +126,10 @@ class Manifest:
         """Read what `write` wrote; InputError where it is missing or was changed beyond use."""
         content = read_yaml(path)
         try:
+            _Found.model_validate(content)
             data, evaluation = content["data"], content["evaluation"]
             return cls(
-                config=RunConfig.from_settings(settings_of(content), f"{path}: "),
+                config=_config(content, path),
                 labels=_labels(data["labels"]),
                 bands=tuple(Band(**band) for band in content["bands"]),
                 uint8=data["uint8"],
@@ -86,8 +144,13 @@ class Manifest:
                 left_out=data.get("left_out", {}),
                 metrics=content["metrics"],
             )
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            reason = f"{place}: {one_line(first['msg'])}" if place else one_line(first["msg"])
+            raise InputError(f"{path}: not a run.yaml as segtune writes it ({reason})") from None
         except (AttributeError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a run.yaml as segtune writes it ({error!r})") from None
+            raise InputError(f"{path}: not a run.yaml as segtune writes it ({one_line(repr(error))})") from None
 
     def _plain(self) -> dict[str, Any]:
         labels = {
@@ -121,6 +184,20 @@ class Manifest:
             },
             "versions": versions(),
         }
+
+
+def _config(content: Mapping[str, Any], path: Path) -> RunConfig:
+    """The settings in a run.yaml; InputError where what the run found out contradicts them."""
+    config, labels = RunConfig.from_settings(settings_of(content), f"{path}: "), content["data"]["labels"]
+    if config.image_size is None:
+        raise InputError(f"{path}: image_size: is missing; it is the number that the model was trained with")
+    for name in ("classes", "ignore"):
+        if labels[name] != getattr(config, name):
+            raise InputError(f"{path}: data.labels.{name} is {labels[name]}, and {name} is {getattr(config, name)}")
+    extra = [band["name"] for band in content["bands"][len(content["bands"]) - len(config.channels) :]]
+    if config.channels and extra != config.channels:
+        raise InputError(f"{path}: the last bands are {extra}, and channels is {config.channels}")
+    return config
 
 
 def _labels(content: Mapping[str, Any]) -> Labels:
@@ -177,13 +254,47 @@ def _score(value: float | None) -> str:
 def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, Manifest]:
     """A model as `save_model` wrote it, ready to evaluate; InputError where the folder holds none."""
     manifest = Manifest.read(folder / _MANIFEST)
+    config = manifest.config
+    mistake = unknown_encoder(config.encoder) or impossible(config.model, config.encoder, config.image_size)
+    if mistake:
+        raise InputError(f"{folder / _MANIFEST}: {mistake}")
+    # Built from run.yaml, which was checked. smp's from_pretrained builds whatever config.json names: an encoder of the
+    # hub, say, with weights to download.
+    model = blank_model(config, len(manifest.bands), manifest.labels.outputs)
+    _check_same_network(folder / _CONFIG, model)
+    weights = folder / WEIGHTS
     try:
-        with redirect_stdout(io.StringIO()):  # the hub's client prints that it loads from a folder
-            model = smp.from_pretrained(str(folder))
+        _check_tensors(load_file(weights), model)
+        load_tensors(model, weights)
     except Exception as error:
-        # safetensors, json, torch and smp each raise errors of their own for a broken file.
+        # safetensors, torch and the file system each raise errors of their own for a broken file.
         raise InputError(f"{folder}: the model cannot be loaded ({one_line(error)})") from None
-    return model.eval().to(device, memory_format=torch.channels_last), manifest
+    return model.eval().to(device).to(memory_format=torch.channels_last), manifest
+
+
+def _check_same_network(path: Path, model: nn.Module) -> None:
+    """InputError where a config.json, by which smp alone would read the model, says that it is another one."""
+    if not path.is_file():
+        raise InputError(f"{path}: is missing, or no regular file")
+    try:
+        with path.open("rb") as file:
+            content = json.loads(file.read(_MOST_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not a config.json as smp writes it")
+    own: Any = model.config
+    expected = json.loads(json.dumps({**own, "_model_class": type(model).__name__}))
+    for name, value in expected.items():
+        if name != "encoder_weights" and content.get(name, value) != value:
+            raise InputError(f"{path}: {name} is {one_line(repr(content[name]))}, but {value!r} by {_MANIFEST}")
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+    own = model.state_dict()
+    for name, tensor in tensors.items():
+        if name in own and (reason := unusable(tensor) or unfit(tensor, own[name])):
+            raise ValueError(f"{name} {reason}")
 
 
 def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:

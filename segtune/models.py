@@ -138,6 +138,11 @@ def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
     return prepare_model(model)
 
 
+def blank_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
+    """The network of a run with random weights, for others to be loaded; nothing is downloaded."""
+    return _create(config.model, config.encoder, in_channels, outputs)
+
+
 def prepare_model(model: nn.Module) -> nn.Module:
     """Channels-last memory, and batch normalisation that survives a batch of one."""
     for module in model.modules():

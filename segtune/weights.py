@@ -104,6 +104,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     where = f"encoder_weights: {file}"
     if file.is_dir():
         raise InputError(f"{where}: is a folder; name the file in it")
+    if file.exists() and not file.is_file():
+        raise InputError(f"{where}: is no regular file")
     if not file.exists():
         raise InputError(f"{where}: is neither none, imagenet, nor a file{nearest(file.name, _NO_FILE)}")
     try:
@@ -132,6 +134,24 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def unusable(tensor: Tensor) -> str:
+    """Why a tensor of a file is nothing that a network can have; empty where it is fine."""
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_nested or tensor.layout is not torch.strided:
+        return "is no plain tensor"
+    if tensor.is_meta:
+        return "has a shape alone, without numbers"
+    if tensor.is_quantized:
+        return "is quantised"
+    return "is complex" if tensor.is_complex() else ""
+
+
+def unfit(given: Tensor, own: Tensor) -> str:
+    """Why a tensor of a file cannot take the place of a network's own of the same shape; empty where it can."""
+    if given.is_floating_point() != own.is_floating_point():
+        return f"is {str(given.dtype).removeprefix('torch.')} instead of {str(own.dtype).removeprefix('torch.')}"
+    return "" if bool(given.float().isfinite().all()) else "holds NaN or infinite numbers"
+
+
 def fitting_weights(
     tensors: Mapping[str, Tensor], encoder: nn.Module, name: str, in_channels: int | None, file: Path
 ) -> dict[str, Tensor]:
@@ -141,8 +161,11 @@ def fitting_weights(
     given = _by_own_names(tensors, own)
     fitting, missing, misshapen = {}, [], []
     for key, value in own.items():
-        fitted = _for_channels(given[key], value.shape, in_channels) if key in given else None
-        if fitted is not None:
+        reason = unusable(given[key]) if key in given else ""
+        fitted = _for_channels(given[key], value.shape, in_channels) if key in given and not reason else None
+        if reason or (fitted is not None and (reason := unfit(fitted, value))):
+            misshapen.append(f"{key} {reason}")
+        elif fitted is not None:
             fitting[key] = fitted
         elif key in given:
             misshapen.append(f"{key} is {_sides(given[key])} instead of {_sides(value)}")

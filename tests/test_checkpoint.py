@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import pickle
@@ -13,6 +14,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from segtune.checkpoint import Manifest, load_model, load_state, save_model, save_state
@@ -231,6 +233,89 @@ def test_a_run_yaml_that_was_changed_beyond_use_is_named(saved: Path, section: s
         yaml.safe_dump(yaml.safe_load(path.read_text(encoding="utf-8")) | {section: content}), encoding="utf-8"
     )
     assert str(path) in refused(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("image_size", None, "image_size"),
+        ("encoder", "tu-hf_hub:user/model", "unknown encoder"),
+        ("model", "dpt", "dpt"),
+        ("classes", [3], "data.labels.classes"),
+        ("channels", ["other"], "channels"),
+        ("evaluation.threads", -1, "evaluation.threads"),
+        ("evaluation.threads", 10**9, "evaluation.threads"),
+        ("evaluation.threads", "two", "evaluation.threads"),
+        ("evaluation.batch_size", 0, "evaluation.batch_size"),
+        ("evaluation.precision", "int3", "evaluation.precision"),
+        ("bands", [], "bands"),
+        ("bands.0.std", 0.0, "bands.0.std"),
+        ("bands.0.mean", math.nan, "bands.0.mean"),
+        ("data.labels.background", 3, "data.labels.background"),
+        ("data.tiles", 3, "data.tiles"),
+        ("metrics", [1], "metrics"),
+    ],
+)
+def test_wrong_values_in_a_run_yaml_are_one_line(saved: Path, name: str, value: object, named: str) -> None:
+    path = saved / "run.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    *way, last = (int(part) if part.isdigit() else part for part in name.split("."))
+    place = content
+    for part in way:
+        place = place[part]
+    place[last] = value
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    message = refused(saved)
+    assert message.startswith(f"{path}: ")
+    assert named in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("encoder_name", "tu-hf_hub:user/model"),
+        ("_model_class", "DPT"),
+        ("in_channels", 10**9),
+        ("decoder_channels", [10**9] * 5),
+        ("encoder_weights", "imagenet"),
+    ],
+)
+def test_no_config_json_makes_use_of_the_network_or_of_more_memory(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("the network is used")
+
+    monkeypatch.setattr("socket.socket.connect", fail)
+    monkeypatch.setattr("socket.getaddrinfo", fail)
+    path = saved / "config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(content | {name: value}), encoding="utf-8")
+    if name == "encoder_weights":  # the model has its own weights
+        assert load_model(saved, CPU)
+    else:
+        assert refused(saved).startswith(f"{path}: {name} is ")
+
+
+@pytest.mark.parametrize("how", ["pipe", "missing", "huge", "list"])
+def test_a_config_json_that_is_none_is_one_line(saved: Path, how: str) -> None:
+    path = saved / "config.json"
+    path.unlink()
+    if how == "pipe":
+        os.mkfifo(path)
+    elif how != "missing":
+        path.write_text("[1]" if how == "list" else "[" * 2_000_000)
+    assert refused(saved).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("how", ["complex", "int", "nan"])
+def test_weights_that_are_no_weights_are_one_line(saved: Path, how: str) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("weight"))
+    kind = {"complex": torch.complex64, "int": torch.int32, "nan": torch.float32}[how]
+    tensors[name] = torch.full(tensors[name].shape, math.nan if how == "nan" else 1, dtype=kind)
+    save_file(tensors, saved / "model.safetensors")
+    assert refused(saved).startswith(f"{saved}: the model cannot be loaded ({name} ")
 
 
 def test_a_manifest_round_trips_and_is_a_file_of_settings(tmp_path: Path, manifest: Manifest) -> None:

@@ -43,6 +43,7 @@ SAME_LAYER = {
     "schema",
     "pictures",
     "models",
+    "checkpoint",
     "probe",
     "console",
     "dry_run",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.models import build_model, check_weights
-from segtune.weights import weights_file
+from segtune.weights import read_weights, weights_file
 
 LITE = "tf_efficientnet_lite0"
 SMALL = "mobilenetv3_small_050"
@@ -293,6 +294,48 @@ def test_tensors_that_are_missing_are_counted_and_the_first_are_named(
         f"encoder_weights: {tmp_path}/less.pth: holds 259 of 260 tensors of encoder mobilenet_v2 "
         f"(missing features.18.0.weight)"
     ]
+
+
+def _quantised(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda tensor: tensor.to("meta"), "has a shape alone"),
+        (_quantised, "is quantised"),
+        (lambda tensor: tensor.to(torch.complex64), "is complex"),
+        (lambda tensor: tensor.to(torch.int32), "is int32 instead of float32"),
+        (lambda tensor: tensor > 0, "is bool instead of float32"),
+        (lambda tensor: tensor.to_sparse(), "is no plain tensor"),
+        (lambda tensor: torch.full_like(tensor, torch.nan), "holds NaN or infinite numbers"),
+    ],
+    ids=["meta", "quantised", "complex", "int", "bool", "sparse", "nan"],
+)
+def test_tensors_that_are_no_weights_are_named(
+    mobilenet: tuple[Path, nn.Module], tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], problem: str
+) -> None:
+    tensors = torch.load(mobilenet[0], weights_only=True)
+    name = next(name for name in tensors if name.endswith("weight"))
+    tensors[name] = change(tensors[name])
+    path = tmp_path / "changed.pth"
+    torch.save(tensors, path)
+    with pytest.raises(InputError) as caught:
+        check_weights([("unet", "mobilenet_v2", str(path))])
+    (message,) = caught.value.mistakes
+    assert message.startswith(f"encoder_weights: {path}: holds ")
+    assert problem in message
+
+
+@pytest.mark.parametrize("place", ["pipe", "/dev/zero"])
+def test_a_file_that_is_none_is_not_waited_for(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    if place == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(InputError, match="is no regular file"):
+        read_weights(path)
 
 
 def test_another_encoders_file_is_refused(imagenet_weights: Path, tmp_path: Path) -> None:
