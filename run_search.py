@@ -33,16 +33,12 @@ def parse() -> Namespace:
     what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of spaces, for editors")
     parser.add_argument("-d", "--dataset", metavar="FOLDER", help="the data set; wins over `dataset` in the file")
     parser.add_argument(
-        "--results-dir", default="ray_results", metavar="FOLDER", help="where searches go [ray_results]"
+        "--results-dir", default="ray_results", metavar="FOLDER", help="where searches lie [ray_results]"
     )
     parser.add_argument("--name", help="name of the search, and of its folder [the name of the space]")
     cli.add_assignments(parser)
-    parser.add_argument(
-        "--cache-dir", metavar="FOLDER", help="folder on a local disk for decoded tiles; none: no cache"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="show the space, the data, and about how long it takes; train nothing"
-    )
+    parser.add_argument("--cache-dir", metavar="FOLDER", help="where decoded tiles go, on a local disk; none: nowhere")
+    parser.add_argument("--dry-run", action="store_true", help="show space, data and time it will take; train nothing")
     parser.add_argument("--resume", action="store_true", help="go on with a search, or start it if there is none")
     teachers = "earlier searches whose trials teach the sampler"
     parser.add_argument("--warm-start", nargs="+", default=[], type=Path, metavar="FOLDER", help=teachers)
@@ -64,7 +60,7 @@ def show_status(folder: SearchFolder) -> int:
 
     console = make_console()
     for line in state_of(search_state(folder), time.time()):
-        console.print(line, soft_wrap=True)
+        console.print(line)
     return 0
 
 
@@ -107,7 +103,7 @@ def main() -> int:
         return show_dry_run(console, space, info, arguments.address)
     check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
     searched = ", ".join(space.searched())
-    console.print(f"{space.baseline.dataset}: {info.counted()} tiles; searching {searched}", soft_wrap=True)
+    console.print(f"{space.baseline.dataset}: {info.counted()} tiles; searching {searched}")
     with cli.hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
         outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume, arguments.warm_start)
 
@@ -115,18 +111,18 @@ def main() -> int:
     unfinished = any(trial.status == "pending" for trial in outcome.trials)
     ended = not (unfinished or outcome.signal or outcome.halted)
     for part in search_results(outcome.trials, space.search.compare, ended):
-        console.print(part, soft_wrap=isinstance(part, str))
+        console.print(part)
     if outcome.signal:
-        console.print(f"interrupted; to go on: {again}", soft_wrap=True)
+        console.print(f"interrupted; to go on: {again}")
         return 128 + outcome.signal
     if outcome.halted:
         raise SegtuneError(f"{outcome.reason}; when that is mended, go on: {again}")
     if outcome.reason:
-        console.print(f"ended early: {outcome.reason}", soft_wrap=True)
+        console.print(f"ended early: {outcome.reason}")
     console.print()
-    console.print(f"everything is in {folder.path}; next:", soft_wrap=True)
+    console.print(f"everything is in {folder.path}; next:")
     for line in next_commands(folder, space.baseline, arguments.results_dir):
-        console.print(line, soft_wrap=True)
+        console.print(line)
     return 0 if has_winner(outcome.trials) else 1
 
 

@@ -18,10 +18,12 @@ from datetime import date
 from pathlib import Path
 
 from segtune import cli
+from segtune.cli import kept_threads
 from segtune.commands import same_command
 from segtune.config import RunConfig
-from segtune.errors import InputError, counted, nearest
+from segtune.errors import InputError, counted
 from segtune.folders import RunFolder, SearchFolder, check_writable
+from segtune.pictures import check_preview
 
 _VALIDATED_ON = ("val_dir", "add_val_dirs", "use_only_add_val")
 
@@ -31,19 +33,13 @@ def parse() -> Namespace:
     parser.add_argument("--config", metavar="FILE", help="YAML of settings; flags and --set win over it")
     winner = "take the settings of this search's winner; flags win over them, and -d over its validation sets too"
     parser.add_argument("--from-search", metavar="FOLDER", help=winner)
-    parser.add_argument(
-        "--trial", type=int, metavar="N", help="with --from-search: of this trial instead of the winner"
-    )
+    parser.add_argument("--trial", type=int, metavar="N", help="with --from-search: this trial, not the winner")
     cli.add_assignments(parser)
     parser.add_argument("-log", "--log-dir", default="logs", metavar="FOLDER", help="where runs go [logs]")
-    parser.add_argument(
-        "--exp-name",
-        metavar="NAME",
-        help="name of the run, and of its folder; a run that exists goes on [model_encoder_date]",
-    )
-    parser.add_argument(
-        "--preview-augmentation", type=int, metavar="N", help="write a picture of N augmented tiles; train nothing"
-    )
+    name = "name of the run, and of its folder; a run that exists goes on [model_encoder_date]"
+    parser.add_argument("--exp-name", metavar="NAME", help=name)
+    preview = "write a picture of N augmented tiles; train nothing"
+    parser.add_argument("--preview-augmentation", type=int, metavar="N", help=preview)
     cli.add_settings(parser)
     return parser.parse_args()
 
@@ -57,11 +53,7 @@ def given_config(arguments: Namespace, folder: RunFolder | None) -> RunConfig:
     given = cli.given_settings(arguments)
     settings = cli.settings_in(folder.run_yaml) if folder and folder.begun else {}
     if folder and not (folder.begun or given.get("dataset") or arguments.config or arguments.from_search):
-        runs = [path.parent.name for path in Path(arguments.log_dir).glob("*/run.yaml")]
-        raise InputError(
-            f"--exp-name: there is no run {folder.path} to go on with{nearest(arguments.exp_name, runs)}; "
-            f"a new one needs its data, -d DATASET"
-        )
+        folder.check_begun()
     if arguments.config:
         settings |= cli.settings_in(Path(arguments.config))
     if arguments.from_search:
@@ -72,22 +64,15 @@ def given_config(arguments: Namespace, folder: RunFolder | None) -> RunConfig:
     return RunConfig.from_settings(settings | given)
 
 
-def kept_threads(arguments: Namespace, config: RunConfig, own: int) -> str:
-    """A line where the number of threads is that of the run or trial before, and not what torch takes here."""
-    if arguments.config or config.threads in (None, own) or "threads" in cli.given_settings(arguments):
-        return ""
-    return (
-        f"threads stays {config.threads}, with which the numbers so far were computed, though torch takes {own} here; "
-        f"--threads {own} changes it"
-    )
-
-
 def main() -> int:
     arguments = parse()
     logs = Path(arguments.log_dir)
     check_writable(logs, "--log-dir")
     folder = RunFolder.named(logs, arguments.exp_name) if arguments.exp_name else None
     config = given_config(arguments, folder)
+    preview = arguments.preview_augmentation
+    if preview is not None:
+        check_preview(preview)
     if not (folder and folder.begun):
         cli.check_data(config, config.channels)
     # torch takes seconds to import; --help and many a mistake should not.
@@ -95,29 +80,23 @@ def main() -> int:
 
     from segtune.console import RunConsole, make_console, reading_bar
     from segtune.data.scan import scan
-    from segtune.gallery import check_preview, write_preview
+    from segtune.gallery import write_preview
     from segtune.machine import signals_noted
     from segtune.report import run_summary
     from segtune.train import check_input, check_run, check_same_settings, resolve, train
 
     console = make_console()
-    preview = arguments.preview_augmentation
-    if preview is not None:
-        check_preview(preview)
     if line := kept_threads(arguments, config, torch.get_num_threads()):
-        console.print(line, soft_wrap=True)
+        console.print(line)
     if folder and folder.begun:
         check_same_settings(folder, config)
         done = folder.epochs_done
         if done >= config.epochs and preview is None:
-            console.print(
-                f"{folder.path} is finished: {counted(done, 'epoch')}; a larger --epochs trains it longer",
-                soft_wrap=True,
-            )
+            console.print(f"{folder.path} is finished: {counted(done, 'epoch')}; a larger --epochs trains it longer")
             for line in run_summary(folder, arguments.log_dir):
-                console.print(line, soft_wrap=True)
+                console.print(line)
             return 0
-        console.print(f"going on with {folder.path} after {done} of {counted(config.epochs, 'epoch')}", soft_wrap=True)
+        console.print(f"going on with {folder.path} after {done} of {counted(config.epochs, 'epoch')}")
     begins = preview is None and not (folder and folder.state.is_file())
     check_run(config, begins)
     with cli.hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
@@ -126,7 +105,7 @@ def main() -> int:
     check_input(config, info, begins)
     if preview is not None:
         path = write_preview(resolve(config, info), info, preview, logs)
-        console.print(f"tiles before and after augmentation {config.augmentation}: {path}", soft_wrap=True)
+        console.print(f"tiles before and after augmentation {config.augmentation}: {path}")
         return 0
 
     folder = folder or RunFolder.new(logs, f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")
@@ -138,12 +117,10 @@ def main() -> int:
             for result in epochs:
                 watch.epoch(result)
     if caught and folder.epochs_done < config.epochs:
-        console.print(
-            f"stopped after {folder.epochs_done} of {counted(config.epochs, 'epoch')}; {hint}", soft_wrap=True
-        )
+        console.print(f"stopped after {folder.epochs_done} of {counted(config.epochs, 'epoch')}; {hint}")
         return 128 + caught[0]
     for line in run_summary(folder, arguments.log_dir):
-        console.print(line, soft_wrap=True)
+        console.print(line)
     return 0
 
 

@@ -74,17 +74,17 @@ def main() -> int:
                     raise InputError(f"-o: {place} exists, and was not written by an earlier run; give another folder")
             bar.update(next(done), None, "predicting")
 
-        result = validate(folder, split, arguments.device, on_tile, lambda line: console.print(line, soft_wrap=True))
+        result = validate(folder, split, arguments.device, on_tile, lambda line: console.print(line))
     out.mkdir(parents=True, exist_ok=True)
     masks_there = arguments.binary or bool(before.get("masks"))
     write_text(out / "metrics.json", json.dumps(result.metrics() | {"masks": masks_there}, indent=2) + "\n")
 
-    console.print(f"{result.model_folder} on {counted(result.tiles, 'tile')} of {split}", soft_wrap=True)
+    console.print(f"{result.model_folder} on {counted(result.tiles, 'tile')} of {split}")
     console.print(class_table(result.manifest.labels.classes, result.scores.iou))
     console.print(f"miou {result.scores.miou:.4f}")
     if result.absent():
         console.print(f"warning: no mask contains {', '.join(result.absent())}; left out of the mean")
-    console.print(f"written to {out}", soft_wrap=True)
+    console.print(f"written to {out}")
     return 0
 
 

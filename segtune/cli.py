@@ -245,6 +245,16 @@ def unknown_encoder(name: str) -> str | None:
     return unknown_encoder(name)
 
 
+def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> str:
+    """A line where the number of threads is that of the run or trial before, and not what torch takes here."""
+    if arguments.config or config.threads in (None, own) or "threads" in given_settings(arguments):
+        return ""
+    return (
+        f"threads stays {config.threads}, with which the numbers so far were computed, though torch takes {own} here; "
+        f"--threads {own} changes it"
+    )
+
+
 def check_data(config: RunConfig, channels: Sequence[str]) -> None:
     """Refuse data of which a folder is missing, before seconds are spent on importing torch. The demo is made later."""
     if not _is_missing_demo(config.dataset):

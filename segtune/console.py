@@ -49,7 +49,8 @@ class _PrintsAsGiven(Console):
 def make_console() -> Console:
     """Make the console for stdout; where that is no terminal, it gets plain text of a fixed width."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    return _PrintsAsGiven(force_terminal=terminal, width=None if terminal else _PLAIN_WIDTH)
+    # A long line is the terminal's to wrap: a path or a command that was broken in two could not be copied.
+    return _PrintsAsGiven(force_terminal=terminal, width=None if terminal else _PLAIN_WIDTH, soft_wrap=True)
 
 
 class _Bar:
@@ -85,7 +86,7 @@ def reading_bar(console: Console) -> Iterator[tuple[Callable[[int, int], None], 
     with step_bar(console) as bar:
         yield (
             lambda done, total: bar.update(done, total, "reading the tiles"),
-            lambda line: console.print(line, soft_wrap=True),
+            lambda line: console.print(line),
         )
 
 
@@ -97,7 +98,7 @@ class RunConsole:
         self._epoch = folder.epochs_done + 1
         self._bar = step_bar(console)
         size = config.image_size or info.image_size()
-        console.print(f"{config.dataset}: {info.counted()} tiles at {size} px -> {folder.path}", soft_wrap=True)
+        console.print(f"{config.dataset}: {info.counted()} tiles at {size} px -> {folder.path}")
 
     def __enter__(self) -> RunConsole:
         self._bar.__enter__()
@@ -114,7 +115,7 @@ class RunConsole:
 
     def epoch(self, result: EpochResult) -> None:
         """Print the line of an epoch."""
-        self._console.print(epoch_line(result), soft_wrap=True)
+        self._console.print(epoch_line(result))
         self._epoch = result.epoch + 1
 
 
@@ -158,7 +159,7 @@ class SearchConsole:
 
     def started(self, plan: object, trials: list[Trial]) -> None:
         """Say what runs where."""
-        self._console.print(str(plan), soft_wrap=True)
+        self._console.print(str(plan))
         done = [trial for trial in trials if trial.status not in ("running", "pending")]
         self._ended = len(done)
         self._done_at_start = float(self._ended)
@@ -180,12 +181,12 @@ class SearchConsole:
         self._ended += 1
         if trial.learnt:
             self._scores[trial.number] = trial.miou or 0.0
-        self._console.print(trial_line(trial, self._total, self._best() == trial.number), soft_wrap=True)
+        self._console.print(trial_line(trial, self._total, self._best() == trial.number))
         self._status()
 
     def say(self, line: str) -> None:
         """Print something else."""
-        self._console.print(line, soft_wrap=True)
+        self._console.print(line)
 
     def _best(self) -> int | None:
         """The number of the best trial so far, which may still run; of equals the earlier one."""

@@ -36,28 +36,28 @@ _HEADERS = 64  # tiles of a split whose sizes are looked up
 
 def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | None = None) -> int:
     """Print what a search would do; writes nothing into its folder and trains nothing to its end. Exit status 0."""
-    console.print(space_tree(space))
+    console.print(space_tree(space), soft_wrap=False)
     fixed = {name: value for name, value in space.fixed.items() if value != RunConfig.model_fields[name].default}
     console.print()
-    console.print(f"fixed, and not the default: {settings_text(fixed) or 'nothing'}", soft_wrap=True)
+    console.print(f"fixed, and not the default: {settings_text(fixed) or 'nothing'}")
     samples = draw_samples(space, info)
     console.print()
     console.print(sample_table(space, samples))
-    console.print(samples.how, soft_wrap=True)
+    console.print(samples.how)
     console.print()
     console.print(data_table(info, space.baseline))
     for line in data_lines(info):
-        console.print(line, soft_wrap=True)
+        console.print(line)
     if address:
         console.print()
         console.print(f"resources and time: those of the cluster at {address}, known once a search joins it")
         return 0
     plan = make_plan(space.search, [local_resources()], space.baseline.device)
     console.print()
-    console.print(str(plan), soft_wrap=True)
+    console.print(str(plan))
     console.print(f"measuring a few steps of {counted(1 + min(_PROBED, len(samples.runs)), 'run')} ...")
     for line in estimate_lines(space, info, samples.runs[:_PROBED], plan):
-        console.print(line, soft_wrap=True)
+        console.print(line)
     return 0
 
 

@@ -114,6 +114,13 @@ class RunFolder:
         """Whether a run was started here."""
         return self.run_yaml.is_file()
 
+    def check_begun(self) -> None:
+        """InputError, with the nearest name that there is, where no run was started here."""
+        if not self.begun:
+            meant = nearest(self.path.name, (path.parent.name for path in self.path.parent.glob("*/run.yaml")))
+            new = "a new one needs its data, -d DATASET"
+            raise InputError(f"--exp-name: there is no run {self.path} to go on with{meant}; {new}")
+
     @property
     def foreign(self) -> bool:
         """Whether something else than a run lies here."""

@@ -13,7 +13,6 @@ from segtune.data.fitting import Fit
 from segtune.data.info import DataInfo
 from segtune.data.pairs import TRAIN
 from segtune.data.store import TileStore
-from segtune.errors import InputError
 from segtune.pictures import (
     Picture,
     Prediction,
@@ -26,14 +25,6 @@ from segtune.pictures import (
     write_png,
 )
 from segtune.schema import rgb_positions
-
-_MOST_ROWS = 64
-
-
-def check_preview(count: int) -> None:
-    """InputError for a number of tiles that fits on no sheet."""
-    if not 1 <= count <= _MOST_ROWS:
-        raise InputError(f"--preview-augmentation: must be between 1 and {_MOST_ROWS} tiles, but got {count}")
 
 
 def write_preview(config: RunConfig, info: DataInfo, count: int, folder: Path) -> Path:

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from segtune.errors import InputError
 from segtune.folders import replaced_file
 from segtune.metrics import IGNORED, ConfusionMatrix, Indices
 from segtune.schema import Band, Labels
@@ -26,6 +27,7 @@ from segtune.schema import Band, Labels
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
+_MOST_ROWS = 64  # of a sheet of previews
 CELL = 256  # width in pixels of a tile on a sheet
 _TALLEST = 2.0  # height of a tile on a sheet, at most, in widths
 _MARGIN, _GAP = 16, 8  # around a sheet, and between its cells
@@ -228,6 +230,12 @@ class Prediction:
     picture: Picture
     truth: Indices
     predicted: Indices
+
+
+def check_preview(count: int) -> None:
+    """InputError for a number of tiles that fits on no sheet."""
+    if not 1 <= count <= _MOST_ROWS:
+        raise InputError(f"--preview-augmentation: must be between 1 and {_MOST_ROWS} tiles, but got {count}")
 
 
 def preview_sheet(rows: Sequence[Preview], labels: Labels, level: str, cell: int = CELL) -> Picture:
