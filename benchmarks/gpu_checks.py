@@ -55,7 +55,7 @@ PAIRS = (
 SPACE = """
 run: {{model: unet, encoder: resnet18, image_size: 64, epochs: {epochs}, samples_per_epoch: {samples}, workers: 1}}
 space: {{lr: {{low: 1e-3, high: 1e-2, log: true}}}}
-search: {{sampler: random, scheduler: none, trials: 4, max_concurrent: 2, cpus_per_trial: 1, gpus_per_trial: {gpus}}}
+search: {{sampler: random, scheduler: none, trials: 2, max_concurrent: 2, cpus_per_trial: 1, gpus_per_trial: {gpus}}}
 """
 
 
@@ -434,7 +434,8 @@ def shared(bench: Bench) -> Outcome:
     """Two trials at a time on one GPU through Ray, and validate.py on the winner: the search's number."""
     if importlib.util.find_spec("ray") is None:
         return Outcome(None, "needs Ray")
-    sizes = {"epochs": 2, "samples": 16} if bench.small else {"epochs": 4, "samples": 384}
+    sizes = {"epochs": 2, "samples": 16} if bench.small else {"epochs": 16, "samples": 768}
+    # Long enough that the second process, which starts when the first one has, is there before a trial ends.
     text = SPACE.format(gpus=0.5 if bench.gpu else 0, **sizes)
     (bench.root / "shared.yaml").write_text(f"dataset: {bench.demo}\nchannels: [nir]\n{text}")
     results, cache = str(bench.root / "searches"), str(bench.root / "cache")
