@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from segtune.errors import InputError, SegtuneError
 from segtune.machine import HANGUP
 from segtune.tuning.resources import Resources, local_resources
-from segtune.tuning.session import close_to_others, private_session, this_machine_only
+from segtune.tuning.session import InstalledCodeOnly, close_to_others, private_session, this_machine_only
 
 _KNOCK_S, _ANSWER_S = 10.0, 120.0  # a node's first process may have to read Python from a network's disk
 # What opens an HTTP/2 connection (RFC 9113, section 3.4): a magic string, and a frame of settings, here an empty one.
@@ -90,6 +90,7 @@ def _start(folder: Path) -> None:
             num_gpus=int(local["GPU"]),
             include_dashboard=False,
             _temp_dir=str(folder),
+            job_config=InstalledCodeOnly(),
             **_QUIET,
         )
     close_to_others(Path(started.address_info["session_dir"]))
@@ -193,7 +194,7 @@ def _join(address: str) -> None:
         _authenticate(address)
         with _signals_held_back():
             # The nodes' raylets have an environment of their own.
-            ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, **_QUIET)
+            ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, job_config=InstalledCodeOnly(), **_QUIET)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--address {address}: no Ray cluster answers there ({reason})") from None
@@ -211,7 +212,7 @@ def _authenticate(address: str) -> None:
 
     if "RAY_AUTH_MODE" in os.environ or not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
         return
-    command = [sys.executable, "-c", _WITHOUT_TOKEN, address]
+    command = [sys.executable, "-P", "-c", _WITHOUT_TOKEN, address]  # -P: not the working folder's modules
     surroundings = os.environ | {"RAY_AUTH_MODE": "disabled"}
     with subprocess.Popen(command, env=surroundings, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr

@@ -15,6 +15,7 @@ from types import FrameType
 import ray
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+from ray.job_config import JobConfig
 
 from segtune.folders import holder, locked_file
 from segtune.places import abandoned, socket_folder
@@ -48,6 +49,18 @@ def close_to_others(session: Path) -> None:
     for folder in (session.parent, session, *session.rglob("*")):
         if folder.is_dir() and not folder.is_symlink():
             folder.chmod(0o700)
+
+
+class InstalledCodeOnly(JobConfig):  # type: ignore[misc]
+    """A Ray job whose workers look for modules where Python does, and not first in the folder that the user works in.
+
+    Ray puts that folder, and the script's, before Python's own modules: a user's profile.py or random.py would be
+    imported in the place of Python's. What workers need of segtune is installed.
+    """
+
+    def _serialize(self) -> bytes:
+        self._py_driver_sys_path: list[str] = []
+        return bytes(super()._serialize())
 
 
 class RayLost(BaseException):
