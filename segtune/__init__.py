@@ -8,7 +8,7 @@ from pathlib import Path
 
 def _after_pythons_own() -> None:
     """Look for modules in this checkout only after Python's own: a user's file named profile.py may lie beside it."""
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).parent.parent)
     if here in sys.path[:1]:
         sys.path.remove(here)
         installed = (place for place, path in enumerate(sys.path) if path.endswith(("site-packages", "dist-packages")))

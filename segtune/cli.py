@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import re
 import signal
 import sys
@@ -69,6 +70,10 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[Any, list[str]]:
         """Parse what was typed; InputError with every flag that there is not, before anything else that is wrong."""
         typed = list(sys.argv[1:] if args is None else args)
+        # A study, YAML and JSON, in which paths are kept, are UTF-8.
+        unreadable = [f"{name}: its name is not UTF-8; rename it" for name in (os.getcwd(), *typed) if not _utf8(name)]
+        if unreadable:
+            raise InputError(unreadable)
         flags = itertools.takewhile(lambda word: word != "--", typed)
         mistakes = [self._unknown(word) for word in flags if self._is_flag(word) and not self._knows(word)]
         if mistakes:
@@ -99,6 +104,10 @@ class Parser(argparse.ArgumentParser):
             begun = _starting(known, flag) or _starting(known, f"-{flag}")
             hint = f"; did you mean {begun[0]!r}?" if len(begun) == 1 else nearest(flag, begun or known)
         return f"unknown flag {flag!r}{hint}"
+
+
+def _utf8(name: str) -> bool:
+    return not any("\udc80" <= char <= "\udcff" for char in name)  # what Python makes of other bytes
 
 
 def _starting(known: Iterable[str], start: str) -> list[str]:

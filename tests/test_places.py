@@ -134,3 +134,26 @@ def test_a_place_for_results_that_cannot_be_is_told_of_before_any_work(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {flag}: {place}")
     assert sorted(os.listdir()) == ["file", "link", "space.yaml"]
+
+
+@pytest.mark.parametrize("script", ["run_search", "run_single", "validate"])
+@pytest.mark.parametrize("where", ["working folder", "data", "results"])
+def test_a_folder_whose_name_is_not_utf8_is_one_line(
+    script: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/Fl\xe4che")
+    os.mkdir(odd)
+    monkeypatch.chdir(odd if where == "working folder" else tmp_path)
+    names = {"data": tmp_path, "results": tmp_path / "results"} | {where: odd}
+    given = {
+        "run_search": ["--space", "quickstart.yaml", "-d", names["data"], "--results-dir", names["results"]],
+        "run_single": ["-d", names["data"], "--log-dir", names["results"]],
+        "validate": ["-cd", tmp_path, "-d", names["data"], "-o", names["results"]],
+    }[script]
+    monkeypatch.setattr("sys.argv", [f"{script}.py", *map(str, given)])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(importlib.import_module(script).main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}/Fl\\udce4che: its name is not UTF-8; rename it\n"
+    assert os.listdir(tmp_path) == [os.path.basename(odd)]
+    assert not os.listdir(odd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import profile
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import ray
 
+import segtune
 from segtune import places
 from segtune.tuning.runtime import ray_runtime
 from segtune.tuning.session import private_session
@@ -26,6 +28,7 @@ class Seen:
     folder: Path
     open: list[Path]  # folders in it that others may enter
     home: list[Path]
+    profile: str  # the file that its workers import as Python's module of this name
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +42,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             patch.delenv(name)
         patch.setenv("HOME", str(home))
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("t" * 100)))
+        patch.chdir(tmp_path_factory.mktemp("work"))
+        Path("profile.py").touch()
         with ray_runtime(None):
-            ray.get(ray.remote(lambda: None).remote())  # a worker is there
+            profile = ray.get(ray.remote(lambda: __import__("profile").__file__).remote())
             node = ray._private.worker._global_node
             assert node
             session = Path(node.get_session_dir_path())
@@ -52,7 +57,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             }
             inside = [session.parent.parent, session.parent, *session.rglob("*")]
             entered = [path for path in inside if path.is_dir() and stat.S_IMODE(path.lstat().st_mode) & 0o077]
-        yield Seen(addresses, session.parent.parent, entered, list(home.rglob("*")))
+        yield Seen(addresses, session.parent.parent, entered, list(home.rglob("*")), profile)
 
 
 def test_no_port_can_be_reached_from_another_machine(seen: Seen) -> None:
@@ -64,6 +69,18 @@ def test_no_port_can_be_reached_from_another_machine(seen: Seen) -> None:
 def test_no_folder_is_open_to_others_and_the_token_is_not_on_disk(seen: Seen) -> None:
     assert seen.open == []
     assert seen.home == []
+
+
+def test_a_file_in_the_working_folder_does_not_take_the_place_of_a_module_of_pythons(seen: Seen) -> None:
+    assert Path(seen.profile) == Path(profile.__file__)
+
+
+def test_a_file_beside_the_scripts_does_not_either(tmp_path: Path) -> None:
+    (tmp_path / "segtune").symlink_to(Path(segtune.__file__).parent)
+    (tmp_path / "profile.py").touch()
+    (tmp_path / "script.py").write_text("import segtune, profile; print(segtune.__file__, profile.__file__)")
+    said = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=True).stdout
+    assert said.split() == [f"{tmp_path}/segtune/__init__.py", profile.__file__]
 
 
 def test_nothing_is_left_when_it_ended(seen: Seen) -> None:
