@@ -46,9 +46,7 @@ def parse() -> Namespace:
         "--warm-start-anyway", action="store_true", help="with --warm-start: also searches on other data"
     )
     cli.add_search_flags(parser)
-    parser.add_argument(
-        "--address", metavar="ADDR", help="join the Ray cluster at HOST:PORT, or auto, instead of starting one"
-    )
+    parser.add_argument("--address", metavar="ADDR", help="join the Ray cluster at HOST:PORT, or auto; start none")
     return parser.parse_args()
 
 
@@ -80,7 +78,9 @@ def main() -> int:
     goes_on = folder.path.exists() and not arguments.dry_run
     if goes_on and not arguments.resume:
         raise InputError(f"{folder.path}: this search exists; --resume goes on with it, --name starts another")
-    cli.check_data(space.baseline, space.channels())
+    if goes_on:
+        settings = cli.dataset_of(folder, space) | settings
+    cli.check_data(space.baseline.model_copy(update=settings), space.channels())
     # Ray and torch take seconds to import; --help and many a mistake should not.
     from segtune.console import SearchConsole, make_console, reading_bar
     from segtune.dry_run import show_dry_run

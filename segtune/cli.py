@@ -18,11 +18,11 @@ from segtune.config import DEMO, ENCODERS, MAX_CLASSES, RunConfig, base_type, ch
 from segtune.data.demo import write_demo
 from segtune.data.pairs import check_folders
 from segtune.errors import InputError, SegtuneError, nearest, printable
-from segtune.folders import read_own_json, write_text
+from segtune.folders import SearchFolder, read_own_json, write_text
 from segtune.machine import ending_signals
 from segtune.output import drop_what_cannot_be_written
 from segtune.places import place_caches, shorten_sockets
-from segtune.space import PATH_LISTS, parse_assignments, parse_value, parse_values
+from segtune.space import PATH_LISTS, Space, load_space, parse_assignments, parse_value, parse_values
 from segtune.space_schema import schema_text
 from segtune.yamlfile import read_yaml
 
@@ -262,6 +262,13 @@ def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> 
         f"threads stays {config.threads}, with which the numbers so far were computed, though torch takes {own} here; "
         f"--threads {own} changes it"
     )
+
+
+def dataset_of(folder: SearchFolder, space: Space) -> dict[str, str]:
+    """The data set, as a setting, of a search that goes on with a space which names none."""
+    if space.baseline.dataset or not folder.search_yaml.is_file():
+        return {}
+    return {"dataset": load_space(folder.search_yaml).baseline.dataset}
 
 
 def check_data(config: RunConfig, channels: Sequence[str]) -> None:

@@ -312,6 +312,13 @@ def test_without_a_data_set_nothing_begins_and_the_demo_is_not_meant(
     assert not Path("data").exists()
 
 
+def test_a_search_goes_on_with_the_data_that_it_was_started_with(typed: Typed) -> None:
+    Path("ray_results/encoders").mkdir(parents=True)
+    Path("ray_results/encoders/search.yaml").write_text("dataset: moved\nspace: {lr: [0.1, 0.2]}\n")
+    line = "error: moved: no such data set folder (dataset, -d)"
+    assert typed("run_search", "--space", "encoders", "--resume") == (2, [line])
+
+
 def test_only_the_quickstart_space_names_the_demo() -> None:
     spaces = {path.stem: path.read_text(encoding="utf-8") for path in cli.SPACES.glob("*.yaml")}
     assert [name for name, text in spaces.items() if re.search("^dataset:", text, re.M)] == ["quickstart"]
