@@ -41,6 +41,7 @@ Architecture = Literal[
     "segformer",
     "dpt",
 ]
+Alpha = Literal["auto", "mask", "band"]
 ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
 
 LOSSES = ("ce", "bce", "dice", "jaccard", "tversky", "focal", "lovasz", "mcc")
@@ -79,14 +80,14 @@ _OTHER_NAMES = {
 NOT_SEARCHABLE = frozenset(
     {
         *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "classes", "ignore", "rgb", "nodata"),
-        *("val_dir", "add_val_dirs", "use_only_add_val", "adv_freq", "val_samples", "limit_tiles"),
+        *("alpha", "val_dir", "add_val_dirs", "use_only_add_val", "adv_freq", "val_samples", "limit_tiles"),
         *("worst", "seed", "workers", "threads", "device", "cache_dir", "cache_gb"),
     }
 )
 # The settings that say what the data is; in a search space they stand at the top, beside `dataset`.
 DATA_SETTINGS = (
     *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "val_dir", "add_val_dirs"),
-    *("use_only_add_val", "classes", "ignore", "channels", "rgb", "nodata"),
+    *("use_only_add_val", "classes", "ignore", "channels", "rgb", "nodata", "alpha"),
 )
 # What may change when a run goes on: how long it is, and what its numbers do not depend on, but for rounding on another
 # device or with other threads. Where the data lies may change too; that it is the same data is seen by its fingerprint.
@@ -213,6 +214,11 @@ class RunConfig(BaseModel):
         None,
         allow_inf_nan=False,
         description="value of images and channels that stands for no data, besides what their files declare",
+    )
+    alpha: Alpha = Field(
+        "auto",
+        description="what the band is that the images declare as alpha: a mask whose zeros hold no data, or a band "
+        "like the others, such as near infrared; auto decides by its values, and says so",
     )
     limit_tiles: int | None = Field(None, ge=1, description="use only so many tiles of each split, to try things out")
 

@@ -6,8 +6,9 @@ import os
 import platform
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 
 HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # a terminal that is closed; POSIX only
@@ -20,6 +21,36 @@ def available_cpus() -> int:
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     allotted = os.environ.get("SLURM_CPUS_PER_TASK", "")
     return max(1, min(cores, int(allotted))) if allotted.isdigit() else cores
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that this process may still take: of the machine, and of its container; None where unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except (OSError, StopIteration):  # not Linux
+        return None
+    for line in groups:
+        _, kinds, place = line.split(":", 2)
+        if kinds in ("", "memory"):
+            free = min([free, *_left_in_groups(kinds, place)])
+    return free
+
+
+def _left_in_groups(kind: str, place: str) -> Iterator[int]:
+    """Bytes left under the limit of a control group, version 2 or 1, and of those around it."""
+    root = Path("/sys/fs/cgroup", kind)
+    most, used = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kind else ("memory.max", "memory.current")
+    group = root / place.lstrip("/")
+    for folder in (group, *group.parents):
+        if not folder.is_relative_to(root):
+            return
+        with suppress(OSError, ValueError, StopIteration):  # no such file, or "max"
+            limit, taken = (int((folder / name).read_text(encoding="ascii")) for name in (most, used))
+            # What was read from files and may be dropped counts as taken.
+            rows = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+            yield limit - taken + next(int(row.split()[1]) for row in rows if row.startswith("inactive_file "))
 
 
 def ending_signals() -> list[int]:

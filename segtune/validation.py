@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,12 @@ from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, survey
 from segtune.data.fitting import Fit
 from segtune.data.pairs import Layout, Tile, find_tiles
+<<<<<<< HEAD
+=======
+from segtune.data.place import read_place
+from segtune.data.raster import FACTS, alone, beside, opened
+from segtune.data.reading import read_mask
+>>>>>>> c097d35 (Only GeoTIFF, PNG, JPEG and BMP are opened, by content; pixels are read as they are meant)
 from segtune.data.store import DecodedTiles
 from segtune.device import resolve_device, within_memory
 from segtune.errors import InputError
@@ -121,22 +128,23 @@ def validate(
 
 
 def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
-    """Write a predicted mask under the tile's name: GeoTIFF with the tile's georeference, or PNG."""
+    """Write a predicted mask under the tile's name, with the tile's georeference: GeoTIFF, or PNG.
+
+    A PNG's georeference stands beside it, in a file of the same name and .aux.xml.
+    """
     tiff = tile.image.suffix.lower() in (".tif", ".tiff") or mask.dtype not in (np.uint8, np.uint16)
     path = folder / f"{tile.name}{'.tif' if tiff else '.png'}"
-    profile: dict[str, Any] = {"driver": "PNG"}
-    if tiff:
-        with rasterio.open(tile.image) as source:
-            profile = {
-                "driver": "GTiff",
-                "compress": "deflate",
-                "crs": source.crs,
-                "transform": source.transform,
-            }
+    profile: dict[str, Any] = {"driver": "GTiff", "compress": "deflate"} if tiff else {"driver": "PNG"}
     height, width = mask.shape
-    shape = {"height": height, "width": width, "count": 1, "dtype": mask.dtype}
-    with replaced_file(path) as temporary, rasterio.open(temporary, "w", **shape, **profile) as target:
-        target.write(mask, 1)
+    profile |= {"height": height, "width": width, "count": 1, "dtype": mask.dtype}
+    with opened(tile.image, "an image", place=True) as raster:
+        profile |= read_place(raster).profile
+    with replaced_file(path) as temporary:
+        with alone(), rasterio.open(temporary, "w", **profile) as target:
+            target.write(mask, 1)
+        facts = beside(temporary, FACTS)
+        if facts.exists():
+            os.replace(facts, beside(path, FACTS))
     return path
 
 

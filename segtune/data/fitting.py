@@ -58,11 +58,16 @@ class Fit:
         size = self.inner(height, width)
         if size == (height, width):
             return image
-        method = cv2.INTER_AREA if min(height, width) > min(size) else cv2.INTER_LINEAR
-        parts = [
-            cv2.resize(image[..., first : first + _BANDS_AT_ONCE], size[::-1], interpolation=method)
-            for first in range(0, image.shape[2], _BANDS_AT_ONCE)
-        ]
+        # Averaged where it shrinks, and then interpolated where it grows: OpenCV averages only where nothing grows.
+        shrunk = min(height, size[0]), min(width, size[1])
+        parts = []
+        for first in range(0, image.shape[2], _BANDS_AT_ONCE):
+            part = image[..., first : first + _BANDS_AT_ONCE]
+            if shrunk != (height, width):
+                part = cv2.resize(part, shrunk[::-1], interpolation=cv2.INTER_AREA)
+            if shrunk != size:
+                part = cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR)
+            parts.append(part)
         return np.dstack(parts)
 
     def keep_target(self, target: Pixels) -> Pixels:

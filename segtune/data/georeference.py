@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from math import hypot, isfinite
 from pathlib import Path
 
-import rasterio
 from affine import Affine
 from rasterio._err import CPLE_BaseError  # what PROJ reports where rasterio has no error of its own for it
 from rasterio.crs import CRS
@@ -14,6 +13,8 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform as reproject
 
 from segtune.data.pairs import Tile
+from segtune.data.place import read_place
+from segtune.data.raster import opened
 from segtune.errors import InputError, one_line
 
 _ROUNDING = 0.25  # pixels; where corners differ by less, numbers were rounded on their way into the files
@@ -54,12 +55,13 @@ def check_georeferences(tile: Tile) -> None:
 
 def read_georeference(path: Path) -> Georeference | None:
     """Read where a file lies; None where it does not say. InputError where it cannot be read."""
-    try:
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), rasterio.open(path) as source:
-            found = Georeference(source.crs, source.transform, source.height, source.width)
-    except (RasterioError, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)})") from None
-    return None if found.transform.is_degenerate or _only_counts(found) else found
+    with opened(path, "an image", place=True) as raster:
+        found = read_place(raster)
+        height, width = raster.size
+    if found.transform is None or found.transform.is_degenerate:
+        return None
+    seen = Georeference(found.crs, found.transform, height, width)
+    return None if _only_counts(seen) else seen
 
 
 def _only_counts(found: Georeference) -> bool:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from segtune.config import Alpha
 from segtune.data.pairs import Tile
-from segtune.errors import InputError, one_line
+from segtune.data.raster import Raster, opened
+from segtune.errors import InputError
 from segtune.schema import UNLABELLED
 
-# PNG, JPEG and BMP have no georeference, and need none here.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-
-# A listing of the folder for each file opened makes large folders quadratic. A JPEG cut short is only a warning to
-# libjpeg, which fills it up with grey; a PNG cut short is read without a word by GDAL's own faster way.
-_GDAL = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
-    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-}
 _LARGEST_DECLARED_LABEL = 65535
 _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
+_LOWEST, _LARGEST = -9999, 1e20  # values of nodata beyond these are no measurement
+_LIKE_ALPHA = 0.9  # of the pixels of an alpha band are opaque, or wholly transparent
 
 Image = npt.NDArray[np.uint8 | np.uint16 | np.int16 | np.float32]
 Valid = npt.NDArray[np.bool_]
@@ -44,27 +36,25 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read an image's size and type; InputError where the file is unreadable."""
-    with rasterio.Env(**_GDAL):
-        try:
-            with rasterio.open(path) as source:
-                bands = len(source.indexes) - len(_alpha_bands(source))
-                itemsize = min(np.dtype(source.dtypes[0]).itemsize, np.dtype(np.float32).itemsize)
-                return Header(source.height, source.width, bands, itemsize)
-        except (RasterioError, OSError) as error:
-            raise InputError(f"{path}: cannot be read as an image ({_reason(error)})") from None
+    """Read an image's size and type; InputError where the file is unreadable. An alpha band counts as one."""
+    with opened(path, "an image") as raster:
+        height, width = raster.size
+        itemsize = min(np.dtype(raster.source.dtypes[0]).itemsize, np.dtype(np.float32).itemsize)
+        return Header(height, width, raster.bands, itemsize)
 
 
-def read_tile(tile: Tile, nodata: float | None = None) -> tuple[list[Image], Valid, npt.NDArray[np.integer]]:
+def read_tile(
+    tile: Tile, nodata: float | None = None, alpha: Alpha = "auto", bands: int | None = None
+) -> tuple[list[Image], Valid, npt.NDArray[np.integer]]:
     """Read a tile: one (H, W, bands) array per source (image, then channels), valid pixels, mask (H, W).
 
-    `nodata` is that of images and channels, besides what their files declare. Raises
-    InputError where a file is unreadable or the sizes of the tile's files differ.
+    `nodata` is that of images and channels, besides what their files declare; `alpha` and `bands` are as in
+    `read_image`. Raises InputError where a file is unreadable or the sizes of the tile's files differ.
     """
-    image, valid = read_image(tile.image, nodata)
+    image, valid = read_image(tile.image, nodata, alpha, bands)
     sources = [image]
     for path in tile.channels:
-        channel, channel_valid = read_image(path, nodata)
+        channel, channel_valid = read_image(path, nodata, bands=1)
         if channel.shape[2] != 1:
             raise InputError(f"{path}: an extra channel has one band, but this has {channel.shape[2]}")
         _same_size(tile.image, image, path, channel)
@@ -75,61 +65,113 @@ def read_tile(tile: Tile, nodata: float | None = None) -> tuple[list[Image], Val
     return sources, valid, mask
 
 
-def read_image(path: Path, nodata: float | None = None) -> tuple[Image, Valid]:
-    """Read an image, (H, W, bands), and which of its pixels hold data, (H, W).
+def read_image(
+    path: Path, nodata: float | None = None, alpha: Alpha = "auto", bands: int | None = None
+) -> tuple[Image, Valid]:
+    """Read an image, (H, W, bands), as viewers show it, and which of its pixels hold data, (H, W).
 
-    `nodata` stands for no data as a value does that the file declares. NaN, infinite and nodata pixels are not valid,
-    nor are transparent ones; an alpha band is not one of the bands.
-    In a GeoTIFF there is no alpha band: what GDAL takes for one is near infrared in this field.
+    Parameters
+    ----------
+    path: the file.
+    nodata: a value that stands for no data as one does that the file declares.
+    alpha: what a band is that the file declares as alpha: transparency, or a band like the others.
+    bands: how many are wanted; `auto` then takes alpha for one where it is needed for this number, and else decides
+        by its values.
+
+    NaN, infinite and nodata pixels are not valid, nor are transparent ones and those that the file's mask leaves out.
     """
-    with rasterio.Env(**_GDAL):
-        try:
-            with rasterio.open(path) as source:
-                alpha = _alpha_bands(source)
-                array = source.read([band for band in source.indexes if band not in alpha])
-                valid = _with_data(source, array)
-                palette = source.colormap(1) if source.colorinterp[0] == ColorInterp.palette else None
-        except (RasterioError, OSError) as error:
-            raise InputError(f"{path}: cannot be read as an image ({_reason(error)})") from None
-    if array.dtype.name not in _IMAGE_TYPES:
-        raise InputError(f"{path}: pixels are {array.dtype}; uint8, uint16, int16 and float are supported")
-    image = np.ascontiguousarray(array.transpose(1, 2, 0))
-    if palette is not None:
-        colours = np.array([palette[i] for i in range(len(palette))], dtype=np.uint8)[image[..., 0]]
-        valid &= colours[..., 3] > 0
-        # Every grey BMP carries a palette of the 256 greys, and has one band all the same.
-        if not all(palette[i][:3] == (i, i, i) for i in range(len(palette))):
-            image = np.ascontiguousarray(colours[..., :3])
-    if image.dtype.kind == "f":
+    with opened(path, "an image") as raster:
+        transparency = _transparency(raster, alpha, bands)
+        array, declared = raster.read(without=transparency)
+        if array.dtype.name not in _IMAGE_TYPES:
+            raise InputError(f"{path}: pixels are {array.dtype}; uint8, uint16, int16 and float are supported")
+        valid = _with_data(array, declared)
+        if (mask := raster.mask()) is not None:
+            valid &= mask
+        if transparency:
+            valid &= raster.source.read(transparency) > 0
+        array, opaque = _coloured(raster, array)
+        if opaque is not None:
+            valid &= opaque
+    if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # too large for float32 is infinite
-            image = image.astype(np.float32, copy=False)
-        valid &= np.isfinite(image).all(axis=2)
+            array = array.astype(np.float32, copy=False)
+        valid &= np.isfinite(array).all(axis=0)
     if nodata is not None:
-        valid &= _present(image.transpose(2, 0, 1), nodata)
-    return image, valid
+        valid &= _with_data(array, [nodata] * len(array))
+    image = raster.orientation.upright(array).transpose(1, 2, 0)
+    return np.ascontiguousarray(image), np.ascontiguousarray(raster.orientation.upright(valid))
 
 
-def _alpha_bands(source: rasterio.DatasetReader) -> list[int]:
-    if source.driver == "GTiff":
-        return []
-    return [band for band, kind in zip(source.indexes, source.colorinterp, strict=True) if kind == ColorInterp.alpha]
+def alpha_taken(images: Iterable[Path]) -> tuple[Alpha, int] | None:
+    """What the alpha band of some images is by its values, and its number; None where none declares one.
+
+    A band is transparency where most of its pixels are opaque or wholly transparent in each image. A GeoTIFF's, which
+    GDAL declares of any fourth band of 8 bits, is so only where some pixel is transparent.
+    """
+    band, transparent = None, False
+    for path in images:
+        with opened(path, "an image") as raster:
+            if not raster.alpha:
+                continue
+            band = raster.alpha
+            extreme, some = _extremes(raster, band)
+            if extreme < _LIKE_ALPHA:
+                return "band", band
+            transparent = transparent or some or raster.source.driver != "GTiff"
+    return (("mask" if transparent else "band"), band) if band else None
 
 
-def _with_data(source: rasterio.DatasetReader, array: Image) -> Valid:
-    """Pixels, (H, W), of an array (bands, H, W) that are not nodata, nor masked out by the file."""
-    if source.nodata is not None:
-        return _present(array, source.nodata)
-    if source.driver == "GTiff" and ColorInterp.alpha in source.colorinterp:
-        # GDAL's own mask would be that of the band that it takes for alpha.
+def _transparency(raster: Raster, alpha: Alpha, bands: int | None) -> int | None:
+    """The band that is no band of the image but its transparency; None where there is none."""
+    band = raster.alpha
+    if band is None or alpha == "band":
+        return None
+    if alpha == "auto" and bands is not None:
+        return band if raster.bands != bands else None
+    if alpha == "auto":
+        extreme, some = _extremes(raster, band)
+        return band if extreme >= _LIKE_ALPHA and (some or raster.source.driver != "GTiff") else None
+    return band
+
+
+def _extremes(raster: Raster, band: int) -> tuple[float, bool]:
+    """The share of pixels that are opaque or wholly transparent, and whether any is transparent."""
+    values = raster.source.read(band)
+    opaque = (1, 255) if values.dtype.kind == "f" else (np.iinfo(values.dtype).max,)
+    none = values == 0
+    return float((none | np.isin(values, opaque)).mean()), bool(none.any())
+
+
+def _coloured(raster: Raster, array: Image) -> tuple[Image, Valid | None]:
+    """The colours, (3, H, W), of a palette's indices, (1, H, W), and which are opaque; the array where it has none."""
+    if raster.source.colorinterp[0] != ColorInterp.palette or raster.more:
+        return array, None
+    palette = raster.source.colormap(1)
+    colours = np.array([palette[i] for i in range(len(palette))], dtype=np.uint8)
+    opaque = colours[:, 3][array[0]] > 0
+    # Every grey BMP carries a palette of the 256 greys, and has one band all the same.
+    if all(palette[i][:3] == (i, i, i) for i in range(len(palette))):
+        return array, opaque
+    return colours[:, :3][array[0]].transpose(2, 0, 1), opaque
+
+
+def _with_data(array: Image, nodata: Sequence[float | None]) -> Valid:
+    """Pixels, (H, W), of an array (bands, H, W) that are not nodata, of which each band may have a value.
+
+    A pixel is nodata where all its bands are: a band that is black by itself, such as water in near infrared, holds
+    data. A value that no measurement can have says it in any band.
+    """
+    if all(value is None for value in nodata):
         return np.ones(array.shape[1:], bool)
-    return source.dataset_mask() > 0
-
-
-def _present(array: Image, nodata: float) -> Valid:
-    """Pixels, (H, W), of an array (bands, H, W) that are not nodata."""
-    # Eight bits leave no value to spare: black is nodata only where it is so in every band.
-    present = array != nodata
-    return present.any(axis=0) if array.dtype == np.uint8 else present.all(axis=0)
+    present = np.zeros(array.shape[1:], bool)
+    impossible = np.zeros(array.shape[1:], bool)
+    for band, value in zip(array, nodata, strict=True):
+        differs = np.ones(band.shape, bool) if value is None else band != value
+        present |= differs
+        if value is not None and (value <= _LOWEST or abs(value) >= _LARGEST):
+            impossible |= ~differs
+    return present & ~impossible
 
 
 def read_mask(path: Path) -> npt.NDArray[np.integer]:
@@ -138,17 +180,15 @@ def read_mask(path: Path) -> npt.NDArray[np.integer]:
     Pixels without data are UNLABELLED: NaN, and a nodata value that the mask declares and that can be no label. One
     that can be a label is one: label editors declare a label in use.
     """
-    with rasterio.Env(**_GDAL):
-        try:
-            with rasterio.open(path) as source:
-                count = source.count
-                mask = source.read(1) if count == 1 else None
-                nodata = source.nodata
-        except (RasterioError, OSError) as error:
-            raise InputError(f"{path}: cannot be read as a mask ({_reason(error)})") from None
-    if mask is None:
-        raise InputError(f"{path}: a mask has one band of labels, but this has {count}")
+    with opened(path, "a mask") as raster:
+        if raster.bands != 1:
+            raise InputError(f"{path}: a mask has one band of labels, but this has {_counted(raster)}")
+        mask, (nodata,) = raster.source.read(1), raster.source.nodatavals
+        labelled = raster.mask()
+    mask = np.ascontiguousarray(raster.orientation.upright(mask))
     missing = _without_label(mask, nodata)
+    if labelled is not None:
+        missing |= ~raster.orientation.upright(labelled)
     if mask.dtype.kind not in "iu":
         with np.errstate(invalid="ignore"):
             whole = mask.real.astype(np.int64)
@@ -156,6 +196,13 @@ def read_mask(path: Path) -> npt.NDArray[np.integer]:
             raise InputError(f"{path}: a mask holds whole numbers, but this has fractions")
         mask = whole
     return np.where(missing, UNLABELLED, mask.astype(np.int64)) if missing.any() else mask
+
+
+def _counted(raster: Raster) -> str:
+    """The number of a mask's bands, and what they seem to be."""
+    if raster.more:
+        return f"{1 + len(raster.more)} pages; write the labels to one page, each class with a number of its own"
+    return f"{raster.bands}{', one of them transparency' if raster.alpha else ''}"
 
 
 def _without_label(mask: npt.NDArray[np.generic], nodata: float | None) -> npt.NDArray[np.bool_]:
@@ -170,7 +217,3 @@ def _same_size(first: Path, a: npt.NDArray[np.generic], second: Path, b: npt.NDA
     if a.shape[:2] != b.shape[:2]:
         sizes = f"{a.shape[1]}x{a.shape[0]} and {b.shape[1]}x{b.shape[0]}"
         raise InputError(f"{second}: its size differs from that of {first} ({sizes})")
-
-
-def _reason(error: Exception) -> str:
-    return one_line(error.__cause__ or error) or type(error).__name__

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 
-from segtune.config import RunConfig
+from segtune.config import Alpha, RunConfig
 from segtune.data.cache import FORMAT, Cache, EntryWriter
 from segtune.data.checks import Masks, absent_remarks, check_classes, fill_remarks, has_jpeg, mask_remarks
 from segtune.data.fitting import Fit, decode
@@ -29,18 +29,20 @@ from segtune.data.georeference import check_georeferences
 from segtune.data.info import DataInfo, Extremes, Moments, SplitInfo, image_size
 from segtune.data.masks import count_labels, looks_shaded
 from segtune.data.pairs import TRAIN, Split, Tile, find_data_set, split_places
-from segtune.data.reading import Header, Image, Valid, read_header, read_tile
+from segtune.data.reading import Header, Image, Valid, alpha_taken, read_header, read_tile
 from segtune.errors import InputError, counted, first_few
 from segtune.machine import available_cpus
 from segtune.schema import IMAGE, Band, Labels
 
 _MOST_MISTAKES = 5  # of one kind, shown by name
 _SAMPLED_HEADERS = 64  # tiles that the needed size is estimated from
+_SAMPLED_ALPHA = 32  # tiles whose alpha bands are looked at
 _AHEAD = 2  # tiles decoded ahead of the one that is written, for each thread
 
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
 Wanted = tuple[str, int | None]  # fit and image_size, None where it follows from the data
+_Read = Callable[[Tile], tuple[list[Image], Valid, npt.NDArray[np.integer]]]
 _Kind = tuple[tuple[int, ...], bool]  # of a tile: bands of each source, and whether all of them are uint8
 
 
@@ -67,7 +69,8 @@ def scan(
     channels = tuple(config.channels if channels is None else channels)
     tiles = find_data_set(config, channels)
     say = say or (lambda line: None)
-    reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say)
+    alpha = _alpha(config, tiles[TRAIN], say)
+    reader = _Reader(config, channels, tiles, alpha, progress or (lambda done, total: None), say)
     seen, entries, kept = reader.read(wanted or [(config.fit, config.image_size)])
     pixels = {split: info.pixels for split, info in seen.items()}
     bands = _bands(seen[TRAIN], channels, config.dataset)
@@ -101,9 +104,15 @@ class _Reader:
     """Brings what is known of the splits, and the cache's entries, together; reads what is missing."""
 
     def __init__(
-        self, config: RunConfig, channels: Sequence[str], tiles: Mapping[str, Split], progress: Progress, say: Say
+        self,
+        config: RunConfig,
+        channels: Sequence[str],
+        tiles: Mapping[str, Split],
+        alpha: Alpha,
+        progress: Progress,
+        say: Say,
     ) -> None:
-        self._config, self._channels, self._tiles = config, channels, tiles
+        self._config, self._channels, self._tiles, self._alpha = config, channels, tiles, alpha
         self._progress, self._say = progress, say
         self._shown = 0, sum(map(len, tiles.values()))
         self._labels = Labels.from_masks(config.classes, config.ignore, ())
@@ -190,8 +199,8 @@ class _Reader:
     def _key(self, split: str) -> str:
         versions = cv2.__version__, rasterio.__version__, np.__version__
         config = self._config
-        learnt = config.classes, config.ignore, config.nodata, list(self._channels), split == TRAIN
-        text = repr((FORMAT, versions, learnt, self._tiles[split].identity()))
+        learnt = config.classes, config.ignore, list(self._channels), split == TRAIN
+        text = repr((FORMAT, versions, learnt, config.nodata, self._alpha, self._tiles[split].identity()))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _known(self, split: str) -> SplitInfo | None:
@@ -250,7 +259,8 @@ class _Reader:
                 writers = _Writers(self._say)
                 if cache and missing:
                     writers.open(stack, cache, self._keys[split], missing)
-                look = partial(_look, labels=self._labels, nodata=self._config.nodata, training=split == TRAIN)
+                read = partial(read_tile, nodata=self._config.nodata, alpha=self._alpha)
+                look = partial(_look, read=read, labels=self._labels, training=split == TRAIN)
                 for done, item in enumerate(_looked_at(tiles, partial(look, fits=writers.fits)), start=1):
                     findings.add(done - 1, item)
                     writers.add(item)
@@ -367,6 +377,29 @@ class _Findings:
         )
 
 
+def _alpha(config: RunConfig, train: Split, say: Say) -> Alpha:
+    """What the images' alpha band is, the same for all of them; says what was taken where the values decided.
+
+    `auto` is left where no image declares one: should others do, each is looked at by itself.
+    """
+    if config.alpha != "auto":
+        return config.alpha
+    sample = train[:: -(-len(train) // _SAMPLED_ALPHA)]
+    try:
+        found = alpha_taken(tile.image for tile in sample)
+    except InputError:  # which the pass over the tiles will report
+        return "auto"
+    if found is None:
+        return "auto"
+    taken, band = found
+    meanings = {
+        "mask": "a mask, whose zeros hold no data; alpha=band makes it a band",
+        "band": "a band like the others; alpha=mask makes it a mask, whose zeros hold no data",
+    }
+    say(f"band {band} of the images, which they declare as alpha, is taken by its values as {meanings[taken]}")
+    return taken
+
+
 def _looked_at(tiles: Split, look: Callable[[Tile], _Seen]) -> Iterator[_Seen]:
     """The tiles in their order, read in parallel; never many more in memory than threads."""
     threads = available_cpus()
@@ -384,9 +417,9 @@ def _looked_at(tiles: Split, look: Callable[[Tile], _Seen]) -> Iterator[_Seen]:
                 future.cancel()
 
 
-def _look(tile: Tile, labels: Labels, nodata: float | None, training: bool, fits: Sequence[Fit]) -> _Seen:
+def _look(tile: Tile, read: _Read, labels: Labels, training: bool, fits: Sequence[Fit]) -> _Seen:
     try:
-        sources, valid, mask = read_tile(tile, nodata)
+        sources, valid, mask = read(tile)
         check_georeferences(tile)
     except InputError as error:
         return _Seen(mistake=error.mistakes[0])

@@ -18,7 +18,7 @@ from segtune.data.pairs import Tile
 from segtune.data.reading import Image, read_tile
 from segtune.errors import InputError, TileError, one_line
 from segtune.metrics import Indices
-from segtune.schema import Band, Labels
+from segtune.schema import IMAGE, Band, Labels
 
 Array = npt.NDArray[np.uint8 | np.float32]
 
@@ -115,6 +115,7 @@ class DecodedTiles:
         self._fit, self._padding = fit, padding
         self._dtype = np.uint8 if uint8 else np.float32
         self._names = [band.name for band in bands]
+        self._image_bands = sum(name.startswith(f"{IMAGE}:") for name in self._names)
         self._last: tuple[int, Array, Indices] | None = None
 
     def __len__(self) -> int:
@@ -137,7 +138,7 @@ class DecodedTiles:
         if self._last is None or self._last[0] != index:
             tile = self._tiles[index]
             try:
-                read, valid, mask = read_tile(tile, self._nodata)
+                read, valid, mask = read_tile(tile, self._nodata, bands=self._image_bands)
             except InputError as error:
                 raise TileError(error.mistakes) from None
             sources = [read[i] for i in self._sources]

@@ -1,0 +1,273 @@
+"""What a file is, by its first bytes, and what its headers say that GDAL does not pass on: orientation and pages."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy.typing as npt
+
+from segtune.errors import InputError
+
+FORMATS = "GeoTIFF, PNG, JPEG and BMP"
+MOST_BANDS = 4096  # of an image
+
+# GDAL opens some two hundred formats, and some of them write files, or name files and servers to read from. Only these
+# are opened, each by its own driver.
+_DRIVERS = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"BM": "BMP",
+}
+_OTHERS = {  # by which an error names what it found
+    b"GIF8": "GIF",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\x89HDF": "HDF5 or netCDF",
+    b"CDF": "netCDF",
+    b"%PDF": "PDF",
+    b"SQLite format 3": "SQLite or GeoPackage",
+    b"PK\3\4": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"SIMPLE  =": "FITS",
+    b"NITF": "NITF",
+    b"GRIB": "GRIB",
+    b"8BPS": "Photoshop",
+    b"EHFA_HEADER_TAG": "Erdas Imagine",
+    b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched",
+}
+_XML = {"VRTDataset": "VRT", "MRF_META": "MRF", "GDAL_WMS": "WMS"}
+_HEAD = 512  # bytes that are looked at
+_TAGS = {  # of a page, and their values where it has none
+    254: ("subfile", 0),
+    255: ("old_subfile", 0),
+    256: ("width", 0),
+    257: ("height", 0),
+    258: ("bits", 1),
+    274: ("orientation", 1),
+    277: ("bands", 1),
+    339: ("number_kind", 1),
+}
+_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # TIFF's types of whole numbers
+_KINDS = {1: "unsigned", 2: "signed", 3: "float"}  # of a page's numbers
+_REDUCED, _MASK = 1, 4  # bits of a page's subfile type
+_OLD_REDUCED = 2
+_FARTHEST = 2**62  # that a file can reach
+_MOST = f"an image has at most {MOST_BANDS} bands"
+
+# Of an orientation of EXIF or TIFF: whether rows and columns change places, and then whether rows and columns run
+# backwards.
+_TURNS = {
+    1: (False, False, False),
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How the stored pixels lie to what viewers show."""
+
+    swapped: bool  # rows are shown as columns
+    rows_back: bool  # and then in reverse order
+    columns_back: bool
+
+    @classmethod
+    def of(cls, number: object) -> Orientation:
+        """That of a number of EXIF; one that there is not stands for no change, as in viewers."""
+        return cls(*_TURNS.get(number if isinstance(number, int) else 1, _TURNS[1]))
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The size that is shown, (height, width), of stored pixels."""
+        return (width, height) if self.swapped else (height, width)
+
+    def upright(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Stored pixels, (..., H, W), as they are shown."""
+        shown = array.swapaxes(-1, -2) if self.swapped else array
+        shown = shown[..., ::-1, :] if self.rows_back else shown
+        return shown[..., ::-1] if self.columns_back else shown
+
+
+@dataclass(frozen=True)
+class Page:
+    """One image of a TIFF."""
+
+    number: int  # in the file, from 1, as GDAL counts
+    tags: dict[str, int]
+
+    @property
+    def orientation(self) -> Orientation:
+        """How it is shown."""
+        return Orientation.of(self.tags["orientation"])
+
+    @property
+    def kind(self) -> str:
+        """Its size and type, such as "64x64 8-bit unsigned"; pages of one kind are bands of one image."""
+        tags = self.tags
+        number = _KINDS.get(tags["number_kind"], "other")
+        return f"{tags['width']}x{tags['height']} {tags['bits']}-bit {number}"
+
+    @property
+    def lesser(self) -> bool:
+        """It is an overview, a thumbnail or a mask of another one."""
+        return bool(self.tags["subfile"] & (_REDUCED | _MASK)) or self.tags["old_subfile"] == _OLD_REDUCED
+
+
+def driver_of(path: Path, what: str) -> str:
+    """The GDAL driver of a file, by its content; InputError where it is none of the formats that are read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as {what} ({error.strerror or error})") from None
+    for signature, driver in _DRIVERS.items():
+        if head.startswith(signature):
+            return driver
+    found = "it is empty" if not head else f"its content is {_named(head)}"
+    raise InputError(f"{path}: cannot be read as {what}: {found}; {FORMATS} are read")
+
+
+def _named(head: bytes) -> str:
+    """The format of a file that is none of ours, by its first bytes."""
+    for signature, name in _OTHERS.items():
+        if head.startswith(signature):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp":
+        return "AVIF, HEIC or video"
+    if element := re.search(rb"<([A-Za-z_][\w:.-]*)", head):
+        name = element[1].decode("ascii")[:40]
+        return _XML.get(name, f"XML or HTML ({name})")
+    text = all(byte >= 32 or byte in b"\t\r\n\f" for byte in head)
+    return "text" if text else f"unknown (it begins with {head[:8].hex(' ')})"
+
+
+def png_orientation(path: Path) -> Orientation:
+    """The orientation that a PNG's EXIF data tells."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(start := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", start)
+            if kind == b"eXIf":
+                return _exif_orientation(file, file.tell())
+            file.seek(length + 4, 1)
+    return Orientation.of(1)
+
+
+def _exif_orientation(file: IO[bytes], base: int) -> Orientation:
+    """EXIF data are a TIFF without pixels; what is damaged in them tells nothing."""
+    try:
+        return next((page.orientation for page in _pages(file, base)), Orientation.of(1))
+    except _DamagedError:
+        return Orientation.of(1)
+
+
+def tiff_pages(path: Path, what: str) -> list[Page]:
+    """The pages of a TIFF, without those that are overviews, thumbnails or masks of others.
+
+    InputError where their list is damaged, is longer than that of any image, or where they are not of one kind.
+    """
+    found = []
+    with path.open("rb") as file:
+        try:
+            for page in _pages(file, 0):
+                if page.number > MOST_BANDS:
+                    raise InputError(f"{path}: has more than {MOST_BANDS} pages; {_MOST}")
+                found.append(page)
+        except _DamagedError as error:
+            raise InputError(f"{path}: cannot be read as {what} ({error})") from None
+    if not found:
+        raise InputError(f"{path}: cannot be read as {what} (it has no page)")
+    pages = [page for page in found if not page.lesser] or found[:1]
+    bands = sum(page.tags["bands"] for page in pages)
+    if bands > MOST_BANDS:
+        raise InputError(f"{path}: its header claims {bands} bands; {_MOST}")
+    odd = next((page for page in pages if page.kind != pages[0].kind), None)
+    if odd:
+        raise InputError(
+            f"{path}: page {odd.number} is {odd.kind}, and page {pages[0].number} {pages[0].kind}; pages are read as "
+            f"bands where they are alike, so keep one of them in this file, or bring all to one size and type"
+        )
+    return pages
+
+
+class _DamagedError(Exception):
+    """A TIFF's directories are not what they should be."""
+
+
+def _pages(file: IO[bytes], base: int) -> Iterator[Page]:
+    """The pages of a TIFF that begins at `base`, whatever they are for."""
+    read = _Numbers(file, base)
+    seen: set[int] = set()
+    offset = read.first
+    while offset:
+        if offset in seen:
+            raise _DamagedError("the list of its pages runs in a circle")
+        seen.add(offset)
+        tags, offset = read.directory(offset)
+        yield Page(len(seen), dict(_TAGS.values()) | tags)
+
+
+class _Numbers:
+    """Reads a TIFF's directories, whatever its byte order, classic or BigTIFF."""
+
+    def __init__(self, file: IO[bytes], base: int) -> None:
+        self._file, self._base = file, base
+        self._order, self._big = "<", False
+        mark, version = self._at(0, "2sH")
+        if mark == b"MM":
+            self._order = ">"
+            _, version = self._at(0, "2sH")
+        self._big = version == 43
+        (self.first,) = self._at(8, "Q") if self._big else self._at(4, "I")
+
+    def directory(self, offset: int) -> tuple[dict[str, int], int]:
+        """The tags of a directory, and where the next one is; 0 after the last."""
+        (count,) = self._at(offset, "Q" if self._big else "H")
+        start, size = offset + (8 if self._big else 2), 20 if self._big else 12
+        if count > 65535:
+            raise _DamagedError("a page has more tags than there are")
+        self._file.seek(self._base + start)
+        entries = self._file.read(count * size)
+        if len(entries) < count * size:
+            raise _DamagedError("the list of its pages is cut short")
+        tags = {}
+        for place in range(0, len(entries), size):
+            tag, kind = struct.unpack_from(self._order + "HH", entries, place)
+            if tag in _TAGS and kind in _NUMBERS:
+                tags[_TAGS[tag][0]] = self._value(entries[place : place + size], _NUMBERS[kind])
+        (following,) = self._at(start + count * size, "Q" if self._big else "I")
+        return tags, following
+
+    def _value(self, entry: bytes, form: str) -> int:
+        """The first of a tag's numbers, which lie elsewhere where the entry is too short for them."""
+        count, rest = struct.unpack_from(self._order + ("Q" if self._big else "I"), entry, 4)[0], entry[-8:]
+        rest = rest if self._big else rest[-4:]
+        if count * struct.calcsize(form) > len(rest):
+            (offset,) = struct.unpack(self._order + ("Q" if self._big else "I"), rest)
+            return self._at(offset, form)[0]
+        return struct.unpack_from(self._order + form, rest)[0]
+
+    def _at(self, offset: int, form: str) -> tuple[Any, ...]:
+        form = self._order + form
+        if offset > _FARTHEST:
+            raise _DamagedError("the list of its pages is cut short")
+        self._file.seek(self._base + offset)
+        found = self._file.read(struct.calcsize(form))
+        if len(found) < struct.calcsize(form):
+            raise _DamagedError("the list of its pages is cut short")
+        return struct.unpack(form, found)
