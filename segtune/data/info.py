@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segtune.config import RunConfig
+from segtune.config import Alpha, RunConfig
 from segtune.data.fitting import Fit
 from segtune.data.pairs import TRAIN, Split
 from segtune.data.store import CachedTiles, DecodedTiles, TileStore
@@ -128,6 +128,8 @@ class SplitInfo:
     digest: str  # of names and pixels
     shaded: tuple[int, ...]  # positions of tiles whose masks shade from label to label
     extremes: Extremes | None  # of training tiles, where any pixel is valid
+    alpha: Alpha = "auto"  # what their alpha band was taken for, where their values decided
+    alpha_band: int = 0  # its number
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""

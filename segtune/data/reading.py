@@ -103,13 +103,13 @@ def read_image(
     return np.ascontiguousarray(image), np.ascontiguousarray(raster.orientation.upright(valid))
 
 
-def alpha_taken(images: Iterable[Path]) -> tuple[Alpha, int] | None:
-    """What the alpha band of some images is by its values, and its number; None where none declares one.
+def alpha_taken(images: Iterable[Path]) -> tuple[Alpha, int]:
+    """What the alpha band of some images is by its values, and its number; auto and 0 where none declares one.
 
     A band is transparency where most of its pixels are opaque or wholly transparent in each image. A GeoTIFF's, which
     GDAL declares of any fourth band of 8 bits, is so only where some pixel is transparent.
     """
-    band, transparent = None, False
+    band, transparent = 0, False
     for path in images:
         with opened(path, "an image") as raster:
             if not raster.alpha:
@@ -119,7 +119,9 @@ def alpha_taken(images: Iterable[Path]) -> tuple[Alpha, int] | None:
             if extreme < _LIKE_ALPHA:
                 return "band", band
             transparent = transparent or some or raster.source.driver != "GTiff"
-    return (("mask" if transparent else "band"), band) if band else None
+    if not band:
+        return "auto", 0
+    return "mask" if transparent else "band", band
 
 
 def _transparency(raster: Raster, alpha: Alpha, bands: int | None) -> int | None:

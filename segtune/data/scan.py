@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ _AHEAD = 2  # tiles decoded ahead of the one that is written, for each thread
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
 Wanted = tuple[str, int | None]  # fit and image_size, None where it follows from the data
-_Read = Callable[[Tile], tuple[list[Image], Valid, npt.NDArray[np.integer]]]
+_Settings = tuple[float | None, Alpha]  # nodata and alpha, by which a tile is read
 _Kind = tuple[tuple[int, ...], bool]  # of a tile: bands of each source, and whether all of them are uint8
 
 
@@ -69,8 +69,7 @@ def scan(
     channels = tuple(config.channels if channels is None else channels)
     tiles = find_data_set(config, channels)
     say = say or (lambda line: None)
-    alpha = _alpha(config, tiles[TRAIN], say)
-    reader = _Reader(config, channels, tiles, alpha, progress or (lambda done, total: None), say)
+    reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say)
     seen, entries, kept = reader.read(wanted or [(config.fit, config.image_size)])
     pixels = {split: info.pixels for split, info in seen.items()}
     bands = _bands(seen[TRAIN], channels, config.dataset)
@@ -104,21 +103,21 @@ class _Reader:
     """Brings what is known of the splits, and the cache's entries, together; reads what is missing."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        channels: Sequence[str],
-        tiles: Mapping[str, Split],
-        alpha: Alpha,
-        progress: Progress,
-        say: Say,
+        self, config: RunConfig, channels: Sequence[str], tiles: Mapping[str, Split], progress: Progress, say: Say
     ) -> None:
-        self._config, self._channels, self._tiles, self._alpha = config, channels, tiles, alpha
+        self._config, self._channels, self._tiles = config, channels, tiles
         self._progress, self._say = progress, say
         self._shown = 0, sum(map(len, tiles.values()))
         self._labels = Labels.from_masks(config.classes, config.ignore, ())
         self._cache = Cache.of(config, self._say)
-        self._keys = {split: self._key(split) for split in tiles} if self._cache else {}
-        self._infos = {split: self._known(split) for split in tiles}
+        self._keys: dict[str, str] = {}
+        self._infos: dict[str, SplitInfo | None] = {}
+        self._alpha, self._alpha_band = config.alpha, 0
+        for split in sorted(tiles, key=TRAIN.__ne__):  # the training tiles first: they say what alpha is
+            self._keys |= {split: self._key(split)} if self._cache else {}
+            self._infos[split] = self._known(split)
+            if split == TRAIN and config.alpha == "auto":
+                self._alpha, self._alpha_band = self._alpha_taken()
         self._entries: dict[tuple[str, str], Path] = {}
 
     def read(
@@ -203,6 +202,26 @@ class _Reader:
         text = repr((FORMAT, versions, learnt, config.nodata, self._alpha, self._tiles[split].identity()))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+    def _alpha_taken(self) -> tuple[Alpha, int]:
+        """What the images' alpha band is, the same for all of them, and its number; says what their values decided.
+
+        `auto` is left where no image declares one: should others do, each is looked at by itself.
+        """
+        known, train = self._infos[TRAIN], self._tiles[TRAIN]
+        sample = train[:: -(-len(train) // _SAMPLED_ALPHA)]
+        try:
+            taken, band = (known.alpha, known.alpha_band) if known else alpha_taken(tile.image for tile in sample)
+        except InputError:  # which the pass over the tiles will report
+            return "auto", 0
+        if band:
+            meant = {"mask": "a mask, whose zeros hold no data", "band": "a band like the others"}
+            other = "band" if taken == "mask" else "mask"
+            self._say(
+                f"band {band} of the images is declared as alpha; by its values it is {meant[taken]} "
+                f"(alpha={other}: {meant[other]})"
+            )
+        return taken, band
+
     def _known(self, split: str) -> SplitInfo | None:
         content = self._cache.info(self._keys[split]) if self._cache else None
         return SplitInfo.from_plain(content) if content else None
@@ -259,14 +278,15 @@ class _Reader:
                 writers = _Writers(self._say)
                 if cache and missing:
                     writers.open(stack, cache, self._keys[split], missing)
-                read = partial(read_tile, nodata=self._config.nodata, alpha=self._alpha)
-                look = partial(_look, read=read, labels=self._labels, training=split == TRAIN)
+                look = partial(_look, settings=(self._config.nodata, self._alpha))
+                look = partial(look, labels=self._labels, training=split == TRAIN)
                 for done, item in enumerate(_looked_at(tiles, partial(look, fits=writers.fits)), start=1):
                     findings.add(done - 1, item)
                     writers.add(item)
                     progress(done)
                 if findings.sound:
-                    self._infos[split] = info = findings.info()
+                    info = replace(findings.info(), alpha=self._alpha, alpha_band=self._alpha_band)
+                    self._infos[split] = info
                     if cache:
                         cache.put_info(self._keys[split], info.plain())
                     self._entries |= {(split, kept): path for kept, path in writers.publish(tiles.names).items()}
@@ -377,29 +397,6 @@ class _Findings:
         )
 
 
-def _alpha(config: RunConfig, train: Split, say: Say) -> Alpha:
-    """What the images' alpha band is, the same for all of them; says what was taken where the values decided.
-
-    `auto` is left where no image declares one: should others do, each is looked at by itself.
-    """
-    if config.alpha != "auto":
-        return config.alpha
-    sample = train[:: -(-len(train) // _SAMPLED_ALPHA)]
-    try:
-        found = alpha_taken(tile.image for tile in sample)
-    except InputError:  # which the pass over the tiles will report
-        return "auto"
-    if found is None:
-        return "auto"
-    taken, band = found
-    meanings = {
-        "mask": "a mask, whose zeros hold no data; alpha=band makes it a band",
-        "band": "a band like the others; alpha=mask makes it a mask, whose zeros hold no data",
-    }
-    say(f"band {band} of the images, which they declare as alpha, is taken by its values as {meanings[taken]}")
-    return taken
-
-
 def _looked_at(tiles: Split, look: Callable[[Tile], _Seen]) -> Iterator[_Seen]:
     """The tiles in their order, read in parallel; never many more in memory than threads."""
     threads = available_cpus()
@@ -417,9 +414,9 @@ def _looked_at(tiles: Split, look: Callable[[Tile], _Seen]) -> Iterator[_Seen]:
                 future.cancel()
 
 
-def _look(tile: Tile, read: _Read, labels: Labels, training: bool, fits: Sequence[Fit]) -> _Seen:
+def _look(tile: Tile, settings: _Settings, labels: Labels, training: bool, fits: Sequence[Fit]) -> _Seen:
     try:
-        sources, valid, mask = read(tile)
+        sources, valid, mask = read_tile(tile, *settings)
         check_georeferences(tile)
     except InputError as error:
         return _Seen(mistake=error.mistakes[0])

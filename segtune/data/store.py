@@ -138,7 +138,7 @@ class DecodedTiles:
         if self._last is None or self._last[0] != index:
             tile = self._tiles[index]
             try:
-                read, valid, mask = read_tile(tile, self._nodata, bands=self._image_bands)
+                read, valid, mask = read_tile(tile, self._nodata, "auto", self._image_bands)
             except InputError as error:
                 raise TileError(error.mistakes) from None
             sources = [read[i] for i in self._sources]
