@@ -19,12 +19,8 @@ from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, survey
 from segtune.data.fitting import Fit
 from segtune.data.pairs import Layout, Tile, find_tiles
-<<<<<<< HEAD
-=======
 from segtune.data.place import read_place
 from segtune.data.raster import FACTS, alone, beside, opened
-from segtune.data.reading import read_mask
->>>>>>> c097d35 (Only GeoTIFF, PNG, JPEG and BMP are opened, by content; pixels are read as they are meant)
 from segtune.data.store import DecodedTiles
 from segtune.device import resolve_device, within_memory
 from segtune.errors import InputError
