@@ -78,14 +78,16 @@ def test_an_empty_study_is_no_new_search_where_there_are_trials(bench: Bench, tm
     bench.study._storage.remove_session()
     for _ in range(2):
         bench.folder.study_db.write_bytes(b"")
-        with pytest.raises(InputError, match=f"study.db: holds no trials, and there are trials in .*; {LOST}"):
-            open_study(bench.folder, "search")
-        with pytest.raises(InputError, match=r"no search has started here \(study.db holds no study\)"):
-            read_study(bench.folder)
+        for opening in (read_study, lambda folder: open_study(folder, "search")):
+            with pytest.raises(InputError, match=f"study.db: holds no trials, and there are trials in .*; {LOST}"):
+                opening(bench.folder)
         bench.folder.search_yaml.unlink(missing_ok=True)  # the study alone tells
     never = SearchFolder(tmp_path / "never")
     never.path.mkdir()
     never.study_db.write_bytes(b"")
+    with pytest.raises(InputError, match=r"no search has started here \(study.db holds no study\)"):
+        read_study(never)
+    assert never.study_db.read_bytes() == b""  # who only looks writes nothing
     assert open_study(never, "never").trials == []
 
 

@@ -35,17 +35,12 @@ _ANOTHER = "bring it back, or --name starts another search"
 def open_study(folder: SearchFolder, name: str) -> optuna.Study:
     """The search's study, made where there is none yet; InputError where the file cannot be read as one.
 
-    Only a search that never began has no trials: where there are some on disk, an empty study is a lost one.
-
     The driver alone writes, with SQLite's rollback journal and synchronous writes (its defaults, and Optuna's): they
     keep the file whole on network file systems too, and through a power cut. A write-ahead log would not: the memory
     that its users share does not reach another machine.
     """
-    there = folder.study_db.is_file()
-    study = _existing(folder, _spell_alike) if there else None
-    if any(run.begun for run in folder.trials()) and not (study and study.get_trials(deepcopy=False)):
-        what = "holds no trials" if there else "missing"
-        raise InputError(f"{folder.study_db}: {what}, and there are trials in {folder.path}; {_ANOTHER}")
+    study = _existing(folder, _spell_alike)
+    _check_lost(folder, study)
     try:
         return study or optuna.create_study(storage=_storage(folder), study_name=name, direction="maximize")
     except Exception as error:  # SQLAlchemy's, sqlite3's and Optuna's own
@@ -54,25 +49,36 @@ def open_study(folder: SearchFolder, name: str) -> optuna.Study:
 
 def read_study(folder: SearchFolder) -> optuna.Study:
     """The study of a search that this or another process keeps; InputError where there is none."""
-    study = _existing(folder) if folder.study_db.is_file() else None
+    study = _existing(folder)
+    _check_lost(folder, study)
     if study is None:
         what = "holds no study" if folder.study_db.is_file() else "is missing"
         raise InputError(f"{folder.path}: no search has started here ({folder.study_db.name} {what})")
     return study
 
 
+def _check_lost(folder: SearchFolder, study: optuna.Study | None) -> None:
+    """Refuse a study without trials where there are some on disk: only a search that never began has none."""
+    if any(run.begun for run in folder.trials()) and not (study and study.get_trials(deepcopy=False)):
+        what = "holds no trials" if folder.study_db.is_file() else "missing"
+        raise InputError(f"{folder.study_db}: {what}, and there are trials in {folder.path}; {_ANOTHER}")
+
+
 def _existing(
     folder: SearchFolder, prepare: Callable[[sqlite3.Connection], None] = lambda database: None
 ) -> optuna.Study | None:
-    """The one study in the file, read once from end to end: what is damaged shows here. None in an empty file.
+    """The one study in the file, read once from end to end: what is damaged shows here. None where there is none yet.
 
     What `prepare` does with the file is done before Optuna sees it, once it is known to be whole. The study's name is
     that of the folder when the search began, which may have changed.
     """
+    if not folder.study_db.is_file():
+        return None
     try:
         with closing(sqlite3.connect(folder.study_db, timeout=_BUSY_S)) as database, database:
-            if _check_tables(database):
-                prepare(database)
+            if not _check_tables(database):
+                return None
+            prepare(database)
         storage = _storage(folder)
         names = optuna.get_all_study_names(storage)
         if not names:
