@@ -23,7 +23,6 @@ from segtune.commands import same_command
 from segtune.config import RunConfig
 from segtune.errors import InputError, counted
 from segtune.folders import RunFolder, SearchFolder, check_writable
-from segtune.pictures import check_preview
 
 _VALIDATED_ON = ("val_dir", "add_val_dirs", "use_only_add_val")
 
@@ -72,6 +71,8 @@ def main() -> int:
     config = given_config(arguments, folder)
     preview = arguments.preview_augmentation
     if preview is not None:
+        from segtune.pictures import check_preview
+
         check_preview(preview)
     if not (folder and folder.begun):
         cli.check_data(config, config.channels)

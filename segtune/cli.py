@@ -15,7 +15,6 @@ from types import FrameType
 from typing import Any
 
 from segtune.config import DEMO, ENCODERS, MAX_CLASSES, RunConfig, base_type, choices, settings_of
-from segtune.data.demo import write_demo
 from segtune.data.pairs import check_folders
 from segtune.errors import InputError, SegtuneError, nearest, printable
 from segtune.folders import SearchFolder, read_own_json, write_text
@@ -280,6 +279,8 @@ def check_data(config: RunConfig, channels: Sequence[str]) -> None:
 def ensure_demo(dataset: str, say: Callable[[str], None]) -> None:
     """Write the demo data set where it is asked for by its own name and is not there yet."""
     if _is_missing_demo(dataset):
+        from segtune.data.demo import write_demo  # and with it OpenCV and GDAL
+
         say(f"writing the demo data set to {DEMO}")
         write_demo(Path(DEMO))
 

@@ -61,7 +61,7 @@ class _Bar:
         self._task = self._progress.add_task("", total=None)
 
     def update(self, done: float, total: float | None, text: str) -> None:
-        self._progress.update(self._task, completed=done, total=total, description=text)
+        self._progress.update(self._task, completed=done, total=total, description=printable(text))
 
     def __enter__(self) -> _Bar:
         self._progress.start()

@@ -22,7 +22,7 @@ from rich.table import Table
 from segtune import cli
 from segtune.commands import same_command, script_command, tensorboard_command
 from segtune.config import ENCODERS
-from segtune.console import SearchConsole, make_console, trial_line
+from segtune.console import SearchConsole, make_console, step_bar, trial_line
 from segtune.errors import counted, printable
 from segtune.report import SettingsTable, class_table, comparison, ranking, state_of
 from segtune.trials import SearchState, Trial, write_trials
@@ -132,6 +132,15 @@ def test_the_console_shows_brackets_as_they_are_and_nothing_that_commands(monkey
     lines = printed(monkeypatch, "utf-8", text, table_of(text)).split("\n")
     assert lines[0] == shown
     assert [line.strip(" ┃│") for line in lines if shown in line] == [shown] * 4
+
+
+def test_a_bar_shows_brackets_as_they_are_and_nothing_that_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    bar = step_bar(Console(file=out, force_terminal=True, width=200, color_system=None))
+    with bar:
+        bar.update(1, 2, f"[red] {HARMFUL}")
+    assert f"[red] {SHOWN}" in out.getvalue()
+    assert HARMFUL not in out.getvalue()
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"n\xefve \u65e5"), ("latin-1", "nïve \\u65e5")])
@@ -330,7 +339,7 @@ sys.argv = sys.argv[1:]
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 finally:
-    print(*sorted({"torch", "ray", "optuna", "timm"} & sys.modules.keys()))
+    print(*sorted({"torch", "ray", "optuna", "timm", "cv2", "rasterio"} & sys.modules.keys()))
 """
 
 
