@@ -3,6 +3,7 @@
     python run_search.py --space quickstart.yaml                        the demo, in minutes
     python run_search.py --space encoders.yaml -d DATASET --trials 12   a shipped space on your tiles
     python run_search.py --space overnight.yaml -d DATASET --dry-run    what it would do, and how long it would take
+    python run_search.py --resume encoders                              go on with it, with all that it was given
     python run_search.py --status encoders                              how it stands, from another terminal
     tensorboard --logdir ray_results                                    the curves of all trials
 
@@ -22,15 +23,12 @@ from segtune import cli
 from segtune.commands import same_command
 from segtune.errors import InputError, SegtuneError
 from segtune.folders import SearchFolder, check_writable
-from segtune.space import find_space, load_space
+from segtune.space import load_space
 
 
 def parse() -> Namespace:
     parser = cli.make_parser(__doc__ or "")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--space", metavar="FILE", help="the search space: a path, or the name of one that ships")
-    what.add_argument("--status", metavar="NAME", help="say how a search stands, running or not; change nothing")
-    what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of spaces, for editors")
+    cli.add_tasks(parser)
     parser.add_argument("-d", "--dataset", metavar="FOLDER", help="the data set; wins over `dataset` in the file")
     parser.add_argument(
         "--results-dir", default="ray_results", metavar="FOLDER", help="where searches lie [ray_results]"
@@ -39,7 +37,6 @@ def parse() -> Namespace:
     cli.add_assignments(parser)
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where decoded tiles go, on a local disk; none: nowhere")
     parser.add_argument("--dry-run", action="store_true", help="show space, data and time it will take; train nothing")
-    parser.add_argument("--resume", action="store_true", help="go on with a search, or start it if there is none")
     teachers = "earlier searches whose trials teach the sampler"
     parser.add_argument("--warm-start", nargs="+", default=[], type=Path, metavar="FOLDER", help=teachers)
     parser.add_argument(
@@ -47,7 +44,7 @@ def parse() -> Namespace:
     )
     cli.add_search_flags(parser)
     parser.add_argument("--address", metavar="ADDR", help="join the Ray cluster at HOST:PORT, or auto; start none")
-    return parser.parse_args()
+    return cli.checked_tasks(parser, parser.parse_args())
 
 
 def show_status(folder: SearchFolder) -> int:
@@ -69,8 +66,7 @@ def main() -> int:
         return cli.write_schema(Path(arguments.write_schema))
     if arguments.status:
         return show_status(SearchFolder.named(results, arguments.status, "--status"))
-    path = find_space(arguments.space, cli.SPACES)
-    folder = SearchFolder.named(results, path.stem if arguments.name is None else arguments.name)
+    path, folder = cli.space_and_folder(arguments)
     if not arguments.dry_run:
         check_writable(folder.path, "--results-dir")
     settings, search = cli.given_settings(arguments), cli.given_search(arguments)
@@ -94,7 +90,10 @@ def main() -> int:
     if goes_on:
         space = to_resume(space, folder, search, console.print)
     check_space(space, arguments.address, fetch=not arguments.dry_run)
-    again = same_command([*(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
+    words = sys.argv[1:]
+    if not arguments.resumed:
+        words = [*(word for word in words if word != "--resume"), "--resume"]
+    again = same_command(words)
     hint = cli.hinted("" if arguments.dry_run else f"to go on: {again}")
     with hint, reading_bar(console) as (progress, say):
         cli.ensure_demo(space.baseline.dataset, console.print)

@@ -21,7 +21,15 @@ from segtune.folders import SearchFolder, read_own_json, write_text
 from segtune.machine import ending_signals
 from segtune.output import drop_what_cannot_be_written
 from segtune.places import place_caches, shorten_sockets
-from segtune.space import PATH_LISTS, Space, load_space, parse_assignments, parse_value, parse_values
+from segtune.space import (
+    PATH_LISTS,
+    Space,
+    find_space,
+    load_space,
+    parse_assignments,
+    parse_value,
+    parse_values,
+)
 from segtune.space_schema import schema_text
 from segtune.yamlfile import read_yaml
 
@@ -154,6 +162,46 @@ def add_assignments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tasks(parser: argparse.ArgumentParser) -> None:
+    """The flags of run_search.py that say what it is to do."""
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--space", metavar="FILE", help="the search space: a path, or the name of one that ships")
+    what.add_argument("--status", metavar="NAME", help="say how a search stands, running or not; change nothing")
+    what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of spaces, for editors")
+    resume = "go on with the search of this name, with all that it was given; with --space: start it if there is none"
+    parser.add_argument("--resume", nargs="?", const="", metavar="NAME", help=resume)
+
+
+def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:
+    """The same flags once more: `resumed` is the name that --resume gives, if any; InputError where none says what."""
+    given.resumed, given.resume = given.resume or None, given.resume is not None
+    if given.resume and (given.status or given.write_schema):
+        parser.error(f"argument --resume: not allowed with {'--status' if given.status else '--write-schema'}")
+    if not (given.space or given.status or given.write_schema or given.resumed):
+        parser.error("one of --space FILE, --resume NAME, --status NAME and --write-schema FILE is required")
+    return given
+
+
+def space_and_folder(given: argparse.Namespace) -> tuple[Path, SearchFolder]:
+    """The file of the space, and the search's folder: of a search that goes on by its name, the file in there."""
+    names = [name for name in (given.name, given.resumed) if name is not None]
+    if len(set(names)) > 1:
+        raise InputError(f"--resume {names[1]}: --name says {names[0]}; leave one out")
+    results = Path(given.results_dir)
+    if given.space:
+        path = find_space(given.space, SPACES)
+        return path, SearchFolder.named(results, names[0] if names else path.stem)
+    folder = SearchFolder.named(results, names[0], "--resume")
+    folder.check_begun()
+    try:
+        load_space(folder.search_yaml)
+    except InputError:
+        from segtune.tuning.stored import mend_stored_space
+
+        print(mend_stored_space(folder, from_copy=True))
+    return folder.search_yaml, folder
+
+
 # Flags for settings under `search:`.
 SEARCH_FLAGS: Mapping[str, tuple[type, str, str]] = {
     "trials": (int, "N", "trials in all, the baseline included; with --resume, a larger number extends the search"),
@@ -222,6 +270,16 @@ def settings_in(path: Path) -> dict[str, Any]:
     return settings
 
 
+def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> str:
+    """A line where the number of threads is that of the run or trial before, and not what torch takes here."""
+    if arguments.config or config.threads in (None, own) or "threads" in given_settings(arguments):
+        return ""
+    return (
+        f"threads stays {config.threads}, with which the numbers so far were computed, though torch takes {own} here; "
+        f"--threads {own} changes it"
+    )
+
+
 def _short_forms(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """The settings that flags of another name stand for, and where they contradict the flags of that name."""
     settings: dict[str, Any] = {}
@@ -251,16 +309,6 @@ def unknown_encoder(name: str) -> str | None:
     from segtune.models import unknown_encoder
 
     return unknown_encoder(name)
-
-
-def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> str:
-    """A line where the number of threads is that of the run or trial before, and not what torch takes here."""
-    if arguments.config or config.threads in (None, own) or "threads" in given_settings(arguments):
-        return ""
-    return (
-        f"threads stays {config.threads}, with which the numbers so far were computed, though torch takes {own} here; "
-        f"--threads {own} changes it"
-    )
 
 
 def dataset_of(folder: SearchFolder, space: Space) -> dict[str, str]:

@@ -30,6 +30,7 @@ from segtune.tuning.search import possible_run
 _SAMPLES = 10  # configurations shown
 _PROBED = 3  # of them measured, beside the first run
 _MOST_DRAWS = 10_000
+_MOST_REPEATED = 1_000  # draws of runs that are there already: a small space has no more
 _PLAYED = 10_000  # trials that a share of epochs is estimated from
 _HEADERS = 64  # tiles of a split whose sizes are looked up
 
@@ -55,8 +56,9 @@ def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | 
     plan = make_plan(space.search, [local_resources()], space.baseline.device)
     console.print()
     console.print(str(plan))
-    console.print(f"measuring a few steps of {counted(1 + min(_PROBED, len(samples.runs)), 'run')} ...")
-    for line in estimate_lines(space, info, samples.runs[:_PROBED], plan):
+    runs = measured_runs(resolve(space.baseline, info), samples.runs)
+    console.print(f"measuring a few steps of {counted(len(runs), 'run')} ...")
+    for line in estimate_lines(space, info, runs, plan):
         console.print(line)
     return 0
 
@@ -109,7 +111,10 @@ class Samples:
 
 
 def draw_samples(space: Space, info: DataInfo) -> Samples:
-    """The first runs of a grid, or some that are drawn at random; what does not go together is drawn again."""
+    """The first runs of a grid, or some that are drawn at random, each one once.
+
+    What does not go together, and what is there already, is drawn again.
+    """
     if space.search.sampler == "grid":
         points = [point for _, point in zip(range(_SAMPLES), space.grid(), strict=False)]
         return Samples(
@@ -121,11 +126,14 @@ def draw_samples(space: Space, info: DataInfo) -> Samples:
     runs: list[RunConfig] = []
     drawn: list[dict[str, Any]] = []
     reasons: list[str] = []
-    while len(runs) < _SAMPLES and len(reasons) < _MOST_DRAWS:
+    repeated = 0
+    while len(runs) < _SAMPLES and len(reasons) < _MOST_DRAWS and repeated < _MOST_REPEATED:
         settings = space.draw(suggest)
         run = possible_run(space, info, settings)
         if isinstance(run, str):
             reasons.append(run)
+        elif run in runs:
+            repeated += 1
         else:
             runs.append(run)
             drawn.append({name: value for name, value in settings.items() if name not in space.fixed})
@@ -205,11 +213,16 @@ def _shared(folders: Sequence[Path]) -> Path:
 # Its time.
 
 
-def estimate_lines(space: Space, info: DataInfo, runs: Sequence[RunConfig], plan: Plan) -> Iterator[str]:
-    """What the first run and some others were measured to take, and about how long the search takes at that pace."""
-    first = resolve(space.baseline, info)
+def measured_runs(first: RunConfig, samples: Sequence[RunConfig]) -> dict[str, RunConfig]:
+    """The first run and some of the samples, by name, each configuration once."""
+    others = [(f"run {number}", run) for number, run in enumerate(samples, start=1) if run != first]
+    return {"baseline": first, **dict(others[:_PROBED])}
+
+
+def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], plan: Plan) -> Iterator[str]:
+    """What these runs were measured to take, and about how long the search takes at that pace."""
     paces: list[float] = []  # seconds of every run on its full budget
-    for name, run in [("baseline", first), *((f"run {i}", run) for i, run in enumerate(runs, start=1))]:
+    for name, run in runs.items():
         cost = probe(run, info, plan.cpus_per_trial)
         if isinstance(cost, str):
             yield f"  {name}: cannot run: {cost}"

@@ -18,7 +18,7 @@ from segtune import dry_run as dry_run_module
 from segtune.config import RunConfig
 from segtune.data.info import DataInfo
 from segtune.data.scan import scan
-from segtune.dry_run import asha_share, draw_samples
+from segtune.dry_run import asha_share, draw_samples, measured_runs
 from segtune.errors import InputError
 from segtune.probe import Cost, probe
 from segtune.space import load_space
@@ -166,6 +166,23 @@ def test_draws_are_the_seed_s_and_only_what_a_search_may_try(tmp_path: Path, til
         assert models.impossible(run.model, run.encoder, run.image_size) is None
         assert run.warmup_epochs < run.epochs
         assert {name: getattr(run, name) for name in searched} == searched
+
+
+def test_no_configuration_is_shown_or_measured_twice(tmp_path: Path, tiles: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        f"dataset: {tiles}\nclasses: [3, 7, 255]\nspace: {{lr: [1e-3, 1e-2], batch_size: [2, 6]}}\n"
+    )
+    space = load_space(tmp_path / "s.yaml")
+    info = scan(space.baseline)
+    first, samples = resolve(space.baseline, info), draw_samples(space, info).runs
+    assert len(samples) == 4 == len({(run.lr, run.batch_size) for run in samples})
+    runs = measured_runs(first, samples)
+    assert runs.pop("baseline") == first
+    assert len(runs) == 3
+    assert {(run.lr, run.batch_size) for run in (first, *runs.values())} == {
+        (run.lr, run.batch_size) for run in samples
+    }
+    assert all(samples[int(name.split()[1]) - 1] is run for name, run in runs.items())
 
 
 # What is measured.

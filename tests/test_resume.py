@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from types import NoneType
@@ -15,6 +16,8 @@ import yaml
 from bench import SPACE, Bench
 from optuna.exceptions import StorageInternalError
 
+import run_search
+from segtune import cli
 from segtune.errors import InputError
 from segtune.folders import SearchFolder
 from segtune.parameters import SearchSettings
@@ -22,6 +25,8 @@ from segtune.space import Space, load_space
 from segtune.tuning.reconcile import check_drawn_from
 from segtune.tuning.resources import Plan
 from segtune.tuning.search import to_resume, trial_threads
+from segtune.tuning.status import search_state
+from segtune.tuning.stored import store_space
 from segtune.tuning.study import open_study, read_study, trouble
 
 
@@ -223,6 +228,81 @@ def test_weights_may_lie_elsewhere(bench: Bench) -> None:
     assert resumed(bench, text("new"))[0].baseline.encoder_weights == "/new/enc.pth"
     with pytest.raises(InputError, match="encoder_weights"):
         resumed(bench, text("new").replace("enc.pth", "other.pth"))
+
+
+# By its name alone.
+
+
+def placed(bench: Bench, monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[Path, SearchFolder]:
+    monkeypatch.setattr(sys, "argv", ["run_search.py", "--results-dir", str(bench.folder.path.parent), *typed])
+    return cli.space_and_folder(run_search.parse())
+
+
+@pytest.mark.parametrize("typed", ["--resume NAME", "--resume=NAME --trials 9", "--resume NAME --name NAME"])
+def test_a_name_alone_says_what_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    path, folder = placed(bench, monkeypatch, *typed.replace("NAME", "search").split())
+    assert (path, folder) == (bench.folder.search_yaml, bench.folder)
+    assert to_resume(load_space(path), folder, {}, lambda line: None) == bench.space
+
+
+def test_a_space_beside_the_name_starts_a_search_of_that_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for typed, name in (("--resume", "quickstart"), ("--resume new", "new"), ("--resume --name other", "other")):
+        path, folder = placed(bench, monkeypatch, "--space", "quickstart", *typed.split())
+        assert (path.name, folder.path.name) == ("quickstart.yaml", name)
+
+
+@pytest.mark.parametrize(
+    ("typed", "mistake"),
+    [
+        ("", "one of --space FILE, --resume NAME, --status NAME and --write-schema FILE is required"),
+        ("--resume", "one of --space FILE, --resume NAME, .* is required"),
+        ("--resume serch", "serch: no search .*did you mean 'search'"),
+        ("--resume a/b", "--resume: 'a/b' is not a name"),
+        ("--resume search --name other", "--resume search: --name says other; leave one out"),
+        ("--resume search --status search", "--status"),
+    ],
+)
+def test_a_name_that_says_nothing_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, typed: str, mistake: str
+) -> None:
+    with pytest.raises(InputError, match=mistake):
+        placed(bench, monkeypatch, *typed.split())
+
+
+# A search.yaml that is damaged.
+
+
+@pytest.mark.parametrize("content", [b"", bytes(range(256)), b"space: {enc"], ids=["empty", "binary", "cut"])
+def test_a_damaged_search_yaml_is_written_anew_from_the_study(
+    bench: Bench, content: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store_space(bench.folder, bench.study, bench.space)
+    whole = bench.folder.search_yaml.read_bytes()
+    bench.folder.search_yaml.write_bytes(content)
+    state = search_state(bench.folder)
+    assert state.wanted == 8
+    assert re.fullmatch(rf"{bench.folder.search_yaml}.*; the study's copy is taken", state.remarks[0])
+    assert bench.folder.search_yaml.read_bytes() == content  # --status changes nothing
+
+    placed(bench, monkeypatch, "--resume", "search")
+    assert "written anew from the study's copy" in capsys.readouterr().out
+    assert bench.folder.search_yaml.read_bytes() == whole
+    assert (bench.folder.path / "lost_search.yaml_1").read_bytes() == content
+
+
+def test_a_damaged_search_yaml_of_an_earlier_release_needs_the_file_of_the_first_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.folder.search_yaml.write_bytes(b"")
+    for refused in (
+        lambda: search_state(bench.folder),
+        lambda: placed(bench, monkeypatch, "--resume", "search"),
+    ):
+        with pytest.raises(InputError, match="--space FILE --resume, with the file of the first start, writes it anew"):
+            refused()
+    space, said = resumed(bench, SPACE)
+    assert space == bench.space
+    assert said[0].endswith("lost_search.yaml_1 now, and written anew")
 
 
 @pytest.mark.parametrize(

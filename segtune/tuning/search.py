@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
-import yaml
 from optuna.exceptions import StorageInternalError
 from ray import tune
 from ray.tune import Callback, FailureConfig, TuneConfig, Tuner
@@ -23,7 +22,7 @@ from segtune.data.info import DataInfo
 from segtune.data.pairs import split_places
 from segtune.data.scan import Progress, Say, scan
 from segtune.errors import InputError, SegtuneError
-from segtune.folders import SearchFolder, write_text
+from segtune.folders import SearchFolder
 from segtune.machine import signals_noted
 from segtune.models import check_weights, impossible
 from segtune.parameters import KEPT
@@ -41,6 +40,7 @@ from segtune.tuning.runtime import check_nodes, ray_runtime
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import StudySearcher
 from segtune.tuning.session import RayLost, ray_lost_is_raised
+from segtune.tuning.stored import mend_stored_space, store_space
 from segtune.tuning.study import WARM_START, open_study, same_data, settle, trouble
 from segtune.tuning.trial import run_trial
 from segtune.tuning.warm_start import tell_earlier
@@ -154,6 +154,8 @@ def to_resume(space: Space, folder: SearchFolder, given: Container[str], say: Sa
     Of these, what is not among `given`, the flags of this start, stays as it was; where the file says something else,
     a line tells so. InputError where the search was started with something else.
     """
+    if line := mend_stored_space(folder):
+        say(line)
     if not folder.search_yaml.is_file():  # killed before it began
         return space
     stored = load_space(folder.search_yaml)
@@ -230,7 +232,7 @@ def _opened(folder: SearchFolder, space: Space, info: DataInfo, resume: bool, sa
         check_drawn_from(study, space, folder)
         for remark in reconcile(study, folder):
             say(remark)
-        write_text(folder.search_yaml, yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True))
+        store_space(folder, study, space)
         yield study
 
 

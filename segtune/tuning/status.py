@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from segtune.folders import SearchFolder
-from segtune.space import load_space
 from segtune.trials import SearchState
 from segtune.tuning.results import Results
 from segtune.tuning.rules import seconds_of
+from segtune.tuning.stored import stored_space
 from segtune.tuning.study import read_study
 
 
 def search_state(folder: SearchFolder) -> SearchState:
     """The state of the search in a folder; InputError where there is none."""
     folder.check_begun()
-    space = load_space(folder.search_yaml)
+    space, damage = stored_space(folder)
     study = read_study(folder)
     results = Results(study, folder, space, study.user_attrs.get("fingerprint", ""))
     return SearchState(
@@ -23,5 +23,5 @@ def search_state(folder: SearchFolder) -> SearchState:
         seconds_of(study),
         folder.holder(),
         space.search.time_budget,
-        results.remarks(),
+        [*([damage] if damage else []), *results.remarks()],
     )

@@ -1,0 +1,73 @@
+"""What a search was started with: search.yaml, and the study's copy of it for the day when that file is damaged."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import yaml
+
+from segtune.errors import InputError
+from segtune.folders import SearchFolder, set_aside, write_text
+from segtune.space import Space, load_space
+from segtune.tuning.study import read_study
+
+_COPY = "search_yaml"  # user attribute of the study
+_REMEDY = "--space FILE --resume, with the file of the first start, writes it anew"
+
+
+def store_space(folder: SearchFolder, study: optuna.Study, space: Space) -> None:
+    """Write search.yaml, and have the study keep a copy."""
+    text = yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True)
+    write_text(folder.search_yaml, text)
+    if study.user_attrs.get(_COPY) != text:
+        study.set_user_attr(_COPY, text)
+
+
+def stored_space(folder: SearchFolder) -> tuple[Space, str]:
+    """The space that a search was started with, and a line where search.yaml is damaged and the copy stands in for it.
+
+    InputError where there is no copy either, as of a search of an earlier release.
+    """
+    try:
+        return load_space(folder.search_yaml), ""
+    except InputError as error:
+        damage = error.mistakes[0]
+    text = _copy(folder)
+    if text is None:
+        raise InputError(f"{damage}; {_REMEDY}")
+    with tempfile.TemporaryDirectory(prefix="segtune-") as place:
+        path = Path(place) / folder.search_yaml.name
+        path.write_text(text, encoding="utf-8")
+        space = load_space(path)
+    return replace(space, path=folder.search_yaml, name=folder.search_yaml.stem), f"{damage}; the study's copy is taken"
+
+
+def mend_stored_space(folder: SearchFolder, from_copy: bool = False) -> str:
+    """Where search.yaml is damaged, set it aside and write the study's copy, if it has one; a line that tells of it.
+
+    InputError where there is no copy and the file is to come `from_copy`: nobody gave another one.
+    """
+    if not folder.search_yaml.exists() or folder.holder():
+        return ""
+    try:
+        load_space(folder.search_yaml)
+    except InputError as error:
+        damage = error.mistakes[0]
+    else:
+        return ""
+    text = _copy(folder)
+    if text is None and from_copy:
+        raise InputError(f"{damage}; {_REMEDY}")
+    aside = set_aside(folder.search_yaml, f"lost_{folder.search_yaml.name}")
+    if text is None:
+        return f"{damage}; it is {aside} now, and written anew"
+    write_text(folder.search_yaml, text)
+    return f"{damage}; it is {aside} now, and written anew from the study's copy"
+
+
+def _copy(folder: SearchFolder) -> str | None:
+    text = read_study(folder).user_attrs.get(_COPY)
+    return text if isinstance(text, str) else None
