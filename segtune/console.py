@@ -25,6 +25,7 @@ from segtune.config import RunConfig
 from segtune.data.info import DataInfo
 from segtune.errors import counted, printable
 from segtune.folders import RunFolder
+from segtune.machine import available_cpus
 from segtune.report import duration, settings_text
 from segtune.train import EpochResult
 from segtune.trials import Trial
@@ -99,6 +100,9 @@ class RunConsole:
         self._bar = step_bar(console)
         size = config.image_size or info.image_size()
         console.print(f"{config.dataset}: {info.counted()} tiles at {size} px -> {folder.path}")
+        if config.workers > available_cpus():
+            cores = counted(available_cpus(), "core")
+            console.print(f"workers: {config.workers} loader processes are more than {cores} can serve")
 
     def __enter__(self) -> RunConsole:
         self._bar.__enter__()

@@ -16,11 +16,46 @@ _PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "albumentations", "
 
 
 def available_cpus() -> int:
-    """Cores that this process may use: its CPU affinity and a batch system's share, not the machine's."""
+    """Cores that this process may use: its CPU affinity, a batch system's share, a container's, not the machine's."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     allotted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return max(1, min(cores, int(allotted))) if allotted.isdigit() else cores
+    shares = [cores, *([int(allotted)] if allotted.isdigit() else []), *map(int, cpu_quotas())]
+    return max(1, min(shares))
+
+
+def cpu_quotas(process: Path = Path("/proc/self")) -> list[float]:
+    """Cores' worth of time that control groups let a process have, as containers set it (``docker run --cpus``)."""
+    try:
+        groups = [line.split(":", 2)[1:] for line in (process / "cgroup").read_text().splitlines()]
+        mounts = [line.split() for line in (process / "mountinfo").read_text().splitlines()]
+    except OSError:  # no Linux
+        return []
+    found: list[float] = []
+    for _, _, _, root, place, *_, kind, _, options in mounts:
+        if kind not in ("cgroup", "cgroup2") or (kind == "cgroup" and "cpu" not in options.split(",")):
+            continue
+        own = next((path for names, path in groups if (names == "") == (kind == "cgroup2") and _has_cpu(names)), root)
+        inside = os.path.relpath(own, root) if Path(own).is_relative_to(root) else "."
+        folder = Path(place, inside)
+        found += [share for group in (folder, *folder.parents) if (share := _quota(group)) is not None]
+    return found
+
+
+def _has_cpu(controllers: str) -> bool:
+    return controllers == "" or "cpu" in controllers.split(",")
+
+
+def _quota(group: Path) -> float | None:
+    """Cores that a control group may use; None where it has no limit."""
+    try:
+        if (group / "cpu.max").is_file():  # version 2
+            limit, period = (group / "cpu.max").read_text().split()
+        else:
+            limit, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+    except OSError:
+        return None
+    return int(limit) / int(period) if limit not in ("max", "-1") else None
 
 
 def free_memory() -> int | None:

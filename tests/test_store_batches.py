@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -487,6 +488,15 @@ def test_every_batch_size_covers_every_tile_once(seed: int | None, count: int) -
                 assert len(found) == len(batches)
                 assert all(len(batch) == batch_size for batch in found[:-1])
                 assert 1 <= len(found[-1]) <= batch_size
+
+
+def test_more_loader_processes_than_cores_are_no_concern_of_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0}, raising=False)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with Batches(_Memory(9), 3, workers=2) as batches:
+            list(batches.epoch(1))
+    assert not said
 
 
 def test_the_order_does_not_depend_on_the_batch_size() -> None:

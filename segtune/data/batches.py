@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 import cv2
@@ -133,18 +135,19 @@ class Batches:
         pin_memory: bool = False,
     ) -> None:
         self._sampler = _EpochSampler(len(store), batch_size, seed, samples)
-        self._loader: DataLoader[_Item | InputError] | None = DataLoader(
-            _Tiles(store, augmentation, crop, seed or 0),
-            batch_sampler=self._sampler,
-            num_workers=workers,
-            collate_fn=_collate,
-            worker_init_fn=_start_worker,
-            persistent_workers=workers > 0,
-            pin_memory=pin_memory,
-            # A loader draws a number for each pass: from a generator of its own, not from the one that
-            # dropout draws from.
-            generator=torch.Generator(),
-        )
+        with _unwarned():
+            self._loader: DataLoader[_Item | InputError] | None = DataLoader(
+                _Tiles(store, augmentation, crop, seed or 0),
+                batch_sampler=self._sampler,
+                num_workers=workers,
+                collate_fn=_collate,
+                worker_init_fn=_start_worker,
+                persistent_workers=workers > 0,
+                pin_memory=pin_memory,
+                # A loader draws a number for each pass: from a generator of its own, not from the one that
+                # dropout draws from.
+                generator=torch.Generator(),
+            )
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -166,7 +169,8 @@ class Batches:
         if self._loader is None:
             raise RuntimeError("the batches are closed")
         self._sampler.epoch, self._sampler.first_batch = number, first_batch
-        return _sound(iter(self._loader))
+        with _unwarned():
+            return _sound(iter(self._loader))
 
     def close(self) -> None:
         """End the loader processes."""
@@ -183,6 +187,14 @@ class Batches:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Keep torch from saying for each set of tiles anew that there are more loader processes than cores."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        yield
 
 
 def _sound(batches: Iterator[Batch | InputError]) -> Iterator[Batch]:
