@@ -169,12 +169,14 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--status", metavar="NAME", help="say how a search stands, running or not; change nothing")
     what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of spaces, for editors")
     resume = "go on with the search of this name, with all that it was given; with --space: start it if there is none"
-    parser.add_argument("--resume", nargs="?", const="", metavar="NAME", help=resume)
+    # A batch script adds one without a name to what it is given.
+    parser.add_argument("--resume", nargs="?", const="", action="append", metavar="NAME", help=resume)
 
 
 def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:
     """The same flags once more: `resumed` is the name that --resume gives, if any; InputError where none says what."""
-    given.resumed, given.resume = given.resume or None, given.resume is not None
+    names = given.resume or []
+    given.resumed, given.resume = next(filter(None, names), None), bool(names)
     if given.resume and (given.status or given.write_schema):
         parser.error(f"argument --resume: not allowed with {'--status' if given.status else '--write-schema'}")
     if not (given.space or given.status or given.write_schema or given.resumed):

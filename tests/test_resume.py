@@ -238,7 +238,10 @@ def placed(bench: Bench, monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[
     return cli.space_and_folder(run_search.parse())
 
 
-@pytest.mark.parametrize("typed", ["--resume NAME", "--resume=NAME --trials 9", "--resume NAME --name NAME"])
+@pytest.mark.parametrize(
+    "typed",
+    ["--resume NAME", "--resume=NAME --trials 9", "--resume NAME --name NAME", "--resume NAME --trials 9 --resume"],
+)
 def test_a_name_alone_says_what_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
     path, folder = placed(bench, monkeypatch, *typed.replace("NAME", "search").split())
     assert (path, folder) == (bench.folder.search_yaml, bench.folder)
