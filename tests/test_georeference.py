@@ -90,3 +90,15 @@ def test_a_scan_refuses_what_contradicts_and_takes_a_png_beside_a_geotiff(
     write_image(mask, np.zeros((32, 48), np.uint8), crs="EPSG:32733", transform=NORTH_UP)
     with pytest.raises(InputError, match="its CRS is EPSG:32733"):
         scan(config)
+
+
+def test_a_world_file_beside_a_mask_says_where_it_lies(tmp_path: Path, write_image: WriteImage) -> None:
+    image = write_image(tmp_path / "image" / "a.tif", np.zeros((32, 48), np.uint8), **HERE)
+    mask = write_image(tmp_path / "mask" / "a.png", np.zeros((32, 48), np.uint8))
+    tile = Tile("a", image, mask, ())
+    world = mask.with_suffix(".pgw")
+    world.write_text("10\n0\n0\n-10\n500005\n4599995\n")  # of the first pixel's centre
+    check_georeferences(tile)
+    world.write_text("10\n0\n0\n-10\n500035\n4599995\n")
+    with pytest.raises(InputError, match=r"a\.png: does not lie where .*a\.tif does: it lies 3 pixels to the right"):
+        check_georeferences(tile)
