@@ -10,6 +10,7 @@ import functools
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
@@ -20,6 +21,8 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
@@ -106,6 +109,14 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _any_case(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """A value as it is listed, in any case; what is not listed is refused as it was written."""
+    if isinstance(value, str):
+        with suppress(ValidationError):
+            return check(value.lower())
+    return check(value)
+
+
 def _architecture(value: object) -> object:
     name = _lower(value)
     return ARCHITECTURE_ALIASES.get(name, name) if isinstance(name, str) else name
@@ -120,9 +131,10 @@ def _encoder(value: str) -> str:
 
 
 def _loss(value: str) -> str:
-    terms = [term.strip().lower() for term in value.split("+")]
-    for term in terms:
-        if term not in LOSSES:
+    given = [term.strip() for term in value.split("+")]
+    terms = [term.lower() for term in given]
+    for term in given:
+        if term.lower() not in LOSSES:
             meant = _meant(term, LOSSES)
             raise ValueError(f"unknown loss {term!r} (known: {', '.join(LOSSES)}, and sums such as dice+bce){meant}")
     if len(set(terms)) < len(terms):
@@ -233,7 +245,7 @@ class RunConfig(BaseModel):
         description="where the encoder starts: none (random weights), imagenet (downloaded), or a file "
         "(safetensors, or a state dict of torch.save)",
     )
-    normalization: Annotated[Literal["data", "encoder"], BeforeValidator(_lower)] = Field(
+    normalization: Annotated[Literal["data", "encoder"], WrapValidator(_any_case)] = Field(
         "data",
         description="mean and standard deviation of the input: the training tiles' own, or, for the rgb bands, those "
         "that the encoder's weights were trained with",
@@ -243,7 +255,7 @@ class RunConfig(BaseModel):
         description="side in pixels of the square that the network sees; "
         "left out: the largest tile's, at most 512, as a multiple of 32",
     )
-    fit: Annotated[Literal["resize", "crop", "pad"], BeforeValidator(_lower)] = Field(
+    fit: Annotated[Literal["resize", "crop", "pad"], WrapValidator(_any_case)] = Field(
         "resize",
         description="how a tile becomes that square: resized; cropped at random in training and in a sliding window "
         "in evaluation; or shrunk where it is larger, and padded",
@@ -257,7 +269,7 @@ class RunConfig(BaseModel):
         None, ge=1, description="validate on so many tiles, the same ones always; left out: on all"
     )
 
-    optimizer: Annotated[Literal["adam", "adamw", "sgd"], BeforeValidator(_lower)] = Field(
+    optimizer: Annotated[Literal["adam", "adamw", "sgd"], WrapValidator(_any_case)] = Field(
         "adamw", description="torch.optim's"
     )
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="learning rate at the end of the warm-up")
@@ -269,7 +281,7 @@ class RunConfig(BaseModel):
         1e-4, ge=0, allow_inf_nan=False, description="decoupled for adamw, an L2 penalty for the others"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd (Nesterov)")
-    lr_schedule: Annotated[Literal["cosine", "poly", "constant"], BeforeValidator(_lower)] = Field(
+    lr_schedule: Annotated[Literal["cosine", "poly", "constant"], WrapValidator(_any_case)] = Field(
         "cosine", description="how the learning rate falls after the warm-up"
     )
     warmup_epochs: int = Field(0, ge=0, description="epochs over which the learning rate rises from zero")
@@ -280,10 +292,10 @@ class RunConfig(BaseModel):
     loss: Annotated[str, AfterValidator(_loss)] = Field(
         "dice", description=f"{', '.join(LOSSES)}, or a sum of them such as dice+bce"
     )
-    augmentation: Annotated[Literal["none", "safe", "light", "medium", "hard"], BeforeValidator(_lower)] = Field(
+    augmentation: Annotated[Literal["none", "safe", "light", "medium", "hard"], WrapValidator(_any_case)] = Field(
         "hard", description="how much training tiles are changed; safe only flips and turns"
     )
-    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], BeforeValidator(_lower)] = Field(
+    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], WrapValidator(_any_case)] = Field(
         "auto", description="auto: bf16 where the GPU computes it natively, fp16 on older ones, fp32 on a CPU"
     )
     worst: int = Field(
