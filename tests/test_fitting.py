@@ -205,3 +205,19 @@ def test_a_very_long_tile_keeps_a_row_when_it_is_shrunk(tmp_path: Path, data_set
 def test_what_is_kept_of_a_crop_serves_every_size() -> None:
     assert Fit("crop", 32).kept == Fit("crop", 64).kept
     assert len({Fit(mode, size).kept for mode in ("resize", "pad", "crop") for size in (32, 64)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(64, 512, 64), (512, 64, 64), (48, 512, 64), (300, 1500, 512), (33, 4096, 512)]
+)
+@pytest.mark.parametrize("bands", [1, 3, 6])
+def test_the_side_that_shrinks_is_averaged_whatever_the_other_does(
+    height: int, width: int, size: int, bands: int
+) -> None:
+    """White noise keeps, of its variance, at most one part for each pixel that is averaged."""
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, bands), dtype=np.uint8)
+    kept = Fit("resize", size).keep_image(noise)
+    assert kept.shape == (size, size, bands)
+    averaged = max(1, height / size) * max(1, width / size)
+    assert kept.std() < 1.1 * noise.std() / averaged**0.5
+    assert abs(kept.mean() - noise.mean()) < 2

@@ -11,6 +11,7 @@ from pathlib import Path
 from segtune.errors import InputError, counted, first_few
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+SIDECARS = (".msk", ".aux.xml")  # after a tile's whole name: they change what is read from it
 # What programs write beside images, and people beside data: nobody takes it for a tile that is missing.
 _BESIDE = frozenset(
     {

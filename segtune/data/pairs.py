@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar, overload
 
 from segtune.config import DEMO, RunConfig
-from segtune.data.listing import SUFFIXES, Listing, list_folder
+from segtune.data.listing import SIDECARS, SUFFIXES, Listing, list_folder
 from segtune.errors import InputError, first_few
 
 Found = TypeVar("Found")
@@ -23,6 +23,7 @@ ADDED = "add_val/"  # before the names of added validation sets
 _NOT_CHANNELS = 2  # folders of a split that are none of a channel: images and masks
 _READ = " ".join(SUFFIXES)
 _EXTENSIONS = frozenset(suffix[1:] for suffix in SUFFIXES)
+_WORLD_FILES = ("w", ".wld", ".tab")  # what their names end in; they say where a picture lies
 _STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # a network's file system answers each one late, but many at once
 
 
@@ -82,12 +83,17 @@ class Split(Sequence[Tile]):
     def identity(self) -> str:
         """A digest of the files' folders, names, sizes and times of change: another one where any of them changed.
 
+        Files beside them count that change what is read from them, such as the mask of a GeoTIFF.
+
         Raises InputError where a file has gone since it was listed.
         """
         text = "\0".join((repr((self.folders, len(self))), *self.names, *(name for row in self.files for name in row)))
         digest = hashlib.blake2b(text.encode(), digest_size=16)
         with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:
-            for folder, files in zip(self.folders, self.files, strict=True):
+            for folder, own in zip(self.folders, self.files, strict=True):
+                beside = _beside(folder, own)
+                digest.update("\0".join(beside).encode())
+                files = (*own, *beside)
                 starts = range(0, len(files), _STATS_IN_TURN)
                 for part in pool.map(_state, repeat(folder), (files[i : i + _STATS_IN_TURN] for i in starts)):
                     digest.update(part)
@@ -234,6 +240,22 @@ def find_tiles(place: Path, layout: Layout) -> Split:
     names = tuple(sorted(images))
     rows = tuple(tuple(map(found.__getitem__, names)) for found in files)
     return Split(tuple(str(folder.absolute()) for folder in folders), names, rows, unread=unread)
+
+
+def _beside(folder: str, files: Sequence[str]) -> list[str]:
+    """Names of what stands beside files in their folder and changes what is read from them, sorted."""
+    names, stems = set(files), {os.path.splitext(file)[0] for file in files}
+    try:
+        found = os.listdir(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+    kept = []
+    for name in found:
+        stem, ending = os.path.splitext(name)
+        whole = next((name.removesuffix(end) for end in SIDECARS if name.endswith(end)), "")
+        if whole in names or (stem in stems and ending.lower().endswith(_WORLD_FILES)):
+            kept.append(name)
+    return sorted(kept)
 
 
 def _state(folder: str, files: Sequence[str]) -> array[int]:

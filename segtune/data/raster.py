@@ -17,6 +17,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from segtune.data.formats import MOST_BANDS, Orientation, Page, driver_of, png_orientation, tiff_pages
+from segtune.data.listing import SIDECARS
 from segtune.errors import InputError, one_line
 from segtune.machine import free_memory
 
@@ -34,7 +35,7 @@ _GDAL = {
 # A listing of the folder for each file opened makes large folders quadratic: GDAL sees no other file, or looks up each
 # name that it knows.
 _ALONE, _WITH_SIDECARS = "EMPTY_DIR", "TRUE"
-MASK, FACTS = ".msk", ".aux.xml"  # what the names of files beside a tile end in that change what is read from it
+MASK, FACTS = SIDECARS
 _RPCS = ("_RPC.TXT", "_rpc.txt")
 _MOST_FACTS = 64 * 2**20  # bytes of an .aux.xml
 
