@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import itertools
 import os
 import re
@@ -34,6 +35,7 @@ from segtune.space_schema import schema_text
 from segtune.yamlfile import read_yaml
 
 SPACES = Path(__file__).resolve().parent.parent / "search_spaces"
+_LONGEST_PATH = 300  # characters that an error repeats
 # Flags that people know from their present scripts, beside --name-of-the-setting.
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "dataset": ("-d",),
@@ -366,8 +368,8 @@ def run(main: Callable[[], int]) -> None:
         _say("terminated", error)
         status = 128 + error.number
     except OSError as error:  # a full disk, a folder that may not be written
-        _say(f"error: {error.filename or 'writing'}: {error.strerror or error}", error)
-        status = 1
+        _say(f"error: {_shortened(error.filename or 'writing')}: {error.strerror or error}", error)
+        status = 2 if error.errno == errno.ENAMETOOLONG else 1  # nobody but the user names files
     sys.exit(status)
 
 
@@ -380,6 +382,11 @@ def hinted(hint: str) -> Iterator[None]:
         if hint:
             error.add_note(hint)
         raise
+
+
+def _shortened(path: object) -> str:
+    text = str(path)
+    return text if len(text) <= _LONGEST_PATH else f"{text[:_LONGEST_PATH]}..."
 
 
 def _say(line: str, error: BaseException) -> None:

@@ -32,6 +32,7 @@ MODEL_FILES = ("config.json", "model.safetensors", "run.yaml", "README.md")
 # What is written beside its final place (tmp), what stepped aside for it (old), and what is about to be deleted (gone).
 # Earlier releases had no random part.
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old|gone)-(?P<process>[0-9]+)(?P<random>-[0-9a-f]{8})?")
+_LONGEST_NAME = 255  # bytes
 _LONGEST_PART = 200  # bytes of a name that a temporary name repeats; file systems take 255 in all
 _WORK = "segtune.json"  # marks a temporary folder as ours, and says which process's it is
 _STALE_S = 86400.0  # age from which a temporary folder of another machine is taken for left
@@ -49,6 +50,7 @@ class RunFolder:
         """The folder of this name, new or of a run that goes on; InputError where it is something else."""
         if Path(name).name != name or name in ("", ".."):
             raise InputError(f"--exp-name: {name!r} is not the name of a folder; --log-dir says where it lies")
+        _check_length(name, "--exp-name")
         folder = cls(parent / name)
         if folder.path.exists() and folder.foreign:
             raise InputError(f"{folder.path}: exists, and is not a run; --exp-name gives the run another name")
@@ -191,6 +193,7 @@ class SearchFolder:
         """The folder of this name; InputError where it is not the name of a folder, or one that a study cannot have."""
         if Path(name).name != name or name in ("", "..") or "?" in name:
             raise InputError(f"{flag}: {name!r} is not a name for a search; --results-dir says where its folder lies")
+        _check_length(name, flag)
         return cls(parent / name)
 
     @property
@@ -289,6 +292,11 @@ def find_model(folder: Path) -> Path:
             f"run_single.py --from-search {search.path} --trial {search.number(run)} trains it again"
         )
     raise InputError(f"{folder}: holds no model, neither best/{WEIGHTS} nor {WEIGHTS}")
+
+
+def _check_length(name: str, flag: str) -> None:
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        raise InputError(f"{flag}: a name longer than {_LONGEST_NAME} bytes is none that a folder can have")
 
 
 def _lock_of(folder: Path) -> Path:
@@ -413,7 +421,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
         _flush(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        if error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
     finally:

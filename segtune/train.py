@@ -27,7 +27,7 @@ from segtune.data.info import DataInfo
 from segtune.data.pairs import TRAIN, VAL, absolute_places
 from segtune.data.store import TileStore
 from segtune.device import memory_error, out_of_memory, resolve_device, resolve_precision, within_memory
-from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error
+from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error, one_line
 from segtune.evaluation import Normalization, OnTile, evaluate
 from segtune.folders import RunFolder, discard_folder, replace_folder
 from segtune.gallery import worst_picture
@@ -46,6 +46,7 @@ from segtune.phases import Alive, Phases
 from segtune.pictures import Worst, WorstTile, write_png, wrong_pixels
 from segtune.runlog import RunLog
 from segtune.schema import rgb_positions
+from segtune.state import check_optimizer, check_state
 from segtune.step import TrainingStep
 from segtune.weights import input_statistics, weights_file
 
@@ -582,14 +583,15 @@ class _Run:
             self._restore(state)
         except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise  # RuntimeErrors too, and not the state's fault
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{self._folder.state}: damaged, or not the state of this run ({type(error).__name__})"
-            ) from None
+        except (AttributeError, LookupError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+            reason = one_line(error) if isinstance(error, ValueError) else type(error).__name__
+            raise InputError(f"{self._folder.state}: damaged, or not the state of this run ({reason})") from None
 
     def _restore(self, state: dict[str, Any]) -> None:
+        check_state(state, self._progress, self._schedule)
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
+        check_optimizer(self._optimizer)
         self._schedule.load_state_dict(state["schedule"])
         set_learning_rates(self._schedule)
         if state["scaler"]:  # empty where the run was not in fp16 before
@@ -604,6 +606,8 @@ class _Run:
             split: [WorstTile(score, index, predicted.numpy()) for score, index, predicted in tiles]
             for split, tiles in zip(scored, state["worst"].values(), strict=False)  # none before the first evaluation
         }
+        if any(tile.index >= len(self._stores[split]) for split, tiles in self._worst.items() for tile in tiles):
+            raise ValueError("worst: there is no such tile")
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and self._device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self._device)

@@ -11,6 +11,7 @@ import gc
 import hashlib
 import io
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -863,6 +864,34 @@ def test_a_state_that_is_damaged_or_missing_is_named(
     mistake = refusal(config, begun)
     assert str(begun) in mistake
     assert "state.pt" in mistake
+
+
+def test_a_state_with_values_of_a_wrong_type_is_named(config: RunConfig, begun: Path) -> None:
+    wrong: list[tuple[str, object]] = [
+        ("progress.epoch", "one"),
+        ("progress.best_miou", math.nan),
+        ("progress.micro_batch", 0),
+        ("progress.total", torch.zeros(3)),
+        ("progress.unknown", 1),
+        ("row", {"epoch": [1]}),
+        ("worst", {"val": [(0.5, 10**6, torch.zeros(2, 2, dtype=torch.uint8))]}),
+        ("schedule.last_epoch", "one"),
+        ("optimizer.param_groups.0.betas", "ab"),
+        ("optimizer.state.0.exp_avg", torch.zeros(3)),
+        ("optimizer.state.0.exp_avg", torch.zeros(3, device="meta")),
+    ]
+    intact = (begun / "state.pt").read_bytes()
+    for place, value in wrong:
+        content = load_state(begun / "state.pt")
+        *way, last = (int(part) if part.isdigit() else part for part in place.split("."))
+        part: Any = content
+        for step in way:
+            part = part[step]
+        part[last] = value
+        torch.save(content, begun / "state.pt")
+        expected = f"{begun / 'state.pt'}: damaged, or not the state of this run ("
+        assert refusal(config, begun).startswith(expected), place
+        (begun / "state.pt").write_bytes(intact)
 
 
 @pytest.mark.parametrize(

@@ -773,7 +773,14 @@ def refused(dataset: Path, logs: Path, *flags: object) -> list[str]:
         (["--from-search", "nowhere"], ["nowhere", "no search"]),
         (["--from-search", "nowhere", "--config", "run.yaml"], ["--config", "--from-search"]),
         (["--exp-name", "a/b"], ["--exp-name", "a/b"]),
+        *(
+            ([flag, text], ["ile name too long"])
+            for flag in ("--config", "--from-search", "--val-dir", "--add-val-dirs", "--encoder-weights", "--cache-dir")
+            for text in ("x/" * 2100, "x" * 256)
+        ),
+        (["--exp-name", "x" * 256], ["--exp-name", "longer than 255 bytes"]),
     ],
+    ids=lambda words: " ".join(words)[:40],
 )
 def test_a_wrong_flag_is_told_of_in_one_line(
     plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], words: list[str]
