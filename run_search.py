@@ -102,7 +102,7 @@ def main() -> int:
         return show_dry_run(console, space, info, arguments.address)
     check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
     searched = ", ".join(space.searched())
-    console.print(f"{space.baseline.dataset}: {info.counted()} tiles; searching {searched}")
+    console.print(f"{space.baseline.dataset}: {info.counted()}; searching {searched}")
     with cli.hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
         outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume, arguments.warm_start)
 

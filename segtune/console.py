@@ -99,7 +99,7 @@ class RunConsole:
         self._epoch = folder.epochs_done + 1
         self._bar = step_bar(console)
         size = config.image_size or info.image_size()
-        console.print(f"{config.dataset}: {info.counted()} tiles at {size} px -> {folder.path}")
+        console.print(f"{config.dataset}: {info.counted()} at {size} px -> {folder.path}")
         if config.workers > available_cpus():
             cores = counted(available_cpus(), "core")
             console.print(f"workers: {config.workers} loader processes are more than {cores} can serve")

@@ -170,9 +170,12 @@ class DataInfo:
     wanted: tuple[str, ...]  # what of the tiles the runs on them need kept
 
     def counted(self) -> str:
-        """The tiles of each split in words: ``64 train, 10 of 24 val``."""
-        whole = {split: f" of {number + self.counts[split]}" for split, number in self.left_out.items() if number}
-        return ", ".join(f"{number}{whole.get(split, '')} {split}" for split, number in self.counts.items())
+        """The tiles of each split in words: ``64 train, 10 val tiles (14 val left out)``."""
+        tiles, left_out = (
+            ", ".join(f"{number} {split}" for split, number in numbers.items() if number)
+            for numbers in (self.counts, self.left_out)
+        )
+        return f"{tiles} tiles ({left_out} left out)" if left_out else f"{tiles} tiles"
 
     def sources(self, channels: Sequence[str]) -> list[int]:
         """Positions, among a tile's sources, of the image and of the extra channels asked for."""
