@@ -209,6 +209,15 @@ def test_what_a_trial_reached_while_the_search_ended_counts(tmp_path: Path, row:
     assert (ranked(results.trials())[0].miou, best_of(bench)) == (0.8, b"\3")
 
 
+def test_what_a_trial_reached_before_its_process_died_counts(tmp_path: Path) -> None:
+    bench, results = unfinished(tmp_path / "s")
+    leave_model(model_of(bench, 1), 3, 0.8, data=b"\3")
+    bench.searcher.on_trial_complete("b", {"error": "the device is gone", "fault": "settings"})
+    results.update()
+    assert bench.states() == ["COMPLETE", "FAIL"]
+    assert (ranked(results.trials())[0].miou, best_of(bench)) == (0.8, b"\3")
+
+
 def test_the_console_counts_trials_that_run(tmp_path: Path) -> None:
     _, results = unfinished(tmp_path / "s")
     out = StringIO()

@@ -22,6 +22,7 @@ from segtune.phases import PHASES
 from segtune.space import Space
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.faults import DISK, LOST, NONFINITE, PLACE, SETTINGS, TRANSIENT, Fault
+from segtune.tuning.reconcile import catch_up
 from segtune.tuning.rules import Rules
 from segtune.tuning.sampler import DIVERGED, FromTrial, SpaceSampler, encode, signature
 from segtune.tuning.study import ERROR, NOTE, OF_THE_MACHINE, REPEATS, SPENT, WARM_START, tell, wait, waiting
@@ -241,6 +242,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def _failed(self, trial: optuna.Trial, reason: str, fault: Fault) -> None:
         """A trial failed: it is repeated, or it ends, or nothing makes sense before the cause is gone."""
+        catch_up(self._study, trial.number, self._folder.trial(trial.number))  # it may have died before it told
         repeats = [*self._study.trials[trial.number].user_attrs.get(REPEATS, ())]
         again = len(repeats) < self._space.search.retries
         if fault == DISK or (fault == PLACE and not again):
