@@ -141,7 +141,7 @@ def call(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: 
 
 
 def entries(cache: Path) -> list[str]:
-    return sorted(str(data.parent.relative_to(cache)) for data in cache.glob("*/*/data.bin"))
+    return sorted(str(data.parent.relative_to(cache)) for data in cache.rglob("data.bin"))
 
 
 @pytest.mark.slow
