@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import zlib
 from pathlib import Path
@@ -454,3 +455,25 @@ def test_pixels_of_a_turned_tile_keep_their_place(tmp_path: Path, number: int) -
     found = read_georeference(path)
     assert found
     assert found.transform @ (column + 0.5, row + 0.5) == TRANSFORM @ (5.5, 3.5)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_no_name_in_a_file_or_beside_it_leads_to_a_server(
+    tmp_path: Path, write_image: WriteImage, beside: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        address = f"/vsicurl/http://127.0.0.1:{server.getsockname()[1]}/a.tif"
+        path = write_image(tmp_path / "a.tif", noise(1))
+        if beside:
+            item = f'<MDI key="OVERVIEW_FILE">{address}</MDI>'
+            Path(f"{path}.aux.xml").write_text(
+                f'<PAMDataset><Metadata domain="OVERVIEWS">{item}</Metadata></PAMDataset>'
+            )
+        else:
+            with rasterio.open(path, "r+") as target:
+                target.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=address)
+        for read in (read_image, read_mask, read_header, read_georeference):
+            read(path)
+        with pytest.raises(TimeoutError):
+            server.accept()

@@ -18,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from segtune.data.formats import MOST_BANDS, Orientation, Page, driver_of, png_orientation, tiff_pages
 from segtune.data.listing import SIDECARS
-from segtune.errors import InputError, one_line
+from segtune.errors import InputError, counted, one_line
 from segtune.machine import free_memory
 
 # PNG, JPEG and BMP have no georeference, and need none here.
@@ -175,6 +175,6 @@ def _check_cost(raster: Raster) -> None:
     free = free_memory() if needed > _SMALL else None
     if free is not None and needed > _SHARE * free:
         raise InputError(
-            f"{raster.path}: its header claims {width}x{height} pixels of {bands} bands; reading them takes about "
+            f"{raster.path}: its header claims {width}x{height} pixels of {counted(bands, 'band')}; reading them takes about "
             f"{needed / 1e9:.0f} GB, and a tile may take half of the {free / 1e9:.0f} GB of memory that are free"
         )
