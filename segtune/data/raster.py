@@ -175,6 +175,6 @@ def _check_cost(raster: Raster) -> None:
     free = free_memory() if needed > _SMALL else None
     if free is not None and needed > _SHARE * free:
         raise InputError(
-            f"{raster.path}: its header claims {width}x{height} pixels of {counted(bands, 'band')}; reading them takes about "
-            f"{needed / 1e9:.0f} GB, and a tile may take half of the {free / 1e9:.0f} GB of memory that are free"
+            f"{raster.path}: its header claims {width}x{height} pixels of {counted(bands, 'band')}; reading them takes "
+            f"about {needed / 1e9:.0f} GB, and a tile may take half of the {free / 1e9:.0f} GB of memory that are free"
         )
