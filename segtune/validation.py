@@ -18,9 +18,9 @@ from segtune.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, load_model
 from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, survey
 from segtune.data.fitting import Fit
+from segtune.data.listing import FACTS
 from segtune.data.pairs import Layout, Tile, find_tiles
-from segtune.data.place import read_place
-from segtune.data.raster import FACTS, alone, beside, opened
+from segtune.data.raster import alone, beside, opened
 from segtune.data.store import DecodedTiles
 from segtune.device import resolve_device, within_memory
 from segtune.errors import InputError
@@ -134,7 +134,7 @@ def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
     height, width = mask.shape
     profile |= {"height": height, "width": width, "count": 1, "dtype": mask.dtype}
     with opened(tile.image, "an image", place=True) as raster:
-        profile |= read_place(raster).profile
+        profile |= raster.place.profile
     with replaced_file(path) as temporary:
         with alone(), rasterio.open(temporary, "w", **profile) as target:
             target.write(mask, 1)

@@ -245,6 +245,23 @@ def test_a_damaged_entry_is_built_again(root: Path, reads: Counted, file: str, h
     assert content(root, scanned(root)) == expected
 
 
+@pytest.mark.parametrize("key", [None, "info", "pixels", "moments"])
+@pytest.mark.parametrize("content", [[], {}, 1])
+def test_tiles_of_which_something_unexpected_is_known_are_read_anew(
+    root: Path, reads: Counted, content: Any, key: str | None
+) -> None:
+    first = scanned(root)
+    place = first.entries["train", "resize-32"].parent / "info.json"
+    known = json.loads(place.read_text())
+    where = known if key == "info" else known["info"]
+    if key:
+        where[key] = content
+    place.write_text(json.dumps(known if key else content))
+    reads.tiles.clear()
+    assert scanned(root) == first
+    assert len(reads.tiles) == TRAIN
+
+
 # Builders that end too soon
 
 BUILD = """
@@ -725,7 +742,7 @@ def test_entries_are_known_by_content_that_says_what_it_is(root: Path) -> None:
     assert (rows[..., 0] % 64 == 0).all()
     assert rows[0, :, 1:4].tolist() == [[32, 32, 3], [32, 32, 1], [32, 32, 0]]
     assert [name.decode() for name in names] == [f"{i:03d}" for i in range(TRAIN)]
-    assert set(json.loads((place.parent / "info.json").read_text())["pixels"]) == {"0", "255"}
+    assert set(json.loads((place.parent / "info.json").read_text())["info"]["pixels"]) == {"0", "255"}
 
 
 def test_who_waits_for_a_lock_shows_that_it_lives(tmp_path: Path) -> None:

@@ -79,9 +79,12 @@ def test_a_vrt_reads_no_other_file(tmp_path: Path, write_image: WriteImage) -> N
     vrt = f'<VRTDataset rasterXSize="{SHAPE[1]}" rasterYSize="{SHAPE[0]}">{band}</VRTDataset>'
     (tmp_path / "a.tif").write_text(vrt)
     assert "VRT" in mistake(tmp_path / "a.tif")
-    write_image(tmp_path / "b.tif", noise(1))
-    (tmp_path / "b.tif.msk").write_text(vrt)
-    assert mistake(tmp_path / "b.tif").startswith(f"{tmp_path}/b.tif.msk: ")
+    for ending in (".msk", ".MSK"):  # GDAL looks for either
+        write_image(tmp_path / "b.tif", noise(1))
+        (tmp_path / "b.tif.aux.xml").write_text("<PAMDataset/>")
+        (tmp_path / f"b.tif{ending}").write_text(vrt)
+        assert mistake(tmp_path / "b.tif").startswith(f"{tmp_path}/b.tif{ending}: ")
+        (tmp_path / f"b.tif{ending}").unlink()
 
 
 def test_the_content_says_the_format_and_not_the_name(tmp_path: Path) -> None:
@@ -435,7 +438,7 @@ def test_a_prediction_lies_where_its_tile_does(tmp_path: Path, driver: str, suff
 def test_a_world_file_reaches_the_prediction(tmp_path: Path, suffix: str, world: str) -> None:
     tile = tmp_path / f"t{suffix}"
     Image.fromarray(noise()).save(tile)
-    (tmp_path / f"t.{world}").write_text("10\n0\n0\n-10\n500005\n4599995\n")
+    (tmp_path / f"t.{world}").write_text(WORLD)
     (tmp_path / "out").mkdir()
     written = write_mask(tmp_path / "out", Tile("t", tile, tile, ()), noise(1)[..., 0])
     assert placed(written)[1] == TRANSFORM
@@ -444,17 +447,62 @@ def test_a_world_file_reaches_the_prediction(tmp_path: Path, suffix: str, world:
     assert found.transform == TRANSFORM
 
 
-@pytest.mark.parametrize("number", range(1, 9))
-def test_pixels_of_a_turned_tile_keep_their_place(tmp_path: Path, number: int) -> None:
-    path = tmp_path / "t.tif"
-    stored = np.zeros(SHAPE, np.uint8)
-    stored[3, 5] = 9
-    Image.fromarray(stored).save(path, tiffinfo={ORIENTATION: number})
-    (tmp_path / "t.tfw").write_text("10\n0\n0\n-10\n500005\n4599995\n")
-    ((row, column),) = np.argwhere(read_mask(path) == 9)
+WORLD = "10\n0\n0\n-10\n500005\n4599995\n"
+
+
+def turned(path: Path, number: int) -> npt.NDArray[Any]:
+    """Write a picture with an orientation; its pixels as they are stored."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = number
+    options: dict[str, Any] = {"tiffinfo": {ORIENTATION: number}} if path.suffix == ".tif" else {"exif": exif}
+    stored: npt.NDArray[Any] = noise(1)[..., 0]
+    Image.fromarray(stored).save(path, **options)
+    return stored
+
+
+@pytest.mark.parametrize("number", [3, 6])
+@pytest.mark.parametrize(("suffix", "world"), [(".tif", "tfw"), (".png", "pgw"), (".jpg", "jgw")])
+def test_a_picture_with_a_place_is_not_turned(tmp_path: Path, suffix: str, world: str, number: int) -> None:
+    path = tmp_path / f"t{suffix}"
+    stored = turned(path, number)
+    (tmp_path / f"t.{world}").write_text(WORLD)
+    image, _ = read_image(path)
+    assert image.shape[:2] == SHAPE
+    assert np.abs(image[..., 0] - stored.astype(int)).mean() < 9  # a JPEG changes them by little
     found = read_georeference(path)
     assert found
-    assert found.transform @ (column + 0.5, row + 0.5) == TRANSFORM @ (5.5, 3.5)
+    assert found.transform == TRANSFORM
+    (tmp_path / "out").mkdir()
+    assert placed(write_mask(tmp_path / "out", Tile("t", path, path, ()), stored))[1] == TRANSFORM
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_no_kind_of_place_is_turned(tmp_path: Path, kind: str) -> None:
+    path, stored = tmp_path / "t.tif", noise(1)[..., 0]
+    with rasterio.open(path, "w", **profile(1) | PLACES[kind]) as target:
+        target.write(stored, 1)
+    place = placed(path)
+    data = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    # Its list of tags again, at the end, with an orientation, which GDAL does not write.
+    tags = [bytes(data[first + 2 + 12 * i : first + 14 + 12 * i]) for i in range(count)]
+    tags.append(struct.pack("<HHII", ORIENTATION, 3, 1, 6))
+    struct.pack_into("<I", data, 4, len(data))
+    tags.sort(key=lambda tag: struct.unpack_from("<H", tag))
+    path.write_bytes(data + struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4))
+    assert placed(path) == place
+    np.testing.assert_array_equal(read_mask(path), stored)
+    (tmp_path / "out").mkdir()
+    assert placed(write_mask(tmp_path / "out", Tile("t", path, path, ()), stored)) == place
+
+
+def test_a_transform_that_only_counts_pixels_leaves_a_picture_turned(tmp_path: Path) -> None:
+    path = tmp_path / "t.tif"
+    stored = turned(path, 6)
+    (tmp_path / "t.tfw").write_text(f"1\n0\n0\n-1\n0.5\n{SHAPE[0] - 0.5}\n")
+    np.testing.assert_array_equal(read_mask(path), np.rot90(stored, -1))
+    assert read_georeference(path) is None
 
 
 @pytest.mark.parametrize("beside", [False, True])

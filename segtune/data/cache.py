@@ -16,6 +16,7 @@ stays as it is, also when the entry is deleted to make room. Nothing is read, re
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -37,7 +38,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.folders import locked_file, open_own, write_text
 
-FORMAT = 5  # of the files, and of what is read from the tiles; another number makes other keys
+FORMAT = 6  # of the files, and of what is read from the tiles; another number makes other keys
 _STORE = "segtune-tiles"
 _MARK = "segtune.json"
 _STORE_MARK, _ENTRY_MARK = ({"segtune": what, "format": 1} for what in ("cache of decoded tiles", "decoded tiles"))
@@ -186,6 +187,10 @@ def _delete_entry(folder: Path) -> None:
             folder.rmdir()
 
 
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
 def _to_disk(file: IO[bytes]) -> None:
     # A name after a power cut must stand for all of the content.
     file.flush()
@@ -221,16 +226,17 @@ class Cache:
     def info(self, key: str) -> dict[str, Any] | None:
         """What reading these files showed before; None where they have not been read, or not to the end."""
         try:
-            content: dict[str, Any] = json.loads((self._store / key / _INFO).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            known = json.loads((self._store / key / _INFO).read_text(encoding="utf-8"))
+            content: dict[str, Any] = known["info"]
+            return content if known["digest"] == _digest(content) else None
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):  # none, or damaged
             return None
-        return content
 
     def put_info(self, key: str, content: dict[str, Any]) -> None:
         """Keep what reading these files showed, where the disk has room for it; without it, they are read again."""
         with suppress(OSError):
             (self._store / key).mkdir(mode=_MODE, exist_ok=True)
-            write_text(self._store / key / _INFO, json.dumps(content))
+            write_text(self._store / key / _INFO, json.dumps({"digest": _digest(content), "info": content}))
 
     def entry(self, key: str, kept: str) -> Path | None:
         """The folder of an entry that is there and whole, marked as used now."""

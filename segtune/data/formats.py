@@ -101,6 +101,9 @@ class Orientation:
         return shown[..., ::-1] if self.columns_back else shown
 
 
+UPRIGHT = Orientation.of(1)
+
+
 @dataclass(frozen=True)
 class Page:
     """One image of a TIFF."""
@@ -165,15 +168,15 @@ def png_orientation(path: Path) -> Orientation:
             if kind == b"eXIf":
                 return _exif_orientation(file, file.tell())
             file.seek(length + 4, 1)
-    return Orientation.of(1)
+    return UPRIGHT
 
 
 def _exif_orientation(file: IO[bytes], base: int) -> Orientation:
     """EXIF data are a TIFF without pixels; what is damaged in them tells nothing."""
     try:
-        return next((page.orientation for page in _pages(file, base)), Orientation.of(1))
+        return next((page.orientation for page in _pages(file, base)), UPRIGHT)
     except _DamagedError:
-        return Orientation.of(1)
+        return UPRIGHT
 
 
 def tiff_pages(path: Path, what: str) -> list[Page]:

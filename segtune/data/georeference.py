@@ -13,7 +13,7 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform as reproject
 
 from segtune.data.pairs import Tile
-from segtune.data.place import read_place
+from segtune.data.place import counts_pixels
 from segtune.data.raster import opened
 from segtune.errors import InputError, one_line
 
@@ -56,18 +56,12 @@ def check_georeferences(tile: Tile) -> None:
 def read_georeference(path: Path) -> Georeference | None:
     """Read where a file lies; None where it does not say. InputError where it cannot be read."""
     with opened(path, "an image", place=True) as raster:
-        found = read_place(raster)
+        place = raster.place
         height, width = raster.size
-    if found.transform is None or found.transform.is_degenerate:
+    transform = place.transform
+    if transform is None or transform.is_degenerate or counts_pixels(transform, height):
         return None
-    seen = Georeference(found.crs, found.transform, height, width)
-    return None if _only_counts(seen) else seen
-
-
-def _only_counts(found: Georeference) -> bool:
-    """Whether a transform only counts pixels, from the top or, as some programs do, from the bottom."""
-    a, b, c, d, e, f = found.transform[:6]
-    return (a, b, c, d) == (1, 0, 0, 0) and (e, f) in ((1, 0), (-1, 0), (-1, found.height))
+    return Georeference(place.crs, transform, height, width)
 
 
 def difference(image: Georeference, other: Georeference) -> str:

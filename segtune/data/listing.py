@@ -11,7 +11,9 @@ from pathlib import Path
 from segtune.errors import InputError, counted, first_few
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
-SIDECARS = (".msk", ".aux.xml")  # after a tile's whole name: they change what is read from it
+# After a tile's whole name, as GDAL looks for them: they change what is read from it.
+MASKS, FACTS = (".msk", ".MSK"), ".aux.xml"
+SIDECARS = (*MASKS, FACTS)
 # What programs write beside images, and people beside data: nobody takes it for a tile that is missing.
 _BESIDE = frozenset(
     {

@@ -23,7 +23,9 @@ ADDED = "add_val/"  # before the names of added validation sets
 _NOT_CHANNELS = 2  # folders of a split that are none of a channel: images and masks
 _READ = " ".join(SUFFIXES)
 _EXTENSIONS = frozenset(suffix[1:] for suffix in SUFFIXES)
-_WORLD_FILES = ("w", ".wld", ".tab")  # what their names end in; they say where a picture lies
+# What the names of files end in that say where a picture lies: after its name without the extension.
+_WORLD_FILES = ("w", ".wld", ".tab", ".rpb")
+_RPC_FILE = "_rpc.txt"
 _STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # a network's file system answers each one late, but many at once
 
 
@@ -253,7 +255,9 @@ def _beside(folder: str, files: Sequence[str]) -> list[str]:
     for name in found:
         stem, ending = os.path.splitext(name)
         whole = next((name.removesuffix(end) for end in SIDECARS if name.endswith(end)), "")
-        if whole in names or (stem in stems and ending.lower().endswith(_WORLD_FILES)):
+        world = stem in stems and ending.lower().endswith(_WORLD_FILES)
+        rpc = name.lower().endswith(_RPC_FILE) and name[: -len(_RPC_FILE)] in stems
+        if whole in names or world or rpc:
             kept.append(name)
     return sorted(kept)
 

@@ -16,8 +16,9 @@ from rasterio._err import CPLE_BaseError  # what GDAL reports where rasterio has
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from segtune.data.formats import MOST_BANDS, Orientation, Page, driver_of, png_orientation, tiff_pages
-from segtune.data.listing import SIDECARS
+from segtune.data.formats import MOST_BANDS, UPRIGHT, Orientation, Page, driver_of, png_orientation, tiff_pages
+from segtune.data.listing import FACTS, MASKS
+from segtune.data.place import Place, read_place
 from segtune.errors import InputError, counted, one_line
 from segtune.machine import free_memory
 
@@ -35,7 +36,6 @@ _GDAL = {
 # A listing of the folder for each file opened makes large folders quadratic: GDAL sees no other file, or looks up each
 # name that it knows.
 _ALONE, _WITH_SIDECARS = "EMPTY_DIR", "TRUE"
-MASK, FACTS = SIDECARS
 _RPCS = ("_RPC.TXT", "_rpc.txt")
 _MOST_FACTS = 64 * 2**20  # bytes of an .aux.xml
 
@@ -72,6 +72,11 @@ class Raster:
         kinds = self.source.colorinterp
         return kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds and not self.more else None
 
+    @property
+    def place(self) -> Place:
+        """Where it lies, of a file opened with its place; one that is shown turned lies nowhere."""
+        return read_place(self.source) if self.orientation == UPRIGHT else Place(None, None, (), None)
+
     def read(self, without: int | None = None) -> tuple[Pixels, list[float | None]]:
         """The pixels as stored, (bands, H, W), without one of the bands, and the nodata value of each band."""
         bands = [band for band in self.source.indexes if band != without]
@@ -103,13 +108,16 @@ def opened(path: Path, what: str, place: bool = False) -> Iterator[Raster]:
     driver = driver_of(path, what)
     pages = tiff_pages(path, what) if driver == "GTiff" else []
     first = pages[0] if pages else None
-    beside = _WITH_SIDECARS if _has_sidecars(path, place) else _ALONE
     try:
-        settings = rasterio.Env(**_GDAL, GDAL_DISABLE_READDIR_ON_OPEN=beside)
+        turn = first.orientation if first else png_orientation(path) if driver == "PNG" else None
+        # Whether a picture that may be turned is shown so depends on its place.
+        sight = _WITH_SIDECARS if _has_sidecars(path, place or turn != UPRIGHT) else _ALONE
+        settings = rasterio.Env(**_GDAL, GDAL_DISABLE_READDIR_ON_OPEN=sight)
         with settings, rasterio.open(_name(path, first), driver=driver) as source:
-            raster = Raster(path, source, pages[1:], _orientation(path, source, first))
+            raster = Raster(path, source, pages[1:], _shown(source, turn))
             _check_cost(raster)
-            _check_mask_beside(raster)
+            for mask in MASKS:
+                _check_mask_beside(raster, beside(path, mask))
             yield raster
     except (RasterioError, CPLE_BaseError, OSError) as error:
         reason = one_line(error.__cause__ or error) or type(error).__name__
@@ -126,13 +134,17 @@ def _name(path: Path, page: Page | None) -> Path | str:
     return path if page is None or page.number == 1 else f"GTIFF_DIR:{page.number}:{path}"
 
 
-def _orientation(path: Path, source: rasterio.DatasetReader, page: Page | None) -> Orientation:
-    if page:
-        return page.orientation
-    if source.driver == "PNG":
-        return png_orientation(path)
-    number = source.tags().get("EXIF_Orientation", "")
-    return Orientation.of(int(number) if number.isdigit() else 1)
+def _shown(source: rasterio.DatasetReader, turn: Orientation | None) -> Orientation:
+    """How an open file is shown that is to be turned so; GDAL knows that of a JPEG (None).
+
+    A georeference is that of the pixels as they are stored, whatever their orientation (GeoTIFF 1.1, device space), and
+    geographic information systems show them so.
+    """
+    if turn is None:
+        number = source.tags().get("EXIF_Orientation", "")
+        turn = Orientation.of(int(number) if number.isdigit() else 1)
+    placed = turn != UPRIGHT and read_place(source).known(source.height)
+    return UPRIGHT if placed else turn
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -150,12 +162,11 @@ def _has_sidecars(path: Path, place: bool) -> bool:
     extension = path.suffix[1:]
     worlds = (f"{extension[:1]}{extension[-1:]}w", f"{extension}w", "wld", "tab", "RPB")
     places = (*(path.with_suffix(f".{name}") for name in worlds), *(path.with_name(path.stem + end) for end in _RPCS))
-    return any(file.exists() for file in (beside(path, MASK), *(places if place else ())))
+    return any(file.exists() for file in (*(beside(path, mask) for mask in MASKS), *(places if place else ())))
 
 
-def _check_mask_beside(raster: Raster) -> None:
+def _check_mask_beside(raster: Raster, path: Path) -> None:
     """InputError where the mask beside a file is none: GDAL would open any format there, and read any size."""
-    path = beside(raster.path, MASK)
     if not path.exists():
         return
     if driver_of(path, "a mask") != "GTiff":
