@@ -200,9 +200,10 @@ def space_and_folder(given: argparse.Namespace) -> tuple[Path, SearchFolder]:
     try:
         load_space(folder.search_yaml)
     except InputError:
+        from segtune.console import make_console
         from segtune.tuning.stored import mend_stored_space
 
-        print(mend_stored_space(folder, from_copy=True))
+        make_console().print(mend_stored_space(folder, from_copy=True))
     return folder.search_yaml, folder
 
 

@@ -235,7 +235,9 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     running = [trial for trial in search.trials if trial.status == "running"] if search.holder else []
     waiting = counts["pending"] + counts["running"] - len(running)
     how = f"running ({search.holder})" if search.holder else "not running"
-    if not search.holder and (waiting or len(ended) < search.wanted):
+    if not search.holder and search.reason:
+        how += f"; ended early: {search.reason}"
+    elif not search.holder and (waiting or len(ended) < search.wanted):
         how += "; --resume goes on with it"
     split = ", ".join(f"{counts[status]} {status}" for status in ("finished", "stopped", "failed") if counts[status])
     lines: list[str | RenderableType] = [f"{search.path}: {how}"]

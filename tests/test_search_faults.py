@@ -142,6 +142,8 @@ def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
     folder = tmp_path / "r" / "space"
     assert any(row["status"] == "pending" for row in rows(folder))
     assert not (folder / "ray.log").exists()  # nothing went wrong with Ray
+    ended = call(["--status", "space", "--results-dir", str(tmp_path / "r")], capsys, monkeypatch)
+    assert f"{folder}: not running; ended early: the time budget of 1 s is used up\n" in ended.out
     path = tmp_path / "space.yaml"
     begun = time.monotonic()
     ended = call(["--space", str(path), "--resume", "--results-dir", str(tmp_path / "r")], capsys, monkeypatch)
@@ -154,6 +156,8 @@ def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
     )
     assert ended.status == 0
     assert [row["status"] for row in rows(folder)] == ["finished"] * 2
+    ended = call(["--status", "space", "--results-dir", str(tmp_path / "r")], capsys, monkeypatch)
+    assert f"{folder}: not running\n" in ended.out
 
 
 def test_a_search_that_is_terminated_before_its_first_trial_ends_in_order(

@@ -470,6 +470,14 @@ def test_trials_that_run_and_runs_to_come_are_whole_at_every_width(width: int) -
     assert any("tu-mobilenetv3_small_100" in line for line in lines)
 
 
+def test_the_state_of_a_search_that_ended_early_says_why_and_of_one_that_did_not_how_to_go_on() -> None:
+    state = SearchState(Path("x"), [_TRIALS[0]], 20, 300.0, None)
+    assert state_of(state, 0.0)[0] == "x: not running; --resume goes on with it"
+    assert state_of(replace(state, reason="nothing is left"), 0.0)[0] == "x: not running; ended early: nothing is left"
+    running = replace(state, reason="nothing is left", holder="process 1 on node-17")
+    assert state_of(running, 0.0)[0] == "x: running (process 1 on node-17)"
+
+
 def test_one_of_something_is_singular() -> None:
     once = replace(_TRIALS[0], settings={"epochs": 1}, epochs=1)
     assert "finished 1 epoch in" in trial_line(once, 3)

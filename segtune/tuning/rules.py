@@ -14,7 +14,9 @@ from segtune.errors import counted
 from segtune.space import SearchSettings
 from segtune.tuning.study import WARM_START
 
-_SECONDS = "seconds"  # user attribute of the study: spent so far, by all starts together
+# User attributes of the study:
+_SECONDS = "seconds"  # spent so far, by all starts together
+_REASON = "ended_early"  # why the last start ended before its trials were used up; empty where it did not
 
 
 class Rules:
@@ -37,6 +39,11 @@ class Rules:
         if running_seconds() - self._noted >= every:
             self._noted = running_seconds()
             self._study.set_user_attr(_SECONDS, self.seconds())
+
+    def note_end(self, reason: str) -> None:
+        """Write down why it ended early, for whoever asks how it stands; empty while it may go on."""
+        if reason_of(self._study) != reason:
+            self._study.set_user_attr(_REASON, reason)
 
     def over(self) -> bool:
         """Whether the time budget is used up: trials that run then wait for the next start."""
@@ -94,6 +101,11 @@ class Rules:
 def seconds_of(study: optuna.Study) -> float:
     """How long a search has run, as far as it was written down."""
     return float(study.user_attrs.get(_SECONDS, 0.0))
+
+
+def reason_of(study: optuna.Study) -> str:
+    """Why a search ended early, as far as it was written down."""
+    return str(study.user_attrs.get(_REASON, ""))
 
 
 def told_before(trials: list[FrozenTrial]) -> int:

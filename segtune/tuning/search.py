@@ -286,6 +286,7 @@ class _Search:
         for remark in self._results.remarks():
             self._listener.say(remark)
         self._listener.started(self._plan, trials)
+        self._rules.note_end("")
         with signals_noted(self._searcher.interrupt) as interruption:
             try:
                 with ray_lost_is_raised():
@@ -306,11 +307,14 @@ class _Search:
         self._results.update()
         if line := self._results.without_model():
             self._listener.say(line)
+        early = self._rules.why_over() or self._searcher.exhausted
+        # What was interrupted goes on, whatever else was about to end it.
+        self._rules.note_end("" if interruption or self._searcher.halted else early)
         return Outcome(
             self._results.trials(),
             self._folder,
             interruption[0] if interruption else None,
-            self._searcher.halted or self._rules.why_over() or self._searcher.exhausted,
+            self._searcher.halted or early,
             bool(self._searcher.halted),
         )
 

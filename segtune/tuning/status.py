@@ -5,7 +5,7 @@ from __future__ import annotations
 from segtune.folders import SearchFolder
 from segtune.trials import SearchState
 from segtune.tuning.results import Results
-from segtune.tuning.rules import seconds_of
+from segtune.tuning.rules import reason_of, seconds_of
 from segtune.tuning.stored import stored_space
 from segtune.tuning.study import read_study
 
@@ -23,5 +23,6 @@ def search_state(folder: SearchFolder) -> SearchState:
         seconds_of(study),
         folder.holder(),
         space.search.time_budget,
+        reason_of(study),
         [*([damage] if damage else []), *results.remarks()],
     )
