@@ -335,7 +335,13 @@ def test_seeds_differ_by_less_than_the_margin_where_it_was_measured() -> None:
 # Files that are damaged.
 
 
-DAMAGE = {"empty": b"", "binary": bytes(range(256)), "cut": b"epoch,best_miou,sec", "words": b"epoch,best_miou\n1,x\n"}
+DAMAGE = {
+    "empty": b"",
+    "binary": bytes(range(256)),
+    "cut": b"epoch,best_miou,sec",
+    "words": b"epoch,best_miou\n1,x\n",
+    "column": b"epoch,best_miou,s?c\n1,0.5,7\n2,0.5,8\n3,0.5,9\n",
+}
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "run.yaml"])

@@ -177,6 +177,9 @@ class Results:
             rows = folder.metrics()
             if frozen.state.is_finished() and folder.begun and len(rows) < epochs:
                 raise InputError(f"{folder.metrics_csv}: has {len(rows)} of {counted(epochs, 'epoch')}")
+            if rows and "seconds" not in rows[0]:
+                rows = []
+                raise InputError(f"{folder.metrics_csv}: damaged, has no column seconds")
             if folder.begun:
                 Manifest.read(folder.run_yaml)
                 run_yaml = read_yaml(folder.run_yaml)

@@ -105,11 +105,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         try:
             yield
         except Exception as error:
-            self._break(error)
-
-    def _break(self, error: Exception) -> None:
-        self.broken = self.broken or error
-        self.interrupt()
+            self.broken = self.broken or error
+            self.interrupt()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's config; None for "not now", which is an answer only while a trial lives.
