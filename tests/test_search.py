@@ -246,6 +246,8 @@ def test_trials_share_gpus_and_see_their_own(
     assert {trial.status for trial in outcome.trials} == {"finished"}
     assert watch.plan.concurrent == watch.most == concurrent
     assert "running" in {row["status"] for row in watch.table}
+    asked = [trial.datetime_start for trial in study(folder.path).trials[:concurrent]]
+    assert (asked[-1] - asked[0]).total_seconds() < 2  # their processes start at a time, not one after another
     seen = [
         yaml.safe_load(folder.trial(trial.number).run_yaml.read_text())["machine"]["cuda_visible_devices"]
         for trial in outcome.trials

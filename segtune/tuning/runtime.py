@@ -45,6 +45,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours also serves SIGTERM
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial reports its error alone
     "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # Ray's own state is not what a search goes on from
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # no bound: the searcher has one; else processes start one after another
     "TUNE_WARN_THRESHOLD_S": "60",
     # A stopped trial's thread may be in the middle of its clean-up; after 2 s (Ray's default) the next trial of
     # the same process would be lost.
