@@ -199,7 +199,9 @@ def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) ->
     """A search's tables, its winner, what failed, and what the time went for; `ended`: not interrupted."""
     tables: list[str | RenderableType] = [comparison(trials, compare)] if compare else []
     spent = spent_line(trials)
-    return [*tables, ranking(trials), *summary(trials, ended), *failures(trials), *([spent] if spent else [])]
+    if ranked(trials):
+        tables.append(ranking(trials))
+    return [*tables, *summary(trials, ended), *failures(trials), *([spent] if spent else [])]
 
 
 def next_commands(folder: SearchFolder, config: RunConfig, results_dir: str) -> list[str]:
@@ -235,9 +237,10 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     running = [trial for trial in search.trials if trial.status == "running"] if search.holder else []
     waiting = counts["pending"] + counts["running"] - len(running)
     how = f"running ({search.holder})" if search.holder else "not running"
+    over = not (search.holder or waiting) and bool(search.reason or len(ended) >= search.wanted)
     if not search.holder and search.reason:
         how += f"; ended early: {search.reason}"
-    elif not search.holder and (waiting or len(ended) < search.wanted):
+    elif not (search.holder or over):
         how += "; --resume goes on with it"
     split = ", ".join(f"{counts[status]} {status}" for status in ("finished", "stopped", "failed") if counts[status])
     lines: list[str | RenderableType] = [f"{search.path}: {how}"]
@@ -253,7 +256,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
             epoch = f"{trial.epochs}/{trial.settings['epochs']}"
             table.add((f"#{trial.number}", epoch, miou, since, trial.where), trial.searched)
         lines.append(table)
-    return [*lines, *summary(search.trials, ended=False), *failures(search.trials), *search.remarks]
+    return [*lines, *summary(search.trials, over), *failures(search.trials), *search.remarks]
 
 
 def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial]) -> str:

@@ -476,6 +476,8 @@ def test_the_state_of_a_search_that_ended_early_says_why_and_of_one_that_did_not
     assert state_of(replace(state, reason="nothing is left"), 0.0)[0] == "x: not running; ended early: nothing is left"
     running = replace(state, reason="nothing is left", holder="process 1 on node-17")
     assert state_of(running, 0.0)[0] == "x: running (process 1 on node-17)"
+    assert str(state_of(state, 0.0)[2]).startswith("best so far: trial #0")
+    assert str(state_of(replace(state, wanted=1), 0.0)[2]).startswith("winner: trial #0")
 
 
 def test_one_of_something_is_singular() -> None:
