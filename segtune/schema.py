@@ -80,6 +80,8 @@ class Labels:
 
     def to_indices(self, mask: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         """Labels of a mask, (H, W), as indices; what has no label is ignored."""
+        if mask.dtype == np.uint8:  # one look-up for each pixel, however many labels there are
+            return self.to_indices(np.arange(256))[mask]
         indices = np.full(mask.shape, BACKGROUND, dtype=np.uint8)
         for index, label in enumerate(self.classes, start=1):
             indices[mask == label] = index

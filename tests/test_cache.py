@@ -159,10 +159,39 @@ def test_a_tile_that_joins_is_noticed(root: Path) -> None:
     assert (info.counts["train"], len(info.store("train", config_of(root)))) == (TRAIN + 1, TRAIN + 1)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"classes": [0]}, {"ignore": [0]}, {"channels": ["nir"]}, {"limit_tiles": 2}, {"masks_dir": "other"}]
-)
-def test_what_is_learnt_from_has_entries_of_its_own(root: Path, reads: Counted, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("settings", [{"classes": [0]}, {"ignore": [0]}, {"classes": [0, 255]}])
+def test_other_classes_need_no_new_pixels(root: Path, reads: Counted, settings: dict[str, Any]) -> None:
+    first = scanned(root)
+    reads.refuse = True
+    other = scanned(root, **settings)
+    assert other.entries == first.entries
+    found = content(root, other, **settings)
+    reads.refuse = False
+    assert found != content(root, first)
+    assert found == content(root, scanned(root, **settings, cache_dir="none"), **settings)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "uint32", "int64"])
+def test_labels_of_every_type_are_kept(tmp_path: Path, write_image: WriteImage, dtype: str) -> None:
+    random, limits = np.random.default_rng(0), np.iinfo(dtype)
+    labels = sorted({0, 7, max(limits.min + 1, -(2**40)), min(limits.max, 2**40)})
+    for split in ("train", "val"):
+        write_image(tmp_path / split / "images" / "a.tif", random.integers(0, 255, (48, 48, 3), np.uint8))
+        write_image(tmp_path / split / "gt" / "a.tif", random.choice(labels, (48, 48)).astype(dtype))
+    kept, made = (
+        [
+            info.store(split, config_of(tmp_path, classes=labels)).target(0).tolist()
+            for info in [scanned(tmp_path, classes=labels, cache_dir=folder)]
+            for split in ("train", "val")
+        ]
+        for folder in (str(tmp_path / "cache"), "none")
+    )
+    assert kept == made
+    assert {index for target in kept for row in target for index in row} == set(range(1, len(labels) + 1))
+
+
+@pytest.mark.parametrize("settings", [{"channels": ["nir"]}, {"limit_tiles": 2}, {"masks_dir": "other"}])
+def test_what_is_read_otherwise_has_entries_of_its_own(root: Path, reads: Counted, settings: dict[str, Any]) -> None:
     for split in ("train", "val"):
         shutil.copytree(root / split / "gt", root / split / "other")
     first = scanned(root)
@@ -544,11 +573,14 @@ def test_a_process_goes_on_reading_an_entry_that_is_deleted(root: Path) -> None:
 # What processes share
 
 
-def test_what_the_cache_gives_cannot_be_written_to(root: Path) -> None:
+def test_what_the_cache_holds_cannot_be_written_to(root: Path) -> None:
     store = scanned(root).store("train", config_of(root))
-    for array in (store.image(0), store.target(0)):
-        with pytest.raises(ValueError, match="read-only"):
-            array[0, 0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        store.image(0)[...] = 0
+    target = store.target(0)
+    before = target.copy()
+    target[...] = 7  # the caller's own: labels become indices each time
+    assert (store.target(0) == before).all()
 
 
 def test_pickling_a_store_sends_its_path_alone(root: Path) -> None:

@@ -193,7 +193,7 @@ def test_fitting_gives_back_a_tile_of_the_right_size_itself(mode: str) -> None:
     image, target = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.uint8)
     fit = Fit(mode, 32)
     assert fit.pad_image(fit.keep_image(image)) is image
-    assert fit.pad_target(fit.keep_target(target), 255) is target
+    assert fit.pad_target(fit.keep_mask(target), 255) is target
 
 
 def test_a_very_long_tile_keeps_a_row_when_it_is_shrunk(tmp_path: Path, data_set: WriteDataSet) -> None:

@@ -2,10 +2,10 @@
 
     CACHE_DIR/segtune-tiles/     ours, whatever else lies in CACHE_DIR
       segtune.json               marks the folder, and says in which format it is
-      KEY/info.json              what reading a split's files showed; KEY stands for the files and what is learnt
+      KEY/info.json              what reading a split's files showed; KEY stands for the files and how they are read
       KEY/resize-512/            an entry: the split's tiles as one way of fitting keeps them
         segtune.json             marks the entry
-        data.bin                 pixels, part after part
+        data.bin                 pixels, part after part: of each tile its sources, then its labels
         index.npy                (tiles, parts, 5): offset, height, width, bands and type of each part
         names.npy                the tiles' names
 
@@ -44,7 +44,7 @@ _MARK = "segtune.json"
 _STORE_MARK, _ENTRY_MARK = ({"segtune": what, "format": 1} for what in ("cache of decoded tiles", "decoded tiles"))
 _MODE = 0o775  # of folders, less the umask: nobody at all may put other pixels into them
 _MOST_NAMES = 100  # tried for a default folder that is ours alone
-_TYPES = ("uint8", "uint16", "int16", "float32")
+_TYPES = ("uint8", "uint16", "int16", "float32", "int32", "int64")
 _ALIGNMENT = 64  # bytes; parts begin where any type may
 _IN_USE_S = 3600.0  # an entry opened within this time is not deleted to make room
 _RESERVE = 0.02  # share of the disk that stays free
@@ -73,7 +73,7 @@ class Entry:
         return bytes(self._mapped()[2][index]).decode()
 
     def part(self, index: int, part: int) -> npt.NDArray[Any]:
-        """A source, (h, w, bands), or, as the last part, the target, (h, w); read-only."""
+        """Return a source, (h, w, bands), or, as the last part, the labels, (h, w); read-only."""
         data, rows, _ = self._mapped()
         offset, height, width, bands, kind = (int(value) for value in rows[index, part])
         dtype = np.dtype(_TYPES[kind])
@@ -103,9 +103,9 @@ class EntryWriter:
         self._offset = 0
         self._rows, self._tiles = array("q"), 0
 
-    def add(self, sources: Sequence[npt.NDArray[Any]], target: npt.NDArray[np.uint8]) -> None:
+    def add(self, sources: Sequence[npt.NDArray[Any]], mask: npt.NDArray[np.integer]) -> None:
         """Write the next tile."""
-        for part in (*sources, target):
+        for part in (*sources, mask):
             gap = -self._offset % _ALIGNMENT
             self._data.write(bytes(gap))
             self._data.write(np.ascontiguousarray(part).data)
@@ -245,9 +245,9 @@ class Cache:
             return None
         try:
             rows, names = (np.load(path / name, mmap_mode="r") for name in (_INDEX, _NAMES))
-            *_, (offset, height, width, _, _) = rows[-1].tolist()
-            size = (path / _DATA).stat().st_size
-            if len(names) != len(rows) or size != offset + height * width:  # the last part is a target: bytes
+            *_, (offset, height, width, _, kind) = rows[-1].tolist()
+            whole = offset + height * width * np.dtype(_TYPES[kind]).itemsize  # labels are the last part
+            if len(names) != len(rows) or (path / _DATA).stat().st_size != whole:
                 raise ValueError("cut short")
         except (FileNotFoundError, ValueError, EOFError, IndexError, TypeError):  # whatever a damaged file leads to
             _delete_entry(path)

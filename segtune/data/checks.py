@@ -12,7 +12,7 @@ import numpy as np
 from segtune.config import RunConfig
 from segtune.data.georeference import check_georeferences
 from segtune.data.info import Extremes
-from segtune.data.masks import count_labels, kept_share, looks_shaded
+from segtune.data.masks import FEWEST_SHADES, count_labels, kept_share, looks_shaded
 from segtune.data.pairs import TRAIN, VAL, Split, Tile
 from segtune.data.reading import read_mask
 from segtune.errors import InputError, first_few
@@ -53,13 +53,12 @@ def has_jpeg(tiles: Split) -> bool:
 
 def survey(tiles: Split, config: RunConfig) -> Masks:
     """Read the masks of a split alone; InputError where one cannot be read, or lies elsewhere than its image."""
-    named = (*config.classes, *config.ignore)
 
     def look(tile: Tile) -> tuple[dict[int, int], bool]:
         check_georeferences(tile)
         mask = read_mask(tile.mask)
         pixels = count_labels(mask)
-        return pixels, looks_shaded(mask, pixels, named)
+        return pixels, looks_shaded(mask, pixels)
 
     pixels: Counter[int] = Counter()
     shaded = []
@@ -67,7 +66,14 @@ def survey(tiles: Split, config: RunConfig) -> Masks:
         for tile, (found, shades) in zip(tiles, pool.map(look, tiles), strict=True):
             pixels.update(found)
             shaded += [str(tile.mask)] if shades else []
+    shaded = with_shades(config, pixels, shaded)
     return Masks(tiles.folders[1], len(tiles), dict(sorted(pixels.items())), shaded, has_jpeg(tiles))
+
+
+def with_shades(config: RunConfig, pixels: Mapping[int, int], shaded: list[str]) -> list[str]:
+    """Return those masks that look shaded, unless nearly all of their labels are named by the settings."""
+    unnamed = pixels.keys() - {*config.classes, *config.ignore}
+    return shaded if len(unnamed) >= FEWEST_SHADES else []
 
 
 def check_classes(config: RunConfig, masks: Mapping[str, Masks]) -> None:

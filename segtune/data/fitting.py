@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from segtune.config import RunConfig
 from segtune.data.reading import Image, Valid
-from segtune.metrics import IGNORED
-from segtune.schema import Labels
+from segtune.schema import UNLABELLED
 
 Pixels = npt.NDArray[Any]
 _BANDS_AT_ONCE = 4  # OpenCV averages areas of at most four bands at a time
@@ -70,12 +69,14 @@ class Fit:
             parts.append(part)
         return np.dstack(parts)
 
-    def keep_target(self, target: Pixels) -> Pixels:
-        """A target, (H, W), as it is kept for training; no new indices arise."""
-        size = self.inner(*target.shape)
-        if size == target.shape:
-            return target
-        return cv2.resize(target, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    def keep_mask(self, mask: Pixels) -> Pixels:
+        """Return a mask, (H, W), as it is kept for training; no new labels arise."""
+        size = self.inner(*mask.shape)
+        if size == mask.shape:
+            return mask
+        if mask.dtype == np.int64:  # of which OpenCV would make int32
+            return self.keep_mask(mask.view(np.float64)).view(np.int64)
+        return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
     def pad_image(self, image: Pixels) -> Pixels:
         """A kept image with at least `size` pixels on each side; what is added has the image's mean colour."""
@@ -115,19 +116,26 @@ class Fit:
 
 
 def decode(
-    sources: list[Image], valid: Valid, mask: npt.NDArray[np.integer], labels: Labels, fit: Fit, training: bool
-) -> tuple[list[Image], npt.NDArray[np.uint8]]:
-    """What is kept of a tile that was read: its sources, each (h, w, bands), and its target.
+    sources: list[Image], valid: Valid, mask: npt.NDArray[np.integer], fit: Fit, training: bool
+) -> tuple[list[Image], npt.NDArray[np.integer]]:
+    """Return what is kept of a tile that was read: its sources, each (h, w, bands), and its labels.
 
-    Pixels without data are ignored, and get the mean of the tile's others, so that resizing does not smear an
-    arbitrary value into its neighbours. The target, (h, w) or the mask's own (H, W), is fitted for training only.
+    Pixels without data are UNLABELLED, and get the mean of the tile's others, so that resizing does not smear an
+    arbitrary value into its neighbours. The labels, (h, w) or the mask's own (H, W), are fitted for training only.
+    Which of them are classes is decided later: the same tiles serve runs that learn other ones.
     """
-    target = labels.to_indices(mask)
     if not valid.all():
-        target[~valid] = IGNORED
+        mask = np.where(valid, mask.astype(np.int64), UNLABELLED)
         sources = [_filled(source, valid) for source in sources]
-    kept = [fit.keep_image(source) for source in sources]
-    return kept, fit.keep_target(target) if training else target
+    mask = _narrowed(mask)
+    return [fit.keep_image(source) for source in sources], fit.keep_mask(mask) if training else mask
+
+
+def _narrowed(mask: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """Return labels in the smallest of the types that are kept: uint8, int32 or int64."""
+    low, high = int(mask.min()), int(mask.max())
+    dtype = next(d for d in (np.uint8, np.int32, np.int64) if np.iinfo(d).min <= low and high <= np.iinfo(d).max)
+    return mask.astype(dtype, copy=False)
 
 
 def _filled(source: Image, valid: Valid) -> Image:

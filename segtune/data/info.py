@@ -199,7 +199,7 @@ class DataInfo:
         padding = self.labels.padding if split == TRAIN else None
         entry = self.entries.get((split, fit.kept))
         if entry:
-            return CachedTiles(entry, sources, fit, self.uint8, padding)
+            return CachedTiles(entry, self.labels, sources, fit, self.uint8, padding)
         bands = self.input_bands(config.channels)
         tiles, nodata = self.tiles[split], config.nodata
         return DecodedTiles(tiles, self.labels, bands, sources, fit, self.uint8, padding, nodata)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from segtune.schema import UNLABELLED
 
 _COMMON = 0.05  # share of a mask's pixels from which a value is a label of its own
-_FEWEST_SHADES = 3  # values between two labels; one or two may be labels that are rare
+FEWEST_SHADES = 3  # values between two labels; one or two may be labels that are rare
 _MOST_IN_BLOCKS, _LEAST_ON_SLOPES = 0.3, 0.25  # shares of the shades' pixels, from drawn, resampled and real masks
 _ANCHOR, _APART = 0.02, 1 / 8  # the least share of all pixels, and of the range of values, that sets a label apart
 
@@ -26,14 +26,14 @@ def count_labels(mask: npt.NDArray[np.integer]) -> dict[int, int]:
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
-def looks_shaded(mask: npt.NDArray[np.integer], pixels: Mapping[int, int], named: Collection[int]) -> bool:
+def looks_shaded(mask: npt.NDArray[np.integer], pixels: Mapping[int, int]) -> bool:
     """Whether a mask, (H, W), shades from one value into another, as JPEG, smooth edges and resampling do.
 
-    `pixels` counts its values; `named` are those that the settings name. Shades are rare values between common ones.
-    They lie on slopes, with less on one side and more on the other, and not in areas, where a label that is rare does.
+    `pixels` counts its values. Shades are rare values between the lowest and the highest one. They lie on slopes, with
+    less on one side and more on the other, and not in areas, where a label that is rare does.
     """
-    shades = _shades(pixels, named)
-    if len(shades) < _FEWEST_SHADES:
+    shades = _shades(pixels)
+    if len(shades) < FEWEST_SHADES:
         return False
     values = mask.astype(np.float64)
     kernel = np.ones((3, 3), np.uint8)
@@ -45,14 +45,11 @@ def looks_shaded(mask: npt.NDArray[np.integer], pixels: Mapping[int, int], named
     return bool(np.count_nonzero(_in_blocks(values) & shaded) <= _MOST_IN_BLOCKS * count)
 
 
-def _shades(pixels: Mapping[int, int], named: Collection[int]) -> list[int]:
-    """Values that are rare, not named, and between two common or named ones."""
+def _shades(pixels: Mapping[int, int]) -> list[int]:
+    """Values that are rare, and neither the lowest nor the highest one."""
     total = sum(pixels.values())
-    common = {value for value, number in pixels.items() if number >= _COMMON * total}
-    ends = common | set(named)
-    if len(ends) < 2:  # a picture: no value is common
-        ends |= {min(pixels, default=0), max(pixels, default=0)}
-    return [value for value in pixels if min(ends) < value < max(ends) and value not in common and value not in named]
+    low, high = min(pixels, default=0), max(pixels, default=0)
+    return [value for value, number in pixels.items() if low < value < high and number < _COMMON * total]
 
 
 def _in_blocks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

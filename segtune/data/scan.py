@@ -23,7 +23,15 @@ import rasterio
 
 from segtune.config import Alpha, RunConfig
 from segtune.data.cache import FORMAT, Cache, EntryWriter
-from segtune.data.checks import Masks, absent_remarks, check_classes, fill_remarks, has_jpeg, mask_remarks
+from segtune.data.checks import (
+    Masks,
+    absent_remarks,
+    check_classes,
+    fill_remarks,
+    has_jpeg,
+    mask_remarks,
+    with_shades,
+)
 from segtune.data.fitting import Fit, decode
 from segtune.data.georeference import check_georeferences
 from segtune.data.info import DataInfo, Extremes, Moments, SplitInfo, image_size
@@ -108,7 +116,6 @@ class _Reader:
         self._config, self._channels, self._tiles = config, channels, tiles
         self._progress, self._say = progress, say
         self._shown = 0, sum(map(len, tiles.values()))
-        self._labels = Labels.from_masks(config.classes, config.ignore, ())
         self._cache = Cache.of(config, self._say)
         self._keys: dict[str, str] = {}
         self._infos: dict[str, SplitInfo | None] = {}
@@ -197,9 +204,8 @@ class _Reader:
 
     def _key(self, split: str) -> str:
         versions = cv2.__version__, rasterio.__version__, np.__version__
-        config = self._config
-        learnt = config.classes, config.ignore, list(self._channels), split == TRAIN
-        text = repr((FORMAT, versions, learnt, config.nodata, self._alpha, self._tiles[split].identity()))
+        read = list(self._channels), split == TRAIN, self._config.nodata, self._alpha
+        text = repr((FORMAT, versions, read, self._tiles[split].identity()))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _alpha_taken(self) -> tuple[Alpha, int]:
@@ -279,8 +285,8 @@ class _Reader:
                 if cache and missing:
                     writers.open(stack, cache, self._keys[split], missing)
                 look = partial(_look, settings=(self._config.nodata, self._alpha))
-                look = partial(look, labels=self._labels, training=split == TRAIN)
-                for done, item in enumerate(_looked_at(tiles, partial(look, fits=writers.fits)), start=1):
+                look = partial(look, training=split == TRAIN, fits=writers.fits)
+                for done, item in enumerate(_looked_at(tiles, look), start=1):
                     findings.add(done - 1, item)
                     writers.add(item)
                     progress(done)
@@ -346,7 +352,7 @@ class _Seen:
     bands: tuple[int, ...] = ()
     uint8: bool = True
     side: int = 0
-    kept: dict[Fit, tuple[list[Image], npt.NDArray[np.uint8]]] = field(default_factory=dict)
+    kept: dict[Fit, tuple[list[Image], npt.NDArray[np.integer]]] = field(default_factory=dict)
 
 
 class _Findings:
@@ -414,7 +420,7 @@ def _looked_at(tiles: Split, look: Callable[[Tile], _Seen]) -> Iterator[_Seen]:
                 future.cancel()
 
 
-def _look(tile: Tile, settings: _Settings, labels: Labels, training: bool, fits: Sequence[Fit]) -> _Seen:
+def _look(tile: Tile, settings: _Settings, training: bool, fits: Sequence[Fit]) -> _Seen:
     try:
         sources, valid, mask = read_tile(tile, *settings)
         check_georeferences(tile)
@@ -429,13 +435,13 @@ def _look(tile: Tile, settings: _Settings, labels: Labels, training: bool, fits:
     return _Seen(
         digest=digest.digest(),
         labels=counted,
-        shaded=looks_shaded(mask, counted, (*labels.classes, *labels.ignore)),
+        shaded=looks_shaded(mask, counted),
         moments=None if pixels is None else Moments.of(pixels),
         extremes=None if pixels is None else Extremes.of(pixels),
         bands=tuple(source.shape[2] for source in sources),
         uint8=all(source.dtype == np.uint8 for source in sources),
         side=max(mask.shape),
-        kept={fit: decode(sources, valid, mask, labels, fit, training) for fit in fits},
+        kept={fit: decode(sources, valid, mask, fit, training) for fit in fits},
     )
 
 
@@ -476,7 +482,7 @@ def _masks(config: RunConfig, tiles: Mapping[str, Split], seen: Mapping[str, Spl
             str(places[split]),
             len(tiles[split]),
             info.pixels,
-            [str(tiles[split][index].mask) for index in info.shaded],
+            with_shades(config, info.pixels, [str(tiles[split][index].mask) for index in info.shaded]),
             has_jpeg(tiles[split]),
         )
         for split, info in seen.items()

@@ -48,14 +48,17 @@ class CachedTiles:
     path: the entry's folder.
     sources: which of a tile's sources (image, extra channels) the network sees, in its order.
     fit: how tiles become squares.
+    labels: how mask labels become indices.
     uint8: images are uint8, else float32.
     padding: the index of what is added to a training tile; None in evaluation, where masks keep their size.
     """
 
     decoded = True
 
-    def __init__(self, path: Path, sources: Sequence[int], fit: Fit, uint8: bool, padding: int | None) -> None:
-        self._entry = Entry(path)
+    def __init__(
+        self, path: Path, labels: Labels, sources: Sequence[int], fit: Fit, uint8: bool, padding: int | None
+    ) -> None:
+        self._entry, self._labels = Entry(path), labels
         self._sources, self._fit, self._padding = list(sources), fit, padding
         self._dtype = np.uint8 if uint8 else np.float32
 
@@ -74,7 +77,7 @@ class CachedTiles:
 
     def target(self, index: int) -> Indices:
         """A tile's mask as indices."""
-        target = self._part(index, -1)
+        target = self._labels.to_indices(self._part(index, -1))
         return target if self._padding is None else self._fit.pad_target(target, self._padding)
 
     def _part(self, index: int, part: int) -> npt.NDArray[Any]:
@@ -90,7 +93,6 @@ class DecodedTiles:
     Parameters are those of `CachedTiles`, and
 
     tiles: the split's tiles.
-    labels: how mask labels become indices.
     bands: what the network was or will be trained on. InputError for a tile with others.
     nodata: the value of images and channels that stands for no data, besides what their files declare.
 
@@ -143,7 +145,8 @@ class DecodedTiles:
                 raise TileError(error.mistakes) from None
             sources = [read[i] for i in self._sources]
             self._check(tile, sources)
-            kept, target = decode(sources, valid, mask, self._labels, self._fit, training=self._padding is not None)
+            kept, mask = decode(sources, valid, mask, self._fit, training=self._padding is not None)
+            target = self._labels.to_indices(mask)
             image = np.concatenate([part.astype(self._dtype, copy=False) for part in kept], axis=2)
             if self._padding is not None:
                 target = self._fit.pad_target(target, self._padding)
