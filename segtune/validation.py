@@ -21,12 +21,13 @@ from segtune.data.fitting import Fit
 from segtune.data.listing import FACTS
 from segtune.data.pairs import Layout, Tile, find_tiles
 from segtune.data.raster import alone, beside, opened
+from segtune.data.reading import readable_at_once
 from segtune.data.store import DecodedTiles
 from segtune.device import resolve_device, within_memory
 from segtune.errors import InputError
 from segtune.evaluation import evaluate
 from segtune.folders import find_model, replaced_file
-from segtune.machine import available_cpus, versions
+from segtune.machine import versions
 from segtune.metrics import ConfusionMatrix, Indices, Scores
 
 _MOST_LOADERS = 8  # processes that decode
@@ -108,7 +109,7 @@ def validate(
         if on_tile:
             on_tile(tiles[index], labels.to_labels(predicted))
 
-    workers = min(_MOST_LOADERS, available_cpus() - 1)
+    workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)
     at_once = manifest.evaluation_batch_size
     with _threads(manifest.threads), Batches(store, at_once, workers=workers) as batches:
 

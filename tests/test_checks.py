@@ -256,6 +256,7 @@ def test_a_fill_value_that_no_file_declares_is_one_line_with_the_setting_that_do
     assert line.startswith(f"warning: the value {value} is far outside the rest in ")
     assert ("nir (" in line) == (folder == "nir")
     assert f"--set nodata={value}" in line
+    assert ("counts where all bands" in line) == (value == 65535)
     assert said(root, channels=["nir"], nodata=value) == []
 
 

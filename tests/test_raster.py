@@ -219,6 +219,7 @@ def test_pages_cut_short_or_in_a_circle_are_an_error(tmp_path: Path) -> None:
         ("int16", -9999, True),
         ("int16", -32768, True),
         ("float32", -9999, True),
+        ("float32", -999, True),
         ("float32", -3.4028234663852886e38, True),
         ("float32", np.nan, True),
     ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from conftest import WriteDataSet, WriteImage
 
 from segtune.config import RunConfig
 from segtune.data.info import DataInfo
-from segtune.data.reading import read_image, read_mask
+from segtune.data.pairs import Tile
+from segtune.data.raster import reading_cost
+from segtune.data.reading import read_image, read_mask, read_tile
 from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.schema import Labels
@@ -284,7 +288,7 @@ def test_fingerprint_does_not_depend_on_the_machine(
     data_set(tmp_path)
     found = []
     for threads in (1, 4):
-        monkeypatch.setattr("segtune.data.scan.available_cpus", lambda threads=threads: threads)
+        monkeypatch.setattr("segtune.data.reading.available_cpus", lambda threads=threads: threads)
         info = scanned(tmp_path, cache_dir="none")
         found.append((info.fingerprint, info.bands, info.pixels))
     assert found[0] == found[1]
@@ -494,3 +498,29 @@ def test_tiles_are_sent_along_unless_the_cache_has_all_that_is_wanted(tmp_path: 
     info = scan(full, wanted=[("resize", 32), ("resize", 64)]).light()
     assert len(info.store("train", config.model_copy(update={"image_size": 64}))) == 6
     assert info.store("train", config).decoded
+
+
+@pytest.mark.parametrize(("room", "most"), [(1, 1), (2, 2), (99, 4)])
+def test_no_more_tiles_are_read_at_a_time_than_memory_has_room_for(
+    tmp_path: Path, data_set: WriteDataSet, monkeypatch: pytest.MonkeyPatch, room: int, most: int
+) -> None:
+    root = data_set(tmp_path, 8, 1)
+    now, seen, lock = 0, [0], threading.Lock()
+
+    def reading(tile: Tile, *settings: Any) -> Any:
+        nonlocal now
+        with lock:
+            now += 1
+            seen.append(now)
+        time.sleep(0.01)
+        found = read_tile(tile, *settings)
+        with lock:
+            now -= 1
+        return found
+
+    cost = reading_cost(32, 32, 3, 1)
+    monkeypatch.setattr("segtune.data.scan.read_tile", reading)
+    monkeypatch.setattr("segtune.data.reading.available_cpus", lambda: 4)
+    monkeypatch.setattr("segtune.data.reading.free_memory", lambda: int(2 * room * cost))
+    scan(RunConfig(dataset=str(root), cache_dir="none"))
+    assert max(seen) == most

@@ -662,6 +662,7 @@ MISTAKES = {
         "s.yaml:2: could not determine a constructor",
     ),
     "bad tag": ("space:\n  lr: !!int x", "s.yaml:2: cannot read this as int"),
+    "huge tag": (f"space:\n  lr: !!float '{'1:' * 200}1'", "s.yaml:2: cannot read this as float"),
     "control character": ("space:\n  lr: \x01", "s.yaml:2: special characters are not allowed"),
 }
 

@@ -202,7 +202,7 @@ def test_threads_do_not_change_the_order(
     tmp_path: Path, data_set: WriteDataSet, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     data_set(tmp_path, train=19, val=1)
-    monkeypatch.setattr("segtune.data.scan.available_cpus", lambda: threads)
+    monkeypatch.setattr("segtune.data.reading.available_cpus", lambda: threads)
     store, decoded = store_of(tmp_path), store_of(tmp_path, cached=False)
     for index in range(19):
         assert store.name(index) == decoded.name(index) == f"{index:03d}"

@@ -38,7 +38,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.folders import locked_file, open_own, write_text
 
-FORMAT = 6  # of the files, and of what is read from the tiles; another number makes other keys
+FORMAT = 7  # of the files, and of what is read from the tiles; another number makes other keys
 _STORE = "segtune-tiles"
 _MARK = "segtune.json"
 _STORE_MARK, _ENTRY_MARK = ({"segtune": what, "format": 1} for what in ("cache of decoded tiles", "decoded tiles"))

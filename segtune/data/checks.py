@@ -14,9 +14,8 @@ from segtune.data.georeference import check_georeferences
 from segtune.data.info import Extremes
 from segtune.data.masks import FEWEST_SHADES, count_labels, kept_share, looks_shaded
 from segtune.data.pairs import TRAIN, VAL, Split, Tile
-from segtune.data.reading import read_mask
+from segtune.data.reading import read_mask, readable_at_once, unmeasurable
 from segtune.errors import InputError, first_few
-from segtune.machine import available_cpus
 
 _MOST_LABELS = 12  # that are listed without their shares
 _MOST_SHARES = 6  # labels that are listed with theirs
@@ -62,7 +61,7 @@ def survey(tiles: Split, config: RunConfig) -> Masks:
 
     pixels: Counter[int] = Counter()
     shaded = []
-    with ThreadPoolExecutor(available_cpus()) as pool:
+    with ThreadPoolExecutor(readable_at_once(tiles)) as pool:
         for tile, (found, shades) in zip(tiles, pool.map(look, tiles), strict=True):
             pixels.update(found)
             shaded += [str(tile.mask)] if shades else []
@@ -155,9 +154,10 @@ def fill_remarks(extremes: Extremes | None, names: Sequence[str]) -> Iterator[st
             bands.setdefault(value, []).append(text)
     for value, where in bands.items():
         text = f"{value:.0f}" if value == round(value) and abs(value) < 1e9 else str(np.float32(value))
+        whole = "" if unmeasurable(value) else ", which counts where all bands of a pixel have it"
         yield (
             f"warning: the value {text} is far outside the rest in {first_few(where, 3)}; if it stands for no data, "
-            f"declare it with nodata: {text} (--set nodata={text})"
+            f"declare it with nodata: {text} (--set nodata={text}){whole}"
         )
 
 

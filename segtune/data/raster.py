@@ -41,7 +41,7 @@ _MOST_FACTS = 64 * 2**20  # bytes of an .aux.xml
 
 # Bytes that reading and counting a tile takes at most, as measured: for each pixel, and for each number in it.
 _PER_PIXEL, _PER_NUMBER, _COPIES = 24, 16, 2
-_SHARE = 0.5  # of the memory that is free, for one file
+SHARE = 0.5  # of the memory that is free, for one file, or for those that are read at a time
 _SMALL = 100e6  # bytes that are always there
 
 Pixels = npt.NDArray[Any]
@@ -176,15 +176,20 @@ def _check_mask_beside(raster: Raster, path: Path) -> None:
             raise InputError(f"{path}: its size differs from that of {raster.path}")
 
 
+def reading_cost(height: int, width: int, bands: int, itemsize: int) -> float:
+    """About how many bytes reading and counting a file takes."""
+    return float(height * width * (_PER_PIXEL + bands * (_PER_NUMBER + _COPIES * itemsize)))
+
+
 def _check_cost(raster: Raster) -> None:
     """InputError where a file has more bands or pixels than can be read: a header can claim any number."""
     height, width, bands = raster.source.height, raster.source.width, raster.bands
     if bands > MOST_BANDS:
         raise InputError(f"{raster.path}: has {bands} bands; an image has at most {MOST_BANDS}")
     itemsize = max(np.dtype(dtype).itemsize for dtype in raster.source.dtypes)
-    needed = height * width * (_PER_PIXEL + bands * (_PER_NUMBER + _COPIES * itemsize))
+    needed = reading_cost(height, width, bands, itemsize)
     free = free_memory() if needed > _SMALL else None
-    if free is not None and needed > _SHARE * free:
+    if free is not None and needed > SHARE * free:
         raise InputError(
             f"{raster.path}: its header claims {width}x{height} pixels of {counted(bands, 'band')}; reading them takes "
             f"about {needed / 1e9:.0f} GB, and a tile may take half of the {free / 1e9:.0f} GB of memory that are free"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from rasterio.enums import ColorInterp
 
 from segtune.config import Alpha
 from segtune.data.pairs import Tile
-from segtune.data.raster import Raster, opened
+from segtune.data.raster import SHARE, Raster, opened, reading_cost
 from segtune.errors import InputError
+from segtune.machine import available_cpus, free_memory
 from segtune.schema import UNLABELLED
 
 _LARGEST_DECLARED_LABEL = 65535
 _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
-_LOWEST, _LARGEST = -9999, 1e20  # values of nodata beyond these are no measurement
+_LOWEST, _LARGEST = -999, 1e20  # values of nodata beyond these are no measurement
+_SAMPLED = 16  # tiles that say how large tiles are
 _LIKE_ALPHA = 0.9  # of the pixels of an alpha band are opaque, or wholly transparent
 
 Image = npt.NDArray[np.uint8 | np.uint16 | np.int16 | np.float32]
@@ -41,6 +44,19 @@ def read_header(path: Path) -> Header:
         height, width = raster.size
         itemsize = min(np.dtype(raster.source.dtypes[0]).itemsize, np.dtype(np.float32).itemsize)
         return Header(height, width, raster.bands, itemsize)
+
+
+def readable_at_once(tiles: Sequence[Tile]) -> int:
+    """How many tiles can be read at a time: one for each core, as far as memory has room for so many like these."""
+    cores, free = available_cpus(), free_memory()
+    if free is None or cores == 1:
+        return cores
+    costs = [0.0]
+    for tile in tiles[:: -(-len(tiles) // _SAMPLED)]:
+        with suppress(InputError):  # which whoever reads the tile reports
+            header = read_header(tile.image)
+            costs.append(reading_cost(header.height, header.width, header.bands, header.itemsize))
+    return max(1, min(cores, int(SHARE * free / max(*costs, 1.0))))
 
 
 def read_tile(
@@ -171,9 +187,14 @@ def _with_data(array: Image, nodata: Sequence[float | None]) -> Valid:
     for band, value in zip(array, nodata, strict=True):
         differs = np.ones(band.shape, bool) if value is None else band != value
         present |= differs
-        if value is not None and (value <= _LOWEST or abs(value) >= _LARGEST):
+        if value is not None and unmeasurable(value):
             impossible |= ~differs
     return present & ~impossible
+
+
+def unmeasurable(value: float) -> bool:
+    """Whether a nodata value can be no measurement, and so says of any band that a pixel has no data."""
+    return value <= _LOWEST or abs(value) >= _LARGEST
 
 
 def read_mask(path: Path) -> npt.NDArray[np.integer]:

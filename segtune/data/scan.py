@@ -37,7 +37,7 @@ from segtune.data.georeference import check_georeferences
 from segtune.data.info import DataInfo, Extremes, Moments, SplitInfo, image_size
 from segtune.data.masks import count_labels, looks_shaded
 from segtune.data.pairs import TRAIN, Split, Tile, find_data_set, split_places
-from segtune.data.reading import Header, Image, Valid, alpha_taken, read_header, read_tile
+from segtune.data.reading import Header, Image, Valid, alpha_taken, read_header, read_tile, readable_at_once
 from segtune.errors import InputError, counted, first_few
 from segtune.machine import available_cpus
 from segtune.schema import IMAGE, Band, Labels
@@ -405,7 +405,7 @@ class _Findings:
 
 def _looked_at(tiles: Split, look: Callable[[Tile], _Seen]) -> Iterator[_Seen]:
     """The tiles in their order, read in parallel; never many more in memory than threads."""
-    threads = available_cpus()
+    threads = readable_at_once(tiles)
     ahead: deque[Future[_Seen]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
