@@ -60,7 +60,7 @@ class _Loader(yaml.SafeLoader):
             raise _problem("is too large a number", node)
         try:
             value = super().construct_object(node, deep)
-        except (ValueError, KeyError, AttributeError, TypeError, OverflowError):  # PyYAML's own, on tags such as `!!int x`
+        except (ValueError, KeyError, AttributeError, TypeError, OverflowError):  # PyYAML's own: `!!int x`
             raise _problem(f"cannot read this as {kind}", node) from None
         if isinstance(value, str) and ("\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
             raise _problem("holds a character that no name can have", node)
