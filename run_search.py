@@ -35,15 +35,19 @@ def parse() -> Namespace:
     )
     parser.add_argument("--name", help="name of the search, and of its folder [the name of the space]")
     cli.add_assignments(parser)
-    parser.add_argument("--cache-dir", metavar="FOLDER", help="where decoded tiles go, on a local disk; none: nowhere")
-    parser.add_argument("--dry-run", action="store_true", help="show space, data and time it will take; train nothing")
+    parser.add_argument(
+        "--cache-dir", metavar="FOLDER", help="folder for decoded tiles, on a local disk; none: no cache"
+    )
+    dry_run = "show the space, the data and about how long it takes; train nothing"
+    parser.add_argument("--dry-run", action="store_true", help=dry_run)
     teachers = "earlier searches whose trials teach the sampler"
     parser.add_argument("--warm-start", nargs="+", default=[], type=Path, metavar="FOLDER", help=teachers)
     parser.add_argument(
-        "--warm-start-anyway", action="store_true", help="with --warm-start: also searches on other data"
+        "--warm-start-anyway", action="store_true", help="with --warm-start: take searches on other data too"
     )
     cli.add_search_flags(parser)
-    parser.add_argument("--address", metavar="ADDR", help="join the Ray cluster at HOST:PORT, or auto; start none")
+    address = "join the Ray cluster at HOST:PORT, or the one on this machine (auto)"
+    parser.add_argument("--address", metavar="ADDR", help=address)
     return cli.checked_tasks(parser, parser.parse_args())
 
 

@@ -213,10 +213,10 @@ SEARCH_FLAGS: Mapping[str, tuple[type, str, str]] = {
     "time_budget": (
         str,
         "TIME",
-        "end the search after this time of all starts together: 8h, or 1h30m, or a number of seconds",
+        "end the search after this time, summed over all its starts: 8h, 1h30m, or a number of seconds",
     ),
     "patience": (int, "N", "end the search when so many trials in a row brought no improvement"),
-    "seed": (int, "N", "seed of the sampler; a run has one of its own"),
+    "seed": (int, "N", "seed of the sampler; that of the runs is a setting (--set seed=N)"),
     "disk_gb": (float, "GB", "most gigabytes that the search's folder may take"),
     "max_concurrent": (int, "N", "most trials at a time"),
     "gpus_per_trial": (float, "F", "GPUs of each trial; with 0.5, two trials share one"),
@@ -280,8 +280,8 @@ def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> 
     if arguments.config or config.threads in (None, own) or "threads" in given_settings(arguments):
         return ""
     return (
-        f"threads stays {config.threads}, with which the numbers so far were computed, though torch takes {own} here; "
-        f"--threads {own} changes it"
+        f"threads stays {config.threads}, as before, since results depend on it; torch's own number here is {own} "
+        f"(--threads {own} takes that)"
     )
 
 

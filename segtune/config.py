@@ -229,8 +229,8 @@ class RunConfig(BaseModel):
     )
     alpha: Alpha = Field(
         "auto",
-        description="what the band is that the images declare as alpha: a mask whose zeros hold no data, or a band "
-        "like the others, such as near infrared; auto decides by its values, and says so",
+        description="how to take the band that the images declare as alpha: as a mask whose zeros are no data, or as a "
+        "band like the others, such as near infrared; auto decides by its values, and says so",
     )
     limit_tiles: int | None = Field(None, ge=1, description="use only so many tiles of each split, to try things out")
 
@@ -299,7 +299,7 @@ class RunConfig(BaseModel):
         "auto", description="auto: bf16 where the GPU computes it natively, fp16 on older ones, fp32 on a CPU"
     )
     worst: int = Field(
-        4, ge=0, le=64, description="validation tiles, those with most wrong pixels, that are shown with the curves"
+        4, ge=0, le=64, description="number of validation tiles shown with the curves: those with the most wrong pixels"
     )
     seed: int = Field(42, ge=0, le=2**31 - 1, description="of weights, order and augmentation")
     workers: int = Field(1, ge=0, le=256, description="loader processes; 0 loads in the training process")
@@ -307,8 +307,8 @@ class RunConfig(BaseModel):
         None,
         ge=1,
         le=1024,
-        description="torch's threads; numbers depend on how many there are. Left out: torch's own number; in a search "
-        "the cores of a trial",
+        description="number of torch's threads; results depend on it; left out: torch's own number, in a search the "
+        "cores of a trial",
     )
     device: Annotated[str, BeforeValidator(_lower)] = Field(
         "auto",

@@ -296,7 +296,7 @@ def find_model(folder: Path) -> Path:
 
 def _check_length(name: str, flag: str) -> None:
     if len(os.fsencode(name)) > _LONGEST_NAME:
-        raise InputError(f"{flag}: a name longer than {_LONGEST_NAME} bytes is none that a folder can have")
+        raise InputError(f"{flag}: the name is too long for a folder; it may have {_LONGEST_NAME} bytes")
 
 
 def _lock_of(folder: Path) -> Path:
@@ -313,7 +313,7 @@ def _held(folder: Path, what: str) -> Iterator[None]:
 
     with locked_file(place, refuse) as file:
         if not (file.read(len(_HELD_BY)) or _HELD_BY).startswith(_HELD_BY):
-            raise InputError(f"{place}: is not a lock of ours, and is left as it is; move it away")
+            raise InputError(f"{place}: is not a lock file of segtune; move it away")
         file.seek(0)
         file.truncate(0)
         file.write(f"{_HELD_BY}{os.getpid()} on {platform.node()}\n")
@@ -607,7 +607,7 @@ def read_own_json(file: Path, key: str, setting: str) -> dict[str, Any]:
     except (InputError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or key not in content:
-        raise InputError(f"{setting}: {file} exists, and is not what would be written there; give another place")
+        raise InputError(f"{setting}: {file} exists, and is not a file that this command writes; give another path")
     return content
 
 

@@ -1,4 +1,4 @@
-"""Standard output and standard error that cannot end the work: what cannot be written is dropped."""
+"""Standard output and standard error that never stop the work: what cannot be written is dropped."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def socket_folder(prefix: str, below: str) -> Path:
             folder.rmdir()
         else:
             return folder
-    raise InputError(f"TMPDIR: no folder for sockets, tried {', '.join(tried)}; it must be short and writable")
+    raise InputError(f"TMPDIR: found no folder for sockets; tried {', '.join(tried)}; it must be short and writable")
 
 
 def shorten_sockets() -> None:

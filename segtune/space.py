@@ -145,7 +145,7 @@ def parse_assignments(items: Sequence[str]) -> dict[str, Any]:
 
 
 def _no_assignment(before: str, items: Sequence[str]) -> str:
-    """What is wrong with words that follow an assignment and are none."""
+    """Say what is wrong with words that follow an assignment but have no KEY=."""
     name, equals, first = before.partition("=")
     if name in RunConfig.model_fields and base_type(name) is list and equals:
         more = itertools.takewhile(lambda item: "=" not in item, items)

@@ -361,9 +361,10 @@ def test_a_search_that_there_is_not_comes_with_the_nearest_name(typed: Typed, wo
         ("run_search", "--space quickstart --name there", "ray_results/there: this search exists"),
         ("run_search", "--status nowhere", "ray_results/nowhere: no search"),
         ("run_single", "-d half", "half/val: no such folder"),
+        ("run_single", "-d half/train", "/half?\n"),
         ("run_single", "-d half -lr 0", "lr: "),
         ("validate", "-cd nowhere -d half/train", "nowhere: no such folder"),
-        ("validate", "-cd model -d nowhere", "nowhere: no such folder"),
+        ("validate", "-cd model -d nowhere", "nowhere: no such folder; a split's folder is needed"),
     ],
 )
 def test_what_can_be_refused_without_torch_and_ray_is(tmp_path: Path, name: str, words: str, line: str) -> None:

@@ -174,7 +174,7 @@ def _is_marked(folder: Path, mark: dict[str, Any]) -> bool:
 def _check_free(path: Path) -> None:
     """OSError where something that is no entry has an entry's name."""
     if os.path.lexists(path) and not _is_marked(path, _ENTRY_MARK):
-        raise FileExistsError(errno.EEXIST, f"{path} is in the way, and no entry of the cache; move it away")
+        raise FileExistsError(errno.EEXIST, f"{path} is no entry of the cache, but named like one; move it away")
 
 
 def _delete_entry(folder: Path) -> None:
@@ -353,7 +353,7 @@ def _given_folder(folder: Path) -> Path:
     except OSError as error:
         raise InputError(f"cache_dir: {folder} cannot be made ({error.strerror})") from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"cache_dir: {folder} cannot be written to; another folder, or none, does without")
+        raise InputError(f"cache_dir: {folder} cannot be written to; name another folder, or none for no cache")
     return folder
 
 
@@ -378,7 +378,7 @@ def _private_folder(say: Say) -> Path | None:
             if made:  # a file system without modes
                 path.rmdir()
                 break
-    say("no cache: no folder for decoded tiles that is closed to other users; cache_dir names one")
+    say("no cache: found no folder for decoded tiles that is closed to other users; name one with cache_dir")
     return None
 
 

@@ -79,7 +79,7 @@ _TURNS = {
 
 @dataclass(frozen=True)
 class Orientation:
-    """How the stored pixels lie to what viewers show."""
+    """How stored pixels are turned into what viewers show."""
 
     swapped: bool  # rows are shown as columns
     rows_back: bool  # and then in reverse order
@@ -87,7 +87,7 @@ class Orientation:
 
     @classmethod
     def of(cls, number: object) -> Orientation:
-        """That of a number of EXIF; one that there is not stands for no change, as in viewers."""
+        """Return what a number of EXIF says; an unknown number changes nothing, as in viewers."""
         return cls(*_TURNS.get(number if isinstance(number, int) else 1, _TURNS[1]))
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -113,7 +113,7 @@ class Page:
 
     @property
     def orientation(self) -> Orientation:
-        """How it is shown."""
+        """How viewers show this page."""
         return Orientation.of(self.tags["orientation"])
 
     @property
@@ -125,7 +125,7 @@ class Page:
 
     @property
     def lesser(self) -> bool:
-        """It is an overview, a thumbnail or a mask of another one."""
+        """Whether it is an overview, a thumbnail or a mask of another page."""
         return bool(self.tags["subfile"] & (_REDUCED | _MASK)) or self.tags["old_subfile"] == _OLD_REDUCED
 
 
@@ -160,7 +160,7 @@ def _named(head: bytes) -> str:
 
 
 def png_orientation(path: Path) -> Orientation:
-    """The orientation that a PNG's EXIF data tells."""
+    """Return the orientation that a PNG's EXIF data say."""
     with path.open("rb") as file:
         file.seek(8)
         while len(start := file.read(8)) == 8:
@@ -172,7 +172,7 @@ def png_orientation(path: Path) -> Orientation:
 
 
 def _exif_orientation(file: IO[bytes], base: int) -> Orientation:
-    """EXIF data are a TIFF without pixels; what is damaged in them tells nothing."""
+    """Return the orientation in EXIF data, which are a TIFF without pixels; damaged data change nothing."""
     try:
         return next((page.orientation for page in _pages(file, base)), UPRIGHT)
     except _DamagedError:
@@ -209,7 +209,7 @@ def tiff_pages(path: Path, what: str) -> list[Page]:
 
 
 class _DamagedError(Exception):
-    """A TIFF's directories are not what they should be."""
+    """A TIFF's directories are damaged."""
 
 
 def _pages(file: IO[bytes], base: int) -> Iterator[Page]:

@@ -61,13 +61,13 @@ class Lowest:
 
     @classmethod
     def of(cls, pixels: npt.NDArray[np.float64]) -> Lowest:
-        """Of (N, bands) pixels, at least one."""
+        """Find them in (N, bands) pixels, at least one."""
         value = pixels.min(axis=0)
         lowest = pixels == value
         return cls(value, lowest.sum(axis=0), np.where(lowest, np.inf, pixels).min(axis=0))
 
     def merge(self, other: Lowest) -> Lowest:
-        """That of both together."""
+        """Return the lowest values of both together."""
         value = np.minimum(self.value, other.value)
         pixels = self.pixels * (self.value == value) + other.pixels * (other.value == value)
         known = np.stack([self.value, self.above, other.value, other.above])
@@ -84,7 +84,7 @@ class Extremes:
 
     @classmethod
     def of(cls, pixels: npt.NDArray[np.float64]) -> Extremes | None:
-        """Of a sample of (N, bands) valid pixels; None where there are none."""
+        """Find them in a sample of (N, bands) valid pixels; None where there are none."""
         # An odd step does not meet the same columns in every row.
         sample = pixels[:: max(1, len(pixels) // _SAMPLED) | 1]
         return cls(len(sample), Lowest.of(sample), Lowest.of(-sample)) if len(sample) else None

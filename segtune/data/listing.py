@@ -26,7 +26,7 @@ _BESIDE = frozenset(
 
 @dataclass(frozen=True)
 class Listing:
-    """A folder without what is hidden in it."""
+    """A folder's files and subfolders, hidden ones left out."""
 
     folder: Path
     files: tuple[str, ...]  # sorted

@@ -181,15 +181,17 @@ def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[s
 
 def check_split(place: Path, layout: Layout) -> None:
     """Refuse what is no split of tiles for a model; InputError that says which folder may be meant."""
-    near = (place / VAL, place / "test", place / TRAIN, place.parent, place.parent.parent)
+    near = (place / VAL, place / "test", place / TRAIN, place.parent, place.parent / VAL, place.parent.parent)
     meant = next((folder for folder in near if (folder / layout.images_dir).is_dir()), None)
     hint = f"; did you mean {meant}?" if meant else ""
     if place.is_file() and place.suffix.lower() in SUFFIXES:
         raise InputError(f"{place}: is one image, and a split's folder is needed, such as DATASET/val{hint}")
+    if not place.exists():
+        raise InputError(f"{place}: no such folder; a split's folder is needed, such as DATASET/val{hint}")
     if place.is_dir() and not (place / layout.images_dir).is_dir():
         raise InputError(f"{place}: is no split, for it has no folder {layout.images_dir}{hint}")
     root = place if place.is_dir() else place.parent
-    lacking = [root / name for name in layout.channels if place.exists() and not (root / name).is_dir()]
+    lacking = [root / name for name in layout.channels if not (root / name).is_dir()]
     if lacking:
         raise InputError(f"{folder}: no such folder, and the model was trained with this channel" for folder in lacking)
     split_folders(place, layout)
@@ -198,7 +200,10 @@ def check_split(place: Path, layout: Layout) -> None:
 def split_folders(place: Path, layout: Layout) -> list[Path]:
     """The folders of a split, or of the tiles that a list file names: images, masks, each channel; all must exist."""
     if not place.exists():
-        raise InputError(f"{place}: no such folder; a data set has train/ and val/ (its own folder goes to -d)")
+        outer = place.absolute().parent.parents[:2]  # where a split, or its images, were given for the data set
+        around = [folder for folder in outer if (folder / TRAIN / layout.images_dir).is_dir()]
+        meant = f"; did you mean -d {around[0]}?" if around else ""
+        raise InputError(f"{place}: no such folder; a data set has train/ and val/{meant}")
     root = place if place.is_dir() else place.parent
     folders = [root / layout.images_dir, root / layout.masks_dir, *(root / name for name in layout.channels)]
     there = [name for name in layout.channels if (root / name).is_dir()]

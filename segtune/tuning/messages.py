@@ -39,7 +39,7 @@ class RayMessages:
             self.path.unlink()
 
     def into(self, path: Path) -> None:
-        """Begin, at the end of this file."""
+        """Write to the end of this file from here on."""
         self.path = path
         file = self._stack.enter_context(open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
         self._redirect_logger(logging.StreamHandler(file))

@@ -281,7 +281,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             self._fail(trial, reason, fault)
 
     def _finish(self) -> str:
-        """No more trials are to come, and none lives."""
+        """Note that no more trials come, and that none runs."""
         with self._guarded():
             if not self.interrupted:  # else they wait, as all that did not end
                 self._tell_first_failures()
