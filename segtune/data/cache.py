@@ -174,7 +174,7 @@ def _is_marked(folder: Path, mark: dict[str, Any]) -> bool:
 def _check_free(path: Path) -> None:
     """OSError where something that is no entry has an entry's name."""
     if os.path.lexists(path) and not _is_marked(path, _ENTRY_MARK):
-        raise FileExistsError(errno.EEXIST, f"{path} is no entry of the cache, but named like one; move it away")
+        raise FileExistsError(errno.EEXIST, f"{path} is in the way, and is no entry of the cache; move it away")
 
 
 def _delete_entry(folder: Path) -> None:
