@@ -223,7 +223,7 @@ class _Reader:
         given: dict[Any, Steps] = {name: (name,) for name in DATA_SETTINGS if name in data}
         for name in self._section("run"):
             if name in DATA_SETTINGS:
-                self._mistake(("run", name), "says what the data is; it stands at the top, beside dataset")
+                self._mistake(("run", name), "describes the data, not the run; write it at the top, beside dataset")
             else:
                 given[name] = ("run", name)
         fixed: dict[str, Any] = {}

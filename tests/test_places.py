@@ -59,7 +59,7 @@ def test_without_any_place_for_sockets_one_line_says_what_was_tried(
     monkeypatch.setattr(places, "_TMPDIRS", ("TMPDIR",))
     monkeypatch.setattr(places, "_COMMON", ("/proc",))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
-    with pytest.raises(InputError, match=rf"^TMPDIR: found no folder for sockets; tried {tmp_path}/none \(No such .*/proc"):
+    with pytest.raises(InputError, match=rf"^TMPDIR: found no folder .*; tried {tmp_path}/none \(No such .*/proc"):
         places.socket_folder("own-", BELOW)
 
 

@@ -482,7 +482,7 @@ MISTAKES = {
     "search is a word": ("space: {lr: [1]}\nsearch: asha", "s.yaml:2: search: expected a mapping"),
     "setting at the top": ("encoder: x\nspace: {lr: [1]}", "s.yaml:1: encoder: does not stand at the top"),
     "key that is no word": ("1: x\nspace: {lr: [1]}", "s.yaml:1: 1: unknown key 1"),
-    "data in run": ("space: {lr: [1]}\nrun:\n  classes: [1]", "s.yaml:3: run.classes: says what the data is"),
+    "data in run": ("space: {lr: [1]}\nrun:\n  classes: [1]", "s.yaml:3: run.classes: describes the data"),
     "value in run": (
         "space: {lr: [1]}\nrun:\n  model: unett",
         "s.yaml:3: run.model: 'unett' is not one of unet,",
