@@ -34,7 +34,7 @@ from segtune.folders import (
 from segtune.machine import versions
 from segtune.models import blank_model, impossible, unknown_encoder
 from segtune.schema import Band, Labels
-from segtune.weights import unfit, unusable
+from segtune.weights import sides, unfit, unusable
 from segtune.yamlfile import read_yaml
 
 MEMORY_FORMAT = "channels_last"
@@ -295,6 +295,8 @@ def _check_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
     for name, tensor in tensors.items():
         if name in own and (reason := unusable(tensor) or unfit(tensor, own[name])):
             raise ValueError(f"{name} {reason}")
+        if name in own and tensor.shape != own[name].shape:  # smp would print a warning of many lines
+            raise ValueError(f"{name} is {sides(tensor)} instead of {sides(own[name])}")
 
 
 def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:

@@ -168,7 +168,7 @@ def fitting_weights(
         elif fitted is not None:
             fitting[key] = fitted
         elif key in given:
-            misshapen.append(f"{key} is {_sides(given[key])} instead of {_sides(value)}")
+            misshapen.append(f"{key} is {sides(given[key])} instead of {sides(value)}")
         else:
             missing.append(key)
     if missing or misshapen:
@@ -230,7 +230,8 @@ def load_weights(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         own[name].copy_(tensor)
 
 
-def _sides(tensor: Tensor) -> str:
+def sides(tensor: Tensor) -> str:
+    """A tensor's shape in words."""
     return "x".join(map(str, tensor.shape)) or "one number"
 
 

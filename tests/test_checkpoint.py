@@ -308,12 +308,13 @@ def test_a_config_json_that_is_none_is_one_line(saved: Path, how: str) -> None:
     assert refused(saved).startswith(f"{path}: ")
 
 
-@pytest.mark.parametrize("how", ["complex", "int", "nan"])
+@pytest.mark.parametrize("how", ["complex", "int", "nan", "shape"])
 def test_weights_that_are_no_weights_are_one_line(saved: Path, how: str) -> None:
     tensors = load_file(saved / "model.safetensors")
     name = next(name for name in tensors if name.endswith("weight"))
-    kind = {"complex": torch.complex64, "int": torch.int32, "nan": torch.float32}[how]
-    tensors[name] = torch.full(tensors[name].shape, math.nan if how == "nan" else 1, dtype=kind)
+    kind = {"complex": torch.complex64, "int": torch.int32}.get(how, torch.float32)
+    shape = (1, *tensors[name].shape) if how == "shape" else tensors[name].shape
+    tensors[name] = torch.full(shape, math.nan if how == "nan" else 1, dtype=kind)
     save_file(tensors, saved / "model.safetensors")
     assert refused(saved).startswith(f"{saved}: the model cannot be loaded ({name} ")
 
