@@ -81,18 +81,25 @@ def ray_lost_is_raised() -> Iterator[None]:
         yield
         return
 
+    lost: list[RayLost] = []
+
     def look(number: int, frame: FrameType | None) -> None:
         node = ray._private.worker._global_node
         for process, _ in node.dead_processes() if node else ():
             if process in _VITAL:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # once
                 logs = Path(node.get_logs_dir_path())
-                raise RayLost(process, [logs / f"{process}.{end}" for end in ("out", "err")])
+                lost.append(RayLost(process, [logs / f"{process}.{end}" for end in ("out", "err")]))
+                raise lost[0]
 
     before = signal.signal(signal.SIGCHLD, look)
     try:
         look(signal.SIGCHLD, None)
         yield
+    except SystemError:  # what Python makes of it where it was raised inside Ray's C++ parts
+        if lost:
+            raise lost[0] from None
+        raise
     finally:
         signal.signal(signal.SIGCHLD, before)
 
