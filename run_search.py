@@ -14,13 +14,11 @@ was interrupted or killed goes on with --resume; with a larger --trials, so does
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import Namespace
 from pathlib import Path
 
 from segtune import cli
-from segtune.commands import same_command
 from segtune.errors import InputError, SegtuneError
 from segtune.folders import SearchFolder, check_writable
 from segtune.space import load_space
@@ -94,10 +92,7 @@ def main() -> int:
     if goes_on:
         space = to_resume(space, folder, search, console.print)
     check_space(space, arguments.address, fetch=not arguments.dry_run)
-    words = sys.argv[1:]
-    if not arguments.resumed:
-        words = [*(word for word in words if word != "--resume"), "--resume"]
-    again = same_command(words)
+    again = cli.command_to_resume(arguments)
     hint = cli.hinted("" if arguments.dry_run else f"to go on: {again}")
     with hint, reading_bar(console) as (progress, say):
         cli.ensure_demo(space.baseline.dataset, console.print)

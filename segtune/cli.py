@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from segtune.commands import same_command
 from segtune.config import DEMO, ENCODERS, MAX_CLASSES, RunConfig, base_type, choices, settings_of
 from segtune.data.pairs import check_folders
 from segtune.errors import InputError, SegtuneError, nearest, printable
@@ -184,6 +185,14 @@ def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
     if not (given.space or given.status or given.write_schema or given.resumed):
         parser.error("one of --space FILE, --resume NAME, --status NAME and --write-schema FILE is required")
     return given
+
+
+def command_to_resume(given: argparse.Namespace) -> str:
+    """Return the command line that goes on with the search that this one started, or went on with."""
+    words = sys.argv[1:]
+    if not given.resumed:
+        words = [*(word for word in words if word != "--resume"), "--resume"]
+    return same_command(words)
 
 
 def space_and_folder(given: argparse.Namespace) -> tuple[Path, SearchFolder]:

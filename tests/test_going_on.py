@@ -651,6 +651,7 @@ OTHERS: dict[str, Any] = {
     "channels": ["nir"],
     "rgb": [3, 2, 1],
     "nodata": 0.0,
+    "alpha": "band",
     "limit_tiles": 3,
     "model": "unet",
     "encoder": "resnet18",
@@ -1013,7 +1014,7 @@ def test_on_a_full_disk_a_run_ends_with_what_it_had_and_goes_on_when_there_is_ro
     mistake, hint = said.err
     assert mistake.startswith(f"error: {begun / Path(name).parts[0]}: ")
     assert hint.startswith("to go on: ")
-    assert hint.endswith(f"python run_single.py --exp-name run --log-dir {where}")
+    assert hint.endswith(f"run_single.py --exp-name run --log-dir {where}")
     assert nothing_else(begun)
     assert load_state(begun / "state.pt")["progress"]["epoch"] == 1
     assert best_epoch(begun) == 1
