@@ -778,7 +778,7 @@ def refused(dataset: Path, logs: Path, *flags: object) -> list[str]:
             for flag in ("--config", "--from-search", "--val-dir", "--add-val-dirs", "--encoder-weights", "--cache-dir")
             for text in ("x/" * 2100, "x" * 256)
         ),
-        (["--exp-name", "x" * 256], ["--exp-name", "longer than 255 bytes"]),
+        (["--exp-name", "x" * 256], ["--exp-name", "too long", "255 bytes"]),
     ],
     ids=lambda words: " ".join(words)[:40],
 )

@@ -95,7 +95,11 @@ def test_a_terminal_that_is_closed_ends_the_work_in_order_unless_nohup_says_othe
 ) -> None:
     during = "" if status else "end = min(end, time.monotonic() + 0.5)"
     command = ["bash", "-c", f'{prefix}"$@"', "bash", sys.executable, "-c", WAIT.format(during=during)]
-    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE) as process:
+
+    def hear() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+
+    with subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE, preexec_fn=hear) as process:
         assert process.stdout
         assert process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGHUP)

@@ -153,7 +153,7 @@ def hold(path: Path, seconds: float) -> None:
         time.sleep(seconds)
 
 
-@pytest.mark.parametrize("seconds", [1.5, 60])
+@pytest.mark.parametrize("seconds", [1.5, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_process_that_outlived_its_search_is_waited_for(
     bench: Bench, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

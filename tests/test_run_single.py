@@ -576,6 +576,7 @@ def test_an_interrupted_run_ends_quietly_and_leaves_a_sound_folder(
     assert not [path.name for path in folder.path.iterdir() if ".tmp-" in path.name]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_sigterm_to_a_whole_batch_job_lets_the_run_save_its_state(tiles: Path, tmp_path: Path) -> None:
     line = [sys.executable, str(SCRIPT), "-d", str(tiles), *FAST, "-e", "5000", "-w", "1", "--exp-name", "run"]

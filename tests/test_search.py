@@ -191,7 +191,8 @@ class Watch:
         self.running.discard(trial.number)
 
 
-@pytest.mark.parametrize("lost", ["tiles", pytest.param("cache", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["tiles", "cache"])
 def test_trials_read_the_drivers_cache_or_where_there_is_none_make_their_own(
     cluster: None,
     tmp_path: Path,
@@ -226,7 +227,8 @@ def test_trials_read_the_drivers_cache_or_where_there_is_none_make_their_own(
     assert len({(row["fit"], row["image_size"]) for row in rows(tmp_path / "r" / "space")}) >= 3
 
 
-@pytest.mark.parametrize(("share", "concurrent"), [(1.0, 2), pytest.param(0.5, 3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("share", "concurrent"), [(1.0, 2), (0.5, 3)])
 def test_trials_share_gpus_and_see_their_own(
     share: float, concurrent: int, cluster: None, tiles: Path, tmp_path: Path
 ) -> None:
