@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -21,6 +20,7 @@ from rich.progress import (
 from rich.style import Style
 from rich.text import Text
 
+from segtune.clock import running_seconds
 from segtune.config import RunConfig
 from segtune.data.info import DataInfo
 from segtune.errors import counted, printable
@@ -152,7 +152,7 @@ class SearchConsole:
         self._running: dict[int, float] = {}  # share of its epochs that each running trial has done
         self._ended = 0
         self._scores: dict[int, float] = {}  # of the trials that learnt something, whatever their status
-        self._start, self._done_at_start = time.monotonic(), 0.0
+        self._start, self._done_at_start = running_seconds(), 0.0
 
     def __enter__(self) -> SearchConsole:
         self._bar.__enter__()
@@ -208,7 +208,7 @@ class SearchConsole:
         gained = done - self._done_at_start
         if gained < 1 or done >= self._total:
             return ""
-        return f", about {duration((time.monotonic() - self._start) / gained * (self._total - done))} left"
+        return f", about {duration((running_seconds() - self._start) / gained * (self._total - done))} left"
 
 
 def trial_line(trial: Trial, total: int, is_best: bool = False) -> str:

@@ -391,7 +391,7 @@ def test_a_mask_that_lacks_its_image_is_told_by_the_names_that_the_files_have(tm
     with pytest.raises(InputError) as caught:
         find_tiles(tmp_path, Layout(".", ".", "_sat", "_mask"))
     (text,) = caught.value.mistakes
-    assert "1 of 2 files have no partner" in text
+    assert "1 of 2 files has no partner" in text
     assert text.endswith("2_mask.png")
 
 

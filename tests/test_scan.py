@@ -341,7 +341,7 @@ def test_images_with_another_number_of_bands_are_named(
     odd = tmp_path / split / "images" / "002.png"
     write_image(odd, read_image(odd)[0][..., 0])
     (text,) = mistakes(tmp_path)
-    assert text.startswith("1 images do not have 3 bands")
+    assert text.startswith("1 image does not have 3 bands")
     assert f"{odd} (1)" in text
 
 
@@ -349,8 +349,8 @@ def test_images_with_another_number_of_bands_are_named(
 @pytest.mark.parametrize(
     ("most", "other", "said"),
     [
-        ("uint8", "uint16", "1 tiles are not uint8, and the others are: "),
-        ("uint16", "uint8", "1 tiles are uint8, and the others are not: "),
+        ("uint8", "uint16", "1 tile is not uint8, and the others are: "),
+        ("uint16", "uint8", "1 tile is uint8, and the others are not: "),
     ],
 )
 def test_a_tile_of_8_bits_among_others_and_the_reverse_is_named(

@@ -351,7 +351,8 @@ def _listed(path: Path, suffix: str) -> frozenset[str]:
 def _only_listed(listing: Path, names: frozenset[str], folder: Path, files: dict[str, str]) -> dict[str, str]:
     absent = sorted(names - files.keys())
     if absent:
-        raise InputError(f"{listing}: {len(absent)} of its tiles are not in {folder}: {first_few(absent)}")
+        are = "is" if len(absent) == 1 else "are"
+        raise InputError(f"{listing}: {len(absent)} of its tiles {are} not in {folder}: {first_few(absent)}")
     return {name: file for name, file in files.items() if name in names}
 
 
@@ -395,4 +396,5 @@ def _unpaired(folder: Path, files: dict[str, str], other: Path, partners: dict[s
     if not alone:
         return []
     hint = f"; not read in {other}: {unread}" if unread else ""
-    return [f"{folder}: {len(alone)} of {len(files)} files have no partner in {other}: {first_few(alone)}{hint}"]
+    have = "has" if len(alone) == 1 else "have"
+    return [f"{folder}: {len(alone)} of {len(files)} files {have} no partner in {other}: {first_few(alone)}{hint}"]

@@ -171,10 +171,13 @@ class _Reader:
         ]
         mistakes = []
         if named := [f"{image} ({kind[0][0]})" for kind, image in odd if kind[0] != bands]:
-            mistakes.append(f"{len(named)} images do not have {bands[0]} bands as the others have: {first_few(named)}")
+            do = "does" if len(named) == 1 else "do"
+            wanted = f"{counted(bands[0], 'band')} as the others have"
+            mistakes.append(f"{counted(len(named), 'image')} {do} not have {wanted}: {first_few(named)}")
         if named := [str(image) for kind, image in odd if kind[1] != uint8]:
             what = "not uint8, and the others are" if uint8 else "uint8, and the others are not"
-            mistakes.append(f"{len(named)} tiles are {what}: {first_few(named)}")
+            are = "is" if len(named) == 1 else "are"
+            mistakes.append(f"{counted(len(named), 'tile')} {are} {what}: {first_few(named)}")
         raise InputError(mistakes)
 
     def _by_kind(self, findings: Mapping[str, _Findings]) -> dict[_Kind, dict[str, Sequence[int]]]:
