@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import utils
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from segtune.errors import InputError, SegtuneError
-from segtune.machine import HANGUP
+from segtune.machine import HANGUP, ending_signals
 from segtune.tuning.resources import Resources, local_resources
 from segtune.tuning.session import InstalledCodeOnly, close_to_others, private_session, this_machine_only
 
@@ -107,19 +108,26 @@ def _signals_held_back() -> Iterator[None]:
 
     `timeout`, systemd and batch systems send SIGTERM to every process of a group or job, a terminal that is closed
     SIGHUP. Without Ray's, which end with this process anyhow, nothing can end in order. One that comes meanwhile is
-    handled when Ray has started.
+    handled when Ray has started. Ray's own handler, which would end this process at once, is not installed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, HANGUP)}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, handlers)
+    noted: list[int] = []
+    usual = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    # Blocked in this thread alone, which starts Ray's processes: another thread may still take the signal.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, HANGUP})
+    handlers = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in ending_signals()}
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        utils.set_sigterm_handler = usual
         for number, handler in handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in noted[:1]:
+            signal.raise_signal(number)
 
 
 def alive_nodes() -> list[dict[str, Any]]:
