@@ -130,7 +130,7 @@ def write_image() -> WriteImage:
 
 @pytest.fixture(scope="session")
 def data_set() -> WriteDataSet:
-    return _write_data_set
+    return write_data_set
 
 
 def _write_image(path: Path, array: npt.NDArray[Any], **profile: object) -> Path:
@@ -153,7 +153,7 @@ def _write_image(path: Path, array: npt.NDArray[Any], **profile: object) -> Path
     return path
 
 
-def _write_data_set(
+def write_data_set(
     path: Path,
     train: int = 6,
     val: int = 4,
