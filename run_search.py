@@ -18,10 +18,10 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from segtune import cli
+from segtune.cli import script as cli
 from segtune.errors import InputError, SegtuneError
-from segtune.folders import SearchFolder, check_writable
-from segtune.space import load_space
+from segtune.files.folders import SearchFolder, check_writable
+from segtune.space.reader import load_space
 
 
 def parse() -> Namespace:
@@ -51,8 +51,8 @@ def parse() -> Namespace:
 
 def show_status(folder: SearchFolder) -> int:
     folder.check_begun()
-    from segtune.console import make_console
-    from segtune.report import state_of
+    from segtune.report.console import make_console
+    from segtune.report.tables import state_of
     from segtune.tuning.status import search_state
 
     console = make_console()
@@ -80,10 +80,10 @@ def main() -> int:
         settings = cli.dataset_of(folder, space) | settings
     cli.check_data(space.baseline.model_copy(update=settings), space.channels())
     # Ray and torch take seconds to import; --help and many a mistake should not.
-    from segtune.console import SearchConsole, make_console, reading_bar
-    from segtune.dry_run import show_dry_run
-    from segtune.models import unknown_encoder
-    from segtune.report import has_winner, next_commands, search_results
+    from segtune.models.build import unknown_encoder
+    from segtune.report.console import SearchConsole, make_console, reading_bar
+    from segtune.report.dry_run import show_dry_run
+    from segtune.report.tables import has_winner, next_commands, search_results
     from segtune.tuning.search import check_space, run_search, scan_data, to_resume
     from segtune.tuning.warm_start import check_earlier
 

@@ -17,12 +17,12 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 
-from segtune import cli
-from segtune.cli import kept_threads
-from segtune.commands import same_command
+from segtune.cli import script as cli
+from segtune.cli.script import kept_threads
 from segtune.config import RunConfig
 from segtune.errors import InputError, counted
-from segtune.folders import RunFolder, SearchFolder, check_writable
+from segtune.files.folders import RunFolder, SearchFolder, check_writable
+from segtune.report.commands import same_command
 
 _VALIDATED_ON = ("val_dir", "add_val_dirs", "use_only_add_val")
 
@@ -71,7 +71,7 @@ def main() -> int:
     config = given_config(arguments, folder)
     preview = arguments.preview_augmentation
     if preview is not None:
-        from segtune.pictures import check_preview
+        from segtune.pictures.render import check_preview
 
         check_preview(preview)
     if not (folder and folder.begun):
@@ -79,12 +79,12 @@ def main() -> int:
     # torch takes seconds to import; --help and many a mistake should not.
     import torch
 
-    from segtune.console import RunConsole, make_console, reading_bar
     from segtune.data.scan import scan
-    from segtune.gallery import write_preview
     from segtune.machine import signals_noted
-    from segtune.report import run_summary
-    from segtune.train import check_input, check_run, check_same_settings, resolve, train
+    from segtune.pictures.gallery import write_preview
+    from segtune.report.console import RunConsole, make_console, reading_bar
+    from segtune.report.tables import run_summary
+    from segtune.training.train import check_input, check_run, check_same_settings, resolve, train
 
     console = make_console()
     if line := kept_threads(arguments, config, torch.get_num_threads()):

@@ -16,14 +16,14 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segtune import cli
+from segtune.cli import script as cli
 from segtune.config import RunConfig
 from segtune.data.pairs import Layout, Tile, check_split
 from segtune.errors import InputError, counted
-from segtune.folders import check_writable, find_model, joined_folder, read_own_json, write_text
+from segtune.files.folders import check_writable, find_model, joined_folder, read_own_json, write_text
 
 if TYPE_CHECKING:
-    from segtune.validation import Mask
+    from segtune.evaluation.predict import Mask
 
 
 def parse() -> Namespace:
@@ -57,9 +57,9 @@ def main() -> int:
     if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
         raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
     # torch takes seconds to import; --help and many a mistake should not.
-    from segtune.console import make_console, step_bar
-    from segtune.report import class_table
-    from segtune.validation import validate, write_mask
+    from segtune.evaluation.predict import validate, write_mask
+    from segtune.report.console import make_console, step_bar
+    from segtune.report.tables import class_table
 
     console = make_console()
     done = count(1)

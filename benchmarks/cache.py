@@ -40,7 +40,7 @@ BATCH_SIZE = 16
 # The memory that a process has to itself, in kB, when all that a run imports is there, and when it drew batches.
 CHILD = """
 import pickle, sys
-import segtune.train
+import segtune.training.train
 sys.path.insert(0, sys.argv[1])
 from cache import drawn, private_kb
 

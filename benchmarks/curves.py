@@ -31,9 +31,9 @@ from segtune.config import RunConfig, base_type
 from segtune.data.info import DataInfo
 from segtune.data.scan import scan
 from segtune.errors import InputError, NonFiniteLossError
-from segtune.folders import RunFolder, write_text
-from segtune.space import Choice, Range, Space
-from segtune.train import train
+from segtune.files.folders import RunFolder, write_text
+from segtune.space.reader import Choice, Range, Space
+from segtune.training.train import train
 
 _COLUMNS = ("number", "seed", "status", "miou", "seconds")  # besides the searched settings
 _TWICE = 5  # of so many configurations, one is trained with a second seed
@@ -57,7 +57,7 @@ class Curve:
 
 
 class RandomDraw:
-    """Draws a space's parameters at random (`segtune.space.Suggest`)."""
+    """Draws a space's parameters at random (`segtune.space.reader.Suggest`)."""
 
     def __init__(self, seed: int, number: int) -> None:
         self._random = np.random.default_rng((seed, number))

@@ -23,20 +23,20 @@ import yaml
 from rasterio.errors import NotGeoreferencedWarning
 from torch import Tensor
 
-from segtune.checkpoint import load_state
 from segtune.config import BINARY_LOSSES, LOSSES, RunConfig
 from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
+from segtune.data.labels import Labels
 from segtune.data.pairs import TRAIN
 from segtune.data.scan import scan
 from segtune.errors import DeviceMemoryError, NonFiniteLossError
-from segtune.folders import RunFolder
-from segtune.losses import SegmentationLoss
-from segtune.metrics import IGNORED
-from segtune.models import build_model
-from segtune.schema import Labels
-from segtune.train import EpochResult, train
-from segtune.validation import validate
+from segtune.evaluation.metrics import IGNORED
+from segtune.evaluation.predict import validate
+from segtune.files.folders import RunFolder
+from segtune.models.build import build_model
+from segtune.models.checkpoint import load_state
+from segtune.training.losses import SegmentationLoss
+from segtune.training.train import EpochResult, train
 
 SCRIPTS = Path(__file__).absolute().parent.parent
 CPU = torch.device("cpu")

@@ -23,19 +23,19 @@ from segtune.config import RunConfig
 from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
 from segtune.data.info import DataInfo
+from segtune.data.labels import Band
 from segtune.data.pairs import TRAIN, VAL
 from segtune.data.scan import scan
-from segtune.device import resolve_precision
-from segtune.evaluation import Normalization
-from segtune.folders import RunFolder
-from segtune.losses import SegmentationLoss
+from segtune.evaluation.evaluate import Normalization
+from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
-from segtune.models import build_model
-from segtune.optim import build_optimizer
-from segtune.probe import Cost, probe
-from segtune.schema import Band
-from segtune.step import TrainingStep
-from segtune.train import EpochResult, train
+from segtune.models.build import build_model
+from segtune.models.device import resolve_precision
+from segtune.planning.cost import Cost, probe
+from segtune.training.losses import SegmentationLoss
+from segtune.training.optim import build_optimizer
+from segtune.training.step import TrainingStep
+from segtune.training.train import EpochResult, train
 
 LOOP_AIM, TODAY_AIM = 0.9, 4.0  # our loop by its step alone, with augmentation safe; and by today's loop
 _MOST_LOADERS = 12

@@ -24,11 +24,11 @@ from segtune.config import RunConfig
 from segtune.data.info import DataInfo
 from segtune.data.pairs import TRAIN, VAL
 from segtune.data.scan import scan
-from segtune.folders import RunFolder
+from segtune.evaluation.metrics import BACKGROUND, ConfusionMatrix, Scores
+from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
-from segtune.metrics import BACKGROUND, ConfusionMatrix, Scores
-from segtune.space import parse_assignments
-from segtune.train import train
+from segtune.space.reader import parse_assignments
+from segtune.training.train import train
 
 
 def majority(info: DataInfo) -> tuple[int, Scores]:

@@ -25,9 +25,9 @@ from ray import tune
 
 from segtune.data.demo import write_demo
 from segtune.data.info import DataInfo
-from segtune.folders import SearchFolder
-from segtune.space import load_space
-from segtune.tuning.resources import Plan
+from segtune.files.folders import SearchFolder
+from segtune.planning.resources import Plan
+from segtune.space.reader import load_space
 from segtune.tuning.search import run_search, scan_data
 
 SPACE = """
@@ -70,8 +70,8 @@ def segtune_costs(root: Path, info: DataInfo, trials: int) -> list[float]:
 def train_plainly(config: dict[str, Any]) -> None:
     """What a trainable looks like without segtune's search: import, train, report."""
     from segtune.config import RunConfig
-    from segtune.folders import RunFolder
-    from segtune.train import train
+    from segtune.files.folders import RunFolder
+    from segtune.training.train import train
 
     folder = RunFolder(Path(config["folder"]) / str(config["number"]))
     for result in train(RunConfig.from_settings(config["settings"]), config["info"], folder, threads=1):

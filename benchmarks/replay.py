@@ -20,13 +20,13 @@ from curves import append_row, read_curves
 from surrogate import Prediction, Recorded, World
 
 from segtune.errors import InputError
-from segtune.folders import SearchFolder, write_text
-from segtune.space import Space, load_space
+from segtune.files.folders import SearchFolder, write_text
+from segtune.space.reader import Space, load_space
 from segtune.tuning.asha import OBJECTIVE, Asha, rungs
-from segtune.tuning.faults import NONFINITE
-from segtune.tuning.rules import Rules
+from segtune.tuning.failures import NONFINITE
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import StudySearcher
+from segtune.tuning.stopping import Rules
 
 BUDGETS = (5, 10, 20, 50, 100)  # full trainings
 METHODS: Mapping[str, Mapping[str, str]] = {  # by name: the settings of `search:`

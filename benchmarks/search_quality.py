@@ -27,7 +27,7 @@ from pathlib import Path
 from machine import machine_line
 
 from segtune.errors import InputError
-from segtune.space import load_space
+from segtune.space.reader import load_space
 
 SPACE = Path(__file__).with_suffix(".yaml")
 

@@ -24,8 +24,8 @@ from machine import machine_line
 from overhead import Clock
 
 from segtune.data.demo import write_demo
-from segtune.folders import SearchFolder
-from segtune.space import load_space
+from segtune.files.folders import SearchFolder
+from segtune.space.reader import load_space
 from segtune.tuning.search import run_search, scan_data
 
 SPACE = """

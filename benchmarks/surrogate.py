@@ -22,7 +22,7 @@ from curves import Curve
 from sklearn.ensemble import ExtraTreesRegressor
 
 from segtune.errors import InputError
-from segtune.space import Choice, Parameter, Space
+from segtune.space.reader import Choice, Parameter, Space
 
 Array = npt.NDArray[np.float64]
 _TREES = 50

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from segtune.config import RunConfig
 from segtune.errors import printable
-from segtune.folders import write_text
-from segtune.phases import PHASES
+from segtune.files.folders import write_text
+from segtune.training.stopwatch import PHASES
 
 _LATE_EPOCHS = 3  # from which a deviation is told
 _SHORT_MARGIN = 0.025  # of mIoU: the median of what benchmarks/seeds.py measures

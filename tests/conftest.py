@@ -68,7 +68,7 @@ def cluster() -> Iterator[None]:
     """One Ray runtime with four cores and two GPUs that nobody has."""
     import ray
 
-    from segtune.tuning.runtime import ENVIRONMENT
+    from segtune.tuning.cluster import ENVIRONMENT
 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -16,7 +16,7 @@ from segtune.clock import Clock
 TRIAL = """
 import sys, time
 from pathlib import Path
-from segtune.folders import RunFolder
+from segtune.files.folders import RunFolder
 from segtune.tuning.watchdog import Watchdog
 
 with Watchdog(RunFolder(Path(sys.argv[1])), 1.0) as watchdog:

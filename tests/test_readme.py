@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from segtune.cli import ALIASES, SPACES
+from segtune.cli.script import ALIASES, SPACES
 from segtune.config import RunConfig
-from segtune.models import unknown_encoder
-from segtune.parameters import SearchSettings
-from segtune.space import load_space
+from segtune.models.build import unknown_encoder
+from segtune.space.parameters import SearchSettings
+from segtune.space.reader import load_space
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 LINES = [line for line in README.splitlines() if line.startswith("| `")]

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_data_set
+
+from tests.conftest import write_data_set
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = Path(__file__).with_suffix(".json")

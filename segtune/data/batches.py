@@ -18,8 +18,8 @@ from segtune.data.augment import Augmentation
 from segtune.data.fitting import Fit
 from segtune.data.store import Array, TileStore
 from segtune.errors import InputError, loader_died, loader_error
+from segtune.evaluation.metrics import Indices
 from segtune.machine import HANGUP
-from segtune.metrics import Indices
 
 _CROP = 2  # after the two draws of augmentation
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from segtune.config import RunConfig
+from segtune.data.labels import UNLABELLED
 from segtune.data.reading import Image, Valid
-from segtune.schema import UNLABELLED
 
 Pixels = npt.NDArray[Any]
 _BANDS_AT_ONCE = 4  # OpenCV averages areas of at most four bands at a time

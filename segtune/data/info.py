@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from segtune.config import Alpha, RunConfig
 from segtune.data.fitting import Fit
+from segtune.data.labels import IMAGE, Band, Labels
 from segtune.data.pairs import TRAIN, Split
 from segtune.data.store import CachedTiles, DecodedTiles, TileStore
-from segtune.schema import IMAGE, Band, Labels
 
 _AUTO_SIZE_LIMIT, _SIZE_MULTIPLE = 512, 32
 _SAMPLED = 4096  # pixels of a tile that its extremes are looked for in

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segtune.schema import UNLABELLED
+from segtune.data.labels import UNLABELLED
 
 _COMMON = 0.05  # share of a mask's pixels from which a value is a label of its own
 FEWEST_SHADES = 3  # values between two labels; one or two may be labels that are rare

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from rasterio.enums import ColorInterp
 
 from segtune.config import Alpha
+from segtune.data.labels import UNLABELLED
 from segtune.data.pairs import Tile
 from segtune.data.raster import SHARE, Raster, opened, reading_cost
 from segtune.errors import InputError
 from segtune.machine import available_cpus, free_memory
-from segtune.schema import UNLABELLED
 
 _LARGEST_DECLARED_LABEL = 65535
 _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")

@@ -35,12 +35,12 @@ from segtune.data.checks import (
 from segtune.data.fitting import Fit, decode
 from segtune.data.georeference import check_georeferences
 from segtune.data.info import DataInfo, Extremes, Moments, SplitInfo, image_size
+from segtune.data.labels import IMAGE, Band, Labels
 from segtune.data.masks import count_labels, looks_shaded
 from segtune.data.pairs import TRAIN, Split, Tile, find_data_set, split_places
 from segtune.data.reading import Header, Image, Valid, alpha_taken, read_header, read_tile, readable_at_once
 from segtune.errors import InputError, counted, first_few
 from segtune.machine import available_cpus
-from segtune.schema import IMAGE, Band, Labels
 
 _MOST_MISTAKES = 5  # of one kind, shown by name
 _SAMPLED_HEADERS = 64  # tiles that the needed size is estimated from

@@ -11,9 +11,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.checkpoint import Manifest, model_score
 from segtune.errors import InputError, counted
-from segtune.folders import (
+from segtune.files.folders import (
     MODEL_FILES,
     RunFolder,
     SearchFolder,
@@ -23,10 +22,11 @@ from segtune.folders import (
     replaced_folder,
     set_aside,
 )
-from segtune.space import Space
+from segtune.files.yamlfile import read_yaml
+from segtune.models.checkpoint import Manifest, model_score
+from segtune.space.reader import Space
 from segtune.trials import Status, Trial, ranked, wobble, write_trials
 from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START
-from segtune.yamlfile import read_yaml
 
 _STATUS: Mapping[TrialState, Status] = {
     TrialState.COMPLETE: "finished",

@@ -22,29 +22,29 @@ from segtune.data.info import DataInfo
 from segtune.data.pairs import split_places
 from segtune.data.scan import Progress, Say, scan
 from segtune.errors import InputError, SegtuneError
-from segtune.folders import SearchFolder
+from segtune.files.folders import SearchFolder
 from segtune.machine import signals_noted
-from segtune.models import check_weights, impossible
-from segtune.parameters import KEPT
-from segtune.space import Space, load_space
-from segtune.train import check_input, resolve
+from segtune.models.build import check_weights, impossible
+from segtune.models.pretrained import weights_file
+from segtune.planning.resources import Plan, local_resources, make_plan
+from segtune.space.parameters import KEPT
+from segtune.space.reader import Space, load_space
+from segtune.training.train import check_input, resolve
 from segtune.trials import Trial
 from segtune.tuning.asha import OBJECTIVE, Asha, rungs
-from segtune.tuning.faults import LOST
+from segtune.tuning.cluster import check_nodes, ray_runtime
+from segtune.tuning.failures import LOST
 from segtune.tuning.messages import RayMessages
-from segtune.tuning.reconcile import catch_up_all, check_drawn_from, reconcile
-from segtune.tuning.resources import Plan, local_resources, make_plan
+from segtune.tuning.recovery import catch_up_all, check_drawn_from, reconcile
 from segtune.tuning.results import Results
-from segtune.tuning.rules import Rules
-from segtune.tuning.runtime import check_nodes, ray_runtime
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import StudySearcher
 from segtune.tuning.session import RayLost, ray_lost_is_raised
+from segtune.tuning.stopping import Rules
 from segtune.tuning.stored import mend_stored_space, store_space
 from segtune.tuning.study import WARM_START, open_study, same_data, settle, trouble
-from segtune.tuning.trial import run_trial
 from segtune.tuning.warm_start import tell_earlier
-from segtune.weights import weights_file
+from segtune.tuning.worker import run_trial
 
 _LOOK_EVERY_S = 10.0  # between looks at table and size of a search whose trials report
 

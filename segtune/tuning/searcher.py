@@ -17,16 +17,16 @@ from ray.tune.search import Searcher
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.folders import SearchFolder
-from segtune.phases import PHASES
-from segtune.space import Space
+from segtune.files.folders import SearchFolder
+from segtune.models.pretrained import weights_file
+from segtune.space.reader import Space
+from segtune.training.stopwatch import PHASES
 from segtune.tuning.asha import OBJECTIVE
-from segtune.tuning.faults import DISK, LOST, NONFINITE, PLACE, SETTINGS, TRANSIENT, Fault
-from segtune.tuning.reconcile import catch_up
-from segtune.tuning.rules import Rules
+from segtune.tuning.failures import DISK, LOST, NONFINITE, PLACE, SETTINGS, TRANSIENT, Fault
+from segtune.tuning.recovery import catch_up
 from segtune.tuning.sampler import DIVERGED, FromTrial, SpaceSampler, encode, signature
+from segtune.tuning.stopping import Rules
 from segtune.tuning.study import ERROR, NOTE, OF_THE_MACHINE, REPEATS, SPENT, WARM_START, tell, wait, waiting
-from segtune.weights import weights_file
 
 _SAME_CAUSE = 3  # trials, the first ones, that fail for one cause before the search gives up
 _IN_A_ROW = 10  # trials, later ones, that fail for one cause, and nothing else ends, before it gives up

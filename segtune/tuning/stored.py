@@ -10,8 +10,8 @@ import optuna
 import yaml
 
 from segtune.errors import InputError
-from segtune.folders import SearchFolder, set_aside, write_text
-from segtune.space import Space, load_space
+from segtune.files.folders import SearchFolder, set_aside, write_text
+from segtune.space.reader import Space, load_space
 from segtune.tuning.study import read_study
 
 _COPY = "search_yaml"  # user attribute of the study

@@ -15,7 +15,7 @@ from sqlalchemy import URL
 
 from segtune.config import check_setting
 from segtune.errors import InputError, one_line
-from segtune.folders import SearchFolder
+from segtune.files.folders import SearchFolder
 
 # What the study knows of a trial besides Optuna's own: user attributes.
 ERROR = "error"  # why it failed

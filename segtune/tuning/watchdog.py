@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from segtune.clock import Clock
-from segtune.folders import RunFolder, write_text
+from segtune.files.folders import RunFolder, write_text
 
 _LOOKS = 10  # at the trial, per time that it may be silent
 _LONGEST_LOOK_S = 5.0

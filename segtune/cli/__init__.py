@@ -1,0 +1,1 @@
+"""What the three scripts share: flags, and how errors become exit statuses."""

@@ -1,0 +1,97 @@
+"""What the pixels mean: the bands of an image, the labels of a mask and the indices that metrics count in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtune.errors import InputError
+from segtune.evaluation.metrics import BACKGROUND, IGNORED
+
+IMAGE = "image"  # the name of the image's own bands among the bands of the input
+_LABEL_TYPES = ("uint8", "uint16", "int16", "uint32", "int32", "int64")  # of masks that are written
+UNLABELLED = int(np.iinfo(np.int32).min)  # in a mask that was read: a pixel of which the file says nothing
+
+
+@dataclass(frozen=True)
+class Band:
+    """Statistics of one input channel over the training tiles' valid pixels."""
+
+    name: str  # "image:1" for the image's first band, or an extra channel's folder
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+def rgb_positions(rgb: Sequence[int], bands: Sequence[Band]) -> tuple[int, ...]:
+    """Positions among `bands` of red, green and blue, or of one band that is shown grey.
+
+    `rgb` counts the image's bands from 1; empty stands for the first three where there are three or more, else for
+    the first. Raises InputError where the image has no such band.
+    """
+    names = [band.name for band in bands]
+    own = sum(name.startswith(f"{IMAGE}:") for name in names)
+    wanted = rgb or ((1, 2, 3) if own >= 3 else (1,))
+    missing = [number for number in wanted if f"{IMAGE}:{number}" not in names]
+    if missing:
+        raise InputError(f"rgb: there is no band {missing[0]}; the images have {own}")
+    return tuple(names.index(f"{IMAGE}:{number}") for number in wanted)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a data set. Index 0 is background, 1 to K are `classes` in their order, 255 is ignored."""
+
+    classes: tuple[int, ...]
+    ignore: tuple[int, ...]
+    background: bool  # some training pixel is neither listed nor ignored
+    background_label: int  # what predictions write there
+
+    @classmethod
+    def from_masks(cls, classes: Iterable[int], ignore: Iterable[int], found: Iterable[int]) -> Labels:
+        """Decide on the background from the labels that were found in the training masks."""
+        classes, ignore = tuple(classes), tuple(ignore)
+        named = {*classes, *ignore}
+        others = sorted(set(found) - named)
+        unused = next(label for label in range(len(named) + 1) if label not in named)
+        fitting = [label for label in others if label >= 0]  # what is negative stands for something missing
+        return cls(classes, ignore, bool(others), fitting[0] if fitting else unused)
+
+    @property
+    def binary(self) -> bool:
+        """One class has a single output, a logit; several have one output each."""
+        return len(self.classes) == 1
+
+    @property
+    def outputs(self) -> int:
+        """Channels that the network gives out."""
+        return 1 if self.binary else len(self.classes) + self.background
+
+    @property
+    def padding(self) -> int:
+        """The index of pixels that were added around a tile: ignored where something is ignored, else background."""
+        no_background = not self.binary and not self.background
+        return IGNORED if self.ignore or no_background else BACKGROUND
+
+    def to_indices(self, mask: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+        """Labels of a mask, (H, W), as indices; what has no label is ignored."""
+        if mask.dtype == np.uint8:  # one look-up for each pixel, however many labels there are
+            return self.to_indices(np.arange(256)).take(mask)
+        ignored = [(IGNORED, label) for label in (*self.ignore, UNLABELLED)]
+        indices = np.full(mask.shape, BACKGROUND, dtype=np.uint8)
+        for index, label in (*enumerate(self.classes, start=1), *ignored):
+            # Arithmetic: an assignment to the pixels of a label takes ten times as long.
+            indices |= (mask == label).view(np.uint8) * np.uint8(index)
+        return indices
+
+    def to_labels(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """Predicted indices, (H, W), as the mask's own labels, in the smallest type that holds them all."""
+        table = np.array([self.background_label, *self.classes])
+        holding = (np.iinfo(name) for name in _LABEL_TYPES)
+        dtype = next(kind.dtype for kind in holding if kind.min <= table.min() and table.max() <= kind.max)
+        return table.astype(dtype)[indices]

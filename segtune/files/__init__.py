@@ -1,0 +1,1 @@
+"""Folders of runs and searches, and how files get there whole."""

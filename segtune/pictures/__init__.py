@@ -1,0 +1,1 @@
+"""Tiles, masks and predictions as pictures."""

@@ -1,0 +1,63 @@
+"""A run's tiles as pictures: before and after augmentation, and those that its model gets most wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segtune.config import RunConfig
+from segtune.data.augment import Augmentation
+from segtune.data.batches import augmented_sample
+from segtune.data.fitting import Fit
+from segtune.data.info import DataInfo
+from segtune.data.labels import rgb_positions
+from segtune.data.pairs import TRAIN
+from segtune.data.store import TileStore
+from segtune.models.checkpoint import Manifest
+from segtune.pictures.render import (
+    Picture,
+    Prediction,
+    Preview,
+    WorstTile,
+    preview_sheet,
+    render,
+    tile_iou,
+    worst_sheet,
+    write_png,
+)
+
+
+def write_preview(config: RunConfig, info: DataInfo, count: int, folder: Path) -> Path:
+    """Write a sheet of training tiles, spread over the set, before and after augmentation; gives its path.
+
+    They are augmented as in the first epoch of this run. `check_preview` says how many fit on a sheet.
+    """
+    bands = info.input_bands(config.channels)
+    rgb = rgb_positions(config.rgb, bands)
+    augmentation = Augmentation(config.augmentation, bands, info.uint8, rgb)
+    store = info.store(TRAIN, config)
+    crop = Fit.of(config) if config.fit == "crop" else None
+    rows = []
+    shown = min(count, len(store))
+    for index in (row * len(store) // shown for row in range(shown)):
+        image, target = augmented_sample(store, index, augmentation, crop, config.seed, epoch=1, sample=index)
+        before = render(store.image(index), bands, rgb)
+        rows.append(Preview(store.name(index), before, store.target(index), render(image, bands, rgb), target))
+    path = folder / f"preview_{config.augmentation}.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_png(path, preview_sheet(rows, info.labels, config.augmentation))
+    return path
+
+
+def worst_picture(store: TileStore, manifest: Manifest, worst: Sequence[WorstTile], title: str) -> Picture:
+    """The worst tiles of a split beside their truth and what was predicted."""
+    fit, rgb = Fit.of(manifest.config), rgb_positions(manifest.config.rgb, manifest.bands)
+    rows = []
+    for tile in worst:
+        truth = store.target(tile.index)
+        height, width = fit.inner(*truth.shape)
+        image = store.image(tile.index)[:height, :width]  # without what was added around it
+        picture = render(image, manifest.bands, rgb)
+        iou = tile_iou(tile.predicted, truth, len(manifest.labels.classes)) or 0.0
+        rows.append(Prediction(store.name(tile.index), iou, picture, truth, tile.predicted))
+    return worst_sheet(rows, manifest.labels, title)

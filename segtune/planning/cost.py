@@ -1,0 +1,113 @@
+"""What a run costs: a few of its training steps and evaluation batches, measured on its own data, and nothing kept."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from segtune.config import RunConfig
+from segtune.data.info import DataInfo
+from segtune.data.pairs import TRAIN, VAL
+from segtune.errors import InputError, NonFiniteLossError
+from segtune.files.folders import RunFolder
+from segtune.models.device import resolve_device
+from segtune.training.train import train
+
+# Training steps, after the first one, which waits for the loaders and for what a GPU sets up. On a GPU, loaders have
+# batches ready at first: only later ones show how fast they are.
+_STEPS = {"cpu": 3, "cuda": 16}
+_BATCHES = 2  # of evaluation, of which the second is measured where there is one
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run takes, as far as it was seen."""
+
+    step_seconds: float  # of a training step, loading included
+    batch_seconds: float  # of a batch of evaluation
+    epoch_seconds: float  # of an epoch with its evaluation, extrapolated
+    peak_bytes: int | None  # of GPU memory; None without a GPU
+
+
+def probe(config: RunConfig, info: DataInfo, threads: int | None = None) -> Cost | str:
+    """Measure a run with random initial weights, or say why it cannot run; what it writes is deleted again.
+
+    It is `train` itself that is measured, and ended in its first evaluation. Figures are those of a process that has
+    device and cores to itself.
+    """
+    device = resolve_device(config.device)
+    steps = _STEPS[device.type]
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    watch = _Watch()
+    try:
+        with tempfile.TemporaryDirectory(prefix="segtune-probe-") as folder:
+            run = train(_shortened(config, steps + 1), info, RunFolder(Path(folder)), threads, False, watch.step, watch)
+            with closing(run):
+                next(run, None)
+    except _EnoughError:
+        pass
+    except (InputError, NonFiniteLossError) as error:
+        return str(error).splitlines()[0]
+    except torch.OutOfMemoryError:
+        return "does not fit into the memory of the GPU"
+    step, batch = watch.seconds()
+    tiles = config.samples_per_epoch or info.counts[TRAIN]
+    total = step * math.ceil(tiles / config.batch_size) + batch * _batches(config, info)
+    return Cost(step, batch, total, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None)
+
+
+def _shortened(config: RunConfig, steps: int) -> RunConfig:
+    """The same run with an epoch of so many steps, and nothing that changes what a step costs."""
+    changed: dict[str, object] = {"samples_per_epoch": config.batch_size * steps, "encoder_weights": "none"}
+    changed |= {"epochs": 1, "warmup_epochs": 0, "freeze_encoder_epochs": 0, "adv_freq": 1, "worst": 0}
+    return config.model_copy(update=changed)
+
+
+def _batches(config: RunConfig, info: DataInfo) -> float:
+    """Batches of evaluation in an epoch; added sets have theirs in some epochs only."""
+    return sum(
+        math.ceil(count / config.batch_size) / (1 if split == VAL else config.adv_freq)
+        for split, count in info.counts.items()
+        if split != TRAIN
+    )
+
+
+class _EnoughError(Exception):
+    """All that is wanted is measured."""
+
+
+class _Watch:
+    """Notes when training steps and evaluation batches end, and ends the run after some of these."""
+
+    def __init__(self) -> None:
+        self._steps: list[float] = []
+        self._batches: list[float] = []
+        self._training = True
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        """The call of `train` after a training step, for which it waits for the device."""
+        self._steps.append(time.perf_counter())
+        self._training = True
+
+    def __call__(self) -> bool:
+        """The call of `train` after every batch; the ones that follow no step are of evaluation."""
+        if not self._training:
+            self._batches.append(time.perf_counter())
+        self._training = False
+        if len(self._batches) == _BATCHES:
+            raise _EnoughError
+        return False
+
+    def seconds(self) -> tuple[float, float]:
+        """Of a training step, the mean of the later half; and of a batch of evaluation."""
+        steps = [end - start for start, end in zip(self._steps, self._steps[1:], strict=False)]
+        before, last = [*self._steps, *self._batches][-2:]
+        return statistics.fmean(steps[len(steps) // 2 :]), last - before

@@ -1,0 +1,97 @@
+"""How many trials run at a time, and on what share of the machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from segtune.errors import InputError, counted
+from segtune.machine import available_cpus
+from segtune.space.reader import SearchSettings
+
+_CPU_TRIALS = 4  # at a time on a machine without a GPU: more learn less from each other, and each takes memory
+
+Resources = Mapping[str, float]  # of a machine, in Ray's terms: CPU, GPU
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Each trial's share, and how many trials fit at a time."""
+
+    cpus: int
+    gpus: int
+    cpus_per_trial: int
+    gpus_per_trial: float
+    concurrent: int
+    nodes: int = 1  # machines that have room for a trial
+
+    def request(self) -> dict[str, float]:
+        """What Ray reserves for a trial."""
+        return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
+
+    def __str__(self) -> str:
+        share = f"{counted(self.cpus_per_trial, 'core')}"
+        if self.gpus_per_trial:
+            share += f" and {counted(self.gpus_per_trial, 'GPU')}"
+        where = f" on {counted(self.nodes, 'node')}" if self.nodes > 1 else ""
+        return f"{counted(self.concurrent, 'trial')} at a time{where}, each on {share}"
+
+
+def local_resources() -> dict[str, float]:
+    """Cores and GPUs that this process may use, in Ray's terms."""
+    return {"CPU": available_cpus(), "GPU": torch.cuda.device_count()}
+
+
+def make_plan(search: SearchSettings, nodes: Sequence[Resources], device: str = "auto") -> Plan:
+    """Share the nodes' resources among trials, each on one node; InputError for what can never be met.
+
+    `cpus_per_trial` left out is as large as it can be with every GPU in use. Without GPUs it is where trials at a time
+    times the root of their cores is largest: twice the cores do not train twice as fast, and a small node beside
+    large ones must not set the share of all.
+    """
+    cpus, gpus = (int(sum(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU"))
+    wanted = search.gpus_per_trial
+    if wanted is None:
+        wanted = 1.0 if gpus and device != "cpu" else 0.0
+    _check(search.cpus_per_trial or 1, wanted, nodes, device)
+    most = min(search.trials, search.max_concurrent or search.trials)
+    limit = most if wanted or search.max_concurrent else _CPU_TRIALS
+    largest = int(max(node.get("CPU", 0) for node in nodes))
+
+    def fitting(share: int) -> list[int]:
+        return [min(limit, _fitting(node, share, wanted)) for node in nodes]
+
+    def value(share: int) -> tuple[float, int]:
+        concurrent = min(most, sum(fitting(share)))
+        return (concurrent, share) if wanted else (concurrent * math.sqrt(share), -share)
+
+    share = search.cpus_per_trial or max(range(1, largest + 1), key=value)
+    found = fitting(share)
+    return Plan(cpus, gpus, share, wanted, min(most, sum(found)), sum(map(bool, found)))
+
+
+def _fitting(node: Resources, cpus: int, gpus: float) -> int:
+    """Trials of this share that a node has room for."""
+    by_cpu, there = int(node.get("CPU", 0)) // cpus, int(node.get("GPU", 0))
+    if not gpus:
+        return by_cpu
+    return min(by_cpu, there // int(gpus) if gpus > 1 else there * math.floor(1 / gpus + 1e-9))
+
+
+def _check(cpus: int, gpus: float, nodes: Sequence[Resources], device: str) -> None:
+    if gpus > 1 and gpus != int(gpus):
+        raise InputError(f"gpus_per_trial: above one it must be a whole number, but got {gpus:g}")
+    most_cpus, most_gpus = (int(max((node.get(name, 0) for node in nodes), default=0)) for name in ("CPU", "GPU"))
+    where = "here" if len(nodes) == 1 else f"on any one of {len(nodes)} nodes"
+    if gpus > most_gpus:
+        raise InputError(f"gpus_per_trial: {gpus:g} was asked for, but {counted(most_gpus, 'GPU')} can be used {where}")
+    if device.startswith("cuda") and not gpus:
+        raise InputError(f"device: {device} was asked for, but trials get no GPU (gpus_per_trial is 0)")
+    if cpus > most_cpus:
+        raise InputError(f"cpus_per_trial: a trial takes {counted(cpus, 'core')}, but {most_cpus} can be used {where}")
+    if not any(_fitting(node, cpus, gpus) for node in nodes):
+        share = f"{counted(cpus, 'core')} and {counted(gpus, 'GPU')}"
+        raise InputError(f"cpus_per_trial: no one of {counted(len(nodes), 'node')} has {share} for a trial")

@@ -1,0 +1,226 @@
+"""What a run or a search shows in the terminal while it goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.style import Style
+from rich.text import Text
+
+from segtune.clock import running_seconds
+from segtune.config import RunConfig
+from segtune.data.info import DataInfo
+from segtune.errors import counted, printable
+from segtune.files.folders import RunFolder
+from segtune.machine import available_cpus
+from segtune.report.tables import duration, settings_text
+from segtune.training.train import EpochResult
+from segtune.trials import Trial
+
+_PLAIN_WIDTH = 160  # columns when the output goes to a file, where nothing wraps
+
+
+class _PrintsAsGiven(Console):
+    """A console to which a text is a text: nothing in it is markup.
+
+    What is not `printable`, and what the terminal's encoding does not have, is escaped, in lines and in the cells of
+    tables alike. So a text is one line.
+    """
+
+    def render_str(self, text: str, *, style: str | Style = "", **layout: Any) -> Text:
+        """Make the text of a line or a cell; rich's call for each of them."""
+        given = {name: layout[name] for name in ("justify", "overflow") if name in layout}
+        shown = printable(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return Text(shown, style, **given)
+
+
+def make_console() -> Console:
+    """Make the console for stdout; where that is no terminal, it gets plain text of a fixed width."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    # A long line is the terminal's to wrap: a path or a command that was broken in two could not be copied.
+    return _PrintsAsGiven(force_terminal=terminal, width=None if terminal else _PLAIN_WIDTH, soft_wrap=True)
+
+
+class _Bar:
+    """A progress bar that is there only on a terminal."""
+
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("", total=None)
+
+    def update(self, done: float, total: float | None, text: str) -> None:
+        self._progress.update(self._task, completed=done, total=total, description=printable(text))
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+
+def step_bar(console: Console) -> _Bar:
+    """A bar over tiles or batches."""
+    return _Bar(
+        console, TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )
+
+
+@contextmanager
+def reading_bar(console: Console) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """A bar while tiles are read: a function that moves it, and one that prints a line above it."""
+    with step_bar(console) as bar:
+        yield (
+            lambda done, total: bar.update(done, total, "reading the tiles"),
+            lambda line: console.print(line),
+        )
+
+
+class RunConsole:
+    """What a single run shows: a line per epoch, and below them a bar over the steps of the present one."""
+
+    def __init__(self, console: Console, config: RunConfig, info: DataInfo, folder: RunFolder) -> None:
+        self._console, self._epochs = console, config.epochs
+        self._epoch = folder.epochs_done + 1
+        self._bar = step_bar(console)
+        size = config.image_size or info.image_size()
+        console.print(f"{config.dataset}: {info.counted()} at {size} px -> {folder.path}")
+        if config.workers > available_cpus():
+            cores = counted(available_cpus(), "core")
+            console.print(f"workers: {config.workers} loader processes are more than {cores} can serve")
+
+    def __enter__(self) -> RunConsole:
+        self._bar.__enter__()
+        self._bar.update(0, None, "building the model")
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.__exit__(*error)
+
+    def batch(self, done: int, total: int, loss: float) -> None:
+        """Move the bar by a training step."""
+        what = "evaluating" if done == total else f"loss {loss:.4f}"
+        self._bar.update(done, total, f"epoch {self._epoch}/{self._epochs}  {what}")
+
+    def epoch(self, result: EpochResult) -> None:
+        """Print the line of an epoch."""
+        self._console.print(epoch_line(result))
+        self._epoch = result.epoch + 1
+
+
+def epoch_line(result: EpochResult) -> str:
+    """An epoch of a single run on one line."""
+    learnt = bool(result.best_miou) and not result.collapsed_epochs
+    best = "  best so far" if learnt and result.best_epoch == result.epoch else ""
+    miou = f"{result.scores.miou:.4f}" if result.scores else "  -   "
+    added = "".join(f"  {name} {scores.miou:.4f}" for name, scores in result.added.items() if scores)
+    return (
+        f"epoch {result.epoch}/{result.epochs}  loss {result.loss:.4f}  miou {miou}  "
+        f"lr {_rates(result)}  {duration(result.train_seconds + result.eval_seconds)}{best}{added}"
+    )
+
+
+def _rates(result: EpochResult) -> str:
+    """The learning rate that the epoch started with, and that of its last step where it is another."""
+    rates = dict.fromkeys(f"{rate:.2e}" for rate in (result.first_lr, result.lr) if rate is not None)
+    return " to ".join(rates)
+
+
+class SearchConsole:
+    """A line for each trial that ends, and below them a status line with a bar over the budget."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console, self._total = console, total
+        self._bar = _Bar(
+            console, BarColumn(bar_width=30), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+        )
+        self._running: dict[int, float] = {}  # share of its epochs that each running trial has done
+        self._ended = 0
+        self._scores: dict[int, float] = {}  # of the trials that learnt something, whatever their status
+        self._start, self._done_at_start = running_seconds(), 0.0
+
+    def __enter__(self) -> SearchConsole:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.__exit__(*error)
+
+    def started(self, plan: object, trials: list[Trial]) -> None:
+        """Say what runs where."""
+        self._console.print(str(plan))
+        done = [trial for trial in trials if trial.status not in ("running", "pending")]
+        self._ended = len(done)
+        self._done_at_start = float(self._ended)
+        self._scores = {trial.number: trial.miou or 0.0 for trial in trials if trial.learnt}
+        self._status()
+
+    def epoch(self, number: int, result: Mapping[str, Any]) -> None:
+        """Move the bar by an epoch."""
+        self._running[number] = result["epoch"] / result["epochs"]
+        if result["best_miou"] and not result["collapsed_epochs"]:
+            self._scores[number] = result["best_miou"]
+        self._status()
+
+    def ended(self, trial: Trial) -> None:
+        """Print the line of a trial that ended."""
+        self._running.pop(trial.number, None)
+        if trial.status in ("running", "pending"):
+            return  # interrupted: it comes back
+        self._ended += 1
+        if trial.learnt:
+            self._scores[trial.number] = trial.miou or 0.0
+        self._console.print(trial_line(trial, self._total, self._best() == trial.number))
+        self._status()
+
+    def say(self, line: str) -> None:
+        """Print something else."""
+        self._console.print(line)
+
+    def _best(self) -> int | None:
+        """The number of the best trial so far, which may still run; of equals the earlier one."""
+        return min(self._scores, key=lambda number: (-self._scores[number], number), default=None)
+
+    def _status(self) -> None:
+        done = min(self._total, self._ended + sum(self._running.values()))
+        number = self._best()
+        best = "no result yet" if number is None else f"best {self._scores[number]:.4f} (#{number})"
+        running = f"{len(self._running)} running, " if self._running else ""
+        text = f"{self._ended}/{self._total} trials, {running}{best}{self._left(done)}"
+        self._bar.update(done, self._total, text)
+
+    def _left(self, done: float) -> str:
+        gained = done - self._done_at_start
+        if gained < 1 or done >= self._total:
+            return ""
+        return f", about {duration((running_seconds() - self._start) / gained * (self._total - done))} left"
+
+
+def trial_line(trial: Trial, total: int, is_best: bool = False) -> str:
+    """A trial that ended on one line: number, mIoU, why it ended, the settings that were searched."""
+    score = f"{trial.miou:.4f}" if trial.miou is not None else "  -   "
+    head = f"#{trial.number:<{len(str(total))}}  {score}{'*' if is_best else ' '} "
+    budget = trial.settings["epochs"]
+    how = {
+        "finished": f"finished {counted(budget, 'epoch')}",
+        "stopped": f"stopped at epoch {trial.epochs} of {budget}" + (f" ({trial.note})" if trial.note else ""),
+        "failed": f"failed after {trial.epochs} of {counted(budget, 'epoch')}: {trial.error}",
+    }[trial.status]
+    took = f" in {duration(trial.seconds)}" if trial.seconds is not None else ""
+    name = "baseline: " if trial.baseline else ""
+    return f"{head} {how}{took}  {name}{settings_text(trial.searched)}"

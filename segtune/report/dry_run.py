@@ -1,0 +1,289 @@
+"""What a search would do: its space, a few of its runs, its data, its share of the machine, and about how long."""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from segtune.config import RunConfig
+from segtune.data.info import DataInfo
+from segtune.data.pairs import Split
+from segtune.data.reading import read_header
+from segtune.errors import counted
+from segtune.planning.cost import Cost, probe
+from segtune.planning.resources import Plan, local_resources, make_plan
+from segtune.report.tables import SettingsTable, duration, plain_table, settings_text, value_text
+from segtune.space.parameters import Parameter, RandomSuggest, Range, Space
+from segtune.training.train import resolve
+from segtune.tuning.asha import rungs
+from segtune.tuning.search import possible_run
+
+_SAMPLES = 10  # configurations shown
+_PROBED = 3  # of them measured, beside the first run
+_MOST_DRAWS = 10_000
+_MOST_REPEATED = 1_000  # draws of runs that are there already: a small space has no more
+_PLAYED = 10_000  # trials that a share of epochs is estimated from
+_HEADERS = 64  # tiles of a split whose sizes are looked up
+
+
+def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | None = None) -> int:
+    """Print what a search would do; writes nothing into its folder and trains nothing to its end. Exit status 0."""
+    console.print(space_tree(space), soft_wrap=False)
+    fixed = {name: value for name, value in space.fixed.items() if value != RunConfig.model_fields[name].default}
+    console.print()
+    console.print(f"fixed, and not the default: {settings_text(fixed) or 'nothing'}")
+    samples = draw_samples(space, info)
+    console.print()
+    console.print(sample_table(space, samples))
+    console.print(samples.how)
+    console.print()
+    console.print(data_table(info, space.baseline))
+    for line in data_lines(info):
+        console.print(line)
+    if address:
+        console.print()
+        console.print(f"resources and time: those of the cluster at {address}, known once a search joins it")
+        return 0
+    plan = make_plan(space.search, [local_resources()], space.baseline.device)
+    console.print()
+    console.print(str(plan))
+    runs = measured_runs(resolve(space.baseline, info), samples.runs)
+    console.print(f"measuring a few steps of {counted(len(runs), 'run')} ...")
+    for line in estimate_lines(space, info, runs, plan):
+        console.print(line)
+    return 0
+
+
+# The space.
+
+
+def space_tree(space: Space) -> Tree:
+    """The searched settings with their values, those of branches below the value that brings them."""
+    size = space.size()
+    count = "continuous" if size is None else f"{size:,} combinations"
+    tree = Tree(f"{space.path}: {counted(len(space.searched()), 'setting')} searched, {count}")
+    _grow(tree, space.parameters)
+    if space.forbid:
+        forbidden = tree.add("forbid")
+        for entry in space.forbid:
+            forbidden.add(str(entry))
+    return tree
+
+
+def _grow(tree: Tree, parameters: Sequence[Parameter]) -> None:
+    for parameter in parameters:
+        if isinstance(parameter, Range):
+            tree.add(f"{parameter.name}: {_range_text(parameter)}")
+        elif not any(parameter.branches):
+            tree.add(f"{parameter.name}: {', '.join(map(value_text, parameter.values))}")
+        else:
+            node = tree.add(parameter.name)
+            for value, branch in parameter.items():
+                _grow(node.add(value_text(value)), branch)
+
+
+def _range_text(parameter: Range) -> str:
+    text = f"{value_text(parameter.low)} to {value_text(parameter.high)}"
+    if parameter.log:
+        text += ", log"
+    return text if parameter.step is None else f"{text} in steps of {value_text(parameter.step)}"
+
+
+# Some of its runs.
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Runs as a search would draw them."""
+
+    runs: list[RunConfig]  # with image_size and paths filled in
+    searched: list[dict[str, Any]]  # of each run, the settings that were drawn
+    how: str  # how many draws it took
+
+
+def draw_samples(space: Space, info: DataInfo) -> Samples:
+    """The first runs of a grid, or some that are drawn at random, each one once.
+
+    What does not go together, and what is there already, is drawn again.
+    """
+    if space.search.sampler == "grid":
+        points = [point for _, point in zip(range(_SAMPLES), space.grid(), strict=False)]
+        return Samples(
+            [resolve(RunConfig.from_settings(space.settings_at(point)), info) for point in points],
+            [{key.rpartition(".")[2]: value for key, value in point.items()} for point in points],
+            f"the first {len(points)} of a grid of {space.size():,}",
+        )
+    suggest = RandomSuggest(random.Random(space.search.seed))
+    runs: list[RunConfig] = []
+    drawn: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    repeated = 0
+    while len(runs) < _SAMPLES and len(reasons) < _MOST_DRAWS and repeated < _MOST_REPEATED:
+        settings = space.draw(suggest)
+        run = possible_run(space, info, settings)
+        if isinstance(run, str):
+            reasons.append(run)
+        elif run in runs:
+            repeated += 1
+        else:
+            runs.append(run)
+            drawn.append({name: value for name, value in settings.items() if name not in space.fixed})
+    draws = counted(len(runs) + len(reasons), "draw")
+    how = f"{len(runs)} drawn at random; {len(reasons)} of {draws} had to be drawn again"
+    if reasons:
+        how += f", the first because of: {reasons[0]}"
+    return Samples(runs, drawn, how)
+
+
+def sample_table(space: Space, samples: Samples) -> SettingsTable:
+    """A row per run, the first one on top."""
+    table = SettingsTable("Some of the runs", ("run",))
+    first = space.baseline.settings()
+    table.add(("baseline",), {name: first[name] for name in space.searched()})
+    for number, drawn in enumerate(samples.searched, start=1):
+        table.add((str(number),), {name: drawn[name] for name in space.searched() if name in drawn})
+    return table
+
+
+# Its data.
+
+
+def data_table(info: DataInfo, config: RunConfig) -> Table:
+    """Tiles, their sizes, and the share of pixels of each class, a column per split."""
+    table = plain_table(f"Data: {config.dataset}")
+    table.add_column("")
+    for split in info.counts:
+        table.add_column(split, justify="right", overflow="fold")
+    table.add_row("tiles", *(f"{count:,}" for count in info.counts.values()))
+    table.add_row("size", *(_sizes(info.tiles[split]) for split in info.counts))
+    listed, ignored = info.labels.classes, info.labels.ignore
+    for label in listed:
+        table.add_row(f"class {label}", *(_share(info.pixels[split], [label], ignored) for split in info.counts))
+    rest = [{label for label in pixels if label not in (*listed, *ignored)} for pixels in info.pixels.values()]
+    if any(rest):
+        shares = (_share(info.pixels[s], labels, ignored) for s, labels in zip(info.counts, rest, strict=True))
+        table.add_row("background", *shares)
+    if ignored:
+        table.add_row("ignored", *(_share(info.pixels[split], ignored, ()) for split in info.counts))
+    return table
+
+
+def _share(pixels: Mapping[int, int], labels: Sequence[int] | set[int], ignored: Sequence[int]) -> str:
+    """The share of the pixels that count."""
+    total = sum(count for label, count in pixels.items() if label not in ignored)
+    part = sum(pixels.get(label, 0) for label in labels)
+    return f"{part / total:.2%}" if part and total else "none"
+
+
+def _sizes(tiles: Split) -> str:
+    looked_at = tiles[:: max(1, -(-len(tiles) // _HEADERS))]
+    sides = sorted({(header.width, header.height) for header in (read_header(tile.image) for tile in looked_at)})
+    text = " to ".join(f"{width} x {height}" for width, height in dict.fromkeys((sides[0], sides[-1])))
+    return text if len(looked_at) == len(tiles) or len(sides) == 1 else f"{text} in {counted(len(looked_at), 'tile')}"
+
+
+def data_lines(info: DataInfo) -> Iterator[str]:
+    """The input's bands, and what of the data is in the cache."""
+    kind = "uint8" if info.uint8 else "float32"
+    yield f"bands: {', '.join(band.name for band in info.bands)} ({kind} in memory)"
+    if not info.entries:
+        yield "not cached: every tile is decoded anew, epoch by epoch"
+    for kept in dict.fromkeys(kept for _, kept in info.entries):
+        folders = [path for (_, other), path in info.entries.items() if other == kept]
+        bytes_ = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+        missing = sorted(info.counts.keys() - {split for split, other in info.entries if other == kept})
+        without = f", without {', '.join(missing)}" if missing else ""
+        yield f"cached: {kept}, {bytes_ / 1e6:,.1f} MB in {_shared(folders)}{without}"
+
+
+def _shared(folders: Sequence[Path]) -> Path:
+    """CACHE_DIR of CACHE_DIR/KEY/ENTRY."""
+    return folders[0].parent.parent
+
+
+# Its time.
+
+
+def measured_runs(first: RunConfig, samples: Sequence[RunConfig]) -> dict[str, RunConfig]:
+    """The first run and some of the samples, by name, each configuration once."""
+    others = [(f"run {number}", run) for number, run in enumerate(samples, start=1) if run != first]
+    return {"baseline": first, **dict(others[:_PROBED])}
+
+
+def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], plan: Plan) -> Iterator[str]:
+    """What these runs were measured to take, and about how long the search takes at that pace."""
+    paces: list[float] = []  # seconds of every run on its full budget
+    for name, run in runs.items():
+        cost = probe(run, info, plan.cpus_per_trial)
+        if isinstance(cost, str):
+            yield f"  {name}: cannot run: {cost}"
+            continue
+        paces.append(cost.epoch_seconds * run.epochs)
+        yield f"  {name}: {_cost_text(cost)}, {counted(run.epochs, 'epoch')} in about {duration(paces[-1])}"
+    if not paces:
+        return
+    trials = space.trials()
+    share, how = 1.0, "every trial trains to its end"
+    *compared, epochs = rungs(space)
+    if compared:
+        share = asha_share(trials, compared, space.search.reduction_factor, epochs)
+        after = ", ".join(map(str, compared))
+        how = f"asha leaves about {share:.0%} of all epochs: it stops trials after {after} of {epochs}"
+    mean = sum(paces) / len(paces)
+    side_by_side = plan.concurrent * min(1.0, plan.gpus_per_trial or 1.0)
+    yield f"about {duration(max(paces[0], trials * share * mean / side_by_side))} in all, an estimate from:"
+    each = "to the end, the mean of the runs measured, each alone on the machine"
+    yield f"  {counted(trials, 'trial')} of {duration(mean)} {each}"
+    yield f"  {how}"
+    yield f"  {_concurrency_text(plan)}"
+    if space.search.time_budget:
+        yield f"  but time_budget ends it after {duration(space.search.time_budget)}"
+
+
+def _cost_text(cost: Cost) -> str:
+    text = f"{cost.step_seconds * 1000:.0f} ms a step, {duration(cost.epoch_seconds)} an epoch"
+    return text if cost.peak_bytes is None else f"{text}, {cost.peak_bytes / 2**30:.1f} GB of the GPU"
+
+
+def _concurrency_text(plan: Plan) -> str:
+    if plan.gpus_per_trial and plan.gpus_per_trial < 1 and plan.concurrent > 1:
+        return f"{plan.concurrent} at a time; those that share a GPU are taken to be as fast as one after the other"
+    return f"{plan.concurrent} at a time"
+
+
+def asha_share(trials: int, compared: Sequence[int], factor: int, epochs: int) -> float:
+    """About which share of all epochs asha trains that compares trials after these epochs; the first run does all.
+
+    Of trials in random order, none expected to be better than another, played through some times. What a sampler
+    learns makes later trials better than earlier ones, and more of them go on.
+    """
+    generator, spent = random.Random(0), 0
+    times = max(10, _PLAYED // trials)
+    for _ in range(times):
+        reached: dict[int, list[float]] = {rung: [] for rung in compared}
+        for number in range(trials):
+            score, done = generator.random(), epochs
+            for rung, scores in reached.items():
+                stops = bool(number and scores) and score < _quantile(scores, 1 - 1 / factor)
+                insort(scores, score)
+                if stops:
+                    done = rung
+                    break
+            spent += done
+    return spent / (times * trials * epochs)
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """Between the two nearest values, as numpy has it."""
+    place = (len(ordered) - 1) * share
+    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+    return low + (high - low) * (place % 1)

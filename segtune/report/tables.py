@@ -1,0 +1,349 @@
+"""A finished search -> tables. Gets plain data; knows nothing of Ray or Optuna."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+
+from segtune.config import RunConfig, settings_of
+from segtune.data.pairs import TRAIN, VAL, split_places
+from segtune.errors import InputError, counted
+from segtune.files.folders import RunFolder, SearchFolder
+from segtune.files.yamlfile import read_yaml
+from segtune.report.commands import script_command, tensorboard_command
+from segtune.training.stopwatch import PHASES
+from segtune.trials import SearchState, Trial, ranked, seed_margin
+
+_SHOWN = 10  # trials in the ranking; trials.csv has all
+_WORDS = ("run", "status", "on")  # columns that are not numbers
+_ANY_WIDTH = 10_000  # columns in which every table fits
+_INDENT = " " * 6  # of settings below their run
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 8.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def value_text(value: Any) -> str:
+    """A setting's value, short: numbers with three digits, lists without quotes."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list):
+        return "+".join(map(str, value)) or "none"
+    return str(value)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings on one line: ``encoder resnet18, lr 0.002``."""
+    return ", ".join(f"{name} {value_text(value)}" for name, value in settings.items())
+
+
+def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
+    """How a single run ended, and what to type next, in lines."""
+    content = read_yaml(folder.run_yaml)
+    config = RunConfig.from_settings(settings_of(content), f"{folder.run_yaml}: ")
+    rows = folder.metrics()
+    best = rows[-1] if rows else {}
+    lines = []
+    if best.get("best_miou"):
+        score = float(best["best_miou"])
+        lines.append(f"best: miou {score:.4f} in epoch {best['best_epoch']}" if score else "nothing learnt: miou 0")
+        lines[-1] += f"{_some_of_the_tiles(content['data'], config.use_only_add_val)}; next:"
+        split = scored_split(config)
+        lines += [f"  {_validation(folder.path, split)}"] if split else []
+    return [*lines, f"  {tensorboard_command(log_dir)}"]
+
+
+def _some_of_the_tiles(data: Mapping[str, Any], only_added: bool) -> str:
+    """On how many validation tiles a run was scored, where those were not all, by the `data` of its run.yaml."""
+    tiles, others = (
+        sum(count for split, count in data.get(name, {}).items() if split == VAL or (only_added and split != TRAIN))
+        for name in ("tiles", "left_out")
+    )
+    return f" (on {tiles} of {tiles + others} validation tiles)" if others else ""
+
+
+def scored_split(config: RunConfig) -> Path | None:
+    """The split that a run is scored on, or the first of several; None where its data is not there any more."""
+    try:
+        places = split_places(config)
+    except InputError:
+        return None
+    place = next(place for name, place in places.items() if name != TRAIN).absolute()
+    here = Path.cwd()
+    return place.relative_to(here) if place.is_relative_to(here) else place
+
+
+def ranking(trials: Sequence[Trial]) -> SettingsTable:
+    """The best trials, best first, with the settings that were searched."""
+    order = ranked(trials)
+    title = f"Trials by mIoU ({min(_SHOWN, len(order))} of {len(trials)}; all in trials.csv)"
+    table = SettingsTable(title, ("rank", "trial", "miou", "status", "epochs", "time"))
+    for place, trial in enumerate(order, start=1):
+        if place <= _SHOWN or trial.baseline:
+            figures = (
+                str(place),
+                f"#{trial.number}",
+                f"{trial.miou:.4f}",
+                "baseline" if trial.baseline else trial.status,
+                f"{trial.epochs}/{trial.settings['epochs']}",
+                duration(trial.seconds or 0.0),
+            )
+            table.add(figures, trial.searched)
+    return table
+
+
+def comparison(trials: Sequence[Trial], name: str) -> Table:
+    """Best and median mIoU, parameters and seconds for each value of one setting.
+
+    Only finished trials count, and of the configurations only those that every value finished.
+    """
+    by_configuration: dict[str, dict[str, Trial]] = {}
+    for trial in trials:
+        if trial.status == "finished":
+            others = repr({key: value for key, value in trial.searched.items() if key != name})
+            by_configuration.setdefault(others, {})[value_text(trial.searched[name])] = trial
+    values = list(dict.fromkeys(value for group in by_configuration.values() for value in group))
+    shared = [group for group in by_configuration.values() if len(group) == len(values)]
+    table = plain_table(f"{name}: {counted(len(shared), 'configuration')} that each one finished, equal budget")
+    table.add_column(name, overflow="fold")
+    for column in ("best miou", "median miou", "parameters", "seconds"):
+        add_figures(table, column)
+    if not shared:
+        return table
+    columns = {value: [group[value] for group in shared] for value in values}
+    for value, members in sorted(columns.items(), key=lambda item: -max(_scores(item[1]))):
+        table.add_row(
+            value,
+            f"{max(_scores(members)):.4f}",
+            f"{statistics.median(_scores(members)):.4f}",
+            f"{(members[0].parameters or 0) / 1e6:.1f} M",
+            f"{statistics.median(trial.seconds or 0.0 for trial in members):.1f}",
+        )
+    return table
+
+
+def _scores(trials: Iterable[Trial]) -> list[float]:
+    return [trial.miou or 0.0 for trial in trials]
+
+
+def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
+    """The winner in words: its score, its settings, and what it gains over the baseline.
+
+    `ended` is false for a search that was interrupted.
+    """
+    order = ranked(trials)
+    if not order:
+        return ["no trial reached a score"]
+    if ended and not has_winner(trials):
+        return ["no winner: every trial failed"]
+    best = order[0]
+    if not best.learnt:
+        yet = "" if ended else " yet"
+        return [f"no trial learnt anything{yet}: the best miou is {best.miou:.4f}, of trial #{best.number}"]
+    name = "winner" if ended else "best so far"
+    lines = [f"{name}: trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}{_limit(best.settings)}"]
+    lines.append(f"  {settings_text(best.searched)}")
+    baseline = next((trial for trial in order if trial.baseline), None)
+    return lines if baseline is None else [*lines, _gain(best, baseline, others=len(order) - 1, ended=ended)]
+
+
+def _limit(settings: Mapping[str, Any]) -> str:
+    """On how many validation tiles a trial was scored, where its settings say that these are not all."""
+    limits = [limit for name in ("limit_tiles", "val_samples") if (limit := settings.get(name)) is not None]
+    return f" (on at most {min(limits)} tiles of each validation set)" if limits else ""
+
+
+def _gain(best: Trial, baseline: Trial, others: int, ended: bool) -> str:
+    """What the best trial gains over the baseline; `others`: how many trials but the best one have a score."""
+    if best is not baseline:
+        gain, margin = (best.miou or 0.0) - (baseline.miou or 0.0), seed_margin(best, baseline)
+        text = f"gain over the baseline: {gain:+.4f} (baseline {baseline.miou:.4f})"
+        return text if gain >= margin else f"{text}, no more than another seed may bring (about {margin:.4f})"
+    if others and ended:
+        return "the baseline itself is the best: nothing that was tried beats it"
+    return f"it is the baseline; {'no other trial is better yet' if others else 'no other trial has a score'}"
+
+
+def has_winner(trials: Iterable[Trial]) -> bool:
+    """Whether a search that ended has a winner: a trial that has a score and is not among failed ones alone."""
+    found = list(trials)
+    return bool(ranked(found)) and any(trial.status != "failed" for trial in found)
+
+
+def failures(trials: Iterable[Trial]) -> list[str]:
+    """One line for each reason that trials failed for."""
+    reasons: dict[str, list[int]] = {}
+    for trial in trials:
+        if trial.status == "failed":
+            reasons.setdefault(trial.error, []).append(trial.number)
+    return [f"failed: {', '.join(f'#{number}' for number in numbers)}: {reason}" for reason, numbers in reasons.items()]
+
+
+def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) -> list[str | RenderableType]:
+    """A search's tables, its winner, what failed, and what the time went for; `ended`: not interrupted."""
+    tables: list[str | RenderableType] = [comparison(trials, compare)] if compare else []
+    spent = spent_line(trials)
+    if ranked(trials):
+        tables.append(ranking(trials))
+    return [*tables, *summary(trials, ended), *failures(trials), *([spent] if spent else [])]
+
+
+def next_commands(folder: SearchFolder, config: RunConfig, results_dir: str) -> list[str]:
+    """What to type after a search; a model is measured, or trained again, only where there is one."""
+    split, lines = scored_split(config), []
+    if folder.best.is_dir():
+        lines = [f"  {_validation(folder.path, split)}"] if split else []
+        lines.append(f"  {script_command('run_single.py', ['--from-search', str(folder.path), '--epochs', 'N'])}")
+    return [*lines, f"  {tensorboard_command(results_dir)}"]
+
+
+def _validation(folder: Path, split: Path) -> str:
+    return script_command("validate.py", ["-cd", str(folder), "-d", str(split)])
+
+
+def spent_line(trials: Sequence[Trial]) -> str | None:
+    """What the trials' time went for: ``time of the trials: 92% training, 4% evaluation, ...``; None where unknown."""
+    seconds = {name: sum(trial.spent.get(name, 0.0) for trial in trials) for name in PHASES}
+    total = sum(seconds.values())
+    if not total:
+        return None
+    shares = sorted(seconds.items(), key=lambda item: -item[1])
+    return f"time of the trials: {', '.join(f'{share / total:.0%} {name}' for name, share in shares)}"
+
+
+def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
+    """How a search stands: a line on it, what runs where since when, the best so far, and what failed.
+
+    `now` is the clock's time, in seconds.
+    """
+    counts = Counter(trial.status for trial in search.trials)
+    ended = [trial for trial in search.trials if trial.status in ("finished", "stopped", "failed")]
+    running = [trial for trial in search.trials if trial.status == "running"] if search.holder else []
+    waiting = counts["pending"] + counts["running"] - len(running)
+    how = f"running ({search.holder})" if search.holder else "not running"
+    over = not (search.holder or waiting) and bool(search.reason or len(ended) >= search.wanted)
+    if not search.holder and search.reason:
+        how += f"; ended early: {search.reason}"
+    elif not (search.holder or over):
+        how += "; --resume goes on with it"
+    split = ", ".join(f"{counts[status]} {status}" for status in ("finished", "stopped", "failed") if counts[status])
+    lines: list[str | RenderableType] = [f"{search.path}: {how}"]
+    lines.append(
+        f"{len(ended)} of {search.wanted} trials ended{f' ({split})' if split else ''}, {len(running)} running, "
+        f"{waiting} waiting; {duration(search.seconds)} so far{_left(search, ended, running)}"
+    )
+    if running:
+        table = SettingsTable("Running", ("trial", "epoch", "miou", "since", "on"))
+        for trial in running:
+            miou = "" if trial.miou is None else f"{trial.miou:.4f}"
+            since = duration(max(0.0, now - trial.since)) if trial.since else ""
+            epoch = f"{trial.epochs}/{trial.settings['epochs']}"
+            table.add((f"#{trial.number}", epoch, miou, since, trial.where), trial.searched)
+        lines.append(table)
+    return [*lines, *summary(search.trials, over), *failures(search.trials), *search.remarks]
+
+
+def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial]) -> str:
+    """The time left at the rate so far; the trials that run count with the part that they have done."""
+    done = len(ended) + sum(trial.epochs / trial.settings["epochs"] for trial in running)
+    if not search.holder or done < 1 or done >= search.wanted:
+        return ""
+    left = search.seconds / done * (search.wanted - done)
+    if search.budget is not None:
+        left = min(left, search.budget - search.seconds)
+    return f", about {duration(max(0.0, left))} left"
+
+
+def class_table(classes: Sequence[int], iou: Mapping[str, float | None]) -> Table:
+    """IoU per class, and of the background where there is one."""
+    table = plain_table()
+    table.add_column("class")
+    add_figures(table, "iou")
+    for label in [*map(str, classes), "background"]:
+        if label in iou:
+            value = iou[label]
+            table.add_row(label, "not in the masks" if value is None else f"{value:.4f}")
+    return table
+
+
+def plain_table(title: str | None = None) -> Table:
+    """An empty table in the style of all."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def add_figures(table: Table, name: str) -> None:
+    """Add a column of numbers, which keep to one line as long as a column of texts can give way."""
+    table.add_column(name, justify="right", no_wrap=True, overflow="fold")
+
+
+class SettingsTable:
+    """A row per run: some figures, and its settings, each in a column or, where there is no room for that, below."""
+
+    def __init__(self, title: str, figures: Sequence[str]) -> None:
+        self._title, self._head = title, tuple(figures)
+        self._rows: list[tuple[tuple[str, ...], dict[str, str]]] = []
+
+    def add(self, figures: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """Add a run."""
+        self._rows.append((tuple(figures), {name: value_text(value) for name, value in settings.items()}))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the form that fits the console; rich's call."""
+        table = self._table()
+        if console.measure(table, options=options.update_width(_ANY_WIDTH)).maximum <= options.max_width:
+            yield table
+        else:
+            yield from self._lines(options.max_width)
+
+    def _table(self) -> Table:
+        names = list(dict.fromkeys(name for _, settings in self._rows for name in settings))
+        table = plain_table(self._title)
+        for name in self._head:
+            table.add_column(name, justify="left" if name in _WORDS else "right", no_wrap=True)
+        for name in names:
+            table.add_column(name, no_wrap=True)
+        for figures, settings in self._rows:
+            table.add_row(*figures, *(settings.get(name, "") for name in names))
+        return table
+
+    def _lines(self, room: int) -> Iterator[str]:
+        widths = [max(map(len, column)) for column in zip(self._head, *(row for row, _ in self._rows), strict=True)]
+
+        def line(cells: Sequence[str]) -> str:
+            places = zip(self._head, cells, widths, strict=True)
+            return " " + "  ".join(c.ljust(w) if n in _WORDS else c.rjust(w) for n, c, w in places).rstrip()
+
+        yield from (self._title, "", line(self._head))
+        for figures, settings in self._rows:
+            yield line(figures)
+            yield from _filled([f"{name} {value}" for name, value in settings.items()], room)
+        yield ""
+
+
+def _filled(items: Sequence[str], room: int) -> Iterator[str]:
+    """Items, with commas, in as few lines as they fit into."""
+    line = ""
+    for position, item in enumerate(items, start=1):
+        text = item if position == len(items) else f"{item},"
+        if line and len(line) + len(text) >= room:
+            yield line
+            line = ""
+        line = f"{line} {text}" if line else f"{_INDENT}{text}"
+    if line:
+        yield line

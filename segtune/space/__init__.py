@@ -1,0 +1,1 @@
+"""What a search space is, and how it is read."""

@@ -1,0 +1,125 @@
+"""A run's curves: TensorBoard events and metrics.csv, in its folder, epoch by epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.summary import hparams, scalar
+
+from segtune.config import RunConfig
+from segtune.files.folders import RunFolder, write_text
+from segtune.pictures.render import Picture, encoded
+
+_CURVES = ("loss", "miou", "best_miou", "lr")  # the metrics that TensorBoard's hparams table lists
+
+
+class RunLog:
+    """Writes a row per epoch; every row is on disk when `write` returns.
+
+    Parameters
+    ----------
+    folder: where metrics.csv and the events go.
+    config: the hparams.
+    after_epoch: epochs that the run has behind it; rows beyond them are dropped.
+    last_row: of that epoch; written where the run was killed before it was.
+
+    Raises OSError, naming the file, where one cannot be written.
+    """
+
+    def __init__(
+        self, folder: RunFolder, config: RunConfig, after_epoch: int = 0, last_row: Mapping[str, Any] | None = None
+    ) -> None:
+        self._path = folder.metrics_csv
+        self._rows = [row for row in folder.metrics() if int(row["epoch"]) <= after_epoch]
+        written = int(self._rows[-1]["epoch"]) if self._rows else 0
+        self._events = _Events(folder.path, written + 1)
+        # SummaryWriter.add_hparams would put the table into a run of its own, without the curves.
+        experiment, start, self._end = hparams(_plain(config), dict.fromkeys(_CURVES, 0.0))
+        if not after_epoch:
+            self._events.add(experiment)
+            self._events.add(start)
+        self._events.flush()
+        if last_row and written < after_epoch:
+            self.write(after_epoch, last_row)
+
+    def write(self, epoch: int, row: Mapping[str, Any]) -> None:
+        """Add an epoch's row; None stands for a figure that there is none of."""
+        # The file comes last: an epoch that it does not have is shown anew when the run goes on.
+        for name, value in row.items():
+            if value is not None and name != "epoch":
+                self._events.add(scalar(name, value), epoch)
+        self._events.flush()
+        self._rows.append({name: "" if value is None else str(value) for name, value in row.items()})
+        text = io.StringIO()
+        columns = list(dict.fromkeys(name for row in self._rows for name in row))
+        writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text(self._path, text.getvalue())
+
+    def picture(self, name: str, epoch: int, picture: Picture) -> None:
+        """Add a picture, (H, W, 3) uint8 RGB, as JPEG: PNG is ten times as large."""
+        height, width, channels = picture.shape
+        image = Summary.Image(
+            height=height, width=width, colorspace=channels, encoded_image_string=encoded(picture, ".jpg")
+        )
+        self._events.add(Summary(value=[Summary.Value(tag=name, image=image)]), epoch)
+
+    def close(self, finished: bool) -> None:
+        """Write what is left; a finished run is marked so in the hparams table."""
+        if finished:
+            self._events.add(self._end)
+        self._events.flush()
+
+
+class _Events:
+    """A file of TensorBoard events in a run's folder; what earlier files say of this step and later ones is void.
+
+    Written here and now: the thread of torch's SummaryWriter prints a trace of its own where the disk is full.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        seconds, rest = divmod(time.time_ns(), 10**9)  # TensorBoard reads the files in the order of their names
+        self._path = folder / f"events.out.tfevents.{seconds:010d}.{rest:09d}.{platform.node()}.{os.getpid()}"
+        self._waiting, self._size = io.BytesIO(), 0
+        self._add(Event(file_version="brain.Event:2"))
+        self._add(Event(session_log=SessionLog(status=SessionLog.START), step=step))
+
+    def add(self, summary: Summary, step: int = 0) -> None:
+        """Add an event, which is in the file when `flush` returns."""
+        self._add(Event(summary=summary, step=step))
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        RecordWriter(self._waiting).write(event.SerializeToString())
+
+    def flush(self) -> None:
+        """Write what was added; all of it, or, with an OSError that names the file, nothing."""
+        try:
+            with self._path.open("ab") as file:
+                file.write(self._waiting.getbuffer())
+        except OSError as error:
+            with suppress(OSError):
+                os.truncate(self._path, self._size)  # half a record would hide all that comes after it
+            error.filename = str(self._path)
+            raise
+        self._size += self._waiting.tell()
+        self._waiting = io.BytesIO()
+
+
+def _plain(config: RunConfig) -> dict[str, bool | int | float | str]:
+    return {
+        name: value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in config.settings().items()
+    }

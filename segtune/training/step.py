@@ -1,0 +1,95 @@
+"""One training step: a batch, in as many parts as memory asks for, and one update of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+
+from segtune.evaluation.metrics import IGNORED
+from segtune.models.device import autocast, within_memory
+from segtune.training.losses import SegmentationLoss
+
+
+class TrainingStep:
+    """Updates a model by a batch, whose gradients it accumulates over parts where memory is not enough for all of it.
+
+    Each part's loss counts by its share of the tiles. For a loss that is a mean over pixels the gradients are then
+    those of the whole batch; losses over regions (dice, jaccard, lovasz) and BatchNorm see the parts, and differ
+    slightly.
+
+    Parameters
+    ----------
+    model, loss, optimizer, scaler: what is trained, and how.
+    normalize: brings images, (B, H, W, bands), to the device as the model takes them.
+    precision: fp32, fp16 or bf16, of the forward pass.
+    grad_clip: largest norm of the gradient; 0 does not clip.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: SegmentationLoss,
+        optimizer: Optimizer,
+        scaler: GradScaler,
+        normalize: Callable[[Tensor], Tensor],
+        device: torch.device,
+        precision: str,
+        grad_clip: float,
+    ) -> None:
+        self._model, self._loss, self._optimizer, self._scaler = model, loss, optimizer, scaler
+        self._normalize, self._device, self._precision, self._grad_clip = normalize, device, precision, grad_clip
+
+    def __call__(self, images: Tensor, targets: Tensor, micro_batch: int) -> tuple[Tensor, int]:
+        """Update by images, (B, H, W, bands), and uint8 targets, (B, H, W); gives the loss and the micro-batch.
+
+        The micro-batch is the most tiles that go through the network at a time: the one given, or, where memory was
+        not enough for it, the half, or half of that. DeviceMemoryError where it is not enough for one.
+        """
+        begun = min(micro_batch, len(images))
+        drawn = self._random_state()
+
+        def undo() -> None:
+            self._optimizer.zero_grad(set_to_none=True)
+            self._set_random_state(drawn)  # dropout draws the same, however often it was tried
+
+        loss, size = within_memory(lambda size: self._gradients(images, targets, size), begun, undo)
+        if self._grad_clip:
+            self._scaler.unscale_(self._optimizer)
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._grad_clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss, size if size < begun else micro_batch
+
+    def _gradients(self, images: Tensor, targets: Tensor, micro_batch: int) -> Tensor:
+        """The batch's loss; its gradients, scaled, are left at the parameters."""
+        self._optimizer.zero_grad(set_to_none=True)
+        parts = -(-len(images) // micro_batch)
+        total = torch.zeros((), device=self._device)
+        # Of even sizes: a part of a single tile leaves BatchNorm little to go by.
+        for some, truth in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
+            loss = self._part_loss(some, truth) * (len(some) / len(images))
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _part_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+        # Before they leave for the GPU, where asking waits. IGNORED is the largest index, and numpy finds that in a
+        # fraction of the time that torch takes for `any`, on all cores.
+        some_ignored = bool(targets.numpy().max() == IGNORED)
+        with autocast(self._device, self._precision):
+            logits = self._model(self._normalize(images))
+        loss: Tensor = self._loss(logits.float(), targets.to(self._device, non_blocking=True), some_ignored)
+        return loss
+
+    def _random_state(self) -> Tensor:
+        return torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else torch.get_rng_state()
+
+    def _set_random_state(self, state: Tensor) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(state, self._device)
+        else:
+            torch.set_rng_state(state)

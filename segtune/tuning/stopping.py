@@ -1,0 +1,125 @@
+"""When a trial, or the whole search, has had enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from segtune.clock import running_seconds
+from segtune.errors import counted
+from segtune.space.reader import SearchSettings
+from segtune.tuning.study import WARM_START
+
+# User attributes of the study:
+_SECONDS = "seconds"  # spent so far, by all starts together
+_REASON = "ended_early"  # why the last start ended before its trials were used up; empty where it did not
+
+
+class Rules:
+    """The rules of `search:` that end trials and searches. The baseline is exempt: others are held against it."""
+
+    def __init__(self, search: SearchSettings, study: optuna.Study) -> None:
+        self._search, self._study = search, study
+        self._before = seconds_of(study)
+        self._start = self._noted = running_seconds()
+        self._stopped: dict[str, str] = {}  # by Ray's id of the trial: why
+
+    # The search
+
+    def seconds(self) -> float:
+        """How long the search has run, all starts together."""
+        return self._before + running_seconds() - self._start
+
+    def note_time(self, every: float = 0.0) -> None:
+        """Write down how long it has run, so that the next start knows."""
+        if running_seconds() - self._noted >= every:
+            self._noted = running_seconds()
+            self._study.set_user_attr(_SECONDS, self.seconds())
+
+    def note_end(self, reason: str) -> None:
+        """Write down why it ended early, for whoever asks how it stands; empty while it may go on."""
+        if reason_of(self._study) != reason:
+            self._study.set_user_attr(_REASON, reason)
+
+    def over(self) -> bool:
+        """Whether the time budget is used up: trials that run then wait for the next start."""
+        return self._search.time_budget is not None and self.seconds() >= self._search.time_budget
+
+    def enough(self) -> bool:
+        """Whether no new trials are asked for; those that run go on."""
+        trials, patience = self._study.get_trials(deepcopy=False), self._search.patience
+        if len(trials) - told_before(trials) >= self._search.trials:
+            return True
+        return patience is not None and self.without_improvement() >= patience
+
+    def complete(self) -> bool:
+        """Whether as many trials ended as were asked for."""
+        trials = self._study.get_trials(deepcopy=False)
+        ended = [trial for trial in trials if trial.state.is_finished() and WARM_START not in trial.user_attrs]
+        return len(ended) >= self._search.trials
+
+    def without_improvement(self) -> int:
+        """How many trials ended since the best one did."""
+        return without_improvement(self._study.get_trials(deepcopy=False))
+
+    def why_over(self) -> str:
+        """Why the search ended before its trials were used up; empty where it did not."""
+        if self.complete():
+            return ""
+        if self.over():
+            return f"the time budget of {self._search.time_budget:g} s is used up"
+        trials = self._study.get_trials(deepcopy=False)
+        since, patience = without_improvement(trials), self._search.patience
+        if patience and since >= patience and len(trials) - told_before(trials) < self._search.trials:
+            return f"{counted(since, 'trial')} in a row brought no improvement"
+        return ""
+
+    # A trial
+
+    def stop(self, trial_id: str, baseline: bool, result: Mapping[str, Any]) -> bool:
+        """Whether a trial that reported this is to end now."""
+        if baseline or result["epoch"] >= result["epochs"]:
+            return False
+        limit, collapse = self._search.max_trial_time, self._search.collapse_epochs
+        if collapse and result["collapsed_epochs"] >= collapse:
+            self._stopped[trial_id] = (
+                f"predicted one class everywhere for {counted(result['collapsed_epochs'], 'epoch')}"
+            )
+        elif limit and result["seconds"] >= limit:
+            self._stopped[trial_id] = f"trained for {result['seconds']:.0f} s, longer than max_trial_time"
+        return trial_id in self._stopped
+
+    def stopped(self, trial_id: str) -> str | None:
+        """Why a rule stopped a trial; None where none did."""
+        return self._stopped.get(trial_id)
+
+
+def seconds_of(study: optuna.Study) -> float:
+    """How long a search has run, as far as it was written down."""
+    return float(study.user_attrs.get(_SECONDS, 0.0))
+
+
+def reason_of(study: optuna.Study) -> str:
+    """Why a search ended early, as far as it was written down."""
+    return str(study.user_attrs.get(_REASON, ""))
+
+
+def told_before(trials: list[FrozenTrial]) -> int:
+    """Trials of other searches, that this study was told of."""
+    return sum(WARM_START in trial.user_attrs for trial in trials)
+
+
+def without_improvement(trials: list[FrozenTrial]) -> int:
+    """How many trials ended since the best one did; 0 while none has a score."""
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    ended = [trial for trial in trials if trial.state in states and WARM_START not in trial.user_attrs]
+    ended.sort(key=lambda trial: trial.datetime_complete or datetime.max)
+    best, since = float("-inf"), 0
+    for trial in ended:
+        value = max(trial.intermediate_values.values(), default=float("-inf"))
+        best, since = (value, 0) if value > best else (best, since + 1)
+    return since

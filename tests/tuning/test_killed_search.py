@@ -1,0 +1,101 @@
+"""A search that is killed with `kill -9` again and again, whenever it happens, and goes on each time."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from segtune.files.folders import RunFolder, SearchFolder
+from segtune.tuning.study import read_study
+from tests.conftest import WriteDataSet
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SPACE = """
+run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: 9, augmentation: safe, workers: 0}
+space: {lr: {low: 1e-4, high: 1e-2, log: true}, batch_size: [2, 4]}
+search: {trials: 6, grace_period: 3, gpus_per_trial: 0, cpus_per_trial: 1, max_concurrent: 2}
+"""
+TRIALS = 6
+
+
+@dataclass
+class Snapshot:
+    """What a search had at a moment: ended trials with their values, and every trial's rows that are safe."""
+
+    ended: dict[int, tuple[TrialState, dict[int, float]]]
+    rows: dict[int, list[dict[str, str]]]
+
+    @property
+    def best(self) -> float:
+        return max((value for _, values in self.ended.values() for value in values.values()), default=0.0)
+
+
+def snapshot(folder: SearchFolder) -> Snapshot:
+    rows = {}
+    for number in range(TRIALS):
+        run = RunFolder(folder.path / f"trial_{number:04d}")
+        rows[number] = [row for row in run.metrics() if int(row["epoch"]) <= run.epochs_done]
+    trials = read_study(folder).get_trials() if (folder.path / "study.db").is_file() else []
+    ended = {trial.number: (trial.state, trial.intermediate_values) for trial in trials if trial.state.is_finished()}
+    return Snapshot(ended, rows)
+
+
+def only_grew(before: Snapshot, after: Snapshot) -> None:
+    for number, result in before.ended.items():
+        assert after.ended[number] == result
+    assert after.best >= before.best
+    for number, rows in before.rows.items():
+        # With the seconds that each epoch took: none of them was trained again.
+        assert after.rows[number][: len(rows)] == rows
+        assert [int(row["epoch"]) for row in after.rows[number]] == list(range(1, len(after.rows[number]) + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [3, 20])
+def test_a_search_that_is_killed_at_random_moments_loses_nothing(
+    kills: int, tmp_path: Path, data_set: WriteDataSet
+) -> None:
+    tiles = data_set(tmp_path / "tiles", train=8, val=4)
+    space = tmp_path / "killed.yaml"
+    space.write_text(f"dataset: {tiles}\n{SPACE}")
+    command = [sys.executable, str(ROOT / "run_search.py"), "--space", str(space), "--results-dir", str(tmp_path)]
+    folder = SearchFolder(tmp_path / "killed")
+    moments = random.Random(kills)
+    before = Snapshot({}, {})
+    for _ in range(kills):
+        process = subprocess.Popen([*command, "--resume"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+        begun = time.monotonic()
+        while not any(run.held() for run in folder.trials()) and process.poll() is None:
+            if time.monotonic() - begun > 120:
+                pytest.fail("no trial ever started")
+            time.sleep(0.1)
+        time.sleep(moments.uniform(0, 4))
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+        wait_for_orphans(folder)
+        after = snapshot(folder)
+        only_grew(before, after)
+        before = after
+
+    done = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    only_grew(before, snapshot(folder))
+    trials = read_study(folder).get_trials()
+    assert len(trials) == TRIALS
+    assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def wait_for_orphans(folder: SearchFolder) -> None:
+    """Trials' processes notice within seconds that the search was killed; what they write until then counts."""
+    limit = time.monotonic() + 60
+    while any(run.held() for run in folder.trials()):
+        assert time.monotonic() < limit
+        time.sleep(0.1)

@@ -1,0 +1,173 @@
+"""Study and trial folders that do not agree, before a search goes on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from segtune.files.folders import RunFolder, SearchFolder
+from segtune.models.checkpoint import save_state
+from segtune.tuning import recovery as module
+from segtune.tuning.recovery import reconcile
+from tests.tuning.bench import SPACE, Bench, manifest
+
+
+def folder_of(bench: Bench, number: int, values: list[float], state: bool = True) -> RunFolder:
+    """A trial's folder with a row per value, as training leaves it."""
+    run = bench.folder.trial(number)
+    run.path.mkdir(parents=True)
+    manifest().write(run.run_yaml)
+    rows = [f"{epoch},{value}" for epoch, value in enumerate(values, start=1)]
+    run.metrics_csv.write_text("\n".join(["epoch,best_miou", *rows]) + "\n")
+    if state:
+        save_state(run.state, {"epoch": len(values)})
+    return run
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """Trial 0 finished; trial 1 was running, with one epoch known to the study."""
+    bench = Bench(SearchFolder(tmp_path / "search"), SPACE)
+    bench.start("a")
+    bench.finish("a")
+    folder_of(bench, 0, [0.5, 0.5, 0.5], state=False)
+    bench.start("b")
+    bench.report("b", 1, 0.2)
+    return bench
+
+
+def test_where_they_agree_nothing_is_said_and_what_ran_waits(bench: Bench) -> None:
+    folder_of(bench, 1, [0.2])
+    assert reconcile(bench.study, bench.folder) == []
+    assert bench.states() == ["COMPLETE", "WAITING"]
+
+
+def test_epochs_that_the_study_missed_are_told_to_it(bench: Bench) -> None:
+    folder_of(bench, 1, [0.2, 0.4])
+    (remark,) = reconcile(bench.study, bench.folder)
+    assert remark == "trial 1: its folder has 2 epochs, the study knew of 1; the study has them now"
+    assert bench.study.trials[1].intermediate_values == {1: 0.2, 2: 0.4}
+    assert reconcile(bench.study, bench.folder) == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_trial_of_which_the_study_knows_more_goes_on_from_its_folder(bench: Bench, there: bool) -> None:
+    bench.report("b", 2, 0.3)
+    if there:
+        folder_of(bench, 1, [0.2])
+    (remark,) = reconcile(bench.study, bench.folder)
+    assert remark == f"trial 1: the study knows of 2 epochs, its folder has {int(there)}; it goes on from there"
+    later = Bench(bench.folder, SPACE)
+    assert later.start("x")["number"] == 1
+
+
+def test_a_trial_without_its_state_begins_again_and_what_it_had_is_kept(bench: Bench) -> None:
+    run = folder_of(bench, 1, [0.2, 0.4], state=False)
+    (remark,) = reconcile(bench.study, bench.folder)
+    aside = bench.folder.path / "lost_trial_0001_1"
+    assert remark == f"trial 1: {run.state} is missing; {aside} keeps what there is, and the trial begins again"
+    assert not run.path.exists()
+    assert (aside / "metrics.csv").is_file()
+
+
+def test_a_trial_that_did_all_its_epochs_needs_no_state(bench: Bench) -> None:
+    folder_of(bench, 1, [0.2, 0.4, 0.6], state=False)
+    (remark,) = reconcile(bench.study, bench.folder)
+    assert "has 3 epochs" in remark
+
+
+def test_folders_of_trials_that_the_study_does_not_know_are_set_aside(bench: Bench) -> None:
+    folder_of(bench, 1, [0.2])
+    for _ in range(2):
+        run = folder_of(bench, 2, [0.9])
+        (remark,) = reconcile(bench.study, bench.folder)
+        assert remark.startswith(f"{run.path}: the study knows no such trial")
+        assert not run.path.exists()
+    assert {path.name for path in bench.folder.path.glob("lost_*")} == {"lost_trial_0002_1", "lost_trial_0002_2"}
+
+
+def test_a_result_whose_folder_is_gone_stays_a_result(bench: Bench) -> None:
+    folder_of(bench, 1, [0.2])
+    bench.folder.trial(0).run_yaml.unlink()
+    (remark,) = reconcile(bench.study, bench.folder)
+    assert remark == f"trial 0: the study has its result, but {bench.folder.trial(0).path} is gone"
+    assert bench.states()[0] == "COMPLETE"
+
+
+DAMAGE = {"empty": b"", "binary": bytes(range(256)), "cut": b"model: un", "folder": None}
+
+
+def damage(path: Path, how: str) -> None:
+    path.unlink(missing_ok=True)
+    content = DAMAGE[how]
+    if content is None:
+        path.mkdir(parents=True)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["empty", "binary", "cut"])
+@pytest.mark.parametrize("name", ["run.yaml", "state.pt", "best/run.yaml"])
+def test_a_trial_that_cannot_go_on_for_a_damaged_file_begins_again(bench: Bench, name: str, how: str) -> None:
+    run = folder_of(bench, 1, [0.2])
+    damage(run.path / name, how)
+    (remark,) = reconcile(bench.study, bench.folder)
+    aside = bench.folder.path / "lost_trial_0001_1"
+    assert remark.startswith(f"trial 1: {run.path / name}")
+    assert remark.endswith(f"; {aside} keeps what there is, and the trial begins again")
+    assert (aside / name).read_bytes() == DAMAGE[how]
+    assert not run.path.exists()
+    assert bench.states() == ["COMPLETE", "WAITING"]
+
+
+@pytest.mark.parametrize("how", ["binary", "folder"])
+def test_a_trial_whose_rows_are_damaged_goes_on_from_its_state(bench: Bench, how: str) -> None:
+    run = folder_of(bench, 1, [0.2])
+    damage(run.metrics_csv, how)
+    (remark,) = reconcile(bench.study, bench.folder)
+    aside = run.path / "lost_metrics.csv_1"
+    assert remark.startswith(f"trial 1: {run.metrics_csv}: ")
+    assert remark.endswith(f"; it is {aside} now, and the trial goes on from its state")
+    assert aside.exists()
+    assert run.state.is_file()
+    assert not run.metrics_csv.exists()
+
+
+@pytest.mark.parametrize("how", ["empty", "binary", "folder"])
+@pytest.mark.parametrize("name", ["run.yaml", "metrics.csv"])
+def test_damaged_files_of_a_trial_that_ended_stay_where_they_are(bench: Bench, name: str, how: str) -> None:
+    folder_of(bench, 1, [0.2])
+    damage(bench.folder.trial(0).path / name, how)
+    remarks = reconcile(bench.study, bench.folder)
+    gone = f"trial 0: the study has its result, but {bench.folder.trial(0).path} is gone"
+    assert remarks == ([gone] if (name, how) == ("run.yaml", "folder") else [])
+    assert (bench.folder.trial(0).path / name).exists()
+
+
+def hold(path: Path, seconds: float) -> None:
+    with RunFolder(path).locked():
+        time.sleep(seconds)
+
+
+@pytest.mark.parametrize("seconds", [1.5, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_process_that_outlived_its_search_is_waited_for(
+    bench: Bench, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = folder_of(bench, 1, [0.2])
+    orphan = multiprocessing.get_context("spawn").Process(target=hold, args=(run.path, seconds), daemon=True)
+    orphan.start()
+    while not run.held():
+        time.sleep(0.05)
+    monkeypatch.setattr(module, "_ORPHANS_S", 3.0)
+    if seconds < 3:
+        assert reconcile(bench.study, bench.folder) == []
+        assert not run.held()
+    else:
+        with pytest.raises(module.InputError, match=f"{run.path}: a process of an earlier start still trains here"):
+            reconcile(bench.study, bench.folder)
+    orphan.kill()
+    orphan.join()

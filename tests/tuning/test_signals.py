@@ -1,0 +1,80 @@
+"""SIGTERM to everything that belongs to a search, as `timeout`, systemd and batch systems send it, at any moment."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import WriteDataSet
+from tests.tuning.searches import RUN
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 2.0, 5.0])
+def test_a_search_that_is_terminated_while_it_starts_says_how_to_go_on(
+    delay: float, tmp_path: Path, data_set: WriteDataSet
+) -> None:
+    space = tmp_path / "s.yaml"
+    space.write_text(
+        f"dataset: {data_set(tmp_path / 'tiles', train=4, val=2)}\n{RUN}space: {{lr: [1e-3, 3e-3]}}\n"
+        "search: {trials: 2, scheduler: none, sampler: random, gpus_per_trial: 0, max_concurrent: 1}\n"
+    )
+    command = [sys.executable, "-u", str(ROOT / "run_search.py"), "--space", str(space), "--results-dir", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, start_new_session=True
+    ) as process:
+        try:
+            assert process.stdout
+            said = [next(line for line in process.stdout if "searching" in line)]
+            time.sleep(delay)
+            os.killpg(process.pid, signal.SIGTERM)
+            said += process.stdout.readlines()
+            status = process.wait(60)
+        finally:
+            process.kill()
+    assert status == 143, "".join(said)
+    assert re.search(r"to go on: python \S*run_search\.py ", said[-1])
+    assert said[-1].endswith("--resume\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_when_a_process_of_ray_dies_the_search_ends_at_once_and_says_how_to_go_on(
+    name: str, tmp_path: Path, data_set: WriteDataSet
+) -> None:
+    import ray  # noqa: F401  # brings psutil, and knows where it is
+    import psutil  # type: ignore[import-untyped]  # isort: skip
+
+    space = tmp_path / "s.yaml"
+    space.write_text(
+        f"dataset: {data_set(tmp_path / 'tiles', train=4, val=2)}\n{RUN.replace('epochs: 3', 'epochs: 500')}"
+        "space: {lr: [1e-3, 3e-3]}\n"
+        "search: {trials: 2, scheduler: none, sampler: random, gpus_per_trial: 0, max_concurrent: 1}\n"
+    )
+    command = [sys.executable, str(ROOT / "run_search.py"), "--space", str(space), "--results-dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        try:
+            limit = time.monotonic() + 120
+            while not (tmp_path / "s" / "trial_0000" / "state.pt").exists() and time.monotonic() < limit:
+                time.sleep(0.1)
+            (child,) = (child for child in psutil.Process(process.pid).children() if child.name() == name)
+            child.kill()
+            out, err = process.communicate(timeout=50)  # Ray would wait for the GCS for a minute
+        finally:
+            process.kill()
+    log = tmp_path / "s" / "ray.log"
+    assert process.returncode == 1
+    assert err.startswith(f"error: Ray's {name} died (killed by the system, or out of memory); ")
+    assert err.endswith(f"what Ray says of it is in {log}; --resume goes on with the search\n")
+    assert err.count("\n") == 1
+    assert "raylet" not in out
+    assert log.stat().st_size
