@@ -26,11 +26,10 @@ from torch import Tensor
 from segtune.config import BINARY_LOSSES, LOSSES, RunConfig
 from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
-from segtune.data.labels import Labels
+from segtune.data.labels import IGNORED, Labels
 from segtune.data.pairs import TRAIN
 from segtune.data.scan import scan
 from segtune.errors import DeviceMemoryError, NonFiniteLossError
-from segtune.evaluation.metrics import IGNORED
 from segtune.evaluation.predict import validate
 from segtune.files.folders import RunFolder
 from segtune.models.build import build_model

@@ -22,9 +22,10 @@ from pretrained import TIMM_NAME, convert
 
 from segtune.config import RunConfig
 from segtune.data.info import DataInfo
+from segtune.data.labels import BACKGROUND
 from segtune.data.pairs import TRAIN, VAL
 from segtune.data.scan import scan
-from segtune.evaluation.metrics import BACKGROUND, ConfusionMatrix, Scores
+from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
 from segtune.space.reader import parse_assignments

@@ -1,119 +1,107 @@
-"""Imports point one way: a module imports only from layers below its own."""
+"""Imports point one way: a module imports only what stands before it in one ordered list."""
 
 from __future__ import annotations
 
 import ast
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
-LAYERS = [
-    {"errors", "clock"},
-    # Within this layer they build on each other in this order, without a circle.
-    {
-        "yamlfile",
-        "config",
-        "parameters",
-        "space",
-        "space_schema",
-        "machine",
-        "commands",
-        "output",
-        "places",
-        "folders",
-        "metrics",
-        "phases",
-        "schema",
-        "trials",
-        "pictures",
-    },
-    {"data", "weights", "models", "losses", "optim", "device", "state", "checkpoint", "runlog"},
-    {"evaluation", "gallery", "step"},
-    {"train", "validation", "probe"},
-    {"tuning"},
-    {"report", "console", "dry_run"},
-    {"cli"},
-    {"run_search", "run_single", "validate"},
-]
-SAME_LAYER = {
-    "space",
-    "space_schema",
-    "config",
-    "parameters",
-    "trials",
-    "schema",
-    "pictures",
-    "models",
-    "checkpoint",
-    "state",
-    "probe",
-    "console",
-    "dry_run",
-}  # may use their own layer
+SCRIPTS = ("run_search", "run_single", "validate")
+# Lowest first, packages and the modules in each; "" is the root of segtune.
+ORDER = (
+    ("", "clock errors config machine"),
+    ("files", "folders places yamlfile"),
+    ("space", "parameters jsonschema reader"),
+    (
+        "data",
+        "cache demo formats labels listing masks pairs place raster georeference reading fitting store augment batches "
+        "info checks scan",
+    ),
+    ("models", "device pretrained build checkpoint"),
+    ("evaluation", "metrics evaluate predict"),
+    ("pictures", "render gallery"),
+    ("training", "losses optim runlog state step stopwatch train"),
+    ("planning", "cost resources"),
+    ("", "trials"),
+    (
+        "tuning",
+        "asha failures messages session cluster study results sampler recovery stopping searcher stored status "
+        "warm_start watchdog worker search",
+    ),
+    ("report", "commands tables console dry_run"),
+    ("cli", "output script"),
+)
+MODULES = [".".join(filter(None, ("segtune", package, name))) for package, names in ORDER for name in names.split()]
 
 
-def module_files() -> list[Path]:
-    scripts = [ROOT / f"{name}.py" for name in ("run_search", "run_single", "validate")]
-    return sorted((ROOT / "segtune").rglob("*.py")) + scripts
+def files() -> dict[str, Path]:
+    """Every module of segtune, by name; a package's own __init__ holds a docstring alone."""
+    paths = (path for path in (ROOT / "segtune").rglob("*.py") if path.name != "__init__.py")
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in paths}
 
 
-def part(module: str) -> str:
-    names = module.split(".")
-    return names[1] if names[0] == "segtune" and len(names) > 1 else names[0]
-
-
-def name_of(path: Path) -> str:
-    relative = path.relative_to(ROOT).with_suffix("")
-    return part(".".join(relative.parts))
-
-
-def imports(path: Path) -> set[str]:
+def imports(source: str) -> set[str]:
+    """Names of what is imported, inside functions too: modules, and what may be one."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {
-                f"{node.module}.{alias.name}" if node.module == "segtune" else node.module for alias in node.names
-            }
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import"
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def layer(name: str) -> int:
-    return next(number for number, names in enumerate(LAYERS) if name in names)
+def upward(module: str, source: str) -> list[str]:
+    """What the module imports though it does not stand before it."""
+    before = MODULES[: MODULES.index(module)]
+    return sorted(name for name in imports(source) if name in MODULES and name not in before)
 
 
-def test_every_module_has_a_layer() -> None:
-    known = set().union(*LAYERS)
-    assert {name_of(path) for path in module_files()} - {"segtune", "__init__"} <= known
+def test_every_module_stands_in_the_list_once() -> None:
+    assert sorted(MODULES) == sorted(files())
 
 
-def test_imports_point_down() -> None:
-    upward = []
-    for path in module_files():
-        name = name_of(path)
-        if name in ("segtune", "__init__"):
-            continue
-        for module in imports(path):
-            if not module.startswith("segtune."):
-                continue
-            used = part(module)
-            beside = layer(used) == layer(name) and (used == name or name in SAME_LAYER)
-            if layer(used) > layer(name) or (layer(used) == layer(name) and not beside):
-                upward.append(f"{path.relative_to(ROOT)} imports {module}")
-    assert not upward
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_to_earlier_modules(module: str) -> None:
+    assert upward(module, files()[module].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import segtune.tuning.search",
+        "from segtune.tuning import search",
+        "from segtune.tuning.search import run_search",
+        "def later():\n    from segtune.tuning.search import run_search",
+    ],
+)
+def test_an_import_that_points_up_is_found(source: str) -> None:
+    assert upward("segtune.tuning.study", source) == ["segtune.tuning.search"]
+    assert upward("segtune.report.tables", source) == []
+
+
+def test_packages_hold_nothing_but_a_docstring() -> None:
+    for path in (ROOT / "segtune").rglob("*/__init__.py"):
+        assert len(ast.parse(path.read_text(encoding="utf-8")).body) == 1, path
 
 
 def test_only_tuning_imports_ray_or_optuna() -> None:
-    users = {name_of(path) for path in module_files() if {m.split(".")[0] for m in imports(path)} & {"ray", "optuna"}}
-    assert users == {"tuning"}
+    users = {
+        name
+        for name, path in files().items()
+        if {used.split(".")[0] for used in imports(path.read_text(encoding="utf-8"))} & {"ray", "optuna"}
+    }
+    assert {name.split(".")[1] for name in users} == {"tuning"}
 
 
-def test_scripts_do_not_import_each_other() -> None:
-    scripts = {"run_search", "run_single", "validate"}
-    for path in module_files():
-        assert not imports(path) & scripts
+def test_nothing_imports_a_script() -> None:
+    for path in [*files().values(), *(ROOT / f"{name}.py" for name in SCRIPTS)]:
+        assert not imports(path.read_text(encoding="utf-8")) & set(SCRIPTS), path
 
 
 def test_scripts_stay_thin() -> None:
-    for name in ("run_search", "run_single", "validate"):
+    for name in SCRIPTS:
         assert len((ROOT / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 130

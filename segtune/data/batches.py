@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segtune.data.augment import Augmentation
 from segtune.data.fitting import Fit
+from segtune.data.labels import Indices
 from segtune.data.store import Array, TileStore
 from segtune.errors import InputError, loader_died, loader_error
-from segtune.evaluation.metrics import Indices
 from segtune.machine import HANGUP
 
 _CROP = 2  # after the two draws of augmentation

@@ -10,7 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from segtune.errors import InputError
-from segtune.evaluation.metrics import BACKGROUND, IGNORED
+
+# Indices: what a network predicts and a metric counts in. 1 to K are the classes in their order.
+BACKGROUND = 0
+IGNORED = 255
+Indices = npt.NDArray[np.uint8]  # of a mask's pixels, (H, W)
 
 IMAGE = "image"  # the name of the image's own bands among the bands of the input
 _LABEL_TYPES = ("uint8", "uint16", "int16", "uint32", "int32", "int64")  # of masks that are written

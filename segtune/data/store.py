@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from segtune.data.cache import Entry
 from segtune.data.fitting import Fit, decode
-from segtune.data.labels import IMAGE, Band, Labels
+from segtune.data.labels import IMAGE, Band, Indices, Labels
 from segtune.data.pairs import Tile
 from segtune.data.reading import Image, read_tile
 from segtune.errors import InputError, TileError, one_line
-from segtune.evaluation.metrics import Indices
 
 Array = npt.NDArray[np.uint8 | np.float32]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
-from segtune.data.labels import Band, Labels
-from segtune.evaluation.metrics import BACKGROUND, ConfusionMatrix, Indices
+from segtune.data.labels import BACKGROUND, Band, Indices, Labels
+from segtune.evaluation.metrics import ConfusionMatrix
 from segtune.models.checkpoint import THRESHOLD, Manifest
 from segtune.models.device import autocast
 

@@ -10,11 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-IGNORED = 255
-BACKGROUND = 0
-Indices = npt.NDArray[np.uint8]  # of a mask's pixels, (H, W)
+from segtune.data.labels import BACKGROUND, IGNORED, Indices
 
 
 @dataclass(frozen=True)

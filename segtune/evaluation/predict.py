@@ -17,6 +17,7 @@ import torch
 from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, survey
 from segtune.data.fitting import Fit
+from segtune.data.labels import Indices
 from segtune.data.listing import FACTS
 from segtune.data.pairs import Layout, Tile, find_tiles
 from segtune.data.raster import alone, beside, opened
@@ -24,7 +25,7 @@ from segtune.data.reading import readable_at_once
 from segtune.data.store import DecodedTiles
 from segtune.errors import InputError
 from segtune.evaluation.evaluate import evaluate
-from segtune.evaluation.metrics import ConfusionMatrix, Indices, Scores
+from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import find_model, replaced_file
 from segtune.machine import versions
 from segtune.models.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, load_model

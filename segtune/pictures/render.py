@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segtune.data.labels import Band, Labels
+from segtune.data.labels import IGNORED, Band, Indices, Labels
 from segtune.errors import InputError
-from segtune.evaluation.metrics import IGNORED, ConfusionMatrix, Indices
+from segtune.evaluation.metrics import ConfusionMatrix
 from segtune.files.folders import replaced_file
 
 Picture = npt.NDArray[np.uint8]

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from segmentation_models_pytorch import losses as smp_losses
 from torch import Tensor, nn
 
-from segtune.data.labels import Labels
-from segtune.evaluation.metrics import IGNORED
+from segtune.data.labels import IGNORED, Labels
 
 _Term = Callable[[Tensor, Tensor], Tensor]
 

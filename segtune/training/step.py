@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from segtune.evaluation.metrics import IGNORED
+from segtune.data.labels import IGNORED
 from segtune.models.device import autocast, within_memory
 from segtune.training.losses import SegmentationLoss
 

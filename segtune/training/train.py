@@ -23,12 +23,12 @@ from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
 from segtune.data.info import DataInfo
-from segtune.data.labels import rgb_positions
+from segtune.data.labels import Indices, rgb_positions
 from segtune.data.pairs import TRAIN, VAL, absolute_places
 from segtune.data.store import TileStore
 from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error, one_line
 from segtune.evaluation.evaluate import Normalization, OnTile, evaluate
-from segtune.evaluation.metrics import ConfusionMatrix, Indices, Scores
+from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import RunFolder, discard_folder, replace_folder
 from segtune.models.build import (
     build_model,

@@ -11,10 +11,10 @@ import pytest
 
 from segtune.config import RunConfig
 from segtune.data.fitting import Fit
+from segtune.data.labels import BACKGROUND, IGNORED
 from segtune.data.reading import read_image, read_mask
 from segtune.data.scan import scan
 from segtune.data.store import TileStore
-from segtune.evaluation.metrics import BACKGROUND, IGNORED
 from tests.conftest import WriteDataSet, WriteImage
 
 SHAPES = [(64, 64), (20, 20), (100, 100), (40, 90), (90, 20), (64, 30), (200, 65)]

@@ -20,12 +20,11 @@ from segtune.data.augment import Augmentation
 from segtune.data.batches import Batch, Batches
 from segtune.data.fitting import Fit
 from segtune.data.info import DataInfo
-from segtune.data.labels import Band
+from segtune.data.labels import BACKGROUND, IGNORED, Band
 from segtune.data.reading import read_image, read_mask, read_tile
 from segtune.data.scan import scan
 from segtune.data.store import DecodedTiles, TileStore
 from segtune.errors import InputError
-from segtune.evaluation.metrics import BACKGROUND, IGNORED
 from tests.conftest import WriteDataSet, WriteImage
 
 LEVELS = choices("augmentation")

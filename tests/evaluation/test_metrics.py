@@ -12,8 +12,8 @@ from sklearn.metrics import jaccard_score
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from segtune.config import MAX_CLASSES
-from segtune.data.labels import Labels
-from segtune.evaluation.metrics import BACKGROUND, IGNORED, ConfusionMatrix, Scores
+from segtune.data.labels import BACKGROUND, IGNORED, Labels
+from segtune.evaluation.metrics import ConfusionMatrix, Scores
 
 Indices = npt.NDArray[np.uint8]
 

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from segtune.data.labels import Band, Labels
-from segtune.evaluation.metrics import IGNORED
+from segtune.data.labels import IGNORED, Band, Labels
 from segtune.pictures.render import (
     Picture,
     Prediction,

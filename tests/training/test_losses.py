@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segtune.config import BINARY_LOSSES, LOSSES, RunConfig
-from segtune.data.labels import Labels
-from segtune.evaluation.metrics import IGNORED
+from segtune.data.labels import IGNORED, Labels
 from segtune.training.losses import SegmentationLoss
 
 
