@@ -33,8 +33,8 @@ from segtune.errors import DeviceMemoryError, NonFiniteLossError
 from segtune.evaluation.predict import validate
 from segtune.files.folders import RunFolder
 from segtune.models.build import build_model
-from segtune.models.checkpoint import load_state
 from segtune.training.losses import SegmentationLoss
+from segtune.training.state import load_state
 from segtune.training.train import EpochResult, train
 
 SCRIPTS = Path(__file__).absolute().parent.parent

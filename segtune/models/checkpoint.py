@@ -28,7 +28,6 @@ from segtune.files.folders import (
     discard_folder,
     recover_folder,
     replace_folder,
-    replaced_file,
     replaced_folder,
     write_text,
 )
@@ -211,7 +210,7 @@ def save_model(folder: Path, model: nn.Module, manifest: Manifest) -> None:
     """Write a model's folder, replacing one that is there: smp's save_pretrained format and run.yaml."""
     # smp would download the encoder's first weights again, only to load others over them.
     model.config["encoder_weights"] = None  # type: ignore[index,operator,assignment]
-    with _writing(folder), replaced_folder(folder) as temporary:
+    with disk_errors(folder), replaced_folder(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
         manifest.write(temporary / _MANIFEST)
         write_text(temporary / "README.md", _card(manifest))  # in place of the hub's template
@@ -322,24 +321,8 @@ def model_score(folder: Path) -> float | None:
         return None
 
 
-def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a training state: tensors, numbers, strings, and containers of them. OSError when that fails."""
-    with _writing(path), replaced_file(path) as temporary:
-        torch.save(dict(state), temporary)
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Read a training state, on the CPU; InputError where it is damaged."""
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch, zipfile and pickle each raise errors of their own for a broken file.
-        raise InputError(f"{path}: damaged, or not a state of a run ({type(error).__name__})") from None
-    return state
-
-
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn what torch and safetensors raise when the disk is full into an OSError that names the file."""
     try:
         yield

@@ -1,9 +1,10 @@
-"""A training state that was read from a file: of the types that a run writes, before any of it is used."""
+"""Training states on disk: written whole or not at all, and checked to be of the types that a run writes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +12,28 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from segtune.errors import InputError
+from segtune.files.folders import replaced_file
+from segtune.models.checkpoint import disk_errors
 from segtune.models.pretrained import unusable
 
 _SIZES = ("micro_batch", "evaluation_batch_size")  # of at least one tile
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a training state: tensors, numbers, strings, and containers of them. OSError when that fails."""
+    with disk_errors(path), replaced_file(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a training state, on the CPU; InputError where it is damaged."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch, zipfile and pickle each raise errors of their own for a broken file.
+        raise InputError(f"{path}: damaged, or not a state of a run ({type(error).__name__})") from None
+    return state
 
 
 def check_state(state: Mapping[str, Any], progress: object, schedule: LRScheduler) -> None:

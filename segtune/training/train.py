@@ -38,7 +38,7 @@ from segtune.models.build import (
     parameter_count,
     unknown_encoder,
 )
-from segtune.models.checkpoint import Manifest, load_state, save_model, save_state, settle_model
+from segtune.models.checkpoint import Manifest, save_model, settle_model
 from segtune.models.device import memory_error, out_of_memory, resolve_device, resolve_precision, within_memory
 from segtune.models.pretrained import input_statistics, weights_file
 from segtune.pictures.gallery import worst_picture
@@ -46,7 +46,7 @@ from segtune.pictures.render import Worst, WorstTile, write_png, wrong_pixels
 from segtune.training.losses import SegmentationLoss
 from segtune.training.optim import build_optimizer, build_schedule, rate_at, set_learning_rates
 from segtune.training.runlog import RunLog
-from segtune.training.state import check_optimizer, check_state
+from segtune.training.state import check_optimizer, check_state, load_state, save_state
 from segtune.training.step import TrainingStep
 from segtune.training.stopwatch import Alive, Phases
 

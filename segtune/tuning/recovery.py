@@ -12,8 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from segtune.clock import running_seconds
 from segtune.errors import InputError, counted
 from segtune.files.folders import RunFolder, SearchFolder, set_aside
-from segtune.models.checkpoint import Manifest, load_state
+from segtune.models.checkpoint import Manifest
 from segtune.space.reader import Space
+from segtune.training.state import load_state
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.sampler import distributions
 from segtune.tuning.study import OF_THE_MACHINE, WARM_START, wait

@@ -28,7 +28,7 @@ from segtune.data.scan import scan
 from segtune.errors import InputError, PlaceError
 from segtune.files.folders import RunFolder, SearchFolder, write_text
 from segtune.files.places import shorten_sockets
-from segtune.models.checkpoint import load_state
+from segtune.training.state import load_state
 from segtune.training.train import EpochResult, train
 from segtune.tuning.failures import PLACE, beyond_repair, fault_of, one_line
 from segtune.tuning.watchdog import Watchdog

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -30,7 +28,8 @@ from segtune.files.folders import (
     write_text,
 )
 from segtune.models.build import build_model, parameter_count
-from segtune.models.checkpoint import Manifest, load_model, load_state, save_model, save_state
+from segtune.models.checkpoint import Manifest, load_model, save_model
+from segtune.training.state import load_state, save_state
 from segtune.tuning.watchdog import Watchdog
 
 CPU = torch.device("cpu")
@@ -325,53 +324,6 @@ def test_a_manifest_round_trips_and_is_a_file_of_settings(tmp_path: Path, manife
     text = (tmp_path / "run.yaml").read_text(encoding="utf-8")
     assert list(yaml.safe_load(text))[: len(RunConfig.model_fields)] == list(RunConfig.model_fields)
     assert "höhe" in text
-
-
-# States.
-
-
-class Boom:
-    """What is in a file from a stranger."""
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.mkdir, ("executed",)
-
-
-def test_a_state_comes_back_exactly(tmp_path: Path) -> None:
-    state = {
-        "model": {"weight": torch.randn(3, 2), "steps": torch.tensor(7)},
-        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
-        "epoch": 3,
-        "best": -1.0,
-        "cuda": None,
-        "rng": torch.get_rng_state(),
-    }
-    save_state(tmp_path / "state.pt", state)
-    read = load_state(tmp_path / "state.pt")
-    assert torch.equal(read["model"]["weight"], state["model"]["weight"])
-    assert torch.equal(read["rng"], state["rng"])
-    assert read["optimizer"] == state["optimizer"]
-    assert (read["epoch"], read["best"], read["cuda"]) == (3, -1.0, None)
-    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
-
-
-def test_a_state_with_a_pickled_object_is_refused_and_not_executed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"epoch": Boom()}, tmp_path / "state.pt")
-    with pytest.raises(InputError, match=r"state\.pt"):
-        load_state(tmp_path / "state.pt")
-    assert not (tmp_path / "executed").exists()
-
-
-def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
-    save_state(path, {"epoch": 1})
-    with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
-        save_state(path, {"epoch": lambda: 2})
-    assert load_state(path) == {"epoch": 1}
-    assert [found.name for found in tmp_path.iterdir()] == ["state.pt"]
 
 
 # Folders.

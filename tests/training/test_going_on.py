@@ -47,8 +47,9 @@ from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import RunFolder
-from segtune.models.checkpoint import Manifest, load_model, load_state
+from segtune.models.checkpoint import Manifest, load_model
 from segtune.training.runlog import RunLog
+from segtune.training.state import load_state
 from segtune.training.train import EpochResult, check_same_settings, train
 
 DataSet = Callable[..., Path]

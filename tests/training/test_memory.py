@@ -24,9 +24,10 @@ from segtune.errors import DeviceMemoryError, SegtuneError
 from segtune.evaluation.predict import validate
 from segtune.files.folders import RunFolder
 from segtune.models.build import build_model
-from segtune.models.checkpoint import load_model, load_state
+from segtune.models.checkpoint import load_model
 from segtune.models.device import within_memory
 from segtune.training.losses import SegmentationLoss
+from segtune.training.state import load_state
 from segtune.training.step import TrainingStep
 from segtune.training.train import EpochResult, train
 

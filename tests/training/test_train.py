@@ -30,8 +30,9 @@ from segtune.data.scan import scan
 from segtune.errors import InputError, NonFiniteLossError
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import RunFolder
-from segtune.models.checkpoint import load_model, load_state
+from segtune.models.checkpoint import load_model
 from segtune.training.losses import SegmentationLoss
+from segtune.training.state import load_state
 from segtune.training.train import EpochResult, check_run, resolve, train
 
 DataSet = Callable[..., Path]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from segtune.files.folders import RunFolder, SearchFolder
-from segtune.models.checkpoint import save_state
+from segtune.training.state import save_state
 from segtune.tuning import recovery as module
 from segtune.tuning.recovery import reconcile
 from tests.tuning.bench import SPACE, Bench, manifest
