@@ -20,7 +20,8 @@ from pathlib import Path
 
 from segtune.cli import script as cli
 from segtune.errors import InputError, SegtuneError
-from segtune.files.folders import SearchFolder, check_writable
+from segtune.files.checks import check_writable
+from segtune.files.folders import SearchFolder
 from segtune.space.reader import load_space
 
 

@@ -21,7 +21,8 @@ from segtune.cli import script as cli
 from segtune.cli.script import kept_threads
 from segtune.config import RunConfig
 from segtune.errors import InputError, counted
-from segtune.files.folders import RunFolder, SearchFolder, check_writable
+from segtune.files.checks import check_writable
+from segtune.files.folders import RunFolder, SearchFolder
 from segtune.report.commands import same_command
 
 _VALIDATED_ON = ("val_dir", "add_val_dirs", "use_only_add_val")

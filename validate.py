@@ -20,7 +20,10 @@ from segtune.cli import script as cli
 from segtune.config import RunConfig
 from segtune.data.pairs import Layout, Tile, check_split
 from segtune.errors import InputError, counted
-from segtune.files.folders import check_writable, find_model, joined_folder, read_own_json, write_text
+from segtune.files.atomic import write_text
+from segtune.files.checks import check_writable, read_own_json
+from segtune.files.folders import find_model
+from segtune.files.temporary import joined_folder
 
 if TYPE_CHECKING:
     from segtune.evaluation.predict import Mask

@@ -31,7 +31,8 @@ from segtune.config import RunConfig, base_type
 from segtune.data.info import DataInfo
 from segtune.data.scan import scan
 from segtune.errors import InputError, NonFiniteLossError
-from segtune.files.folders import RunFolder, write_text
+from segtune.files.atomic import write_text
+from segtune.files.folders import RunFolder
 from segtune.space.reader import Choice, Range, Space
 from segtune.training.train import train
 

@@ -20,7 +20,8 @@ from curves import append_row, read_curves
 from surrogate import Prediction, Recorded, World
 
 from segtune.errors import InputError
-from segtune.files.folders import SearchFolder, write_text
+from segtune.files.atomic import write_text
+from segtune.files.folders import SearchFolder
 from segtune.space.reader import Space, load_space
 from segtune.tuning.asha import OBJECTIVE, Asha, rungs
 from segtune.tuning.failures import NONFINITE

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from segtune.config import RunConfig
 from segtune.errors import printable
-from segtune.files.folders import write_text
+from segtune.files.atomic import write_text
 from segtune.training.stopwatch import PHASES
 
 _LATE_EPOCHS = 3  # from which a deviation is told

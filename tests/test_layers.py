@@ -12,7 +12,7 @@ SCRIPTS = ("run_search", "run_single", "validate")
 # Lowest first, packages and the modules in each; "" is the root of segtune.
 ORDER = (
     ("", "clock errors config machine"),
-    ("files", "folders places yamlfile"),
+    ("files", "checks locks temporary atomic leftovers folders places yamlfile"),
     ("space", "parameters jsonschema reader"),
     (
         "data",

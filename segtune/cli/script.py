@@ -19,7 +19,9 @@ from segtune.cli.output import drop_what_cannot_be_written
 from segtune.config import DEMO, ENCODERS, MAX_CLASSES, RunConfig, base_type, choices, settings_of
 from segtune.data.pairs import check_folders
 from segtune.errors import InputError, SegtuneError, nearest, printable
-from segtune.files.folders import SearchFolder, read_own_json, write_text
+from segtune.files.atomic import write_text
+from segtune.files.checks import read_own_json
+from segtune.files.folders import SearchFolder
 from segtune.files.places import place_caches, shorten_sockets
 from segtune.files.yamlfile import read_yaml
 from segtune.machine import ending_signals

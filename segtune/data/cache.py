@@ -36,7 +36,9 @@ import numpy.typing as npt
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.files.folders import locked_file, open_own, write_text
+from segtune.files.atomic import write_text
+from segtune.files.checks import open_own
+from segtune.files.locks import locked_file
 
 FORMAT = 7  # of the files, and of what is read from the tiles; another number makes other keys
 _STORE = "segtune-tiles"

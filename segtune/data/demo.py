@@ -17,7 +17,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from segtune.files.folders import workplace
+from segtune.files.temporary import workplace
 
 Mask = NDArray[np.bool_]
 Raster = NDArray[np.float32]

@@ -26,7 +26,8 @@ from segtune.data.store import DecodedTiles
 from segtune.errors import InputError
 from segtune.evaluation.evaluate import evaluate
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
-from segtune.files.folders import find_model, replaced_file
+from segtune.files.atomic import replaced_file
+from segtune.files.folders import find_model
 from segtune.machine import versions
 from segtune.models.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, load_model
 from segtune.models.device import resolve_device, within_memory

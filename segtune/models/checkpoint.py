@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from segtune.config import RunConfig, settings_of
 from segtune.data.labels import Band, Labels
 from segtune.errors import InputError, loader_died, one_line
-from segtune.files.folders import (
+from segtune.files.atomic import (
     WEIGHTS,
     discard_folder,
     recover_folder,

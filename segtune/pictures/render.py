@@ -22,7 +22,7 @@ import numpy.typing as npt
 from segtune.data.labels import IGNORED, Band, Indices, Labels
 from segtune.errors import InputError
 from segtune.evaluation.metrics import ConfusionMatrix
-from segtune.files.folders import replaced_file
+from segtune.files.atomic import replaced_file
 
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]

@@ -18,7 +18,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
 from segtune.config import RunConfig
-from segtune.files.folders import RunFolder, write_text
+from segtune.files.atomic import write_text
+from segtune.files.folders import RunFolder
 from segtune.pictures.render import Picture, encoded
 
 _CURVES = ("loss", "miou", "best_miou", "lr")  # the metrics that TensorBoard's hparams table lists

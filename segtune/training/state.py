@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segtune.errors import InputError
-from segtune.files.folders import replaced_file
+from segtune.files.atomic import replaced_file
 from segtune.models.checkpoint import disk_errors
 from segtune.models.pretrained import unusable
 

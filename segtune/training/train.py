@@ -29,7 +29,8 @@ from segtune.data.store import TileStore
 from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error, one_line
 from segtune.evaluation.evaluate import Normalization, OnTile, evaluate
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
-from segtune.files.folders import RunFolder, discard_folder, replace_folder
+from segtune.files.atomic import discard_folder, replace_folder
+from segtune.files.folders import RunFolder
 from segtune.models.build import (
     build_model,
     check_weights,

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from ray._private import worker
 
-from segtune.files.folders import open_own
+from segtune.files.checks import open_own
 
 _LAST = 20_000  # bytes that are kept of a log of Ray's
 

@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from segtune.clock import running_seconds
 from segtune.errors import InputError, counted
-from segtune.files.folders import RunFolder, SearchFolder, set_aside
+from segtune.files.atomic import set_aside
+from segtune.files.folders import RunFolder, SearchFolder
 from segtune.models.checkpoint import Manifest
 from segtune.space.reader import Space
 from segtune.training.state import load_state

@@ -12,16 +12,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.errors import InputError, counted
-from segtune.files.folders import (
-    MODEL_FILES,
-    RunFolder,
-    SearchFolder,
-    discard_folder,
-    folder_bytes,
-    recover_folder,
-    replaced_folder,
-    set_aside,
-)
+from segtune.files.atomic import MODEL_FILES, discard_folder, recover_folder, replaced_folder, set_aside
+from segtune.files.checks import folder_bytes
+from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.models.checkpoint import Manifest, model_score
 from segtune.space.reader import Space

@@ -17,7 +17,7 @@ from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 
-from segtune.files.folders import holder, locked_file
+from segtune.files.locks import holder, locked_file
 from segtune.files.places import abandoned, socket_folder
 
 _VITAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)

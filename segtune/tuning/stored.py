@@ -10,7 +10,8 @@ import optuna
 import yaml
 
 from segtune.errors import InputError
-from segtune.files.folders import SearchFolder, set_aside, write_text
+from segtune.files.atomic import set_aside, write_text
+from segtune.files.folders import SearchFolder
 from segtune.space.reader import Space, load_space
 from segtune.tuning.study import read_study
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from segtune.clock import Clock
-from segtune.files.folders import RunFolder, write_text
+from segtune.files.atomic import write_text
+from segtune.files.folders import RunFolder
 
 _LOOKS = 10  # at the trial, per time that it may be silent
 _LONGEST_LOOK_S = 5.0

@@ -26,7 +26,8 @@ from segtune.data.info import DataInfo
 from segtune.data.pairs import split_places
 from segtune.data.scan import scan
 from segtune.errors import InputError, PlaceError
-from segtune.files.folders import RunFolder, SearchFolder, write_text
+from segtune.files.atomic import write_text
+from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.places import shorten_sockets
 from segtune.training.state import load_state
 from segtune.training.train import EpochResult, train

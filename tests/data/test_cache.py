@@ -29,7 +29,7 @@ from segtune.data.pairs import Tile
 from segtune.data.reading import read_mask, read_tile
 from segtune.data.scan import scan
 from segtune.errors import InputError
-from segtune.files.folders import locked_file
+from segtune.files.locks import locked_file
 from tests.conftest import WriteDataSet, WriteImage
 
 TRAIN, VAL = 6, 4

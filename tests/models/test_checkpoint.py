@@ -18,15 +18,8 @@ from torch import nn
 from segtune.config import RunConfig
 from segtune.data.labels import Band, Labels
 from segtune.errors import InputError
-from segtune.files.folders import (
-    RunFolder,
-    SearchFolder,
-    discard_folder,
-    find_model,
-    recover_folder,
-    replaced_folder,
-    write_text,
-)
+from segtune.files.atomic import discard_folder, recover_folder, replaced_folder, write_text
+from segtune.files.folders import RunFolder, SearchFolder, find_model
 from segtune.models.build import build_model, parameter_count
 from segtune.models.checkpoint import Manifest, load_model, save_model
 from segtune.training.state import load_state, save_state
@@ -373,7 +366,7 @@ def killed_between_the_renames(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("segtune.files.folders.os.replace", replace)
+        patch.setattr("segtune.files.atomic.os.replace", replace)
         with pytest.raises(KeyboardInterrupt):
             filled(folder, "new")
     assert not folder.exists()

@@ -1,0 +1,93 @@
+"""Locks that keep a folder, or a file, to one process, and end with it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TextIO
+
+from segtune.errors import InputError
+from segtune.files.checks import open_own
+
+_LOCK_POLL_S = 0.3
+_HELD_BY = "process "  # what a lock's text begins with
+_GLANCES, _GLANCE_S = 3, 0.02  # tries that whoever only asks for the holder may spoil
+
+
+def lock_of(folder: Path) -> Path:
+    return folder / ".lock"
+
+
+@contextmanager
+def held_folder(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a folder; InputError, saying that another process does `what`, while one holds it."""
+    place = lock_of(folder)
+
+    def refuse() -> None:
+        raise InputError(f"{folder}: another process {what} ({_text_of(place) or 'unknown'})")
+
+    with locked_file(place, refuse) as file:
+        if not (file.read(len(_HELD_BY)) or _HELD_BY).startswith(_HELD_BY):
+            raise InputError(f"{place}: is not a lock file of segtune; move it away")
+        file.seek(0)
+        file.truncate(0)
+        file.write(f"{_HELD_BY}{os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
+
+
+def holder(folder: Path) -> str | None:
+    """Who holds the lock of a folder, as ``process 4711 on NODE``; None where nobody does.
+
+    Not to be asked by the holder itself: a POSIX lock ends when its process closes the file, whoever opened it.
+    """
+    try:
+        # A lock that is shared, for reading: whoever may look at the folder may ask.
+        with open_own(lock_of(folder), os.O_RDONLY) as file:
+            try:
+                _try_lock(file, fcntl.LOCK_SH)
+            except (BlockingIOError, PermissionError):
+                return file.read().strip() or "unknown"
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _text_of(path: Path) -> str:
+    with open_own(path, os.O_RDONLY) as file:
+        return file.read().strip()
+
+
+@contextmanager
+def locked_file(path: Path, busy: Callable[[], None]) -> Iterator[TextIO]:
+    """Hold a lock until the block ends; while another process holds it, call `busy` again and again.
+
+    A lock that is held for a moment only, by someone who asks whether it is held, is none. A POSIX lock ends with its
+    process, however that ends, and is not inherited: loader processes that a killed run leaves behind for a moment do
+    not hold it. Where a file system knows no locks, there are none.
+    """
+    with open_own(path, os.O_RDWR | os.O_CREAT) as file:
+        for attempt in count():
+            try:
+                _try_lock(file, fcntl.LOCK_EX)
+                break
+            except (BlockingIOError, PermissionError):
+                if attempt >= _GLANCES:
+                    busy()
+                time.sleep(_GLANCE_S if attempt < _GLANCES else _LOCK_POLL_S)
+        yield file
+
+
+def _try_lock(file: TextIO, kind: int) -> None:
+    try:
+        fcntl.lockf(file, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
