@@ -85,7 +85,9 @@ def main() -> int:
     from segtune.pictures.gallery import write_preview
     from segtune.report.console import RunConsole, make_console, reading_bar
     from segtune.report.tables import run_summary
-    from segtune.training.train import check_input, check_run, check_same_settings, resolve, train
+    from segtune.training.resolve import check_input, check_run, resolve
+    from segtune.training.resume import check_same_settings
+    from segtune.training.train import train
 
     console = make_console()
     if line := kept_threads(arguments, config, torch.get_num_threads()):
@@ -109,7 +111,6 @@ def main() -> int:
         path = write_preview(resolve(config, info), info, preview, logs)
         console.print(f"tiles before and after augmentation {config.augmentation}: {path}")
         return 0
-
     folder = folder or RunFolder.new(logs, f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")
     where = ["--log-dir", arguments.log_dir] if arguments.log_dir != "logs" else []
     hint = f"to go on: {same_command(['--exp-name', folder.path.name, *where])}"

@@ -34,8 +34,9 @@ from segtune.evaluation.predict import validate
 from segtune.files.folders import RunFolder
 from segtune.models.build import build_model
 from segtune.training.losses import SegmentationLoss
+from segtune.training.result import EpochResult
 from segtune.training.state import load_state
-from segtune.training.train import EpochResult, train
+from segtune.training.train import train
 
 SCRIPTS = Path(__file__).absolute().parent.parent
 CPU = torch.device("cpu")

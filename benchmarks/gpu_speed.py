@@ -34,8 +34,9 @@ from segtune.models.device import resolve_precision
 from segtune.planning.cost import Cost, probe
 from segtune.training.losses import SegmentationLoss
 from segtune.training.optim import build_optimizer
+from segtune.training.result import EpochResult
 from segtune.training.step import TrainingStep
-from segtune.training.train import EpochResult, train
+from segtune.training.train import train
 
 LOOP_AIM, TODAY_AIM = 0.9, 4.0  # our loop by its step alone, with augmentation safe; and by today's loop
 _MOST_LOADERS = 12

@@ -22,7 +22,7 @@ ORDER = (
     ("models", "device pretrained build checkpoint"),
     ("evaluation", "metrics evaluate predict"),
     ("pictures", "render gallery"),
-    ("training", "losses optim runlog state step stopwatch train"),
+    ("training", "losses optim resolve resume result runlog state step stopwatch train"),
     ("planning", "cost resources"),
     ("", "trials"),
     (

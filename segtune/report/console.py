@@ -27,7 +27,7 @@ from segtune.errors import counted, printable
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
 from segtune.report.tables import duration, settings_text
-from segtune.training.train import EpochResult
+from segtune.training.result import EpochResult
 from segtune.trials import Trial
 
 _PLAIN_WIDTH = 160  # columns when the output goes to a file, where nothing wraps

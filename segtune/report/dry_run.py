@@ -23,7 +23,7 @@ from segtune.planning.cost import Cost, probe
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.report.tables import SettingsTable, duration, plain_table, settings_text, value_text
 from segtune.space.parameters import Parameter, RandomSuggest, Range, Space
-from segtune.training.train import resolve
+from segtune.training.resolve import resolve
 from segtune.tuning.asha import rungs
 from segtune.tuning.search import possible_run
 

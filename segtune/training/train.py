@@ -7,10 +7,9 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,13 @@ import torch
 from torch import Tensor
 
 from segtune.clock import running_seconds
-from segtune.config import CHANGEABLE, RunConfig
+from segtune.config import RunConfig
 from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
 from segtune.data.info import DataInfo
 from segtune.data.labels import Indices, rgb_positions
-from segtune.data.pairs import TRAIN, VAL, absolute_places
+from segtune.data.pairs import TRAIN, VAL
 from segtune.data.store import TileStore
 from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error, one_line
 from segtune.evaluation.evaluate import Normalization, OnTile, evaluate
@@ -33,19 +32,19 @@ from segtune.files.atomic import discard_folder, replace_folder
 from segtune.files.folders import RunFolder
 from segtune.models.build import (
     build_model,
-    check_weights,
     freeze_encoder,
-    impossible,
     parameter_count,
-    unknown_encoder,
 )
 from segtune.models.checkpoint import Manifest, save_model, settle_model
 from segtune.models.device import memory_error, out_of_memory, resolve_device, resolve_precision, within_memory
-from segtune.models.pretrained import input_statistics, weights_file
+from segtune.models.pretrained import input_statistics
 from segtune.pictures.gallery import worst_picture
 from segtune.pictures.render import Worst, WorstTile, write_png, wrong_pixels
 from segtune.training.losses import SegmentationLoss
 from segtune.training.optim import build_optimizer, build_schedule, rate_at, set_learning_rates
+from segtune.training.resolve import resolve
+from segtune.training.result import EpochResult
+from segtune.training.resume import check_same_data, check_same_settings
 from segtune.training.runlog import RunLog
 from segtune.training.state import check_optimizer, check_state, load_state, save_state
 from segtune.training.step import TrainingStep
@@ -55,137 +54,6 @@ OnBatch = Callable[[int, int, float], None]  # batches done, batches in the epoc
 Stop = Callable[[], bool]
 _CHECK_EVERY = 50  # steps between looks at a GPU's loss; each look waits for the GPU
 _SAVE_EVERY_S = 600.0  # seconds between states within an epoch
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What an epoch showed; everything of it is on disk when it is yielded."""
-
-    epoch: int  # from 1
-    epochs: int
-    loss: float  # mean over the training tiles
-    scores: Scores | None  # None in an epoch in which only added sets count and none was evaluated
-    added: Mapping[str, Scores | None]  # of each added validation set that was evaluated; None: it has no class
-    best_miou: float | None  # of the epochs so far
-    best_epoch: int
-    lr: float  # of the epoch's last step
-    micro_batch: int  # tiles that go through the network at a time; below batch_size where memory was not enough
-    # Epochs in a row, up to this one, whose predictions on what the run is scored on were all one class (background
-    # is one); epochs in which that was not evaluated neither count nor break the row.
-    collapsed_epochs: int
-    train_seconds: float  # of the training part, waiting for batches and states saved within it included
-    eval_seconds: float
-    # Seconds since the row before: of waiting for batches in training, of writing best/ and state.pt, and of writing
-    # metrics.csv and TensorBoard, which is that of the row before. The first wait of a start is none of them.
-    data_seconds: float
-    checkpoint_seconds: float
-    report_seconds: float
-    seconds: float  # of training and evaluation in all epochs so far, over every start of the run
-    # Seconds by phase so far, over every start of the run: start (from train() being called to the first batch), data
-    # (waiting for the batches after it), training (the rest of it), evaluation, checkpoint (best/ and state.pt) and
-    # reporting (metrics.csv, TensorBoard, pictures). The caller's own time between two epochs is in none of them.
-    spent: Mapping[str, float]
-    first_lr: float | None = None  # of the epoch's first step
-
-    def row(self) -> dict[str, float | int | None]:
-        """The epoch's row of metrics.csv."""
-        return {
-            "epoch": self.epoch,
-            "loss": self.loss,
-            **(self.scores.flat() if self.scores else {}),
-            **{f"{name}/miou": scores.miou if scores else None for name, scores in self.added.items()},
-            "best_miou": self.best_miou,
-            "best_epoch": self.best_epoch,
-            "lr": self.lr,
-            "micro_batch": self.micro_batch,
-            "collapsed_epochs": self.collapsed_epochs,
-            "train_seconds": round(self.train_seconds, 3),
-            "eval_seconds": round(self.eval_seconds, 3),
-            "data_seconds": round(self.data_seconds, 3),
-            "checkpoint_seconds": round(self.checkpoint_seconds, 3),
-            "report_seconds": round(self.report_seconds, 3),
-            "seconds": round(self.seconds, 3),
-        }
-
-
-def check_run(config: RunConfig, begins: bool = True) -> None:
-    """Refuse what cannot work, before anything starts: InputError with every mistake.
-
-    `begins` says whether a model begins with `encoder_weights`; a run that goes on has its weights already.
-    """
-    unknown = unknown_encoder(config.encoder)
-    if unknown:
-        raise InputError(f"encoder: {unknown}")
-    mistake = impossible(config.model, config.encoder, config.image_size)
-    if mistake:
-        raise InputError(mistake)
-    resolve_precision(config, resolve_device(config.device))
-    if begins:
-        check_weights([(config.model, config.encoder, config.encoder_weights)])
-
-
-def check_input(config: RunConfig, info: DataInfo, begins: bool = True) -> None:
-    """Refuse what cannot work with these tiles, before anything is trained; the same as `check_run` before them."""
-    mistake = impossible(config.model, config.encoder, resolve(config, info).image_size)
-    if mistake:
-        raise InputError(mistake)
-    bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
-    rgb_positions(config.rgb, bands)
-    if begins and weights_file(config.encoder_weights):
-        check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands))
-
-
-def anchored(config: RunConfig) -> RunConfig:
-    """The same config, valid in any working folder."""
-    weights = weights_file(config.encoder_weights)
-    return config.model_copy(
-        update={
-            **{name: _absolute(getattr(config, name)) for name in ("dataset", "val_dir")},
-            "cache_dir": config.cache_dir if config.cache_dir == "none" else _absolute(config.cache_dir),
-            "add_val_dirs": absolute_places(config.add_val_dirs),
-            "encoder_weights": str(weights.absolute()) if weights else config.encoder_weights,
-        }
-    )
-
-
-def resolve(config: RunConfig, info: DataInfo) -> RunConfig:
-    """The same config with what depends on the data filled in, and valid in any working folder."""
-    return anchored(config).model_copy(update={"image_size": config.image_size or info.image_size()})
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).absolute())
-
-
-def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
-    """Refuse to go on with a run under other settings: InputError that lists which."""
-    before, now = Manifest.read(folder.run_yaml).config.settings(), anchored(config).settings()
-    now["image_size"] = now["image_size"] or before["image_size"]
-    changed = [
-        f"{name} ({before[name]} -> {now[name]})"
-        for name in before
-        if name not in CHANGEABLE and before[name] != now[name]
-    ]
-    if changed:
-        raise InputError(
-            f"{folder.path}: cannot go on with other settings: {', '.join(changed)}; another folder starts a new run"
-        )
-
-
-def _check_same_data(folder: RunFolder, info: DataInfo, config: RunConfig) -> None:
-    stored = Manifest.read(folder.run_yaml)
-    if stored.fingerprint == info.fingerprint:
-        return
-    before, now = stored.config.settings(), anchored(config).settings()
-    moved = [
-        f"{name} ({before[name]} -> {now[name]})"
-        for name in ("dataset", "val_dir", "add_val_dirs")
-        if before[name] != now[name]
-    ]
-    what = (
-        f"other tiles: {', '.join(moved)}" if moved else f"the tiles of {config.dataset}, which changed since it began"
-    )
-    raise InputError(f"{folder.path}: cannot go on with {what}")
 
 
 def train(
@@ -266,7 +134,7 @@ def _epochs(
             raise InputError(f"{folder.path}: cannot go on: {folder.state.name}, the state of the run, is missing")
         if go_on and folder.state.is_file():
             check_same_settings(folder, resolve(config, info))
-            _check_same_data(folder, info, config)
+            check_same_data(folder, info, config)
             state = load_state(folder.state)
         with closing(_Run(resolve(config, info), info, folder, state, stop, phases)) as run:
             state = None  # a second copy of model and optimizer, not to be held for the whole run

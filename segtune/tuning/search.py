@@ -29,7 +29,7 @@ from segtune.models.pretrained import weights_file
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.space.parameters import KEPT
 from segtune.space.reader import Space, load_space
-from segtune.training.train import check_input, resolve
+from segtune.training.resolve import check_input, resolve
 from segtune.trials import Trial
 from segtune.tuning.asha import OBJECTIVE, Asha, rungs
 from segtune.tuning.cluster import check_nodes, ray_runtime

@@ -29,8 +29,9 @@ from segtune.errors import InputError, PlaceError
 from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.places import shorten_sockets
+from segtune.training.result import EpochResult
 from segtune.training.state import load_state
-from segtune.training.train import EpochResult, train
+from segtune.training.train import train
 from segtune.tuning.failures import PLACE, beyond_repair, fault_of, one_line
 from segtune.tuning.watchdog import Watchdog
 

@@ -28,7 +28,7 @@ from segtune.evaluation.metrics import Scores
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import Manifest, load_model
 from segtune.report.console import epoch_line
-from segtune.training.train import EpochResult
+from segtune.training.result import EpochResult
 
 DataSet = Callable[..., Path]
 SCRIPT = Path(__file__).parent.parent.parent / "run_single.py"

@@ -27,7 +27,8 @@ from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.evaluation.predict import validate
 from segtune.files.folders import RunFolder
-from segtune.training.train import EpochResult, train
+from segtune.training.result import EpochResult
+from segtune.training.train import train
 
 DataSet = Callable[..., Path]
 SIZE = 40  # of the tiles; the network sees 32

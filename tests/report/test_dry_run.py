@@ -22,7 +22,7 @@ from segtune.planning.cost import Cost, probe
 from segtune.report import dry_run as dry_run_module
 from segtune.report.dry_run import asha_share, draw_samples, measured_runs
 from segtune.space.reader import load_space
-from segtune.training.train import resolve
+from segtune.training.resolve import resolve
 from segtune.tuning.asha import OBJECTIVE, Asha
 from segtune.tuning.search import check_space
 from tests.conftest import WriteDataSet

@@ -22,7 +22,9 @@ from segtune.data.pairs import TRAIN
 from segtune.data.scan import scan
 from segtune.errors import InputError, LoaderError, SegtuneError, TileError
 from segtune.files.folders import RunFolder
-from segtune.training.train import EpochResult, OnBatch, resolve, train
+from segtune.training.resolve import resolve
+from segtune.training.result import EpochResult
+from segtune.training.train import OnBatch, train
 
 DataSet = Callable[..., Path]
 

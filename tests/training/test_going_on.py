@@ -48,9 +48,11 @@ from segtune.errors import InputError
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import Manifest, load_model
+from segtune.training.result import EpochResult
+from segtune.training.resume import check_same_settings
 from segtune.training.runlog import RunLog
 from segtune.training.state import load_state
-from segtune.training.train import EpochResult, check_same_settings, train
+from segtune.training.train import train
 
 DataSet = Callable[..., Path]
 SCRIPT = Path(__file__).parent.parent.parent / "run_single.py"

@@ -27,9 +27,10 @@ from segtune.models.build import build_model
 from segtune.models.checkpoint import load_model
 from segtune.models.device import within_memory
 from segtune.training.losses import SegmentationLoss
+from segtune.training.result import EpochResult
 from segtune.training.state import load_state
 from segtune.training.step import TrainingStep
-from segtune.training.train import EpochResult, train
+from segtune.training.train import train
 
 DataSet = Callable[..., Path]
 Limit = Callable[[nn.Module, int], bool]  # whether so many tiles at a time are too many

@@ -32,8 +32,10 @@ from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import load_model
 from segtune.training.losses import SegmentationLoss
+from segtune.training.resolve import check_run, resolve
+from segtune.training.result import EpochResult
 from segtune.training.state import load_state
-from segtune.training.train import EpochResult, check_run, resolve, train
+from segtune.training.train import train
 
 DataSet = Callable[..., Path]
 Curve = list[tuple[float, float]]

@@ -31,7 +31,7 @@ from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.space.reader import Space, load_space
-from segtune.training.train import resolve
+from segtune.training.resolve import resolve
 from segtune.tuning import worker as trial_module
 from segtune.tuning.cluster import alive_nodes, ray_runtime, wait_for_nodes
 from segtune.tuning.search import run_search as search

@@ -17,7 +17,7 @@ from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.report.tables import state_of
 from segtune.space.reader import load_space
-from segtune.training.train import anchored
+from segtune.training.resolve import anchored
 from segtune.tuning.asha import OBJECTIVE, Asha, grace_period
 from segtune.tuning.failures import LOST
 from segtune.tuning.results import Results

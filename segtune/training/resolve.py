@@ -1,0 +1,63 @@
+"""A run's settings, completed and checked before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segtune.config import RunConfig
+from segtune.data.info import DataInfo
+from segtune.data.labels import rgb_positions
+from segtune.data.pairs import absolute_places
+from segtune.errors import InputError
+from segtune.models.build import check_weights, impossible, unknown_encoder
+from segtune.models.device import resolve_device, resolve_precision
+from segtune.models.pretrained import input_statistics, weights_file
+
+
+def check_run(config: RunConfig, begins: bool = True) -> None:
+    """Refuse what cannot work, before anything starts: InputError with every mistake.
+
+    `begins` says whether a model begins with `encoder_weights`; a run that goes on has its weights already.
+    """
+    unknown = unknown_encoder(config.encoder)
+    if unknown:
+        raise InputError(f"encoder: {unknown}")
+    mistake = impossible(config.model, config.encoder, config.image_size)
+    if mistake:
+        raise InputError(mistake)
+    resolve_precision(config, resolve_device(config.device))
+    if begins:
+        check_weights([(config.model, config.encoder, config.encoder_weights)])
+
+
+def check_input(config: RunConfig, info: DataInfo, begins: bool = True) -> None:
+    """Refuse what cannot work with these tiles, before anything is trained; the same as `check_run` before them."""
+    mistake = impossible(config.model, config.encoder, resolve(config, info).image_size)
+    if mistake:
+        raise InputError(mistake)
+    bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
+    rgb_positions(config.rgb, bands)
+    if begins and weights_file(config.encoder_weights):
+        check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands))
+
+
+def anchored(config: RunConfig) -> RunConfig:
+    """The same config, valid in any working folder."""
+    weights = weights_file(config.encoder_weights)
+    return config.model_copy(
+        update={
+            **{name: _absolute(getattr(config, name)) for name in ("dataset", "val_dir")},
+            "cache_dir": config.cache_dir if config.cache_dir == "none" else _absolute(config.cache_dir),
+            "add_val_dirs": absolute_places(config.add_val_dirs),
+            "encoder_weights": str(weights.absolute()) if weights else config.encoder_weights,
+        }
+    )
+
+
+def resolve(config: RunConfig, info: DataInfo) -> RunConfig:
+    """The same config with what depends on the data filled in, and valid in any working folder."""
+    return anchored(config).model_copy(update={"image_size": config.image_size or info.image_size()})
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())

@@ -1,0 +1,42 @@
+"""What may differ when a run goes on, and what must not."""
+
+from __future__ import annotations
+
+from segtune.config import CHANGEABLE, RunConfig
+from segtune.data.info import DataInfo
+from segtune.errors import InputError
+from segtune.files.folders import RunFolder
+from segtune.models.checkpoint import Manifest
+from segtune.training.resolve import anchored
+
+
+def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
+    """Refuse to go on with a run under other settings: InputError that lists which."""
+    before, now = Manifest.read(folder.run_yaml).config.settings(), anchored(config).settings()
+    now["image_size"] = now["image_size"] or before["image_size"]
+    changed = [
+        f"{name} ({before[name]} -> {now[name]})"
+        for name in before
+        if name not in CHANGEABLE and before[name] != now[name]
+    ]
+    if changed:
+        raise InputError(
+            f"{folder.path}: cannot go on with other settings: {', '.join(changed)}; another folder starts a new run"
+        )
+
+
+def check_same_data(folder: RunFolder, info: DataInfo, config: RunConfig) -> None:
+    """Refuse to go on with a run on other tiles: InputError that says which."""
+    stored = Manifest.read(folder.run_yaml)
+    if stored.fingerprint == info.fingerprint:
+        return
+    before, now = stored.config.settings(), anchored(config).settings()
+    moved = [
+        f"{name} ({before[name]} -> {now[name]})"
+        for name in ("dataset", "val_dir", "add_val_dirs")
+        if before[name] != now[name]
+    ]
+    what = (
+        f"other tiles: {', '.join(moved)}" if moved else f"the tiles of {config.dataset}, which changed since it began"
+    )
+    raise InputError(f"{folder.path}: cannot go on with {what}")
