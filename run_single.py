@@ -18,7 +18,6 @@ from datetime import date
 from pathlib import Path
 
 from segtune.cli import script as cli
-from segtune.cli.script import kept_threads
 from segtune.config import RunConfig
 from segtune.errors import InputError, counted
 from segtune.files.checks import check_writable
@@ -90,7 +89,7 @@ def main() -> int:
     from segtune.training.train import train
 
     console = make_console()
-    if line := kept_threads(arguments, config, torch.get_num_threads()):
+    if line := cli.kept_threads(arguments, config, torch.get_num_threads()):
         console.print(line)
     if folder and folder.begun:
         check_same_settings(folder, config)
