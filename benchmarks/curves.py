@@ -33,7 +33,8 @@ from segtune.data.scan import scan
 from segtune.errors import InputError, NonFiniteLossError
 from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder
-from segtune.space.reader import Choice, Range, Space
+from segtune.space.parameters import Choice, Range
+from segtune.space.space import Space
 from segtune.training.train import train
 
 _COLUMNS = ("number", "seed", "status", "miou", "seconds")  # besides the searched settings
@@ -58,7 +59,7 @@ class Curve:
 
 
 class RandomDraw:
-    """Draws a space's parameters at random (`segtune.space.reader.Suggest`)."""
+    """Draws a space's parameters at random (`segtune.space.parameters.Suggest`)."""
 
     def __init__(self, seed: int, number: int) -> None:
         self._random = np.random.default_rng((seed, number))

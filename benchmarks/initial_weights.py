@@ -20,6 +20,7 @@ import numpy as np
 from machine import machine_line
 from pretrained import TIMM_NAME, convert
 
+from segtune.cli.assignments import parse_assignments
 from segtune.config import RunConfig
 from segtune.data.info import DataInfo
 from segtune.data.labels import BACKGROUND
@@ -28,7 +29,6 @@ from segtune.data.scan import scan
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
-from segtune.space.reader import parse_assignments
 from segtune.training.train import train
 
 

@@ -14,7 +14,7 @@ from replay import BUDGETS, METHODS, Replay
 from scipy import stats
 from surrogate import Recorded, cross_validate
 
-from segtune.space.parameters import SearchSettings
+from segtune.space.settings import SearchSettings
 
 Array = npt.NDArray[np.float64]
 RIVAL = "random+asha"  # what every method is held against

@@ -22,7 +22,8 @@ from curves import Curve
 from sklearn.ensemble import ExtraTreesRegressor
 
 from segtune.errors import InputError
-from segtune.space.reader import Choice, Parameter, Space
+from segtune.space.parameters import Choice, Parameter
+from segtune.space.space import Space
 
 Array = npt.NDArray[np.float64]
 _TREES = 50

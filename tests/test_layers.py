@@ -13,7 +13,7 @@ SCRIPTS = ("run_search", "run_single", "validate")
 ORDER = (
     ("", "clock errors config machine"),
     ("files", "checks locks temporary atomic leftovers folders places yamlfile"),
-    ("space", "parameters jsonschema reader"),
+    ("space", "settings jsonschema parameters forbid combinations space reader lookup"),
     (
         "data",
         "cache demo formats labels listing masks pairs place raster georeference reading fitting store augment batches "
@@ -31,7 +31,7 @@ ORDER = (
         "warm_start watchdog worker search",
     ),
     ("report", "commands tables console dry_run"),
-    ("cli", "output script"),
+    ("cli", "output assignments script"),
 )
 MODULES = [".".join(filter(None, ("segtune", package, name))) for package, names in ORDER for name in names.split()]
 

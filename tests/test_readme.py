@@ -9,8 +9,8 @@ import pytest
 from segtune.cli.script import ALIASES, SPACES
 from segtune.config import RunConfig
 from segtune.models.build import unknown_encoder
-from segtune.space.parameters import SearchSettings
 from segtune.space.reader import load_space
+from segtune.space.settings import SearchSettings
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 LINES = [line for line in README.splitlines() if line.startswith("| `")]

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from segtune.cli.assignments import PATH_LISTS, parse_assignments, parse_value, parse_values
 from segtune.cli.output import drop_what_cannot_be_written
 from segtune.config import DEMO, ENCODERS, MAX_CLASSES, RunConfig, base_type, choices, settings_of
 from segtune.data.pairs import check_folders
@@ -27,15 +28,9 @@ from segtune.files.yamlfile import read_yaml
 from segtune.machine import ending_signals
 from segtune.report.commands import same_command
 from segtune.space.jsonschema import schema_text
-from segtune.space.reader import (
-    PATH_LISTS,
-    Space,
-    find_space,
-    load_space,
-    parse_assignments,
-    parse_value,
-    parse_values,
-)
+from segtune.space.lookup import find_space
+from segtune.space.reader import load_space
+from segtune.space.space import Space
 
 SPACES = Path(__file__).resolve().parent.parent.parent / "search_spaces"
 _LONGEST_PATH = 300  # characters that an error repeats

@@ -10,7 +10,7 @@ import torch
 
 from segtune.errors import InputError, counted
 from segtune.machine import available_cpus
-from segtune.space.reader import SearchSettings
+from segtune.space.settings import SearchSettings
 
 _CPU_TRIALS = 4  # at a time on a machine without a GPU: more learn less from each other, and each takes memory
 

@@ -22,7 +22,8 @@ from segtune.errors import counted
 from segtune.planning.cost import Cost, probe
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.report.tables import SettingsTable, duration, plain_table, settings_text, value_text
-from segtune.space.parameters import Parameter, RandomSuggest, Range, Space
+from segtune.space.parameters import Parameter, RandomSuggest, Range
+from segtune.space.space import Space
 from segtune.training.resolve import resolve
 from segtune.tuning.asha import rungs
 from segtune.tuning.search import possible_run

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from segtune.config import ARCHITECTURE_ALIASES, DATA_SETTINGS, LOSSES, NOT_SEARCHABLE, RunConfig, base_type
-from segtune.space.parameters import SearchSettings
+from segtune.space.settings import SearchSettings
 
 Schema = dict[str, Any]
 

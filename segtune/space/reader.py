@@ -5,10 +5,7 @@ All mistakes of a file are reported at once, each with its line.
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
-import os.path
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,58 +16,19 @@ from pydantic import ValidationError
 
 from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig, base_type, check_setting, explain
 from segtune.errors import InputError, nearest
-from segtune.files.yamlfile import Document, parse_yaml, read_document, read_yaml
-from segtune.space.parameters import (
-    Choice,
-    Forbidden,
-    Parameter,
-    RandomSuggest,
-    Range,
-    SearchSettings,
-    Space,
-    Suggest,
-    is_wildcard,
-    not_countable,
-    share_forbidden,
-    walk,
-)
-
-__all__ = [
-    "Choice",
-    "Forbidden",
-    "Parameter",
-    "RandomSuggest",
-    "Range",
-    "SearchSettings",
-    "Space",
-    "Suggest",
-    "find_space",
-    "load_space",
-    "parse_assignments",
-    "parse_value",
-    "parse_values",
-    "read_yaml",
-]
+from segtune.files.yamlfile import Document, read_document
+from segtune.space.combinations import share_forbidden
+from segtune.space.forbid import Forbidden, is_wildcard
+from segtune.space.parameters import Choice, Parameter, Range, not_countable, walk
+from segtune.space.settings import SearchSettings
+from segtune.space.space import Space
 
 Checks = Mapping[str, Callable[[Any], "str | None"]]
 Steps = tuple[Any, ...]  # the keys that lead to a part of the file
 
-PATH_LISTS = ("add_val_dirs",)
 _SECTIONS = ("run", "space", "forbid", "baseline", "search")
 _MOST_STEPS = 100_000  # of a range: each of them is looked at
 _RANGE_KEYS = ("low", "high", "log", "step")
-
-
-def find_space(name: str, folder: Path) -> Path:
-    """The file that `--space` means: a path, else a file in `folder`, with or without ``.yaml``."""
-    for path in (Path(name), folder / name, folder / f"{name}.yaml"):
-        if os.path.exists(path) and not path.is_dir():
-            return path
-    shipped = sorted(path.stem for path in folder.glob("*.yaml"))
-    raise InputError(
-        f"no search space {name!r}: it is no file, and the shipped ones are {', '.join(shipped) or 'missing'}"
-        f"{nearest(Path(name).stem, shipped)}"
-    )
 
 
 def load_space(
@@ -87,70 +45,6 @@ def load_space(
     `checks` are further checks by setting, of every value in the file and in `overrides`.
     """
     return _Reader(read_document(path), overrides or {}, search_overrides or {}, checks or {}).read()
-
-
-def parse_value(name: str, text: str) -> Any:
-    """The value of a setting from the command line; InputError when RunConfig refuses it."""
-    if name not in RunConfig.model_fields:
-        raise InputError(check_setting(name, text)[1] or "")
-    kind, text = base_type(name), text.strip()
-    value: Any = text
-    try:
-        if kind is list and text == "none":
-            value = []
-        elif kind is list:
-            value = parse_yaml(text if text.startswith("[") else f"[{_separated(name, text)}]")
-        elif kind is not str:
-            value = parse_yaml(text)
-    except InputError as error:
-        raise InputError(f"{name}: cannot read {text!r}: {error}") from None
-    value, mistake = _check(name, value)
-    if mistake and kind is list:  # folders named 2021 and 2022
-        words, still = _check(name, [word.strip() for word in text.strip("[]").split(",")])
-        value, mistake = (value, mistake) if still else (words, None)
-    if mistake:
-        raise InputError(mistake)
-    return value
-
-
-def parse_values(name: str, words: Sequence[str]) -> list[Any]:
-    """The value of a setting that is a list, from the words that follow its flag: ``1,2``, ``1 2`` or ``[1, 2]``."""
-    if words[0].startswith("["):  # that the shell has split
-        words = [" ".join(words)]
-    return [value for word in words for value in parse_value(name, word)]
-
-
-def _separated(name: str, text: str) -> str:
-    """A list on the command line, ``1,2`` or ``1 2``, with commas; what holds paths is one path, whatever is in it."""
-    if name in PATH_LISTS:
-        return json.dumps(text, ensure_ascii=False)
-    return text if "," in text else ",".join(text.split())
-
-
-def parse_assignments(items: Sequence[str]) -> dict[str, Any]:
-    """The settings in ``["lr=1e-3", ...]``, the last of a name winning; InputError with all mistakes."""
-    settings, mistakes = {}, []
-    for place, item in enumerate(items):
-        name, equals, text = item.partition("=")
-        try:
-            if equals:
-                settings[name.strip()] = parse_value(name.strip(), text)
-            elif place == 0 or "=" in items[place - 1]:  # told of once
-                raise InputError(_no_assignment(items[place - 1] if place else "", items[place:]))
-        except InputError as error:
-            mistakes += error.mistakes
-    if mistakes:
-        raise InputError(mistakes)
-    return settings
-
-
-def _no_assignment(before: str, items: Sequence[str]) -> str:
-    """Say what is wrong with words that follow an assignment but have no KEY=."""
-    name, equals, first = before.partition("=")
-    if name in RunConfig.model_fields and base_type(name) is list and equals:
-        more = itertools.takewhile(lambda item: "=" not in item, items)
-        return f"{name}: a list is written without blanks: {name}={','.join([first, *more])}"
-    return f"{items[0]!r} is no assignment; write KEY=VALUE"
 
 
 class _Reader:

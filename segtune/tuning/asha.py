@@ -9,7 +9,8 @@ from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from segtune.space.reader import SearchSettings, Space
+from segtune.space.settings import SearchSettings
+from segtune.space.space import Space
 
 OBJECTIVE = "best_miou"  # the best epoch so far
 _SHARE_BEFORE_FIRST_RUNG = 9  # a grace period of a ninth of the budget leaves two decisions at factor 3

@@ -14,7 +14,7 @@ from segtune.errors import InputError, counted
 from segtune.files.atomic import set_aside
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.models.checkpoint import Manifest
-from segtune.space.reader import Space
+from segtune.space.space import Space
 from segtune.training.state import load_state
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.sampler import distributions

@@ -17,7 +17,7 @@ from segtune.files.checks import folder_bytes
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.models.checkpoint import Manifest, model_score
-from segtune.space.reader import Space
+from segtune.space.space import Space
 from segtune.trials import Status, Trial, ranked, wobble, write_trials
 from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START
 

@@ -20,7 +20,9 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from segtune.space.reader import Choice, Parameter, Range, SearchSettings, Space
+from segtune.space.parameters import Choice, Parameter, Range
+from segtune.space.settings import SearchSettings
+from segtune.space.space import Space
 from segtune.tuning.asha import rungs
 from segtune.tuning.study import WARM_START
 

@@ -27,8 +27,9 @@ from segtune.machine import signals_noted
 from segtune.models.build import check_weights, impossible
 from segtune.models.pretrained import weights_file
 from segtune.planning.resources import Plan, local_resources, make_plan
-from segtune.space.parameters import KEPT
-from segtune.space.reader import Space, load_space
+from segtune.space.reader import load_space
+from segtune.space.settings import KEPT
+from segtune.space.space import Space
 from segtune.training.resolve import check_input, resolve
 from segtune.trials import Trial
 from segtune.tuning.asha import OBJECTIVE, Asha, rungs

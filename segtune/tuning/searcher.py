@@ -19,7 +19,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.models.pretrained import weights_file
-from segtune.space.reader import Space
+from segtune.space.space import Space
 from segtune.training.stopwatch import PHASES
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.failures import DISK, LOST, NONFINITE, PLACE, SETTINGS, TRANSIENT, Fault

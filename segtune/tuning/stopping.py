@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from segtune.clock import running_seconds
 from segtune.errors import counted
-from segtune.space.reader import SearchSettings
+from segtune.space.settings import SearchSettings
 from segtune.tuning.study import WARM_START
 
 # User attributes of the study:

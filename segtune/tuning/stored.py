@@ -12,7 +12,8 @@ import yaml
 from segtune.errors import InputError
 from segtune.files.atomic import set_aside, write_text
 from segtune.files.folders import SearchFolder
-from segtune.space.reader import Space, load_space
+from segtune.space.reader import load_space
+from segtune.space.space import Space
 from segtune.tuning.study import read_study
 
 _COPY = "search_yaml"  # user attribute of the study

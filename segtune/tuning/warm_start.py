@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from segtune.config import RunConfig, check_setting
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
-from segtune.space.reader import Space
+from segtune.space.space import Space
 from segtune.tuning.sampler import Signature, distributions, encode, signature
 from segtune.tuning.study import WARM_START, read_study
 

@@ -8,7 +8,7 @@ import pytest
 from segtune import machine
 from segtune.errors import InputError
 from segtune.planning.resources import Plan, local_resources, make_plan
-from segtune.space.parameters import SearchSettings
+from segtune.space.settings import SearchSettings
 
 
 def plan(cpus: int, gpus: int, device: str = "auto", **settings: Any) -> Plan:

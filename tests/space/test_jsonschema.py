@@ -15,10 +15,10 @@ import run_search
 from segtune.cli import script as cli
 from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig
 from segtune.errors import InputError
-from segtune.files.yamlfile import parse_yaml
+from segtune.files.yamlfile import parse_yaml, read_yaml
 from segtune.space.jsonschema import schema_text, space_schema
-from segtune.space.parameters import SearchSettings
-from segtune.space.reader import load_space, read_yaml
+from segtune.space.reader import load_space
+from segtune.space.settings import SearchSettings
 from tests.space.test_reader import DEEP, FULL, TREE
 
 VALIDATOR = jsonschema.Draft7Validator(space_schema())

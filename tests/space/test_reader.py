@@ -14,20 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
+from segtune.cli.assignments import parse_assignments, parse_value
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.space.reader import (
-    Choice,
-    RandomSuggest,
-    Range,
-    SearchSettings,
-    Space,
-    find_space,
-    load_space,
-    parse_assignments,
-    parse_value,
-    read_yaml,
-)
+from segtune.files.yamlfile import read_yaml
+from segtune.space.lookup import find_space
+from segtune.space.parameters import Choice, RandomSuggest, Range
+from segtune.space.reader import load_space
+from segtune.space.settings import SearchSettings
+from segtune.space.space import Space
 
 FULL = """\
 dataset: data/demo
@@ -1064,7 +1059,7 @@ def test_conditions_three_deep_from_the_file_to_the_grid_and_back(space_of):
 
 
 def test_truth_values_can_be_searched_and_can_bring_settings(space_of, monkeypatch):
-    for module in ("space.reader", "space.parameters"):  # no setting that can be searched is one yet
+    for module in ("space.reader", "space.space"):  # no setting that can be searched is one yet
         monkeypatch.setattr(f"segtune.{module}.NOT_SEARCHABLE", frozenset())
     space = space_of("""
         add_val_dirs: [more]

@@ -30,7 +30,8 @@ from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder, SearchFolder
-from segtune.space.reader import Space, load_space
+from segtune.space.reader import load_space
+from segtune.space.space import Space
 from segtune.training.resolve import resolve
 from segtune.tuning import worker as trial_module
 from segtune.tuning.cluster import alive_nodes, ray_runtime, wait_for_nodes

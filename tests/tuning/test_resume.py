@@ -20,8 +20,9 @@ from segtune.cli import script as cli
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.planning.resources import Plan
-from segtune.space.parameters import SearchSettings
-from segtune.space.reader import Space, load_space
+from segtune.space.reader import load_space
+from segtune.space.settings import SearchSettings
+from segtune.space.space import Space
 from segtune.tuning.recovery import check_drawn_from
 from segtune.tuning.search import to_resume, trial_threads
 from segtune.tuning.status import search_state

@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
-from segtune.space.reader import Space, load_space
+from segtune.space.reader import load_space
+from segtune.space.space import Space
 from segtune.tuning.recovery import check_drawn_from
 from segtune.tuning.results import Results
 from segtune.tuning.study import same_data, settle

@@ -1,0 +1,78 @@
+"""Settings of a run on the command line: values of flags, and KEY=VALUE."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from segtune.config import RunConfig, base_type, check_setting
+from segtune.errors import InputError
+from segtune.files.yamlfile import parse_yaml
+
+PATH_LISTS = ("add_val_dirs",)
+
+
+def parse_value(name: str, text: str) -> Any:
+    """The value of a setting from the command line; InputError when RunConfig refuses it."""
+    if name not in RunConfig.model_fields:
+        raise InputError(check_setting(name, text)[1] or "")
+    kind, text = base_type(name), text.strip()
+    value: Any = text
+    try:
+        if kind is list and text == "none":
+            value = []
+        elif kind is list:
+            value = parse_yaml(text if text.startswith("[") else f"[{_separated(name, text)}]")
+        elif kind is not str:
+            value = parse_yaml(text)
+    except InputError as error:
+        raise InputError(f"{name}: cannot read {text!r}: {error}") from None
+    value, mistake = check_setting(name, value)
+    if mistake and kind is list:  # folders named 2021 and 2022
+        words, still = check_setting(name, [word.strip() for word in text.strip("[]").split(",")])
+        value, mistake = (value, mistake) if still else (words, None)
+    if mistake:
+        raise InputError(mistake)
+    return value
+
+
+def parse_values(name: str, words: Sequence[str]) -> list[Any]:
+    """The value of a setting that is a list, from the words that follow its flag: ``1,2``, ``1 2`` or ``[1, 2]``."""
+    if words[0].startswith("["):  # that the shell has split
+        words = [" ".join(words)]
+    return [value for word in words for value in parse_value(name, word)]
+
+
+def _separated(name: str, text: str) -> str:
+    """A list on the command line, ``1,2`` or ``1 2``, with commas; what holds paths is one path, whatever is in it."""
+    if name in PATH_LISTS:
+        return json.dumps(text, ensure_ascii=False)
+    return text if "," in text else ",".join(text.split())
+
+
+def parse_assignments(items: Sequence[str]) -> dict[str, Any]:
+    """The settings in ``["lr=1e-3", ...]``, the last of a name winning; InputError with all mistakes."""
+    settings, mistakes = {}, []
+    for place, item in enumerate(items):
+        name, equals, text = item.partition("=")
+        try:
+            if equals:
+                settings[name.strip()] = parse_value(name.strip(), text)
+            elif place == 0 or "=" in items[place - 1]:  # told of once
+                raise InputError(_no_assignment(items[place - 1] if place else "", items[place:]))
+        except InputError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise InputError(mistakes)
+    return settings
+
+
+def _no_assignment(before: str, items: Sequence[str]) -> str:
+    """Say what is wrong with words that follow an assignment but have no KEY=."""
+    name, equals, first = before.partition("=")
+    if name in RunConfig.model_fields and base_type(name) is list and equals:
+        more = itertools.takewhile(lambda item: "=" not in item, items)
+        return f"{name}: a list is written without blanks: {name}={','.join([first, *more])}"
+    return f"{items[0]!r} is no assignment; write KEY=VALUE"

@@ -1,0 +1,46 @@
+"""What excludes each other: the entries of `forbid:`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Forbidden:
+    """Values that exclude each other: a run that has, of every setting named, one of the values is not tried."""
+
+    values: Mapping[str, tuple[Any, ...]]  # by setting; a text may hold the wildcards of fnmatch
+
+    def meets(self, name: str, value: Any) -> bool:
+        """Whether a value of a setting is among those that are named."""
+        return any(_same(value, other) for other in self.values[name])
+
+    def matches(self, settings: Mapping[str, Any]) -> bool:
+        """Whether a run with these settings is forbidden."""
+        return all(self.meets(name, settings[name]) for name in self.values)
+
+    def plain(self) -> dict[str, Any]:
+        """As YAML values: a single one without its list."""
+        return {name: list(values) if len(values) > 1 else values[0] for name, values in self.values.items()}
+
+    def __str__(self) -> str:
+        return f"{{{', '.join(f'{name}: {_flow(value)}' for name, value in self.plain().items())}}}"
+
+
+def is_wildcard(value: object) -> bool:
+    """Whether a text stands for several values."""
+    return isinstance(value, str) and not set(value).isdisjoint("*?[")
+
+
+def _same(value: Any, named: Any) -> bool:
+    if isinstance(value, float) and isinstance(named, float):
+        return math.isclose(value, named, rel_tol=1e-9)  # a sampler adds up its steps
+    return value == named or (isinstance(value, str) and is_wildcard(named) and fnmatchcase(value, named))
+
+
+def _flow(value: Any) -> str:
+    return f"[{', '.join(map(_flow, value))}]" if isinstance(value, list) else "null" if value is None else str(value)

@@ -1,0 +1,120 @@
+"""SearchSettings: how to search, the `search:` section of a space file."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+
+def _gpu_share(value: float) -> float:
+    if not math.isfinite(value) or (value > 1 and value != int(value)):
+        raise ValueError(f"must be a share of one GPU or a whole number of them, but got {value}")
+    return value
+
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+_DURATION = re.compile(r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s)?")
+
+
+def _seconds(value: object) -> object:
+    """Seconds in a duration such as 8h, 1h30m or 45s; a plain number is seconds already."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):  # on a command line all is text
+        return float(value)
+    if not isinstance(value, str):
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    found = _DURATION.fullmatch(value.replace(" ", ""))
+    if not value or not found or not any(found.groupdict().values()):
+        raise ValueError(f"must be a duration such as 8h, 1h30m or 45s, or a number of seconds, but got {value!r}")
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    return float(sum(float(number) * units[unit] for unit, number in found.groupdict().items() if number))
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    Field(gt=0, allow_inf_nan=False),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": r"^(\d+(\.\d+)?|(\d+d)?(\d+h)?(\d+m)?(\d+s)?)$"}, {"type": "number"}]}
+    ),
+]
+
+
+class SearchSettings(BaseModel):
+    """How to search: the `search:` section."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    trials: int = Field(20, ge=1, description="number of trials in total, the baseline included")
+    sampler: Literal["tpe", "random", "grid"] = Field(
+        "tpe",
+        description="how values are drawn: tpe learns from finished trials, grid tries every combination",
+    )
+    scheduler: Literal["asha", "none"] = Field(
+        "asha", description="asha stops poor trials early; none trains every trial to the end"
+    )
+    grace_period: int | None = Field(
+        None, ge=1, description="epochs that every trial gets; left out: derived from the number of epochs"
+    )
+    reduction_factor: int = Field(3, ge=2, description="of the trials at a rung, asha keeps one in so many")
+    teach: Literal["complete", "pruned", "top_rung"] = Field(
+        "complete",
+        description="how trials that were stopped early teach tpe: as complete with their last value, as pruned (worse "
+        "than any finished one), or by the highest rung that enough trials reached (top_rung)",
+    )
+    compare: str | None = Field(
+        None,
+        description="a searched setting whose values all get the same configurations (grid, no scheduler)",
+    )
+    gpus_per_trial: Annotated[float, AfterValidator(_gpu_share)] | None = Field(
+        None, ge=0, description="GPUs per trial, such as 0.5; 0 trains on the CPU; left out: planned"
+    )
+    cpus_per_trial: int | None = Field(None, ge=1, description="CPU cores per trial; left out: planned")
+    max_concurrent: int | None = Field(None, ge=1, description="most trials at a time; left out: what fits")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the sampler; a run's own seed is a setting of run")
+    keep: int = Field(3, ge=1, description="weights of this many best trials stay on disk")
+    disk_gb: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="most gigabytes of the search's folder: weights but the winner's go first, then the search stops",
+    )
+    time_budget: Duration | None = Field(
+        None,
+        description="time of all starts together, such as 8h (a plain number is seconds), after which the search ends; "
+        "unfinished trials wait",
+    )
+    patience: int | None = Field(
+        None, ge=1, description="end the search when so many trials in a row brought no improvement"
+    )
+    max_trial_time: Duration | None = Field(
+        None, description="training time, such as 2h, after which a trial is stopped at the end of its epoch"
+    )
+    collapse_epochs: int | None = Field(
+        10, ge=1, description="stop a trial that predicted one class everywhere for so many epochs in a row"
+    )
+    hang_time: Duration = Field(
+        600.0, description="a trial that shows no sign of life for so long is killed, and repeated"
+    )
+    retries: int = Field(
+        1,
+        ge=0,
+        description="times that a trial is repeated after a fault not of its settings, such as a lost worker",
+    )
+
+    @model_validator(mode="after")
+    def _comparable(self) -> SearchSettings:
+        if self.compare is not None and (self.sampler, self.scheduler) != ("grid", "none"):
+            raise ValueError(
+                f"compare needs sampler grid and scheduler none, but got "
+                f"(sampler={self.sampler}, scheduler={self.scheduler})"
+            )
+        return self
+
+
+# What may change when a search goes on: how much is spent on it, and of what. The first ones stay as they were where
+# the command line does not say otherwise: it is what set them, as a rule, and not the file.
+KEPT = ("trials", "time_budget", "patience", "disk_gb", "gpus_per_trial", "cpus_per_trial", "max_concurrent")
+CHANGEABLE = (*KEPT, "keep", "retries", "hang_time")

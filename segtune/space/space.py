@@ -1,0 +1,227 @@
+"""A search space that was read and checked: what is fixed, what is searched, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig
+from segtune.errors import InputError
+from segtune.space.combinations import Kind, combinations, defaults, holds, projected, tally, unique, values_in
+from segtune.space.forbid import Forbidden
+from segtune.space.parameters import Parameter, Range, Suggest, not_countable, walk
+from segtune.space.settings import CHANGEABLE, SearchSettings
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space that was read and checked. Two that search the same are equal, whatever their file."""
+
+    name: str = field(compare=False)  # the file's stem
+    path: Path = field(compare=False)
+    fixed: dict[str, Any]  # what was given for every run: nothing that is searched
+    # The first run: the defaults, `fixed` and `baseline:`. A searched value stands in for a default that
+    # cannot go with these, as 50 epochs cannot with a warm-up of 60.
+    baseline: RunConfig
+    parameters: tuple[Parameter, ...]
+    search: SearchSettings
+    forbid: tuple[Forbidden, ...] = ()
+
+    def changes_from(self, other: Space) -> list[str]:
+        """What keeps a search that was started with the other from going on with this one; nothing where it can.
+
+        Budget, machine, and where on it the data lies may differ; that it is the same data is seen by its fingerprint.
+        """
+        before, now = other._what_matters(), self._what_matters()
+        runs = _differing(before.fixed, now.fixed)
+        baseline = _differing(before.baseline.settings(), now.baseline.settings())
+        searched = _differing(*({p.key: p for p in walk(space.parameters)} for space in (before, now)))
+        rules = _differing(before.search.model_dump(), now.search.model_dump())
+        return [
+            *(f"run: {name} ({old} -> {new})" for name, (old, new) in runs.items()),
+            *(f"baseline: {name} ({old} -> {new})" for name, (old, new) in baseline.items() if name not in runs),
+            *(f"space: {name}" for name in searched),
+            *(f"search: {name} ({old} -> {new})" for name, (old, new) in rules.items()),
+            *(["forbid"] if before.forbid != now.forbid else []),
+        ]
+
+    def _what_matters(self) -> Space:
+        """The same without what results do not depend on."""
+        search = dict.fromkeys(CHANGEABLE)
+        machine = dict.fromkeys(("dataset", "val_dir", "add_val_dirs", "cache_dir", "cache_gb", "workers", "threads"))
+        machine["device"] = None
+        weights = {"encoder_weights": PurePath(self.baseline.encoder_weights).name}  # a file may lie elsewhere
+        fixed = {name: value for name, value in self.fixed.items() if name not in machine}
+        return replace(
+            self,
+            fixed=fixed | (weights if "encoder_weights" in fixed else {}),
+            baseline=self.baseline.model_copy(update=machine | weights),
+            search=self.search.model_copy(update=search),
+        )
+
+    def with_search(self, changes: Mapping[str, Any]) -> Space:
+        """The same with other values of `search:`, which were checked."""
+        return replace(self, search=self.search.model_copy(update=dict(changes)))
+
+    def draw(self, suggest: Suggest) -> dict[str, Any]:
+        """The settings of one run: the fixed ones and those drawn along the branches taken."""
+        return self.fixed | dict(_draw(self.parameters, suggest))
+
+    def forbidden(self, settings: Mapping[str, Any]) -> str | None:
+        """Why a run with these settings is not tried: the entry of `forbid:` that excludes it; None where none does.
+
+        A setting that is not given has its default.
+        """
+        run = defaults() | dict(settings)
+        entry = next((entry for entry in self.forbid if entry.matches(run)), None)
+        return f"forbid: {entry}" if entry else None
+
+    def locate(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """{key: value} of the parameters that this run takes, or None when it lies outside the space.
+
+        Outside is also a run that differs in a setting which is not searched, unless that is one of
+        NOT_SEARCHABLE, such as its device. A setting that is not given has its default.
+        """
+        run = defaults() | dict(settings)
+        taken = _locate(self.parameters, run)
+        if taken is None:
+            return None
+        drawn = {parameter.name for parameter, _ in taken}
+        for name, value in (defaults() | self.fixed).items():
+            if name not in drawn | NOT_SEARCHABLE and run[name] != value:
+                return None
+        return {parameter.key: value for parameter, value in taken}
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Every combination that is not forbidden as {key: value}.
+
+        `search.compare` varies fastest, then the last parameter.
+        """
+        for parameter in walk(self.parameters):
+            if mistake := not_countable(parameter):
+                raise InputError(f"{self.path}: {mistake}")
+        # sorted() is stable: all others stay in the order of the file.
+        points = combinations(tuple(sorted(self.parameters, key=lambda p: p.name == self.search.compare)))
+        return (point for point in points if not self.forbidden(self.settings_at(point)))
+
+    def points(self) -> Iterator[dict[str, Any]] | None:
+        """Every combination as {key: value}, also what is forbidden; None where a range brings no end of them."""
+        if any(isinstance(parameter, Range) and parameter.numbers() is None for parameter in walk(self.parameters)):
+            return None
+        return combinations(self.parameters)
+
+    def settings_at(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings of the run at a point, {key: value}: the fixed ones and the point's own."""
+        return self.fixed | {key.rpartition(".")[2]: value for key, value in point.items()}  # no setting has a dot
+
+    def size(self) -> int | None:
+        """The number of combinations that are not forbidden, or None when a range without a step is among them.
+
+        Counted without listing them, however many there are.
+        """
+        if any(not_countable(parameter) for parameter in walk(self.parameters)):
+            return None
+        kinds = tally(self.parameters, self.forbid)
+        return sum(count for kind, count in kinds.items() if not self._excluded(kind))
+
+    def trials(self) -> int:
+        """Trials that a search of the space ends with: those asked for, or all that a grid has, and the baseline."""
+        if self.search.sampler != "grid":
+            return self.search.trials
+        outside = self.locate(self.baseline.settings()) is None
+        return min(self.search.trials, (self.size() or 0) + outside)
+
+    def searched(self) -> tuple[str, ...]:
+        """The settings that are searched, those of branches included, each once."""
+        return tuple(dict.fromkeys(parameter.name for parameter in walk(self.parameters)))
+
+    def values_of(self, name: str) -> tuple[Any, ...]:
+        """Every value that a setting takes in this space; of a range without a step its two bounds."""
+        values, always = values_in(self.parameters, name)
+        if not always:
+            values.append((defaults() | self.fixed)[name])
+        return unique(values)
+
+    def combinations(self, *names: str) -> list[tuple[Any, ...]]:
+        """The combinations of values that these settings take in runs of this space, the baseline among them.
+
+        Of a range without a step, the two bounds. What is forbidden, whatever other settings are, is left out.
+        """
+        parts = projected(self.parameters, names, self.forbid)
+        drawn = [defaults() | self.fixed | part for part, kind in parts if not self._excluded(kind)]
+        return list(unique(tuple(run[name] for name in names) for run in [*drawn, self.baseline.settings()]))
+
+    def channels(self) -> list[str]:
+        """The extra channels that any run of this space has."""
+        return list(dict.fromkeys(name for (names,) in self.combinations("channels") for name in names))
+
+    def _excluded(self, kind: Kind) -> bool:
+        """Whether runs of a kind are forbidden."""
+        return any(holds(position, kind, self.forbid, self.fixed) for position in range(len(self.forbid)))
+
+    def dump(self) -> dict[str, Any]:
+        """Plain data that, written as YAML in this order, `load_space` reads as an equal space."""
+        expected = defaults() | self.fixed
+        baseline = {k: value for k, value in self.baseline.settings().items() if value != expected[k]}
+        return {
+            **{name: self.fixed[name] for name in DATA_SETTINGS if name in self.fixed},
+            "run": {name: value for name, value in self.fixed.items() if name not in DATA_SETTINGS},
+            "space": _dump(self.parameters),
+            **({"forbid": [entry.plain() for entry in self.forbid]} if self.forbid else {}),
+            "baseline": baseline,
+            "search": {
+                name: value
+                for name, value in self.search.model_dump(mode="json").items()
+                # What is switched off by leaving it empty must be written down as empty.
+                if value is not None or SearchSettings.model_fields[name].default is not None
+            },
+        }
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = dict.fromkeys((*before, *now))
+    return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
+
+
+def _draw(parameters: Iterable[Parameter], suggest: Suggest) -> Iterator[tuple[str, Any]]:
+    for parameter in parameters:
+        if isinstance(parameter, Range):
+            yield parameter.name, suggest.number(parameter)
+        else:
+            index = suggest.choice(parameter)
+            yield parameter.name, parameter.values[index]
+            yield from _draw(parameter.branches[index], suggest)
+
+
+def _locate(parameters: Iterable[Parameter], run: Mapping[str, Any]) -> list[tuple[Parameter, Any]] | None:
+    taken: list[tuple[Parameter, Any]] = []
+    for parameter in parameters:
+        value = run[parameter.name]
+        if value not in (parameter if isinstance(parameter, Range) else parameter.values):
+            return None
+        taken.append((parameter, value))
+        for other, branch in parameter.items():
+            if other == value:
+                inner = _locate(branch, run)
+                if inner is None:
+                    return None
+                taken += inner
+    return taken
+
+
+def _dump(parameters: Iterable[Parameter]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for parameter in parameters:
+        if isinstance(parameter, Range):
+            plain[parameter.name] = {"low": parameter.low, "high": parameter.high}
+            if parameter.log:
+                plain[parameter.name]["log"] = True
+            if parameter.step is not None:
+                plain[parameter.name]["step"] = parameter.step
+        elif any(parameter.branches):
+            plain[parameter.name] = {value: _dump(branch) for value, branch in parameter.items()}
+        else:
+            plain[parameter.name] = list(parameter.values)
+    return plain
