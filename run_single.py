@@ -71,7 +71,7 @@ def main() -> int:
     config = given_config(arguments, folder)
     preview = arguments.preview_augmentation
     if preview is not None:
-        from segtune.pictures.render import check_preview
+        from segtune.pictures.sheet import check_preview
 
         check_preview(preview)
     if not (folder and folder.begun):

@@ -26,7 +26,7 @@ from segtune.files.folders import find_model
 from segtune.files.temporary import joined_folder
 
 if TYPE_CHECKING:
-    from segtune.evaluation.predict import Mask
+    from segtune.evaluation.masks import Mask
 
 
 def parse() -> Namespace:
@@ -60,7 +60,8 @@ def main() -> int:
     if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
         raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
     # torch takes seconds to import; --help and many a mistake should not.
-    from segtune.evaluation.predict import validate, write_mask
+    from segtune.evaluation.masks import write_mask
+    from segtune.evaluation.validate import validate
     from segtune.report.console import make_console, step_bar
     from segtune.report.tables import class_table
 

@@ -30,7 +30,7 @@ from segtune.data.labels import IGNORED, Labels
 from segtune.data.pairs import TRAIN
 from segtune.data.scan import scan
 from segtune.errors import DeviceMemoryError, NonFiniteLossError
-from segtune.evaluation.predict import validate
+from segtune.evaluation.validate import validate
 from segtune.files.folders import RunFolder
 from segtune.models.build import build_model
 from segtune.training.losses import SegmentationLoss

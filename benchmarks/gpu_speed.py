@@ -26,11 +26,11 @@ from segtune.data.info import DataInfo
 from segtune.data.labels import Band
 from segtune.data.pairs import TRAIN, VAL
 from segtune.data.scan import scan
-from segtune.evaluation.evaluate import Normalization
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
 from segtune.models.build import build_model
 from segtune.models.device import resolve_precision
+from segtune.models.normalization import Normalization
 from segtune.planning.cost import Cost, probe
 from segtune.training.losses import SegmentationLoss
 from segtune.training.optim import build_optimizer

@@ -19,9 +19,9 @@ ORDER = (
         "cache demo formats labels listing masks pairs place raster georeference reading fitting store augment batches "
         "info checks scan",
     ),
-    ("models", "device pretrained build checkpoint"),
-    ("evaluation", "metrics evaluate predict"),
-    ("pictures", "render gallery"),
+    ("models", "device normalization pretrained build checkpoint"),
+    ("evaluation", "metrics worst predict evaluate masks validate"),
+    ("pictures", "render png sheet gallery"),
     ("training", "losses optim resolve resume result runlog state step stopwatch train"),
     ("planning", "cost resources"),
     ("", "trials"),

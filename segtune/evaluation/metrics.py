@@ -78,3 +78,18 @@ class ConfusionMatrix:
             iou=listed if background is None else {**listed, "background": background},
             miou_with_background=None if background is None else float(np.mean([*occurring, background])),
         )
+
+
+def tile_iou(predicted: Indices, truth: Indices, classes: int) -> float | None:
+    """Mean IoU over the classes that occur in one tile, in its truth or in what was predicted.
+
+    Both are (H, W), with indices up to `classes`; pixels whose truth is ignored do not count. A class that was
+    predicted where it does not occur counts 0 here, unlike in the score of a split: false alarms are mistakes worth
+    looking at. None where there is nothing but background in both.
+    """
+    matrix = ConfusionMatrix(range(1, classes + 1))
+    matrix.update(predicted, truth)
+    hits = np.diag(matrix.counts)
+    union = matrix.counts.sum(axis=0) + matrix.counts.sum(axis=1) - hits
+    occurring = np.flatnonzero(union[1:]) + 1  # without background
+    return float(np.mean(hits[occurring] / union[occurring])) if len(occurring) else None

@@ -1,157 +1,78 @@
-"""A trained model + a split's folder -> metrics and predicted masks."""
+"""A model + batches of tiles -> predicted indices."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import rasterio
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from segtune.data.batches import Batches
-from segtune.data.checks import check_kept, mask_remarks, survey
 from segtune.data.fitting import Fit
-from segtune.data.labels import Indices
-from segtune.data.listing import FACTS
-from segtune.data.pairs import Layout, Tile, find_tiles
-from segtune.data.raster import alone, beside, opened
-from segtune.data.reading import readable_at_once
-from segtune.data.store import DecodedTiles
-from segtune.errors import InputError
-from segtune.evaluation.evaluate import evaluate
-from segtune.evaluation.metrics import ConfusionMatrix, Scores
-from segtune.files.atomic import replaced_file
-from segtune.files.folders import find_model
-from segtune.machine import versions
-from segtune.models.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, load_model
-from segtune.models.device import resolve_device, within_memory
-
-_MOST_LOADERS = 8  # processes that decode
-
-Mask = npt.NDArray[np.integer]
-OnPrediction = Callable[[Tile, Mask], None]
+from segtune.data.labels import BACKGROUND, Indices, Labels
+from segtune.models.checkpoint import THRESHOLD, Manifest
+from segtune.models.device import autocast
+from segtune.models.normalization import Normalization
 
 
-@dataclass(frozen=True)
-class Validation:
-    """What measuring a model on a split gave."""
+@torch.no_grad()
+def predict(
+    model: nn.Module, manifest: Manifest, batches: Batches, device: torch.device
+) -> Iterator[list[tuple[Indices, Indices]]]:
+    """Predicted and true indices, (H, W) uint8 at the mask's own size, of batch after batch of tiles."""
+    normalize = Normalization(manifest.bands, device)
+    fit = Fit.of(manifest.config)
+    model.eval()
 
-    model_folder: Path
-    manifest: Manifest
-    scores: Scores
-    tiles: int
-    device: str
+    def infer(images: Tensor) -> Tensor:
+        with autocast(device, manifest.precision):
+            logits: Tensor = model(normalize(images))
+        return logits.float()
 
-    def metrics(self) -> dict[str, Any]:
-        """The content of metrics.json: the scores, and the settings that they were measured with."""
-        config = self.manifest.config
-        return {
-            "miou": self.scores.miou,
-            "miou_with_background": self.scores.miou_with_background,
-            "iou": self.scores.iou,
-            "tiles": self.tiles,
-            "model": str(self.model_folder),
-            "classes": config.classes,
-            "ignore": config.ignore,
-            "channels": config.channels,
-            "image_size": config.image_size,
-            "batch_size": self.manifest.evaluation_batch_size,
-            "precision": self.manifest.precision,
-            "memory_format": MEMORY_FORMAT,
-            "threshold": THRESHOLD,
-            "device": self.device,
-            "versions": versions(),
-        }
-
-    def absent(self) -> list[str]:
-        """Classes that occur in none of the masks, and so count for nothing."""
-        return [label for label, value in self.scores.iou.items() if value is None]
+    for images, targets in batches.epoch(0):
+        if fit.mode == "crop":
+            logits = [_through_windows(infer, image, fit, batches.batch_size) for image in images]
+        else:
+            logits = list(infer(torch.as_tensor(images)))
+        found = []
+        for tile_logits, target in zip(logits, targets, strict=True):
+            height, width = fit.inner(*target.shape)
+            inner = tile_logits[:, :height, :width]
+            found.append((to_indices(inner, tuple(target.shape), manifest.labels), target.numpy()))
+        yield found
 
 
-def validate(
-    folder: Path,
-    split: Path,
-    device: str = "auto",
-    on_tile: OnPrediction | None = None,
-    say: Callable[[str], None] | None = None,
-) -> Validation:
-    """Measure the model in a search's, a run's or its own folder on a split, as its training measured it.
-
-    Batch size, precision and number of torch threads are those of the training's evaluation, so that on the same
-    device the score is the same to the last digit. Where memory is not enough for that batch size, the whole split is
-    measured again with half of it. `on_tile` gets each tile and its prediction, each time: a mask in the data set's
-    own labels, (H, W), at the size of the tile's mask. `say` gets a line on all that is odd about the data. Raises
-    InputError for a folder without a model, and for a split that is not sound, and DeviceMemoryError where memory is
-    not enough for one tile at a time.
-    """
-    place = resolve_device(device)
-    model_folder = find_model(folder)
-    model, manifest = load_model(model_folder, place)
-    config, labels = manifest.config, manifest.labels
-    tiles = find_tiles(split, Layout.of(config, config.channels))
-    sources = range(1 + len(config.channels))
-    fit = Fit.of(config)
-    store = DecodedTiles(tiles, labels, manifest.bands, sources, fit, manifest.uint8, None, config.nodata)
-    # Before the first prediction is passed on.
-    masks = survey(tiles, config)
-    if not set(config.classes) & masks.pixels.keys():
-        raise InputError(f"{masks.place}: none of the classes occurs in the masks ({config.classes})")
-    check_kept(config, [masks])
-    if say:
-        for line in (*(f"warning: {text}" for text in tiles.unread), *mask_remarks(config, [masks])):
-            say(line)
-
-    def pass_on(index: int, predicted: Indices, truth: Indices) -> None:
-        if on_tile:
-            on_tile(tiles[index], labels.to_labels(predicted))
-
-    workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)
-    at_once = manifest.evaluation_batch_size
-    with _threads(manifest.threads), Batches(store, at_once, workers=workers) as batches:
-
-        def measure(size: int) -> ConfusionMatrix:
-            batches.batch_size = size
-            return evaluate(model, manifest, batches, place, pass_on)
-
-        matrix, at_once = within_memory(measure, at_once)
-    if not matrix.measurable:
-        raise InputError(f"{tiles.folders[1]}: no valid pixel of any class occurs in the masks ({config.classes})")
-    manifest = replace(manifest, evaluation_batch_size=at_once)  # what was used
-    return Validation(model_folder, manifest, matrix.scores(), len(tiles), str(place))
+def _through_windows(infer: Callable[[Tensor], Tensor], image: Tensor, fit: Fit, at_once: int) -> Tensor:
+    """Logits, (outputs, H, W), of a whole tile, (H, W, bands): the mean over the windows that see a pixel."""
+    height, width = image.shape[:2]
+    total: Tensor | None = None
+    seen = torch.zeros(height, width)
+    corners = fit.windows(height, width)
+    for first in range(0, len(corners), at_once):
+        squares = [
+            np.s_[top : top + fit.size, left : left + fit.size] for top, left in corners[first : first + at_once]
+        ]
+        logits = infer(torch.stack([image[square] for square in squares]))
+        if total is None:
+            total, seen = logits.new_zeros(logits.shape[1], height, width), seen.to(logits.device)
+        for square, part in zip(squares, logits, strict=True):
+            total[:, *square] += part
+            seen[square] += 1
+    assert total is not None
+    return total / seen
 
 
-def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
-    """Write a predicted mask under the tile's name, with the tile's georeference: GeoTIFF, or PNG.
-
-    A PNG's georeference stands beside it, in a file of the same name and .aux.xml.
-    """
-    tiff = tile.image.suffix.lower() in (".tif", ".tiff") or mask.dtype not in (np.uint8, np.uint16)
-    path = folder / f"{tile.name}{'.tif' if tiff else '.png'}"
-    profile: dict[str, Any] = {"driver": "GTiff", "compress": "deflate"} if tiff else {"driver": "PNG"}
-    height, width = mask.shape
-    profile |= {"height": height, "width": width, "count": 1, "dtype": mask.dtype}
-    with opened(tile.image, "an image", place=True) as raster:
-        profile |= raster.place.profile
-    with replaced_file(path) as temporary:
-        with alone(), rasterio.open(temporary, "w", **profile) as target:
-            target.write(mask, 1)
-        facts = beside(temporary, FACTS)
-        if facts.exists():
-            os.replace(facts, beside(path, FACTS))
-    return path
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def to_indices(logits: Tensor, size: tuple[int, ...], labels: Labels) -> Indices:
+    """Logits of one tile, (outputs, h, w), as indices (H, W) at another size."""
+    if tuple(logits.shape[-2:]) != size:
+        logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+    if labels.binary:
+        indices = (logits[0].sigmoid() > THRESHOLD).to(torch.uint8)
+    else:
+        # Outputs are the classes in order, after the background's where there is one.
+        first = BACKGROUND if labels.background else BACKGROUND + 1
+        indices = (logits.argmax(dim=0) + first).to(torch.uint8)
+    array: Indices = indices.cpu().numpy()
+    return array

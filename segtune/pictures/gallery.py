@@ -13,18 +13,12 @@ from segtune.data.info import DataInfo
 from segtune.data.labels import rgb_positions
 from segtune.data.pairs import TRAIN
 from segtune.data.store import TileStore
+from segtune.evaluation.metrics import tile_iou
+from segtune.evaluation.worst import WorstTile
 from segtune.models.checkpoint import Manifest
-from segtune.pictures.render import (
-    Picture,
-    Prediction,
-    Preview,
-    WorstTile,
-    preview_sheet,
-    render,
-    tile_iou,
-    worst_sheet,
-    write_png,
-)
+from segtune.pictures.png import write_png
+from segtune.pictures.render import Picture, render
+from segtune.pictures.sheet import Prediction, Preview, preview_sheet, worst_sheet
 
 
 def write_preview(config: RunConfig, info: DataInfo, count: int, folder: Path) -> Path:

@@ -20,7 +20,8 @@ from torch.utils.tensorboard.summary import hparams, scalar
 from segtune.config import RunConfig
 from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder
-from segtune.pictures.render import Picture, encoded
+from segtune.pictures.png import encoded
+from segtune.pictures.render import Picture
 
 _CURVES = ("loss", "miou", "best_miou", "lr")  # the metrics that TensorBoard's hparams table lists
 

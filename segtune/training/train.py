@@ -26,8 +26,9 @@ from segtune.data.labels import Indices, rgb_positions
 from segtune.data.pairs import TRAIN, VAL
 from segtune.data.store import TileStore
 from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error, one_line
-from segtune.evaluation.evaluate import Normalization, OnTile, evaluate
+from segtune.evaluation.evaluate import OnTile, evaluate
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
+from segtune.evaluation.worst import Worst, WorstTile, wrong_pixels
 from segtune.files.atomic import discard_folder, replace_folder
 from segtune.files.folders import RunFolder
 from segtune.models.build import (
@@ -37,9 +38,10 @@ from segtune.models.build import (
 )
 from segtune.models.checkpoint import Manifest, save_model, settle_model
 from segtune.models.device import memory_error, out_of_memory, resolve_device, resolve_precision, within_memory
+from segtune.models.normalization import Normalization
 from segtune.models.pretrained import input_statistics
 from segtune.pictures.gallery import worst_picture
-from segtune.pictures.render import Worst, WorstTile, write_png, wrong_pixels
+from segtune.pictures.png import write_png
 from segtune.training.losses import SegmentationLoss
 from segtune.training.optim import build_optimizer, build_schedule, rate_at, set_learning_rates
 from segtune.training.resolve import resolve

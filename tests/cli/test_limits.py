@@ -40,7 +40,7 @@ from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import Manifest, load_model
-from segtune.pictures.render import Preview, preview_sheet
+from segtune.pictures.sheet import Preview, preview_sheet
 from segtune.training.state import load_state
 from segtune.training.train import train
 

@@ -25,7 +25,7 @@ from segtune.data.pairs import Layout, Tile, find_tiles
 from segtune.data.reading import alpha_taken, read_header, read_image, read_mask, read_tile
 from segtune.data.scan import scan
 from segtune.errors import InputError
-from segtune.evaluation.predict import write_mask
+from segtune.evaluation.masks import write_mask
 from tests.conftest import WriteImage
 
 ORIENTATION = 0x0112

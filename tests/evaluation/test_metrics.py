@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from segtune.config import MAX_CLASSES
 from segtune.data.labels import BACKGROUND, IGNORED, Labels
-from segtune.evaluation.metrics import ConfusionMatrix, Scores
+from segtune.evaluation.metrics import ConfusionMatrix, Scores, tile_iou
 
 Indices = npt.NDArray[np.uint8]
 
@@ -220,3 +220,18 @@ def test_predictions_are_written_in_the_smallest_type(classes: tuple[int, ...], 
 def test_a_background_label_that_no_mask_file_can_hold_is_not_written() -> None:
     labels = Labels.from_masks([255], [], [-1, 255])
     assert labels.to_labels(np.array([[0, 1]], dtype=np.uint8)).tolist() == [[0, 255]]
+
+
+def test_tile_iou_is_the_mean_over_occurring_classes() -> None:
+    truth = np.array([[1, 1, 1, 1, 0, 0, IGNORED, IGNORED]], dtype=np.uint8)
+    predicted = np.array([[1, 1, 1, 0, 0, 1, 2, 3]], dtype=np.uint8)
+    assert tile_iou(predicted, truth, 3) == pytest.approx(3 / 5)
+    truth[0, 5] = 2
+    assert tile_iou(predicted, truth, 3) == pytest.approx((3 / 5 + 0) / 2)
+
+
+def test_a_false_alarm_counts_and_an_empty_tile_has_no_iou() -> None:
+    truth = np.array([[0, 0, IGNORED]], dtype=np.uint8)
+    assert tile_iou(np.array([[0, 2, 0]], dtype=np.uint8), truth, 2) == 0
+    assert tile_iou(np.array([[0, 0, 2]], dtype=np.uint8), truth, 2) is None
+    assert tile_iou(truth[:, 2:], truth[:, 2:], 2) is None

@@ -21,7 +21,7 @@ from segtune.config import RunConfig
 from segtune.data.labels import Labels
 from segtune.data.scan import scan
 from segtune.errors import DeviceMemoryError, SegtuneError
-from segtune.evaluation.predict import validate
+from segtune.evaluation.validate import validate
 from segtune.files.folders import RunFolder
 from segtune.models.build import build_model
 from segtune.models.checkpoint import load_model
@@ -428,7 +428,7 @@ def sizes_seen(monkeypatch: pytest.MonkeyPatch, limit: int = 99) -> list[int]:
         model.register_forward_pre_hook(look)
         return model, manifest
 
-    monkeypatch.setattr("segtune.evaluation.predict.load_model", load)
+    monkeypatch.setattr("segtune.evaluation.validate.load_model", load)
     return seen
 
 

@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import run_search
 from segtune.cli import script as cli
 from segtune.config import RunConfig
-from segtune.evaluation.predict import validate
+from segtune.evaluation.validate import validate
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.tuning import search as search_module
 from tests.conftest import WriteDataSet

@@ -1,0 +1,65 @@
+"""Finished runs, and validate.py as a call."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import rasterio
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+from segtune.cli import script as cli
+from tests.evaluation.runs import SIZE, DataSet, Run, Trained, trained
+
+
+@pytest.fixture(scope="session")
+def binary(tmp_path_factory: pytest.TempPathFactory, data_set: DataSet) -> Trained:
+    """A run on GeoTIFFs with labels 0 and 255."""
+    parent = tmp_path_factory.mktemp("binary")
+    dataset = data_set(parent / "set", size=SIZE, suffix=".tif")
+    for number, path in enumerate(sorted((dataset / "val" / "images").iterdir())):
+        with rasterio.open(path, "r+") as file:
+            file.crs = CRS.from_epsg(32632)
+            file.transform = Affine(0.5, 0.0, 500_000 + 20 * number, 0.0, -0.5, 5_000_000)
+    return trained(dataset, parent / "run")
+
+
+@pytest.fixture(scope="session")
+def several(tmp_path_factory: pytest.TempPathFactory, data_set: DataSet) -> Trained:
+    """A run on PNGs with two classes, a background and an ignored label."""
+    parent = tmp_path_factory.mktemp("several")
+    dataset = data_set(parent / "set", size=SIZE, labels=(0, 1, 300, 7))
+    return trained(dataset, parent / "run", classes=[300, 1], ignore=[7], loss="dice+ce", epochs=2)
+
+
+@pytest.fixture(scope="session")
+def script() -> ModuleType:
+    path = Path(__file__).parent.parent.parent / "validate.py"
+    spec = importlib.util.spec_from_file_location("validate_script", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """validate.py with these arguments; its exit status."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["validate.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.run(script.main)
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
