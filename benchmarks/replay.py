@@ -40,7 +40,9 @@ METHODS: Mapping[str, Mapping[str, str]] = {  # by name: the settings of `search
     "tpe+asha top_rung": {"sampler": "tpe", "scheduler": "asha", "teach": "top_rung"},
 }
 _MANY = 1_000_000  # trials: the budget is what ends a replay
-_SEARCHES = ("segtune.tuning.asha", "segtune.tuning.sampler", "segtune.tuning.searcher")  # modules that are replayed
+_SEARCHES = tuple(  # modules that are replayed
+    f"segtune.tuning.{name}" for name in ("asha", "points", "sampler", "searcher", "teaching")
+)
 
 
 @dataclass(frozen=True)

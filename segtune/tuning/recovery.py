@@ -17,7 +17,7 @@ from segtune.models.checkpoint import Manifest
 from segtune.space.space import Space
 from segtune.training.state import load_state
 from segtune.tuning.asha import OBJECTIVE
-from segtune.tuning.sampler import distributions
+from segtune.tuning.points import distributions
 from segtune.tuning.study import OF_THE_MACHINE, WARM_START, wait
 
 _ORPHANS_S = 90.0  # for which the trials of a search that was killed may outlive it

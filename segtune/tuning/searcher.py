@@ -23,10 +23,12 @@ from segtune.space.space import Space
 from segtune.training.stopwatch import PHASES
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.failures import DISK, LOST, NONFINITE, PLACE, SETTINGS, TRANSIENT, Fault
+from segtune.tuning.points import FromTrial, encode, signature
 from segtune.tuning.recovery import catch_up
-from segtune.tuning.sampler import DIVERGED, FromTrial, SpaceSampler, encode, signature
+from segtune.tuning.sampler import SpaceSampler
 from segtune.tuning.stopping import Rules
 from segtune.tuning.study import ERROR, NOTE, OF_THE_MACHINE, REPEATS, SPENT, WARM_START, tell, wait, waiting
+from segtune.tuning.teaching import DIVERGED
 
 _SAME_CAUSE = 3  # trials, the first ones, that fail for one cause before the search gives up
 _IN_A_ROW = 10  # trials, later ones, that fail for one cause, and nothing else ends, before it gives up

@@ -13,7 +13,7 @@ from segtune.config import RunConfig, check_setting
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.space.space import Space
-from segtune.tuning.sampler import Signature, distributions, encode, signature
+from segtune.tuning.points import Signature, distributions, encode, signature
 from segtune.tuning.study import WARM_START, read_study
 
 # What a score does not depend on, or only as far as another seed would change it.

@@ -1,0 +1,124 @@
+"""How stopped trials teach: a lesson looks at all trials and gives those that the sampler shall see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, Protocol
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from segtune.space.space import Space
+from segtune.tuning.asha import rungs
+
+DIVERGED = "diverged"  # user attribute of a trial whose loss became NaN or infinite
+_DIVERGED_VALUE = 0.0  # the mIoU that it teaches: no worse one exists
+
+
+class Lesson(Protocol):
+    """What a sampler is shown of a study's trials."""
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """The trials to learn from; running ones among them stand for places that are taken."""
+
+
+class AsPruned:
+    """Optuna's own reading: a stopped trial is worse than every finished one; of two, the one that got further, or
+    else the better one, is better."""
+
+    def __init__(self, space: Space) -> None:
+        self._seen: dict[int, FrozenTrial] = {}
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """All trials, a diverged one with the worst value."""
+        return [self._lesson(trial) for trial in trials]
+
+    def _lesson(self, trial: FrozenTrial) -> FrozenTrial:
+        if trial.state is TrialState.FAIL and trial.user_attrs.get(DIVERGED):
+            return _remembered(self._seen, trial, _DIVERGED_VALUE)
+        return trial
+
+
+class AsComplete(AsPruned):
+    """What Ray's own integration does: a stopped trial counts like a finished one with its last value."""
+
+    def _lesson(self, trial: FrozenTrial) -> FrozenTrial:
+        if trial.state is TrialState.PRUNED and trial.intermediate_values:
+            return _remembered(self._seen, trial, trial.intermediate_values[max(trial.intermediate_values)])
+        return super()._lesson(trial)
+
+
+class TopRung:
+    """Only values at one budget are compared: those at the highest rung that enough trials have reached.
+
+    As BOHB models its largest budget with enough observations (Falkner et al. 2018, arXiv:1807.01774); enough is two
+    more than there are settings to model. Running trials that passed the rung count as well.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._enough = len(space.searched()) + 2
+        self._rungs = rungs(space)
+        self._seen: dict[int, dict[int, FrozenTrial]] = {rung: {} for rung in self._rungs}
+
+    def __call__(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Trials at the rung, as complete ones, and running trials below it."""
+        for rung in reversed(self._rungs):
+            reached = {trial.number: value for trial in trials if (value := _value_at(trial, rung)) is not None}
+            if len(reached) >= self._enough or rung == self._rungs[0]:
+                break
+        seen = self._seen[rung]
+        return [
+            _remembered(seen, trial, reached[trial.number]) if trial.number in reached else trial
+            for trial in trials
+            if trial.number in reached or trial.state is TrialState.RUNNING
+        ]
+
+
+LESSONS: Mapping[str, Callable[[Space], Lesson]] = {"complete": AsComplete, "pruned": AsPruned, "top_rung": TopRung}
+
+
+def _value_at(trial: FrozenTrial, rung: int) -> float | None:
+    if trial.state is TrialState.FAIL:
+        return _DIVERGED_VALUE if trial.user_attrs.get(DIVERGED) else None
+    if trial.state is TrialState.COMPLETE and rung not in trial.intermediate_values:
+        return trial.value  # its own budget of epochs is a smaller one, or it was told by another search
+    return trial.intermediate_values.get(rung)
+
+
+def _remembered(seen: dict[int, FrozenTrial], trial: FrozenTrial, value: float) -> FrozenTrial:
+    """The trial as a complete one with this value; made once, since TPE looks at all trials for every point."""
+    known = seen.get(trial.number)
+    if known is None or known.value != value:
+        known = FrozenTrial(
+            number=trial.number,
+            trial_id=trial._trial_id,
+            state=TrialState.COMPLETE,
+            value=value,
+            datetime_start=trial.datetime_start,
+            datetime_complete=trial.datetime_complete or trial.datetime_start,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+        seen[trial.number] = known
+    return known
+
+
+class Taught:
+    """A study as the sampler sees it: the same, but for its trials."""
+
+    def __init__(self, study: optuna.Study, lesson: Lesson) -> None:
+        self._study, self._lesson = study, lesson
+        self._trials: list[FrozenTrial] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        if self._trials is None:  # one look for a whole point: nothing changes meanwhile
+            self._trials = self._lesson(self._study.get_trials(deepcopy=False))
+        return [trial for trial in self._trials if states is None or trial.state in states]
