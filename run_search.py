@@ -82,10 +82,11 @@ def main() -> int:
     cli.check_data(space.baseline.model_copy(update=settings), space.channels())
     # Ray and torch take seconds to import; --help and many a mistake should not.
     from segtune.models.build import unknown_encoder
+    from segtune.planning.feasibility import check_space, scan_data
     from segtune.report.console import SearchConsole, make_console, reading_bar
     from segtune.report.dry_run import show_dry_run
     from segtune.report.tables import has_winner, next_commands, search_results
-    from segtune.tuning.search import check_space, run_search, scan_data, to_resume
+    from segtune.tuning.search import run_search, to_resume
     from segtune.tuning.warm_start import check_earlier
 
     console = make_console()

@@ -26,9 +26,10 @@ from ray import tune
 from segtune.data.demo import write_demo
 from segtune.data.info import DataInfo
 from segtune.files.folders import SearchFolder
+from segtune.planning.feasibility import scan_data
 from segtune.planning.resources import Plan
 from segtune.space.reader import load_space
-from segtune.tuning.search import run_search, scan_data
+from segtune.tuning.search import run_search
 
 SPACE = """
 run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 64, epochs: 2, workers: 0, augmentation: safe}

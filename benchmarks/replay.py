@@ -22,9 +22,10 @@ from surrogate import Prediction, Recorded, World
 from segtune.errors import InputError
 from segtune.files.atomic import write_text
 from segtune.files.folders import SearchFolder
+from segtune.planning.rungs import rungs
 from segtune.space.reader import load_space
 from segtune.space.space import Space
-from segtune.tuning.asha import OBJECTIVE, Asha, rungs
+from segtune.tuning.asha import OBJECTIVE, Asha
 from segtune.tuning.failures import NONFINITE
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import StudySearcher

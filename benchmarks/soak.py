@@ -25,8 +25,9 @@ from overhead import Clock
 
 from segtune.data.demo import write_demo
 from segtune.files.folders import SearchFolder
+from segtune.planning.feasibility import scan_data
 from segtune.space.reader import load_space
-from segtune.tuning.search import run_search, scan_data
+from segtune.tuning.search import run_search
 
 SPACE = """
 run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: 3, samples_per_epoch: 16, val_samples: 8,

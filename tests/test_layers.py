@@ -23,7 +23,7 @@ ORDER = (
     ("evaluation", "metrics worst predict evaluate masks validate"),
     ("pictures", "render png sheet gallery"),
     ("training", "losses optim resolve resume result runlog state step stopwatch train"),
-    ("planning", "cost resources"),
+    ("planning", "cost resources rungs feasibility"),
     ("", "trials"),
     (
         "tuning",

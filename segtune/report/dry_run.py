@@ -20,13 +20,13 @@ from segtune.data.pairs import Split
 from segtune.data.reading import read_header
 from segtune.errors import counted
 from segtune.planning.cost import Cost, probe
+from segtune.planning.feasibility import possible_run
 from segtune.planning.resources import Plan, local_resources, make_plan
+from segtune.planning.rungs import rungs
 from segtune.report.tables import SettingsTable, duration, plain_table, settings_text, value_text
 from segtune.space.parameters import Parameter, RandomSuggest, Range
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
-from segtune.tuning.asha import rungs
-from segtune.tuning.search import possible_run
 
 _SAMPLES = 10  # configurations shown
 _PROBED = 3  # of them measured, beside the first run

@@ -20,19 +20,20 @@ from ray.tune.stopper import Stopper
 from segtune.config import RunConfig
 from segtune.data.info import DataInfo
 from segtune.data.pairs import split_places
-from segtune.data.scan import Progress, Say, scan
+from segtune.data.scan import Say
 from segtune.errors import InputError, SegtuneError
 from segtune.files.folders import SearchFolder
 from segtune.machine import signals_noted
-from segtune.models.build import check_weights, impossible
 from segtune.models.pretrained import weights_file
-from segtune.planning.resources import Plan, local_resources, make_plan
+from segtune.planning.feasibility import check_precision, possible_run
+from segtune.planning.resources import Plan, make_plan
+from segtune.planning.rungs import rungs
 from segtune.space.reader import load_space
 from segtune.space.settings import KEPT
 from segtune.space.space import Space
-from segtune.training.resolve import check_input, resolve
+from segtune.training.resolve import resolve
 from segtune.trials import Trial
-from segtune.tuning.asha import OBJECTIVE, Asha, rungs
+from segtune.tuning.asha import OBJECTIVE, Asha
 from segtune.tuning.cluster import check_nodes, ray_runtime
 from segtune.tuning.failures import LOST
 from segtune.tuning.messages import RayMessages
@@ -75,78 +76,6 @@ class Outcome:
     signal: int | None  # that interrupted it
     reason: str  # why it ended before its trials were used up
     halted: bool  # for a fault that another trial would meet as well
-
-
-def check_space(space: Space, address: str | None = None, fetch: bool = True) -> None:
-    """Refuse what cannot work, before anything is written: InputError with every mistake.
-
-    With an address, the resources are another machine's, and are looked at when the search joins it. Without
-    `fetch`, ImageNet weights are neither looked for nor downloaded.
-    """
-    baseline = space.baseline
-    mistakes = _clashes(space)
-    if ":" in baseline.device:
-        mistakes.append(f"device: a search shares the GPUs out itself; cuda or auto, not {baseline.device}")
-    if baseline.use_only_add_val and baseline.adv_freq > 1:
-        mistakes.append(
-            f"adv_freq: with use_only_add_val a search needs a score each epoch: 1, not {baseline.adv_freq}"
-        )
-    if mistakes:
-        raise InputError(f"{space.path}: {mistake}" for mistake in mistakes)
-    if not address:
-        _check_precision(space, make_plan(space.search, [local_resources()], baseline.device))
-    starts = space.combinations("model", "encoder", "encoder_weights")
-    check_weights(start for start in starts if fetch or start[2] != "imagenet")
-
-
-def _check_precision(space: Space, plan: Plan) -> None:
-    if not plan.gpus_per_trial and "fp16" in (*space.values_of("precision"), space.baseline.precision):
-        raise InputError(f"{space.path}: precision: fp16 needs a GPU, and trials get none")
-
-
-def scan_data(space: Space, progress: Progress | None = None, say: Say | None = None) -> DataInfo:
-    """Scan the data set as every trial may use it, into the cache; InputError with every mistake."""
-    baseline = space.baseline
-    info = scan(baseline, space.channels(), progress, space.combinations("fit", "image_size"), say)
-    mistakes = _clashes(space, info.image_size())
-    for settings in _inputs(space, info.image_size()):
-        try:
-            check_input(baseline.model_copy(update=settings), info)
-        except InputError as error:
-            mistakes += error.mistakes
-    if mistakes:
-        raise InputError(f"{space.path}: {mistake}" for mistake in dict.fromkeys(mistakes))
-    return info
-
-
-def _inputs(space: Space, image_size: int) -> list[dict[str, Any]]:
-    """What trials' networks take in, and what their encoders start from, in every combination that is possible."""
-    names = ("model", "encoder", "encoder_weights", "channels", "normalization", "image_size")
-    runs = [dict(zip(names, values, strict=True)) for values in space.combinations(*names)]
-    return [run for run in runs if not impossible(run["model"], run["encoder"], run["image_size"] or image_size)]
-
-
-def _clashes(space: Space, image_size: int | None = None) -> list[str]:
-    """Architectures, encoders and sizes that go with nothing in the space.
-
-    A value that goes with some others is no mistake: what does not go together is not drawn. A grid and a first run
-    are not drawn, and all of theirs must be possible. `image_size` is that of runs that name none, once it is known.
-    """
-    runs = space.combinations("model", "encoder", "image_size")
-    mistakes = {run: impossible(run[0], run[1], run[2] or image_size) for run in runs}
-    found: list[str] = []
-    for position in range(3):
-        for value in dict.fromkeys(run[position] for run in runs):
-            texts = [text for run, text in mistakes.items() if run[position] == value]
-            found += [texts[0]] if all(texts) and texts[0] else []
-    settings = space.baseline.settings()
-    first = mistakes[settings["model"], settings["encoder"], settings["image_size"]]
-    if first and first not in found:
-        found.append(f"{first}; the first run has both, and another one stands under baseline:")
-    if space.search.sampler == "grid":
-        why = "a grid tries every combination that is not under forbid:"
-        found += [f"{text}; {why}" for text in mistakes.values() if text and text not in found]
-    return list(dict.fromkeys(found))
 
 
 def to_resume(space: Space, folder: SearchFolder, given: Container[str], say: Say) -> Space:
@@ -198,7 +127,7 @@ def run_search(
     with RayMessages() as messages, ray_runtime(address) as nodes:
         plan = make_plan(space.search, nodes, space.baseline.device)
         if address:
-            _check_precision(space, plan)
+            check_precision(space, plan)
             check_nodes(folder.path.parent, _read(space.baseline))
         with _opened(folder, space, info, resume, listener.say) as study:
             messages.into(folder.ray_log)
@@ -396,17 +325,6 @@ def trial_threads(space: Space, study: optuna.Study, plan: Plan) -> tuple[int, s
         f"threads stays {before}, with which the trials so far were trained, though each has {cores} of the cores now; "
         f"--set threads={cores} changes it"
     )
-
-
-def possible_run(space: Space, info: DataInfo, settings: Mapping[str, Any]) -> RunConfig | str:
-    """The run of a point of the space on this data, or why there is none."""
-    if reason := space.forbidden(settings):
-        return reason
-    try:
-        run = resolve(RunConfig.from_settings(settings), info)
-    except InputError as error:
-        return error.mistakes[0]
-    return impossible(run.model, run.encoder, run.image_size) or run
 
 
 class _Watch(Callback):  # type: ignore[misc]

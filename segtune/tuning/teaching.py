@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from segtune.planning.rungs import rungs
 from segtune.space.space import Space
-from segtune.tuning.asha import rungs
 
 DIVERGED = "diverged"  # user attribute of a trial whose loss became NaN or infinite
 _DIVERGED_VALUE = 0.0  # the mIoU that it teaches: no worse one exists

@@ -19,12 +19,12 @@ from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.models import build as models
 from segtune.planning.cost import Cost, probe
+from segtune.planning.feasibility import check_space
 from segtune.report import dry_run as dry_run_module
 from segtune.report.dry_run import asha_share, draw_samples, measured_runs
 from segtune.space.reader import load_space
 from segtune.training.resolve import resolve
 from segtune.tuning.asha import OBJECTIVE, Asha
-from segtune.tuning.search import check_space
 from tests.conftest import WriteDataSet
 
 SMALL = "model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, workers: 0, augmentation: safe"

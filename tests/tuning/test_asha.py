@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from segtune.tuning.asha import OBJECTIVE, Asha, grace_period
+from segtune.planning.rungs import grace_period
+from segtune.tuning.asha import OBJECTIVE, Asha
 from tests.tuning.bench import Bench
 
 

@@ -23,8 +23,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import run_search
 from segtune.cli import script as cli
 from segtune.config import RunConfig
+from segtune.data.scan import scan
 from segtune.evaluation.validate import validate
 from segtune.files.folders import RunFolder, SearchFolder
+from segtune.planning import feasibility
 from segtune.tuning import search as search_module
 from tests.conftest import WriteDataSet
 from tests.tuning.searches import RUN, Ended, call, rows
@@ -211,14 +213,14 @@ def test_trials_read_the_drivers_cache_or_where_there_is_none_make_their_own(
         "search: {sampler: grid, scheduler: none, max_concurrent: 1, cpus_per_trial: 1, gpus_per_trial: 0}\n",
         encoding="utf-8",
     )
-    scan_data = search_module.scan_data
+    scan_data = feasibility.scan_data
 
     def then_lose(*given: Any) -> Any:
         info = scan_data(*given)
         shutil.rmtree(data / "train" / "images" if lost == "tiles" else cache)
         return info
 
-    monkeypatch.setattr(search_module, "scan_data", then_lose)
+    monkeypatch.setattr(feasibility, "scan_data", then_lose)
     ended = call(
         ["--space", str(space), "--results-dir", str(tmp_path / "r"), "--cache-dir", str(cache)], capsys, monkeypatch
     )
@@ -243,7 +245,7 @@ def test_trials_share_gpus_and_see_their_own(
     space = load_space(path)
     folder = SearchFolder(tmp_path / "shared")
     watch = Watch(folder.path)
-    info = search_module.scan(space.baseline)
+    info = scan(space.baseline)
     outcome = search_module.run_search(space, info, folder, watch)
     assert {trial.status for trial in outcome.trials} == {"finished"}
     assert watch.plan.concurrent == watch.most == concurrent

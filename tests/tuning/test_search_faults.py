@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from segtune.files.folders import RunFolder
+from segtune.planning import feasibility
 from segtune.tuning import search as search_module
 from segtune.tuning.study import read_study
 from tests.conftest import WriteDataSet
@@ -83,7 +84,7 @@ def test_a_trial_that_hangs_is_killed_repeated_and_given_up(
     search: Callable[..., Ended], tmp_path: Path, data_set: WriteDataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = data_set(tmp_path / "own", train=4, val=2)
-    scan_data = search_module.scan_data
+    scan_data = feasibility.scan_data
 
     def then_hang(*given: Any) -> Any:
         info = scan_data(*given)
@@ -92,7 +93,7 @@ def test_a_trial_that_hangs_is_killed_repeated_and_given_up(
         os.mkfifo(tile)  # whoever reads it waits for ever
         return info
 
-    monkeypatch.setattr(search_module, "scan_data", then_hang)
+    monkeypatch.setattr(feasibility, "scan_data", then_hang)
     ended = search("trials: 3, max_concurrent: 3, hang_time: 4, retries: 1", ", cache_dir: none", data)
     assert ended.status == 1
     found = rows(tmp_path / "r" / "space")
@@ -109,14 +110,14 @@ def test_when_the_first_trials_fail_for_one_cause_the_search_stops_shows_it_and_
 ) -> None:
     data = data_set(tmp_path / "own", train=4, val=2)
     tile = data / "train" / "images" / "001.png"
-    scan_data = search_module.scan_data
+    scan_data = feasibility.scan_data
 
     def then_lose(*given: Any) -> Any:
         info = scan_data(*given)
         shutil.move(tile, tmp_path / "001.png")
         return info
 
-    monkeypatch.setattr(search_module, "scan_data", then_lose)
+    monkeypatch.setattr(feasibility, "scan_data", then_lose)
     ended = search("trials: 3, max_concurrent: 1, retries: 0", ", cache_dir: none", data)
     assert ended.status == 1
     assert re.search(r"error: the first trials \(#0, #1, #2\) all failed: .*001\.png", ended.err)

@@ -1,0 +1,29 @@
+"""After how many epochs the trials of a search are compared."""
+
+from __future__ import annotations
+
+import math
+
+from segtune.space.settings import SearchSettings
+from segtune.space.space import Space
+
+_SHARE_BEFORE_FIRST_RUNG = 9  # a grace period of a ninth of the budget leaves two decisions at factor 3
+_LEAST_GRACE = 3  # epochs: a slowly starting encoder says nothing before
+
+
+def grace_period(search: SearchSettings, epochs: int, warmup_epochs: int) -> int:
+    """Epochs that every trial gets: at least a ninth of the budget, and three beyond the warm-up."""
+    if search.grace_period:
+        return min(search.grace_period, epochs)
+    return min(epochs, max(math.ceil(epochs / _SHARE_BEFORE_FIRST_RUNG), warmup_epochs + _LEAST_GRACE))
+
+
+def rungs(space: Space) -> list[int]:
+    """Epochs after which trials of this space are compared, the lowest first; the last is the whole budget."""
+    epochs = max(space.values_of("epochs"))
+    if space.search.scheduler == "none":
+        return [epochs]
+    found = [grace_period(space.search, epochs, max(space.values_of("warmup_epochs")))]
+    while found[-1] * space.search.reduction_factor < epochs:
+        found.append(found[-1] * space.search.reduction_factor)
+    return [*found, epochs] if found[-1] < epochs else found
