@@ -27,8 +27,8 @@ ORDER = (
     ("", "trials"),
     (
         "tuning",
-        "asha failures messages session cluster study results points teaching sampler recovery stopping searcher "
-        "stored status warm_start watchdog worker search",
+        "asha failures messages session cluster study results retention points teaching sampler recovery stopping "
+        "searcher stored status warm_start watchdog worker search",
     ),
     ("report", "commands tables console dry_run"),
     ("cli", "output assignments script"),

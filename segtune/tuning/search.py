@@ -39,6 +39,7 @@ from segtune.tuning.failures import LOST
 from segtune.tuning.messages import RayMessages
 from segtune.tuning.recovery import catch_up_all, check_drawn_from, reconcile
 from segtune.tuning.results import Results
+from segtune.tuning.retention import Retention
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import StudySearcher
 from segtune.tuning.session import RayLost, ray_lost_is_raised
@@ -192,6 +193,7 @@ class _Search:
         self._plan, self._listener, self._messages = plan, listener, messages
         study.sampler = build_sampler(space, self._clash, known=len(study.get_trials(deepcopy=False)))
         self._results = Results(study, folder, space, info.fingerprint)
+        self._retention = Retention(self._results, folder, space.search)
         self._rules = Rules(space.with_search({"trials": space.trials()}).search, study)
         self._look_at = 0.0  # by time.monotonic()
         self._threads, remark = trial_threads(space, study, plan)
@@ -225,7 +227,7 @@ class _Search:
                 with suppress(StorageInternalError):  # the disk may be what failed
                     settle(self._study, interrupted=True, reason=LOST)
                     self._rules.note_time()
-                    self._results.update()
+                    self._retention.update()
                 if isinstance(error, RayLost):
                     raise self._without_ray(error) from None
                 raise
@@ -234,8 +236,8 @@ class _Search:
             raise self._searcher.broken
         self._rules.note_time()
         catch_up_all(self._study, self._folder)
-        self._results.update()
-        if line := self._results.without_model():
+        self._retention.update()
+        if line := self._retention.without_model():
             self._listener.say(line)
         early = self._rules.why_over() or self._searcher.exhausted
         # What was interrupted goes on, whatever else was about to end it.
@@ -289,22 +291,22 @@ class _Search:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
             self._results.write()
             self._check_size()
-        self._results.follow(result[OBJECTIVE])
+        self._retention.follow(result[OBJECTIVE])
         self._listener.epoch(number, result)
 
     def _check_size(self) -> None:
-        if problem := self._results.too_large():
+        if problem := self._retention.too_large():
             self._searcher.halt(problem)
 
     def _ended(self, number: int) -> None:
         """The searcher's call when the study knows how a trial ended."""
-        self._results.update()
+        self._retention.update()
         if not self._rules.complete():  # else nothing is left to grow
             self._check_size()
         self._listener.ended(next(trial for trial in self._results.trials() if trial.number == number))
 
     def _repeated(self, number: int, reason: str) -> None:
-        self._results.update()
+        self._retention.update()
         where = self._messages.where() if reason == LOST else ""
         self._listener.say(f"#{number} is repeated: {reason}{where}")
 

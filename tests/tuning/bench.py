@@ -14,6 +14,7 @@ from segtune.files.folders import SearchFolder
 from segtune.models.checkpoint import Manifest
 from segtune.space.reader import load_space
 from segtune.tuning.asha import OBJECTIVE
+from segtune.tuning.results import Results
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import StudySearcher
 from segtune.tuning.stopping import Rules
@@ -83,6 +84,9 @@ class Bench:
         for epoch in (1, 2, 3):
             result = self.report(ray_id, epoch, value)
         self.searcher.on_trial_complete(ray_id, result)
+
+    def results(self) -> Results:
+        return Results(self.study, self.folder, self.space, "fingerprint")
 
     def states(self) -> list[str]:
         return [trial.state.name for trial in self.study.get_trials()]

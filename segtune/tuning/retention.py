@@ -1,0 +1,122 @@
+"""What a search keeps on disk: the winner's model, and the weights of its trials that are worth it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from segtune.files.atomic import MODEL_FILES, discard_folder, recover_folder, replaced_folder
+from segtune.files.checks import folder_bytes
+from segtune.files.folders import RunFolder, SearchFolder
+from segtune.models.checkpoint import model_score
+from segtune.space.settings import SearchSettings
+from segtune.trials import Trial, ranked
+from segtune.tuning.results import ENDED, Results
+
+_COPY_PAUSE = 20.0  # times as long as copying a model took, before the next one is copied while trials run
+
+
+class Retention:
+    """The winner's model in best/, and the trials' weights, kept current on disk while the search runs."""
+
+    def __init__(self, results: Results, folder: SearchFolder, search: SearchSettings) -> None:
+        self._results, self._folder, self._search = results, folder, search
+        self._kept: tuple[int, float] | None = None  # the trial, and its score, whose model best/ holds
+        self._copy_at = 0.0  # by time.monotonic(): not before, while trials run
+
+    def update(self) -> None:
+        """Bring trials.csv, the winner in best/ and the kept weights up to date."""
+        trials = self._results.write()
+        order = ranked(trials)
+        self._keep_winner(order)
+        kept = {trial.number for trial in [t for t in order if t.status in ENDED][: self._search.keep]}
+        for trial in trials:
+            if trial.status in ENDED:
+                _discard(self._folder.trial(trial.number), weights=trial.number not in kept)
+
+    def too_large(self) -> str:
+        """Why the search must end: its folder exceeds `disk_gb` without anything left to delete; empty where not."""
+        limit = self._search.disk_gb
+        if limit is None:
+            return ""
+        spare = [
+            folder
+            for trial in reversed(ranked(self._results.trials()))
+            if trial.status in ENDED
+            and (folder := self._folder.trial(trial.number)).best.exists()
+            and not folder.path.is_symlink()
+        ]
+        while (size := folder_bytes(self._folder.path)) > limit * 1e9:
+            if not spare:
+                return f"disk_gb: {self._folder.path} takes {size / 1e9:.2g} GB, of {limit:g}, with nothing to spare"
+            # The winner's model has its copy in the search's best/ by now.
+            discard_folder(spare.pop(0).best)
+        return ""
+
+    def follow(self, miou: float) -> None:
+        """Bring best/ up to date where a trial that runs may be the best with this score; takes little of the time."""
+        if time.monotonic() < self._copy_at or (self._kept and miou <= self._kept[1]):
+            return
+        start = time.monotonic()
+        self._keep_winner(ranked(self._results.trials()))
+        self._copy_at = time.monotonic() + _COPY_PAUSE * (time.monotonic() - start)
+
+    def without_model(self) -> str:
+        """A line where best/ is not of the winner, whose own model is gone; empty where it is."""
+        order, best = ranked(self._results.trials()), self._folder.best
+        if not order or self._kept == (order[0].number, order[0].miou) or model_score(best) == order[0].miou:
+            return ""
+        what = "is of another trial" if best.is_dir() else "is missing"
+        return f"{best}: {what}; the best one, #{order[0].number}, has no model any more"
+
+    def _keep_winner(self, order: Sequence[Trial]) -> None:
+        """Copy the winner's model to the search's best/, before anything of another trial is deleted."""
+        if not order or self._kept == (order[0].number, order[0].miou):
+            return
+        winner, run = order[0], self._folder.trial(order[0].number)
+        ended = winner.status in ENDED
+        if ended or not run.held():
+            recover_folder(run.best)
+        if not run.best.is_dir():
+            return
+        try:
+            with replaced_folder(self._folder.best) as temporary:
+                _copy_model(run.best, temporary, None if ended else winner.miou)
+        except _ReplacedError:
+            return  # the study will hear of the better one
+        self._kept = (winner.number, winner.miou or 0.0)
+
+
+class _ReplacedError(Exception):
+    """A trial that runs replaced its model while that was copied."""
+
+
+def _copy_model(source: Path, target: Path, score: float | None) -> None:
+    """Copy a model's files; _ReplacedError unless all are of the model with this score, where one is given.
+
+    Models in a trial's best/ only become better: with the score before and after, all that was copied between is its.
+    """
+    try:
+        before = score if score is None else model_score(source)
+        for name in MODEL_FILES:
+            if (source / name).exists():
+                shutil.copyfile(source / name, target / name)
+        after = score if score is None else model_score(source)
+    except FileNotFoundError:
+        raise _ReplacedError from None
+    if not before == after == score:
+        raise _ReplacedError
+
+
+def _discard(folder: RunFolder, weights: bool) -> None:
+    """Delete what an ended trial no longer needs: its state, and its weights where they are not kept.
+
+    Not behind a link, which leads to somebody's run of another place.
+    """
+    if folder.path.is_symlink():
+        return
+    folder.state.unlink(missing_ok=True)
+    if weights:
+        discard_folder(folder.best)
