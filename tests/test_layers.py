@@ -13,7 +13,11 @@ SCRIPTS = ("run_search", "run_single", "validate")
 ORDER = (
     ("", "clock errors config machine"),
     ("files", "checks locks temporary atomic leftovers folders places yamlfile"),
-    ("space", "settings jsonschema parameters forbid combinations space reader lookup"),
+    (
+        "space",
+        "settings jsonschema parameters forbid combinations space spacefile searched clashes forbid_section reader "
+        "lookup",
+    ),
     (
         "data",
         "cache demo formats labels listing masks pairs place raster georeference reading fitting store augment batches "

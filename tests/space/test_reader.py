@@ -1059,7 +1059,12 @@ def test_conditions_three_deep_from_the_file_to_the_grid_and_back(space_of):
 
 
 def test_truth_values_can_be_searched_and_can_bring_settings(space_of, monkeypatch):
-    for module in ("space.reader", "space.space"):  # no setting that can be searched is one yet
+    for module in (
+        "space.reader",
+        "space.searched",
+        "space.forbid_section",
+        "space.space",
+    ):  # no setting that can be searched is one yet
         monkeypatch.setattr(f"segtune.{module}.NOT_SEARCHABLE", frozenset())
     space = space_of("""
         add_val_dirs: [more]

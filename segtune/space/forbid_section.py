@@ -1,0 +1,132 @@
+"""The `forbid:` section: its entries, and which of them forbid something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segtune.config import NOT_SEARCHABLE, RunConfig, base_type, check_setting
+from segtune.errors import nearest
+from segtune.space.combinations import share_forbidden
+from segtune.space.forbid import Forbidden, is_wildcard
+from segtune.space.parameters import Choice, Parameter, Range, walk
+from segtune.space.spacefile import SpaceFile, Steps, label, short
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What runs can be: the parameters that are searched, and the settings that are fixed."""
+
+    parameters: Sequence[Parameter]
+    fixed: Mapping[str, Any]
+
+
+class ForbidReader:
+    """Reads the entries: what they forbid `in_file`, and of the runs that the command line has `left`."""
+
+    def __init__(self, file: SpaceFile, in_file: Runs, left: Runs) -> None:
+        self._file = file
+        self._in_file = in_file
+        self._left = left
+
+    def read(self, baseline: RunConfig | None) -> tuple[Forbidden, ...]:
+        """The entries of `forbid:` that have something to forbid once the command line has fixed what it fixes."""
+        kept, before = [], self._file.count()
+        for here, entry in self._entries():
+            if not self._left.parameters:
+                continue  # another mistake already
+            if self._share([entry])[1]:
+                self._file.mistake(("forbid",), f"{entry} forbids every run of the space", here)
+            elif baseline is not None and entry.matches(baseline.settings()):
+                text = f"{entry} forbids the first run; another one stands under baseline:"
+                self._file.mistake(("forbid",), text, here)
+            elif left := self._occurring(entry, here):
+                kept.append(left)
+        if kept and self._file.count() == before and self._share(kept)[1]:
+            self._file.mistake(("forbid",), "its entries together forbid every run of the space")
+        return tuple(kept)
+
+    def _entries(self) -> Iterator[tuple[Steps, Forbidden]]:
+        """What stands in the file, each with its place."""
+        example = "{model: fpn, encoder: vgg*}"
+        section = self._file.document.data.get("forbid")
+        if section is not None and not isinstance(section, list):
+            self._file.mistake(("forbid",), f"expected a list of entries such as {example}, but got {short(section)}")
+            return
+        for index, given in enumerate(section or ()):
+            here = ("forbid", index)
+            if not isinstance(given, dict) or not given:
+                text = f"expected settings that exclude each other, such as {example}, but got {short(given)}"
+                self._file.mistake(("forbid",), text, here)
+                continue
+            before = self._file.count()
+            entry = Forbidden({str(n): self._excluded(str(n), value, (*here, n)) for n, value in given.items()})
+            if self._file.count() == before and entry.values.keys().isdisjoint(self._file.refused):
+                yield here, entry
+
+    def _excluded(self, name: str, given: Any, steps: Steps) -> tuple[Any, ...]:
+        """The values of one setting in an entry: one, or a list of which any counts."""
+        said = ("forbid", name)
+        if name not in RunConfig.model_fields:
+            self._file.mistake(said, str(check_setting(name, None)[1]), steps)
+            return ()
+        if name in NOT_SEARCHABLE:
+            self._file.mistake(said, "is the same in all trials, and excludes nothing", steps)
+            return ()
+        several = isinstance(given, list)
+        if several and base_type(name) is list:
+            several = bool(given) and all(isinstance(value, list) for value in given)
+        kept = []
+        for value, here in [(v, (*steps, i)) for i, v in enumerate(given)] if several else [(given, steps)]:
+            wildcard = is_wildcard(value) and base_type(name) is str
+            accepted, mistake = (value, None) if wildcard else self._file.check(name, value)
+            if mistake is None:
+                kept.append(accepted)
+            else:
+                self._file.mistake(said, mistake.removeprefix(f"{name}: "), here)
+        if several and not given:
+            self._file.mistake(said, "lists no value", steps)
+        return tuple(kept)
+
+    def _occurring(self, entry: Forbidden, here: Steps) -> Forbidden | None:
+        """What of an entry runs can have; None where it forbids nothing (any more), which in the file is a mistake."""
+
+        def occurs(part: Forbidden) -> bool:
+            return self._share([part])[0]
+
+        left: dict[str, tuple[Any, ...]] = dict.fromkeys(entry.values, ())
+        unknown = False
+        for name, values in entry.values.items():
+            for value in values:
+                one = Forbidden({name: (value,)})
+                if occurs(one):
+                    left[name] += (value,)
+                elif not self._is_in_file(one):
+                    self._unmatched(name, value, here)
+                    unknown = True
+        found = Forbidden(left)
+        if all(left.values()) and occurs(found):
+            return found
+        if not unknown and not self._is_in_file(entry):
+            self._file.mistake(("forbid",), f"{entry} forbids nothing: no run has all of it together", here)
+        return None
+
+    def _is_in_file(self, entry: Forbidden) -> bool:
+        """Whether an entry forbids anything before the command line changes the space."""
+        return share_forbidden(self._in_file.parameters, self._in_file.fixed, [entry])[0]
+
+    def _unmatched(self, name: str, value: Any, here: Steps) -> None:
+        tried = [p for p in walk(self._in_file.parameters) if p.name == name]
+        values = [v for p in tried if isinstance(p, Choice) for v in p.values] or [self._in_file.fixed.get(name)]
+        if any(isinstance(parameter, Range) for parameter in tried):
+            text = f"forbids nothing: no draw from its range is {value!r}"
+        elif tried or name in self._in_file.fixed:
+            known = dict.fromkeys(map(label, values))
+            text = f"forbids nothing: no run has {value!r}{nearest(str(value), known)} (tried: {', '.join(known)})"
+        else:
+            text = f"forbids nothing: it is not searched, and {value!r} is not its default"
+        self._file.mistake(("forbid", name), text, (*here, name))
+
+    def _share(self, entries: Sequence[Forbidden]) -> tuple[bool, bool]:
+        return share_forbidden(self._left.parameters, self._left.fixed, entries)
