@@ -14,11 +14,23 @@ was interrupted or killed goes on with --resume; with a larger --trials, so does
 
 from __future__ import annotations
 
-import time
 from argparse import Namespace
 from pathlib import Path
 
-from segtune.cli import script as cli
+from segtune.cli.dataset import check_data, dataset_of, ensure_demo
+from segtune.cli.exits import hinted, run_script
+from segtune.cli.flags import add_assignments, add_search_flags
+from segtune.cli.given import given_search, given_settings
+from segtune.cli.parser import make_parser
+from segtune.cli.tasks import (
+    add_tasks,
+    checked_tasks,
+    command_to_resume,
+    show_status,
+    space_and_folder,
+    surely_unknown_encoder,
+    write_schema,
+)
 from segtune.errors import InputError, SegtuneError
 from segtune.files.checks import check_writable
 from segtune.files.folders import SearchFolder
@@ -26,14 +38,14 @@ from segtune.space.reader import load_space
 
 
 def parse() -> Namespace:
-    parser = cli.make_parser(__doc__ or "")
-    cli.add_tasks(parser)
+    parser = make_parser(__doc__ or "")
+    add_tasks(parser)
     parser.add_argument("-d", "--dataset", metavar="FOLDER", help="the data set; wins over `dataset` in the file")
     parser.add_argument(
         "--results-dir", default="ray_results", metavar="FOLDER", help="where searches lie [ray_results]"
     )
     parser.add_argument("--name", help="name of the search, and of its folder [the name of the space]")
-    cli.add_assignments(parser)
+    add_assignments(parser)
     parser.add_argument(
         "--cache-dir", metavar="FOLDER", help="folder for decoded tiles, on a local disk; none: no cache"
     )
@@ -44,42 +56,30 @@ def parse() -> Namespace:
     parser.add_argument(
         "--warm-start-anyway", action="store_true", help="with --warm-start: take searches on other data too"
     )
-    cli.add_search_flags(parser)
+    add_search_flags(parser)
     address = "join the Ray cluster at HOST:PORT, or the one on this machine (auto)"
     parser.add_argument("--address", metavar="ADDR", help=address)
-    return cli.checked_tasks(parser, parser.parse_args())
-
-
-def show_status(folder: SearchFolder) -> int:
-    folder.check_begun()
-    from segtune.report.console import make_console
-    from segtune.report.tables import state_of
-    from segtune.tuning.status import search_state
-
-    console = make_console()
-    for line in state_of(search_state(folder), time.time()):
-        console.print(line)
-    return 0
+    return checked_tasks(parser, parser.parse_args())
 
 
 def main() -> int:
     arguments = parse()
     results = Path(arguments.results_dir)
     if arguments.write_schema:
-        return cli.write_schema(Path(arguments.write_schema))
+        return write_schema(Path(arguments.write_schema))
     if arguments.status:
         return show_status(SearchFolder.named(results, arguments.status, "--status"))
-    path, folder = cli.space_and_folder(arguments)
+    path, folder = space_and_folder(arguments)
     if not arguments.dry_run:
         check_writable(folder.path, "--results-dir")
-    settings, search = cli.given_settings(arguments), cli.given_search(arguments)
-    space = load_space(path, settings, search, {"encoder": cli.unknown_encoder})
+    settings, search = given_settings(arguments), given_search(arguments)
+    space = load_space(path, settings, search, {"encoder": surely_unknown_encoder})
     goes_on = folder.path.exists() and not arguments.dry_run
     if goes_on and not arguments.resume:
         raise InputError(f"{folder.path}: this search exists; --resume goes on with it, --name starts another")
     if goes_on:
-        settings = cli.dataset_of(folder, space) | settings
-    cli.check_data(space.baseline.model_copy(update=settings), space.channels())
+        settings = dataset_of(folder, space) | settings
+    check_data(space.baseline.model_copy(update=settings), space.channels())
     # Ray and torch take seconds to import; --help and many a mistake should not.
     from segtune.models.build import unknown_encoder
     from segtune.planning.feasibility import check_space, scan_data
@@ -94,17 +94,17 @@ def main() -> int:
     if goes_on:
         space = to_resume(space, folder, search, console.print)
     check_space(space, arguments.address, fetch=not arguments.dry_run)
-    again = cli.command_to_resume(arguments)
-    hint = cli.hinted("" if arguments.dry_run else f"to go on: {again}")
+    again = command_to_resume(arguments)
+    hint = hinted("" if arguments.dry_run else f"to go on: {again}")
     with hint, reading_bar(console) as (progress, say):
-        cli.ensure_demo(space.baseline.dataset, console.print)
+        ensure_demo(space.baseline.dataset, console.print)
         info = scan_data(space, progress, say)
     if arguments.dry_run:
         return show_dry_run(console, space, info, arguments.address)
     check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
     searched = ", ".join(space.searched())
     console.print(f"{space.baseline.dataset}: {info.counted()}; searching {searched}")
-    with cli.hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
+    with hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
         outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume, arguments.warm_start)
 
     console.print()
@@ -127,4 +127,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main)

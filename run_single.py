@@ -17,50 +17,31 @@ from contextlib import closing
 from datetime import date
 from pathlib import Path
 
-from segtune.cli import script as cli
-from segtune.config import RunConfig
-from segtune.errors import InputError, counted
+from segtune.cli.dataset import check_data, ensure_demo
+from segtune.cli.exits import hinted, run_script
+from segtune.cli.flags import add_assignments, add_settings
+from segtune.cli.given import given_config, kept_threads
+from segtune.cli.parser import make_parser
+from segtune.errors import counted
 from segtune.files.checks import check_writable
-from segtune.files.folders import RunFolder, SearchFolder
+from segtune.files.folders import RunFolder
 from segtune.report.commands import same_command
-
-_VALIDATED_ON = ("val_dir", "add_val_dirs", "use_only_add_val")
 
 
 def parse() -> Namespace:
-    parser = cli.make_parser(__doc__ or "")
+    parser = make_parser(__doc__ or "")
     parser.add_argument("--config", metavar="FILE", help="YAML of settings; flags and --set win over it")
     winner = "take the settings of this search's winner; flags win over them, and -d over its validation sets too"
     parser.add_argument("--from-search", metavar="FOLDER", help=winner)
     parser.add_argument("--trial", type=int, metavar="N", help="with --from-search: this trial, not the winner")
-    cli.add_assignments(parser)
+    add_assignments(parser)
     parser.add_argument("-log", "--log-dir", default="logs", metavar="FOLDER", help="where runs go [logs]")
     name = "name of the run, and of its folder; a run that exists goes on [model_encoder_date]"
     parser.add_argument("--exp-name", metavar="NAME", help=name)
     preview = "write a picture of N augmented tiles; train nothing"
     parser.add_argument("--preview-augmentation", type=int, metavar="N", help=preview)
-    cli.add_settings(parser)
+    add_settings(parser)
     return parser.parse_args()
-
-
-def given_config(arguments: Namespace, folder: RunFolder | None) -> RunConfig:
-    """The run: what its folder, a file or a search says of it, and what the command line does, which wins."""
-    if arguments.config and arguments.from_search:
-        raise InputError("--config and --from-search both give settings; leave one out")
-    if arguments.trial is not None and not arguments.from_search:
-        raise InputError("--trial says which of the trials of --from-search; that is missing")
-    given = cli.given_settings(arguments)
-    settings = cli.settings_in(folder.run_yaml) if folder and folder.begun else {}
-    if folder and not (folder.begun or given.get("dataset") or arguments.config or arguments.from_search):
-        folder.check_begun()
-    if arguments.config:
-        settings |= cli.settings_in(Path(arguments.config))
-    if arguments.from_search:
-        found = cli.settings_in(SearchFolder(Path(arguments.from_search)).settings_yaml(arguments.trial))
-        if "dataset" in given:  # the search's validation sets are of other data
-            found = {name: value for name, value in found.items() if name not in _VALIDATED_ON}
-        settings |= found
-    return RunConfig.from_settings(settings | given)
 
 
 def main() -> int:
@@ -75,7 +56,7 @@ def main() -> int:
 
         check_preview(preview)
     if not (folder and folder.begun):
-        cli.check_data(config, config.channels)
+        check_data(config, config.channels)
     # torch takes seconds to import; --help and many a mistake should not.
     import torch
 
@@ -89,7 +70,7 @@ def main() -> int:
     from segtune.training.train import train
 
     console = make_console()
-    if line := cli.kept_threads(arguments, config, torch.get_num_threads()):
+    if line := kept_threads(arguments, config, torch.get_num_threads()):
         console.print(line)
     if folder and folder.begun:
         check_same_settings(folder, config)
@@ -102,8 +83,8 @@ def main() -> int:
         console.print(f"going on with {folder.path} after {done} of {counted(config.epochs, 'epoch')}")
     begins = preview is None and not (folder and folder.state.is_file())
     check_run(config, begins)
-    with cli.hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
-        cli.ensure_demo(config.dataset, console.print)
+    with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
+        ensure_demo(config.dataset, console.print)
         info = scan(config, progress=progress, say=say)
     check_input(config, info, begins)
     if preview is not None:
@@ -113,7 +94,7 @@ def main() -> int:
     folder = folder or RunFolder.new(logs, f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")
     where = ["--log-dir", arguments.log_dir] if arguments.log_dir != "logs" else []
     hint = f"to go on: {same_command(['--exp-name', folder.path.name, *where])}"
-    with cli.hinted(hint), signals_noted() as caught, RunConsole(console, config, info, folder) as watch:
+    with hinted(hint), signals_noted() as caught, RunConsole(console, config, info, folder) as watch:
         epochs = train(config, info, folder, go_on=True, on_batch=watch.batch, stop=lambda: bool(caught))
         with closing(epochs):
             for result in epochs:
@@ -127,4 +108,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main)

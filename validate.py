@@ -16,7 +16,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
+from segtune.cli.given import settings_in
+from segtune.cli.parser import make_parser
 from segtune.config import RunConfig
 from segtune.data.pairs import Layout, Tile, check_split
 from segtune.errors import InputError, counted
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def parse() -> Namespace:
-    parser = cli.make_parser(__doc__ or "")
+    parser = make_parser(__doc__ or "")
     parser.add_argument(
         "-cd",
         "--checkpoint-dir",
@@ -55,7 +57,7 @@ def main() -> int:
     check_writable(out, "-o")
     before = read_own_json(out / "metrics.json", "miou", "-o")  # of an earlier validation
     replaceable = not arguments.out or before.get("masks")
-    config = RunConfig.from_settings(cli.settings_in(find_model(folder) / "run.yaml"))
+    config = RunConfig.from_settings(settings_in(find_model(folder) / "run.yaml"))
     check_split(split, Layout.of(config, config.channels))
     if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
         raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
@@ -93,4 +95,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main)

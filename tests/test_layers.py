@@ -35,7 +35,7 @@ ORDER = (
         "searcher stored status warm_start watchdog worker search",
     ),
     ("report", "commands tables console dry_run"),
-    ("cli", "output assignments script"),
+    ("cli", "output assignments flags parser given dataset tasks exits"),
 )
 MODULES = [".".join(filter(None, ("segtune", package, name))) for package, names in ORDER for name in names.split()]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from segtune.cli.script import ALIASES, SPACES
+from segtune.cli.flags import ALIASES
+from segtune.cli.tasks import SPACES
 from segtune.config import RunConfig
 from segtune.models.build import unknown_encoder
 from segtune.space.reader import load_space

@@ -34,7 +34,7 @@ from sklearn.metrics import jaccard_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
 from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.errors import InputError
@@ -90,7 +90,7 @@ def call(name: str, *arguments: object) -> Ended:
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.run(script(name).main)
+            run_script(script(name).main)
     signal.signal(signal.SIGTERM, handler)
     assert isinstance(ended.value.code, int)
     return Ended(ended.value.code, out.getvalue(), err.getvalue())

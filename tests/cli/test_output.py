@@ -18,7 +18,7 @@ WORK = """
 import os, sys
 from pathlib import Path
 from rich.console import Console
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
 
 def main():
     print("begun", file=sys.stderr)
@@ -32,7 +32,7 @@ def main():
     Path("done").touch()
     return 0
 
-cli.run(main)
+run_script(main)
 """
 
 
@@ -73,7 +73,7 @@ def test_work_goes_on_when_nothing_can_be_printed(
 
 WAIT = """
 import time
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
 from segtune.machine import signals_noted
 
 def main():
@@ -85,7 +85,7 @@ def main():
             {during}
     return 128 + caught[0] if caught else 0
 
-cli.run(main)
+run_script(main)
 """
 
 

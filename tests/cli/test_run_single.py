@@ -22,7 +22,9 @@ import pytest
 import torch
 import yaml
 
-from segtune.cli import script as cli
+from segtune.cli.exits import Terminated, run_script
+from segtune.cli.flags import ALIASES
+from segtune.cli.given import given_config
 from segtune.config import RunConfig, base_type, choices
 from segtune.evaluation.metrics import Scores
 from segtune.files.folders import RunFolder
@@ -65,7 +67,7 @@ def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     def call(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["run_single.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.run(script.main)
+            run_script(script.main)
         assert isinstance(ended.value.code, int)
         return ended.value.code
 
@@ -79,7 +81,7 @@ def config_of(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
     def call(*arguments: object) -> RunConfig:
         monkeypatch.setattr(sys, "argv", ["run_single.py", *map(str, arguments)])
-        config = script.given_config(script.parse(), None)
+        config = given_config(script.parse(), None)
         assert isinstance(config, RunConfig)
         return config
 
@@ -102,7 +104,7 @@ def first(tiles: Path, tmp_path_factory: pytest.TempPathFactory, script: ModuleT
         line = ["run_single.py", "-d", tiles, *FAST, *short, "-log", folder, "--exp-name", "first"]
         patch.setattr(sys, "argv", list(map(str, line)))
         with pytest.raises(SystemExit) as ended:
-            cli.run(script.main)
+            run_script(script.main)
     signal.signal(signal.SIGTERM, handler)
     assert ended.value.code == 0
     return folder / "first"
@@ -534,7 +536,7 @@ def test_help_comes_fast_and_shows_every_setting() -> None:
         assert f"--{name.replace('_', '-')} {value}" in text
         assert field.description in text
         assert ", ".join(choices(name)) in text
-    for aliases in cli.ALIASES.values():
+    for aliases in ALIASES.values():
         assert all(re.search(rf"(?<!\S){alias}(?!\S)", text) for alias in aliases)
     assert done.stdout.index("python run_single.py -d DATASET") < done.stdout.index("options:")
 
@@ -599,7 +601,7 @@ def test_sigterm_to_a_whole_batch_job_lets_the_run_save_its_state(tiles: Path, t
 
 
 @pytest.mark.parametrize(
-    ("ending", "status", "word"), [(KeyboardInterrupt, 130, "interrupted"), (cli.Terminated, 143, "terminated")]
+    ("ending", "status", "word"), [(KeyboardInterrupt, 130, "interrupted"), (Terminated, 143, "terminated")]
 )
 def test_a_run_that_is_ended_while_it_reads_its_tiles_goes_on_with_the_same_line(
     ending: type[BaseException],

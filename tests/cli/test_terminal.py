@@ -19,7 +19,9 @@ import segmentation_models_pytorch as smp
 from rich.console import Console
 from rich.table import Table
 
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
+from segtune.cli.given import given_settings
+from segtune.cli.tasks import SPACES
 from segtune.config import ENCODERS
 from segtune.errors import counted, printable
 from segtune.report.commands import same_command, script_command, tensorboard_command
@@ -64,7 +66,7 @@ def typed(
     def call(name: str, *arguments: object) -> tuple[int, list[str]]:
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.run(scripts[name].main)
+            run_script(scripts[name].main)
         assert isinstance(ended.value.code, int)
         return ended.value.code, capsys.readouterr().err.split("\n")[:-1]
 
@@ -228,7 +230,7 @@ def test_lists_are_taken_with_and_without_commas(
     scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, words: str, name: str, value: object
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["run_single.py", *words.split(), "-d", "x"])
-    assert cli.given_settings(scripts["run_single"].parse())[name] == value
+    assert given_settings(scripts["run_single"].parse())[name] == value
 
 
 @pytest.mark.parametrize("value", ["-1", "-1,-100", "-1 -100", "-0.5"])
@@ -329,7 +331,7 @@ def test_a_search_goes_on_with_the_data_that_it_was_started_with(typed: Typed) -
 
 
 def test_only_the_quickstart_space_names_the_demo() -> None:
-    spaces = {path.stem: path.read_text(encoding="utf-8") for path in cli.SPACES.glob("*.yaml")}
+    spaces = {path.stem: path.read_text(encoding="utf-8") for path in SPACES.glob("*.yaml")}
     assert [name for name, text in spaces.items() if re.search("^dataset:", text, re.M)] == ["quickstart"]
 
 

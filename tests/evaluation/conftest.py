@@ -14,7 +14,7 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
 from tests.evaluation.runs import SIZE, DataSet, Run, Trained, trained
 
 
@@ -57,7 +57,7 @@ def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     def call(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["validate.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.run(script.main)
+            run_script(script.main)
         assert isinstance(ended.value.code, int)
         return ended.value.code
 

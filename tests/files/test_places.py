@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
 from segtune.errors import InputError
 from segtune.files import places
 
@@ -130,7 +130,7 @@ def test_a_place_for_results_that_cannot_be_is_told_of_before_any_work(
     }[script]
     monkeypatch.setattr("sys.argv", [f"{script}.py", *given, flag, place])
     with pytest.raises(SystemExit) as ended:
-        cli.run(importlib.import_module(script).main)
+        run_script(importlib.import_module(script).main)
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {flag}: {place}")
@@ -153,7 +153,7 @@ def test_a_folder_whose_name_is_not_utf8_is_one_line(
     }[script]
     monkeypatch.setattr("sys.argv", [f"{script}.py", *map(str, given)])
     with pytest.raises(SystemExit) as ended:
-        cli.run(importlib.import_module(script).main)
+        run_script(importlib.import_module(script).main)
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path}/Fl\\udce4che: its name is not UTF-8; rename it\n"
     assert os.listdir(tmp_path) == [os.path.basename(odd)]

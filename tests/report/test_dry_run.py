@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 import run_search
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
+from segtune.cli.flags import SEARCH_FLAGS
 from segtune.config import RunConfig
 from segtune.data.info import DataInfo
 from segtune.data.scan import scan
@@ -44,7 +45,7 @@ def dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         Path("s.yaml").write_text(text, encoding="utf-8")
         monkeypatch.setattr(sys, "argv", ["run_search.py", "--space", "s.yaml", "--dry-run", *arguments])
         with pytest.raises(SystemExit) as ended:
-            cli.run(run_search.main)
+            run_script(run_search.main)
         out, err = capsys.readouterr()
         return int(ended.value.code or 0), out, err
 
@@ -135,7 +136,7 @@ def test_every_flag_of_a_search_sets_the_setting_of_its_name(dry_run, tiles: Pat
     flags = "--trials 7 --time-budget 2h --patience 5 --seed 3 --disk-gb 2.5 --max-concurrent 2 --gpus-per-trial 0"
     wanted = {"trials": 7, "time_budget": 7200.0, "patience": 5, "seed": 3, "disk_gb": 2.5, "max_concurrent": 2}
     wanted |= {"gpus_per_trial": 0.0, "cpus_per_trial": 1}
-    assert set(wanted) == set(cli.SEARCH_FLAGS)
+    assert set(wanted) == set(SEARCH_FLAGS)
     text = f"dataset: {tiles}\nclasses: [3, 7, 255]\nrun: {{{SMALL}}}\nspace: {{lr: [1e-3, 1e-2]}}\n"
     status, _, err = dry_run(text, *flags.split(), "--cpus-per-trial", "1")
     assert (status, err) == (0, "")

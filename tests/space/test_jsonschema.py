@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 import run_search
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
+from segtune.cli.tasks import SPACES
 from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig
 from segtune.errors import InputError
 from segtune.files.yamlfile import parse_yaml, read_yaml
@@ -22,7 +23,7 @@ from segtune.space.settings import SearchSettings
 from tests.space.test_reader import DEEP, FULL, TREE
 
 VALIDATOR = jsonschema.Draft7Validator(space_schema())
-SHIPPED = sorted(cli.SPACES.glob("*.yaml"))
+SHIPPED = sorted(SPACES.glob("*.yaml"))
 
 
 def as_json(content: Any) -> Any:
@@ -37,7 +38,7 @@ def accepted(text: str) -> bool:
 
 
 def test_the_schema_that_ships_is_the_one_of_this_code() -> None:
-    path = cli.SPACES / "space.schema.json"
+    path = SPACES / "space.schema.json"
     assert path.read_text(encoding="utf-8") == schema_text(), f"run_search.py --write-schema {path} writes it anew"
     jsonschema.Draft7Validator.check_schema(space_schema())
 
@@ -149,6 +150,6 @@ def test_the_schema_is_written_without_any_space(tmp_path: Path, monkeypatch: py
     path = tmp_path / "space.schema.json"
     monkeypatch.setattr(sys, "argv", ["run_search.py", "--write-schema", str(path)])
     with pytest.raises(SystemExit) as ended:
-        cli.run(run_search.main)
+        run_script(run_search.main)
     assert ended.value.code == 0
     assert json.loads(path.read_text(encoding="utf-8")) == space_schema()

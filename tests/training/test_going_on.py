@@ -41,7 +41,7 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segtune.cli import script as cli
+from segtune.cli.given import kept_threads, settings_in
 from segtune.config import CHANGEABLE, RunConfig, settings_of
 from segtune.data.scan import scan
 from segtune.errors import InputError
@@ -709,7 +709,7 @@ def test_the_number_of_threads_is_a_setting_that_a_run_keeps(config: RunConfig, 
             seen.append(torch.get_num_threads())
 
         run(config, tmp_path / "run", go_on=True, epochs=1, on_batch=note, **others)
-        return cli.settings_in(RunFolder(tmp_path / "run").run_yaml)["threads"]
+        return settings_in(RunFolder(tmp_path / "run").run_yaml)["threads"]
 
     assert [go_on(config, threads=2), go_on(other(config, threads=2)), go_on(other(config, threads=3))] == [2, 2, 3]
     assert seen == [2] * 6 + [3] * 3
@@ -740,7 +740,7 @@ def test_threads_that_stay_are_told_of(
     import run_single
 
     monkeypatch.setattr(sys, "argv", ["run_single.py", "--exp-name", "x", *typed])
-    line = cli.kept_threads(run_single.parse(), RunConfig(threads=threads), 4)
+    line = kept_threads(run_single.parse(), RunConfig(threads=threads), 4)
     assert line.startswith(said)
     assert bool(line) == bool(said)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import run_search
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
 
 RUN = """
 run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: 3, augmentation: safe, workers: 0}
@@ -31,7 +31,7 @@ def call(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: 
     monkeypatch.setattr(sys, "argv", ["run_search.py", *arguments])
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
-        cli.run(run_search.main)
+        run_script(run_search.main)
     out, err = capsys.readouterr()
     return Ended(int(ended.value.code or 0), out, err)
 

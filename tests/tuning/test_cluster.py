@@ -25,7 +25,7 @@ from ray._raylet import AuthenticationTokenLoader
 from ray.cluster_utils import Cluster
 
 import run_search
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
 from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.errors import InputError
@@ -137,7 +137,7 @@ def call(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: 
     """Exit status and standard error of run_search.py, in this process."""
     monkeypatch.setattr(sys, "argv", ["run_search.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        cli.run(run_search.main)
+        run_script(run_search.main)
     return int(ended.value.code or 0), capsys.readouterr().err
 
 

@@ -16,7 +16,7 @@ import yaml
 from optuna.exceptions import StorageInternalError
 
 import run_search
-from segtune.cli import script as cli
+from segtune.cli.tasks import space_and_folder
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.planning.resources import Plan
@@ -236,7 +236,7 @@ def test_weights_may_lie_elsewhere(bench: Bench) -> None:
 
 def placed(bench: Bench, monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[Path, SearchFolder]:
     monkeypatch.setattr(sys, "argv", ["run_search.py", "--results-dir", str(bench.folder.path.parent), *typed])
-    return cli.space_and_folder(run_search.parse())
+    return space_and_folder(run_search.parse())
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import run_search
-from segtune.cli import script as cli
+from segtune.cli.exits import run_script
 from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.evaluation.validate import validate
@@ -63,7 +63,7 @@ def mixed(cluster: None, tiles: Path, tmp_path_factory: pytest.TempPathFactory) 
         patch.setattr(sys, "argv", ["run_search.py", "--space", str(space), "--results-dir", str(root / "r é")])
         patch.setattr(sys, "stdout", out)
         with pytest.raises(SystemExit) as ended:
-            cli.run(run_search.main)
+            run_script(run_search.main)
     return Search(root / "r é" / "mixed", Ended(int(ended.value.code or 0), (root / "out.txt").read_text(), ""))
 
 

@@ -1,0 +1,83 @@
+"""How a script ends: errors and signals become messages and exit statuses."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from segtune.cli.output import drop_what_cannot_be_written
+from segtune.errors import InputError, SegtuneError, printable
+from segtune.files.places import place_caches, shorten_sockets
+from segtune.machine import ending_signals
+
+_LONGEST_PATH = 300  # characters that an error repeats
+
+
+class Terminated(BaseException):
+    """SIGTERM, or SIGHUP from a terminal that was closed, on its way up like KeyboardInterrupt."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = number
+
+
+def run_script(main: Callable[[], int]) -> None:
+    """Run a script's main and exit.
+
+    The status is 0 done, 2 the input is wrong, 1 another failure, 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal.
+    """
+    drop_what_cannot_be_written()
+    for number in ending_signals():
+        signal.signal(number, _terminate)
+    try:
+        shorten_sockets()
+        place_caches()
+        status = main()
+        sys.stdout.flush()
+    except InputError as error:
+        for mistake in error.mistakes:
+            print(f"error: {printable(mistake)}", file=sys.stderr)
+        status = 2
+    except SegtuneError as error:
+        print(f"error: {printable(error)}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt as error:
+        _say("interrupted", error)
+        status = 128 + signal.SIGINT
+    except Terminated as error:
+        _say("terminated", error)
+        status = 128 + error.number
+    except OSError as error:  # a full disk, a folder that may not be written
+        _say(f"error: {_shortened(error.filename or 'writing')}: {error.strerror or error}", error)
+        status = 2 if error.errno == errno.ENAMETOOLONG else 1  # nobody but the user names files
+    sys.exit(status)
+
+
+@contextmanager
+def hinted(hint: str) -> Iterator[None]:
+    """Say, as the last line, how to go on when the block is interrupted, terminated, or cannot write a file."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated, OSError) as error:
+        if hint:
+            error.add_note(hint)
+        raise
+
+
+def _shortened(path: object) -> str:
+    text = str(path)
+    return text if len(text) <= _LONGEST_PATH else f"{text[:_LONGEST_PATH]}..."
+
+
+def _say(line: str, error: BaseException) -> None:
+    notes = getattr(error, "__notes__", [])
+    for said in [line, *notes[:1]]:  # the innermost hint: it knows most
+        print(printable(said), file=sys.stderr)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)
