@@ -20,7 +20,8 @@ from segtune.cli.exits import run_script
 from segtune.cli.given import settings_in
 from segtune.cli.parser import make_parser
 from segtune.config import RunConfig
-from segtune.data.pairs import Layout, Tile, check_split
+from segtune.data.splits import check_split
+from segtune.data.tiles import Layout, Tile
 from segtune.errors import InputError, counted
 from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json

@@ -28,9 +28,9 @@ from machine import machine_line
 
 from segtune.config import RunConfig
 from segtune.data.batches import Batches
-from segtune.data.info import DataInfo
-from segtune.data.pairs import TRAIN
+from segtune.data.dataset import DataInfo
 from segtune.data.scan import scan
+from segtune.data.tiles import TRAIN
 
 DISTINCT = 48  # encoded tiles, written again and again
 FEW = 1000  # tiles of the small data set

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from segtune.config import RunConfig, base_type
-from segtune.data.info import DataInfo
+from segtune.data.dataset import DataInfo
 from segtune.data.scan import scan
 from segtune.errors import InputError, NonFiniteLossError
 from segtune.files.atomic import write_text

@@ -27,8 +27,8 @@ from segtune.config import BINARY_LOSSES, LOSSES, RunConfig
 from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
 from segtune.data.labels import IGNORED, Labels
-from segtune.data.pairs import TRAIN
 from segtune.data.scan import scan
+from segtune.data.tiles import TRAIN
 from segtune.errors import DeviceMemoryError, NonFiniteLossError
 from segtune.evaluation.validate import validate
 from segtune.files.folders import RunFolder

@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from segtune.config import RunConfig
 from segtune.data.augment import Augmentation
+from segtune.data.bands import Band
 from segtune.data.batches import Batches
-from segtune.data.info import DataInfo
-from segtune.data.labels import Band
-from segtune.data.pairs import TRAIN, VAL
+from segtune.data.dataset import DataInfo
 from segtune.data.scan import scan
+from segtune.data.tiles import TRAIN, VAL
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
 from segtune.models.build import build_model

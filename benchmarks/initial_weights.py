@@ -22,10 +22,10 @@ from pretrained import TIMM_NAME, convert
 
 from segtune.cli.assignments import parse_assignments
 from segtune.config import RunConfig
-from segtune.data.info import DataInfo
+from segtune.data.dataset import DataInfo
 from segtune.data.labels import BACKGROUND
-from segtune.data.pairs import TRAIN, VAL
 from segtune.data.scan import scan
+from segtune.data.tiles import TRAIN, VAL
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus

@@ -23,8 +23,8 @@ import ray
 from machine import machine_line
 from ray import tune
 
+from segtune.data.dataset import DataInfo
 from segtune.data.demo import write_demo
-from segtune.data.info import DataInfo
 from segtune.files.folders import SearchFolder
 from segtune.planning.feasibility import scan_data
 from segtune.planning.resources import Plan

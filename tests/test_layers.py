@@ -20,8 +20,9 @@ ORDER = (
     ),
     (
         "data",
-        "cache demo formats labels listing masks pairs place raster georeference reading fitting store augment batches "
-        "info checks scan",
+        "listing tiles pairs splits labels bands formats masks place raster georeference reading fitting statistics "
+        "findings sizes cache_folder cache_entry cache store augment batches dataset checks scan demo_canvas "
+        "demo_scene demo",
     ),
     ("models", "device normalization pretrained build checkpoint"),
     ("evaluation", "metrics worst predict evaluate masks validate"),

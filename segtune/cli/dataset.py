@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from segtune.config import DEMO, RunConfig
-from segtune.data.pairs import check_folders
+from segtune.data.splits import check_folders
 from segtune.files.folders import SearchFolder
 from segtune.space.reader import load_space
 from segtune.space.space import Space

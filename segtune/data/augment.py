@@ -16,7 +16,8 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from segtune.data.labels import Band, Indices
+from segtune.data.bands import Band
+from segtune.data.labels import Indices
 from segtune.data.store import Array
 
 _SPREAD = 4.0  # standard deviations that photometric changes of float images span on each side of the mean

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from segtune.config import RunConfig
+from segtune.data.findings import Kind
 from segtune.data.georeference import check_georeferences
-from segtune.data.info import Extremes
 from segtune.data.masks import FEWEST_SHADES, count_labels, kept_share, looks_shaded
-from segtune.data.pairs import TRAIN, VAL, Split, Tile
 from segtune.data.reading import read_mask, readable_at_once, unmeasurable
-from segtune.errors import InputError, first_few
+from segtune.data.statistics import Extremes
+from segtune.data.tiles import TRAIN, VAL, Split, Tile
+from segtune.errors import InputError, counted, first_few
 
 _MOST_LABELS = 12  # that are listed without their shares
 _MOST_SHARES = 6  # labels that are listed with theirs
@@ -93,6 +94,34 @@ def check_classes(config: RunConfig, masks: Mapping[str, Masks]) -> None:
     if mistakes:
         raise InputError(mistakes)
     check_kept(config, masks.values())
+
+
+def check_same_kind(tiles: Mapping[str, Split], positions: Mapping[Kind, Mapping[str, Sequence[int]]]) -> None:
+    """InputError where some tiles have other bands than most, or are uint8 where most are not, or the reverse.
+
+    `positions` are those of the tiles of each kind, by split.
+    """
+    if len(positions) <= 1:
+        return
+    usual = max(positions, key=lambda kind: sum(map(len, positions[kind].values())))
+    bands, uint8 = usual
+    odd = [
+        (kind, tiles[split][index].image)
+        for kind, splits in positions.items()
+        for split, indices in splits.items()
+        for index in indices
+        if kind != usual
+    ]
+    mistakes = []
+    if named := [f"{image} ({kind[0][0]})" for kind, image in odd if kind[0] != bands]:
+        do = "does" if len(named) == 1 else "do"
+        wanted = f"{counted(bands[0], 'band')} as the others have"
+        mistakes.append(f"{counted(len(named), 'image')} {do} not have {wanted}: {first_few(named)}")
+    if named := [str(image) for kind, image in odd if kind[1] != uint8]:
+        what = "not uint8, and the others are" if uint8 else "uint8, and the others are not"
+        are = "is" if len(named) == 1 else "are"
+        mistakes.append(f"{counted(len(named), 'tile')} {are} {what}: {first_few(named)}")
+    raise InputError(mistakes)
 
 
 def check_kept(config: RunConfig, masks: Collection[Masks]) -> None:

@@ -12,9 +12,9 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as reproject
 
-from segtune.data.pairs import Tile
 from segtune.data.place import counts_pixels
 from segtune.data.raster import opened
+from segtune.data.tiles import Tile
 from segtune.errors import InputError, one_line
 
 _ROUNDING = 0.25  # pixels; where corners differ by less, numbers were rounded on their way into the files

@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from segtune.errors import InputError
-
 # Indices: what a network predicts and a metric counts in. 1 to K are the classes in their order.
 BACKGROUND = 0
 IGNORED = 255
 Indices = npt.NDArray[np.uint8]  # of a mask's pixels, (H, W)
 
-IMAGE = "image"  # the name of the image's own bands among the bands of the input
 _LABEL_TYPES = ("uint8", "uint16", "int16", "uint32", "int32", "int64")  # of masks that are written
 UNLABELLED = int(np.iinfo(np.int32).min)  # in a mask that was read: a pixel of which the file says nothing
-
-
-@dataclass(frozen=True)
-class Band:
-    """Statistics of one input channel over the training tiles' valid pixels."""
-
-    name: str  # "image:1" for the image's first band, or an extra channel's folder
-    mean: float
-    std: float
-    low: float
-    high: float
-
-
-def rgb_positions(rgb: Sequence[int], bands: Sequence[Band]) -> tuple[int, ...]:
-    """Positions among `bands` of red, green and blue, or of one band that is shown grey.
-
-    `rgb` counts the image's bands from 1; empty stands for the first three where there are three or more, else for
-    the first. Raises InputError where the image has no such band.
-    """
-    names = [band.name for band in bands]
-    own = sum(name.startswith(f"{IMAGE}:") for name in names)
-    wanted = rgb or ((1, 2, 3) if own >= 3 else (1,))
-    missing = [number for number in wanted if f"{IMAGE}:{number}" not in names]
-    if missing:
-        raise InputError(f"rgb: there is no band {missing[0]}; the images have {own}")
-    return tuple(names.index(f"{IMAGE}:{number}") for number in wanted)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -84,3 +85,20 @@ def _images_below(folder: Path) -> int:
         for _, _, names in os.walk(folder)
         for name in names
     )
+
+
+def read_list(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list ({error})") from None
+    lines = [line.strip() for line in text.splitlines()]
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise InputError(f"{path}: the list is empty")
+    return found
+
+
+def composed(name: str) -> str:
+    """A name as most systems write it: archives from macOS write some letters as two, and look the same."""
+    return unicodedata.normalize("NFC", name)

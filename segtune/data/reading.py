@@ -13,8 +13,8 @@ from rasterio.enums import ColorInterp
 
 from segtune.config import Alpha
 from segtune.data.labels import UNLABELLED
-from segtune.data.pairs import Tile
 from segtune.data.raster import SHARE, Raster, opened, reading_cost
+from segtune.data.tiles import Tile
 from segtune.errors import InputError
 from segtune.machine import available_cpus, free_memory
 

@@ -12,11 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from segtune.data.cache import Entry
+from segtune.data.bands import IMAGE, Band
+from segtune.data.cache_entry import Entry
 from segtune.data.fitting import Fit, decode
-from segtune.data.labels import IMAGE, Band, Indices, Labels
-from segtune.data.pairs import Tile
+from segtune.data.labels import Indices, Labels
 from segtune.data.reading import Image, read_tile
+from segtune.data.tiles import Tile
 from segtune.errors import InputError, TileError, one_line
 
 Array = npt.NDArray[np.uint8 | np.float32]

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import rasterio
 
 from segtune.data.listing import FACTS
-from segtune.data.pairs import Tile
 from segtune.data.raster import alone, beside, opened
+from segtune.data.tiles import Tile
 from segtune.files.atomic import replaced_file
 
 Mask = npt.NDArray[np.integer]

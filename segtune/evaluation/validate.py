@@ -14,9 +14,10 @@ from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, survey
 from segtune.data.fitting import Fit
 from segtune.data.labels import Indices
-from segtune.data.pairs import Layout, Tile, find_tiles
+from segtune.data.pairs import find_tiles
 from segtune.data.reading import readable_at_once
 from segtune.data.store import DecodedTiles
+from segtune.data.tiles import Layout, Tile
 from segtune.errors import InputError
 from segtune.evaluation.evaluate import evaluate
 from segtune.evaluation.masks import Mask

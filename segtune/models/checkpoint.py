@@ -21,7 +21,8 @@ from safetensors.torch import load_model as load_tensors
 from torch import Tensor, nn
 
 from segtune.config import RunConfig, settings_of
-from segtune.data.labels import Band, Labels
+from segtune.data.bands import Band
+from segtune.data.labels import Labels
 from segtune.errors import InputError, loader_died, one_line
 from segtune.files.atomic import (
     WEIGHTS,

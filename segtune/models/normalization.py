@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from segtune.data.labels import Band
+from segtune.data.bands import Band
 
 
 class Normalization:

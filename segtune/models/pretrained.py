@@ -22,7 +22,7 @@ from timm import data as timm_data
 from torch import Tensor, nn
 
 from segtune.config import RunConfig
-from segtune.data.labels import Band, rgb_positions
+from segtune.data.bands import Band, rgb_positions
 from segtune.errors import InputError, first_few, nearest, one_line
 
 TIMM = "tu-"

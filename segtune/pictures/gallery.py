@@ -7,12 +7,12 @@ from pathlib import Path
 
 from segtune.config import RunConfig
 from segtune.data.augment import Augmentation
+from segtune.data.bands import rgb_positions
 from segtune.data.batches import augmented_sample
+from segtune.data.dataset import DataInfo
 from segtune.data.fitting import Fit
-from segtune.data.info import DataInfo
-from segtune.data.labels import rgb_positions
-from segtune.data.pairs import TRAIN
 from segtune.data.store import TileStore
+from segtune.data.tiles import TRAIN
 from segtune.evaluation.metrics import tile_iou
 from segtune.evaluation.worst import WorstTile
 from segtune.models.checkpoint import Manifest

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segtune.data.labels import IGNORED, Band, Indices, Labels
+from segtune.data.bands import Band
+from segtune.data.labels import IGNORED, Indices, Labels
 
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from segtune.config import RunConfig
-from segtune.data.info import DataInfo
-from segtune.data.pairs import TRAIN, VAL
+from segtune.data.dataset import DataInfo
+from segtune.data.tiles import TRAIN, VAL
 from segtune.errors import InputError, NonFiniteLossError
 from segtune.files.folders import RunFolder
 from segtune.models.device import resolve_device

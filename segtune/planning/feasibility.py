@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segtune.config import RunConfig
-from segtune.data.info import DataInfo
+from segtune.data.dataset import DataInfo
 from segtune.data.scan import Progress, Say, scan
 from segtune.errors import InputError
 from segtune.models.build import check_weights, impossible

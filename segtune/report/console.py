@@ -22,7 +22,7 @@ from rich.text import Text
 
 from segtune.clock import running_seconds
 from segtune.config import RunConfig
-from segtune.data.info import DataInfo
+from segtune.data.dataset import DataInfo
 from segtune.errors import counted, printable
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus

@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.tree import Tree
 
 from segtune.config import RunConfig
-from segtune.data.info import DataInfo
-from segtune.data.pairs import Split
+from segtune.data.dataset import DataInfo
 from segtune.data.reading import read_header
+from segtune.data.tiles import Split
 from segtune.errors import counted
 from segtune.planning.cost import Cost, probe
 from segtune.planning.feasibility import possible_run

@@ -13,7 +13,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
 from segtune.config import RunConfig, settings_of
-from segtune.data.pairs import TRAIN, VAL, split_places
+from segtune.data.splits import split_places
+from segtune.data.tiles import TRAIN, VAL
 from segtune.errors import InputError, counted
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml

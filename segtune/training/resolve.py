@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from segtune.config import RunConfig
-from segtune.data.info import DataInfo
-from segtune.data.labels import rgb_positions
-from segtune.data.pairs import absolute_places
+from segtune.data.bands import rgb_positions
+from segtune.data.dataset import DataInfo
+from segtune.data.splits import absolute_places
 from segtune.errors import InputError
 from segtune.models.build import check_weights, impossible, unknown_encoder
 from segtune.models.device import resolve_device, resolve_precision

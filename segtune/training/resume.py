@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segtune.config import CHANGEABLE, RunConfig
-from segtune.data.info import DataInfo
+from segtune.data.dataset import DataInfo
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import Manifest

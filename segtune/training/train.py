@@ -19,12 +19,13 @@ from torch import Tensor
 from segtune.clock import running_seconds
 from segtune.config import RunConfig
 from segtune.data.augment import Augmentation
+from segtune.data.bands import rgb_positions
 from segtune.data.batches import Batches
+from segtune.data.dataset import DataInfo
 from segtune.data.fitting import Fit
-from segtune.data.info import DataInfo
-from segtune.data.labels import Indices, rgb_positions
-from segtune.data.pairs import TRAIN, VAL
+from segtune.data.labels import Indices
 from segtune.data.store import TileStore
+from segtune.data.tiles import TRAIN, VAL
 from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error, one_line
 from segtune.evaluation.evaluate import OnTile, evaluate
 from segtune.evaluation.metrics import ConfusionMatrix, Scores

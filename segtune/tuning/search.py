@@ -18,9 +18,9 @@ from ray.tune import RunConfig as RayRunConfig
 from ray.tune.stopper import Stopper
 
 from segtune.config import RunConfig
-from segtune.data.info import DataInfo
-from segtune.data.pairs import split_places
+from segtune.data.dataset import DataInfo
 from segtune.data.scan import Say
+from segtune.data.splits import split_places
 from segtune.errors import InputError, SegtuneError
 from segtune.files.folders import SearchFolder
 from segtune.machine import signals_noted

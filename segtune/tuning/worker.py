@@ -21,10 +21,10 @@ from ray import tune
 from segtune.clock import running_seconds
 from segtune.config import RunConfig
 from segtune.data.cache import Cache
+from segtune.data.dataset import DataInfo
 from segtune.data.fitting import Fit
-from segtune.data.info import DataInfo
-from segtune.data.pairs import split_places
 from segtune.data.scan import scan
+from segtune.data.splits import split_places
 from segtune.errors import InputError, PlaceError
 from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder, SearchFolder

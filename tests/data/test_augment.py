@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from segtune.data.augment import Augmentation
-from segtune.data.labels import Band
+from segtune.data.bands import Band
 
 SIZE = 48
 SAMPLES = 30

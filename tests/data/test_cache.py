@@ -23,11 +23,13 @@ import pytest
 
 from segtune.config import RunConfig
 from segtune.data.batches import Batches
-from segtune.data.cache import Cache, EntryWriter, default_folder
-from segtune.data.info import DataInfo
-from segtune.data.pairs import Tile
+from segtune.data.cache import Cache
+from segtune.data.cache_entry import EntryWriter
+from segtune.data.cache_folder import default_folder
+from segtune.data.dataset import DataInfo
 from segtune.data.reading import read_mask, read_tile
 from segtune.data.scan import scan
+from segtune.data.tiles import Tile
 from segtune.errors import InputError
 from segtune.files.locks import locked_file
 from tests.conftest import WriteDataSet, WriteImage
@@ -52,7 +54,7 @@ class Counted:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
     counted = Counted()
-    monkeypatch.setattr("segtune.data.scan.read_tile", counted)
+    monkeypatch.setattr("segtune.data.findings.read_tile", counted)
     monkeypatch.setattr("segtune.data.store.read_tile", counted)
     return counted
 

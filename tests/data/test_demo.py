@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from segtune.data import demo
 from segtune.data.demo import write_demo
+from segtune.data.demo_scene import BUILDING, OTHER, VEGETATION, WATER
 
 LAYERS = {"images": 3, "nir": 1, "gt": 1, "gt_classes": 1}
 TRAIN_TILES, VAL_TILES, SIZE = 64, 24, 128
@@ -120,7 +121,7 @@ def test_every_tile_has_its_own_place(demo_set: Path) -> None:
 def test_label_values(demo_set: Path, split: str) -> None:
     binary, classes = stack(demo_set, split, "gt"), stack(demo_set, split, "gt_classes")
     assert set(np.unique(binary)) == {0, 255}
-    assert set(np.unique(classes)) == {demo.OTHER, demo.BUILDING, demo.VEGETATION, demo.WATER} == {0, 1, 2, 3}
+    assert set(np.unique(classes)) == {OTHER, BUILDING, VEGETATION, WATER} == {0, 1, 2, 3}
     assert np.array_equal(binary, np.where(classes == 3, 255, 0))
 
 

@@ -11,8 +11,8 @@ from affine import Affine
 
 from segtune.config import RunConfig
 from segtune.data.georeference import check_georeferences
-from segtune.data.pairs import Tile
 from segtune.data.scan import scan
+from segtune.data.tiles import Tile
 from segtune.errors import InputError
 from tests.conftest import WriteDataSet, WriteImage
 

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from segtune.config import RunConfig
-from segtune.data.pairs import SUFFIXES, Layout, Split, Tile, absolute_places, find_data_set, find_tiles
+from segtune.data.pairs import SUFFIXES, find_tiles
+from segtune.data.splits import absolute_places, find_data_set
+from segtune.data.tiles import Layout, Split, Tile
 from segtune.errors import InputError
 
 FOLDERS = ("images", "gt", "nir")

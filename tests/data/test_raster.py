@@ -21,9 +21,10 @@ from rasterio.transform import from_origin
 from segtune.config import RunConfig
 from segtune.data.georeference import read_georeference
 from segtune.data.labels import UNLABELLED
-from segtune.data.pairs import Layout, Tile, find_tiles
+from segtune.data.pairs import find_tiles
 from segtune.data.reading import alpha_taken, read_header, read_image, read_mask, read_tile
 from segtune.data.scan import scan
+from segtune.data.tiles import Layout, Tile
 from segtune.errors import InputError
 from segtune.evaluation.masks import write_mask
 from tests.conftest import WriteImage

@@ -13,8 +13,8 @@ import rasterio
 from PIL import Image
 
 from segtune.data.labels import UNLABELLED
-from segtune.data.pairs import Tile
 from segtune.data.reading import read_image, read_mask, read_tile
+from segtune.data.tiles import Tile
 from segtune.errors import InputError
 from tests.conftest import WriteImage
 

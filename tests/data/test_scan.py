@@ -15,12 +15,12 @@ import numpy.typing as npt
 import pytest
 
 from segtune.config import RunConfig
-from segtune.data.info import DataInfo
+from segtune.data.dataset import DataInfo
 from segtune.data.labels import Labels
-from segtune.data.pairs import Tile
 from segtune.data.raster import reading_cost
 from segtune.data.reading import read_image, read_mask, read_tile
 from segtune.data.scan import scan
+from segtune.data.tiles import Tile
 from segtune.errors import InputError
 from tests.conftest import WriteDataSet, WriteImage
 
@@ -519,7 +519,7 @@ def test_no_more_tiles_are_read_at_a_time_than_memory_has_room_for(
         return found
 
     cost = reading_cost(32, 32, 3, 1)
-    monkeypatch.setattr("segtune.data.scan.read_tile", reading)
+    monkeypatch.setattr("segtune.data.findings.read_tile", reading)
     monkeypatch.setattr("segtune.data.reading.available_cpus", lambda: 4)
     monkeypatch.setattr("segtune.data.reading.free_memory", lambda: int(2 * room * cost))
     scan(RunConfig(dataset=str(root), cache_dir="none"))

@@ -17,10 +17,11 @@ import torch
 
 from segtune.config import RunConfig, choices
 from segtune.data.augment import Augmentation
+from segtune.data.bands import Band
 from segtune.data.batches import Batch, Batches
+from segtune.data.dataset import DataInfo
 from segtune.data.fitting import Fit
-from segtune.data.info import DataInfo
-from segtune.data.labels import BACKGROUND, IGNORED, Band
+from segtune.data.labels import BACKGROUND, IGNORED
 from segtune.data.reading import read_image, read_mask, read_tile
 from segtune.data.scan import scan
 from segtune.data.store import DecodedTiles, TileStore

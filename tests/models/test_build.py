@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from segtune.config import Architecture, RunConfig
-from segtune.data.labels import Band
+from segtune.data.bands import Band
 from segtune.errors import InputError
 from segtune.models.build import (
     build_model,

@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from segtune.config import RunConfig
-from segtune.data.labels import Band, Labels
+from segtune.data.bands import Band
+from segtune.data.labels import Labels
 from segtune.errors import InputError
 from segtune.files.atomic import discard_folder, recover_folder, replaced_folder, write_text
 from segtune.files.folders import RunFolder, SearchFolder, find_model

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from segtune.data.labels import IGNORED, Band
+from segtune.data.bands import Band
+from segtune.data.labels import IGNORED
 from segtune.pictures.render import difference, overlay, palette, render
 from tests.pictures.sheets import LABELS, RED, WHITE, grey_picture, nearer, stripes
 

@@ -15,7 +15,7 @@ import run_search
 from segtune.cli.exits import run_script
 from segtune.cli.flags import SEARCH_FLAGS
 from segtune.config import RunConfig
-from segtune.data.info import DataInfo
+from segtune.data.dataset import DataInfo
 from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.models import build as models

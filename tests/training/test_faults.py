@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from segtune.config import RunConfig
-from segtune.data.info import DataInfo
-from segtune.data.pairs import TRAIN
+from segtune.data.dataset import DataInfo
 from segtune.data.scan import scan
+from segtune.data.tiles import TRAIN
 from segtune.errors import InputError, LoaderError, SegtuneError, TileError
 from segtune.files.folders import RunFolder
 from segtune.training.resolve import resolve

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from segtune.config import RunConfig
-from segtune.data.labels import Band, Labels
+from segtune.data.bands import Band
+from segtune.data.labels import Labels
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.models.checkpoint import Manifest

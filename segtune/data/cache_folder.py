@@ -1,0 +1,139 @@
+"""The folder that holds the cache: where it lies, and how it is told that it is ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from segtune.errors import InputError
+from segtune.files.checks import open_own
+
+_STORE = "segtune-tiles"
+MARK = "segtune.json"
+_STORE_MARK = {"segtune": "cache of decoded tiles", "format": 1}
+MODE = 0o775  # of folders, less the umask: nobody at all may put other pixels into them
+_MOST_NAMES = 100  # tried for a default folder that is ours alone
+Say = Callable[[str], None]
+
+
+def marked_folder(path: Path, mark: dict[str, Any]) -> Path:
+    """Make a folder beside a path, under a name that nothing has, with a mark in it."""
+    folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    folder.mkdir(mode=MODE)
+    try:
+        with (folder / MARK).open("xb") as file:
+            file.write(json.dumps(mark).encode())
+            to_disk(file)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def is_marked(folder: Path, mark: dict[str, Any]) -> bool:
+    """Whether a folder is ours: a folder itself, and no link to one, with our mark in it."""
+    if folder.is_symlink():
+        return False
+    try:
+        with open_own(folder / MARK, os.O_RDONLY) as file:
+            return bool(json.load(file) == mark)
+    except (InputError, OSError, ValueError, RecursionError):
+        return False
+
+
+def to_disk(file: IO[bytes]) -> None:
+    # A name after a power cut must stand for all of the content.
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def find_folder(cache_dir: str | None, say: Say) -> Path | None:
+    """The folder that the settings or the environment name, else a private one; None where there is none."""
+    given = cache_dir or os.environ.get("SEGTUNE_CACHE_DIR")
+    return _given_folder(Path(given).absolute()) if given else _private_folder(say)
+
+
+def default_folder() -> Path:
+    """$SEGTUNE_CACHE_DIR, or a folder of this user's on a disk of this machine."""
+    given = os.environ.get("SEGTUNE_CACHE_DIR")
+    return Path(given) if given else next(_places()) / _own_name()
+
+
+def _places() -> Iterator[Path]:
+    """Where a default folder may lie, the best place first.
+
+    Not the home folder, which is on a network where there are many machines, and not /tmp, which is memory on some.
+    """
+    places = (os.environ.get("SLURM_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", tempfile.gettempdir())
+    return (Path(place).absolute() for place in places if place and os.access(place, os.W_OK))
+
+
+def _own_name(number: int = 1) -> str:
+    return f"segtune-cache-{os.getuid()}" + (f"-{number}" if number > 1 else "")
+
+
+def _given_folder(folder: Path) -> Path:
+    """A folder that the user named; InputError where it cannot be had."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cache_dir: {folder} cannot be made ({error.strerror})") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"cache_dir: {folder} cannot be written to; name another folder, or none for no cache")
+    return folder
+
+
+def _private_folder(say: Say) -> Path | None:
+    """The default folder: a name that is ours alone, where all users may make folders; None where there is none."""
+    for place in _places():
+        for number in range(1, _MOST_NAMES):
+            path = place / _own_name(number)
+            try:
+                path.mkdir(mode=0o700)
+            except FileExistsError:
+                made = False
+            except OSError:
+                break
+            else:
+                made = True
+            if _private(path):
+                if number > 1:
+                    taken = place / _own_name()
+                    say(f"{taken} is not closed to other users, who could change pixels in it; using {path} instead")
+                return path
+            if made:  # a file system without modes
+                path.rmdir()
+                break
+    say("no cache: found no folder for decoded tiles that is closed to other users; name one with cache_dir")
+    return None
+
+
+def _private(path: Path) -> bool:
+    """Whether this is a folder, and no link, that belongs to us and is closed to all others."""
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+
+
+def open_store(folder: Path) -> Path:
+    """The folder in it that is ours, made where there is none; InputError where it is not to be trusted."""
+    store = folder / _STORE
+    if not os.path.lexists(store):
+        new = marked_folder(store, _STORE_MARK)
+        try:
+            os.rename(new, store)
+        except OSError:  # another process was faster
+            shutil.rmtree(new, ignore_errors=True)
+    if not is_marked(store, _STORE_MARK):
+        raise InputError(f"cache_dir: {store} is not a cache as segtune makes it; name another folder, or move it away")
+    found = store.stat()
+    others = found.st_uid not in (os.geteuid(), 0) and folder.stat().st_mode & stat.S_IWOTH
+    if others or found.st_mode & stat.S_IWOTH:
+        raise InputError(f"cache_dir: other users could change pixels in {store}; name another folder")
+    return store

@@ -1,0 +1,138 @@
+"""Where the splits of a data set lie: train, val and the added validation sets, and the tiles of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+from segtune.config import DEMO, RunConfig
+from segtune.data.listing import SUFFIXES, read_list
+from segtune.data.pairs import find_tiles, split_folders
+from segtune.data.tiles import TRAIN, VAL, Layout, Split
+from segtune.errors import InputError
+
+Found = TypeVar("Found")
+ADDED = "add_val/"  # before the names of added validation sets
+
+
+def split_places(config: RunConfig) -> dict[str, Path]:
+    """The folder or list file of train, val and each of the added validation sets, there or not, by name.
+
+    Raises InputError where there is no telling.
+    """
+    places = {TRAIN: _own_split(config.dataset, TRAIN)}
+    if not config.use_only_add_val:
+        places[VAL] = Path(config.val_dir) if config.val_dir else _own_split(config.dataset, VAL)
+    return places | _added(config.add_val_dirs)
+
+
+def absolute_places(add_val_dirs: Sequence[str]) -> list[str]:
+    """The same sets, as they are found from any working folder: in place of a file that names folders, those.
+
+    InputError where such a file cannot be read.
+    """
+    found: list[str] = []
+    for item in add_val_dirs:
+        places = _places_of(item)
+        if any(place.is_file() for place in places):
+            places = [Path(item)]  # a list of tiles that stood for itself would be taken for one of folders
+        found += [str(place.absolute()) for place in places]
+    return found
+
+
+def check_folders(config: RunConfig, channels: Sequence[str]) -> None:
+    """Refuse data of which a folder is missing, with all that is wrong with it; else its tiles are not looked at."""
+    layout = Layout.of(config, channels)
+    try:
+        _each_split(config, lambda name, place: split_folders(place, layout))
+    except InputError:
+        find_data_set(config, channels)
+        raise
+
+
+def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, Split]:
+    """The tiles of train, val and the added validation sets; raise InputError with what is wrong with any of them."""
+    layout = Layout.of(config, channels)
+
+    def tiles(name: str, place: Path) -> Split:
+        samples = None if name == TRAIN else config.val_samples
+        return find_tiles(place, layout).only(config.limit_tiles).only(samples)
+
+    return _each_split(config, tiles)
+
+
+def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[str, Found]:
+    """What `look` finds of each split; InputError with the mistakes of all of them."""
+    found: dict[str, Found] = {}
+    mistakes: list[str] = []
+    for name, place in split_places(config).items():
+        if not place.exists() and (name.startswith(ADDED) or (name == VAL and config.val_dir)):
+            setting = "val_dir" if name == VAL else "add_val_dirs"
+            mistakes.append(f"{setting}: {place}: no such folder, or list of tiles")
+            continue
+        try:
+            found[name] = look(name, place)
+        except InputError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise InputError(mistakes)
+    return found
+
+
+def check_split(place: Path, layout: Layout) -> None:
+    """Refuse what is no split of tiles for a model; InputError that says which folder may be meant."""
+    near = (place / VAL, place / "test", place / TRAIN, place.parent, place.parent / VAL, place.parent.parent)
+    meant = next((folder for folder in near if (folder / layout.images_dir).is_dir()), None)
+    hint = f"; did you mean {meant}?" if meant else ""
+    if place.is_file() and place.suffix.lower() in SUFFIXES:
+        raise InputError(f"{place}: is one image, and a split's folder is needed, such as DATASET/val{hint}")
+    if not place.exists():
+        raise InputError(f"{place}: no such folder; a split's folder is needed, such as DATASET/val{hint}")
+    if place.is_dir() and not (place / layout.images_dir).is_dir():
+        raise InputError(f"{place}: is no split, for it has no folder {layout.images_dir}{hint}")
+    root = place if place.is_dir() else place.parent
+    lacking = [root / name for name in layout.channels if not (root / name).is_dir()]
+    if lacking:
+        raise InputError(f"{folder}: no such folder, and the model was trained with this channel" for folder in lacking)
+    split_folders(place, layout)
+
+
+def _own_split(dataset: str, split: str) -> Path:
+    """DATASET/train, or DATASET/train.txt."""
+    if not dataset:
+        raise InputError(f"dataset: is missing; -d FOLDER says where the data lies (-d {DEMO} makes a set for a try)")
+    root = Path(dataset)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such data set folder (dataset, -d)")
+    folder, listing = root / split, root / f"{split}.txt"
+    if folder.is_dir() and listing.is_file():
+        raise InputError(f"{listing}: stands beside {folder}, and either could say what the tiles are; remove one")
+    return listing if listing.is_file() else folder
+
+
+def _added(given: Sequence[str]) -> dict[str, Path]:
+    """The added validation sets by name: as much of the end of each one's path as tells it from the others."""
+    places = [place for item in given for place in _places_of(item)]
+    whole = [Path(os.path.abspath(place)) for place in places]  # without ".."
+    seen: set[Path] = set()
+    for place in places:
+        if place.resolve() in seen:
+            raise InputError(f"add_val_dirs: {place} stands there twice")
+        seen.add(place.resolve())
+    for parts in count(1):
+        names = [ADDED + "/".join(path.parts[-parts:]) for path in whole]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(names, places, strict=True))
+
+
+def _places_of(item: str) -> list[Path]:
+    """A folder itself, or those that a file names, one a line: as seen from here, or else from the file."""
+    listing = Path(item)
+    if not listing.is_file():
+        return [listing]
+    places = [Path(line) for line in read_list(listing)]
+    return [place if place.exists() else listing.parent / place for place in places]

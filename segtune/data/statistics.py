@@ -1,0 +1,108 @@
+"""Statistics of pixels, gathered tile by tile and merged: moments, extremes, and what a whole split showed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_SAMPLED = 4096  # pixels of a tile that its extremes are looked for in
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean, sum of squared differences and range per band; merged pairwise (Chan et al. 1983)."""
+
+    count: int
+    mean: npt.NDArray[np.float64]
+    squares: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.float64]) -> Moments | None:
+        """Of (N, bands) valid pixels; None where there are none."""
+        if not len(pixels):
+            return None
+        mean = pixels.mean(axis=0)
+        return cls(len(pixels), mean, ((pixels - mean) ** 2).sum(axis=0), pixels.min(axis=0), pixels.max(axis=0))
+
+    def merge(self, other: Moments) -> Moments:
+        """Those of both together."""
+        count = self.count + other.count
+        step = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + step * other.count / count,
+            self.squares + other.squares + step**2 * self.count * other.count / count,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+        )
+
+
+@dataclass(frozen=True)
+class Lowest:
+    """The lowest value of each band, the number of pixels that have it, and the lowest value above it."""
+
+    value: npt.NDArray[np.float64]
+    pixels: npt.NDArray[np.int64]
+    above: npt.NDArray[np.float64]  # infinite where there is none
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.float64]) -> Lowest:
+        """Find them in (N, bands) pixels, at least one."""
+        value = pixels.min(axis=0)
+        lowest = pixels == value
+        return cls(value, lowest.sum(axis=0), np.where(lowest, np.inf, pixels).min(axis=0))
+
+    def merge(self, other: Lowest) -> Lowest:
+        """Return the lowest values of both together."""
+        value = np.minimum(self.value, other.value)
+        pixels = self.pixels * (self.value == value) + other.pixels * (other.value == value)
+        known = np.stack([self.value, self.above, other.value, other.above])
+        return Lowest(value, pixels, np.where(known > value, known, np.inf).min(axis=0))
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """The lowest and the highest value of each band in a sample of the pixels, and where the others begin and end."""
+
+    count: int  # pixels of the sample
+    low: Lowest
+    high: Lowest  # of the values times -1
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.float64]) -> Extremes | None:
+        """Find them in a sample of (N, bands) valid pixels; None where there are none."""
+        # An odd step does not meet the same columns in every row.
+        sample = pixels[:: max(1, len(pixels) // _SAMPLED) | 1]
+        return cls(len(sample), Lowest.of(sample), Lowest.of(-sample)) if len(sample) else None
+
+    def merge(self, other: Extremes) -> Extremes:
+        """Those of both together."""
+        return Extremes(self.count + other.count, self.low.merge(other.low), self.high.merge(other.high))
+
+    def outside(self, names: Sequence[str]) -> Iterator[tuple[str, float, float, tuple[float, float]]]:
+        """Each band's name and lowest value, the share of that, and the range of the rest; the same of the highest.
+
+        Where there are more than two values, the rest is without the other extreme. Bands of one value are left out.
+        """
+        for i, name in enumerate(names):
+            low, high = float(self.low.above[i]), float(-self.high.above[i])
+            if low < np.inf:
+                yield name, float(self.low.value[i]), self.low.pixels[i] / self.count, (low, max(low, high))
+                yield name, float(-self.high.value[i]), self.high.pixels[i] / self.count, (min(low, high), high)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        ends = {name: [array.tolist() for array in vars(getattr(self, name)).values()] for name in ("low", "high")}
+        return {"count": self.count, **ends}
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> Extremes:
+        """From what `plain` gave."""
+        low, high = (Lowest(*map(np.array, content[name])) for name in ("low", "high"))
+        return cls(content["count"], low, high)

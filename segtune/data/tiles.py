@@ -1,0 +1,147 @@
+"""Tiles and splits as plain data: the files of each tile, and a digest of what may change in them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import repeat
+from pathlib import Path
+from typing import overload
+
+from segtune.config import RunConfig
+from segtune.data.listing import SIDECARS, composed
+from segtune.errors import InputError
+
+TRAIN, VAL = "train", "val"
+# What the names of files end in that say where a picture lies: after its name without the extension.
+_WORLD_FILES = ("w", ".wld", ".tab", ".rpb")
+_RPC_FILE = "_rpc.txt"
+_STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # a network's file system answers each one late, but many at once
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The files of one tile."""
+
+    name: str  # the file name without its extension, and without image_suffix; composed (NFC)
+    image: Path
+    mask: Path
+    channels: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the files of a split lie in its folder."""
+
+    images_dir: str = "images"
+    masks_dir: str = "gt"
+    image_suffix: str = ""  # composed (NFC), as the next one
+    mask_suffix: str = ""
+    channels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: RunConfig, channels: Sequence[str]) -> Layout:
+        """The layout that a run's settings describe, with these extra channels."""
+        suffixes = composed(config.image_suffix), composed(config.mask_suffix)
+        return cls(config.images_dir, config.masks_dir, *suffixes, tuple(channels))
+
+
+@dataclass(frozen=True)
+class Split(Sequence[Tile]):
+    """The tiles of one split, sorted by name. Plain strings: a hundred thousand tiles are listed in a moment."""
+
+    folders: tuple[str, ...]  # absolute: of the images, the masks, and each extra channel
+    names: tuple[str, ...]
+    files: tuple[tuple[str, ...], ...]  # for each folder, the name of each tile's file in it
+    left_out: int = 0  # tiles of the split that are none of these
+    unread: tuple[str, ...] = ()  # for each folder in which something is not read: what, in words
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Tile: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tile]: ...
+
+    def __getitem__(self, index: int | slice) -> Tile | Sequence[Tile]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        places = zip(self.folders, self.files, strict=True)
+        image, mask, *channels = (Path(folder, files[index]) for folder, files in places)
+        return Tile(self.names[index], image, mask, tuple(channels))
+
+    def identity(self) -> str:
+        """A digest of the files' folders, names, sizes and times of change: another one where any of them changed.
+
+        Files beside them count that change what is read from them, such as the mask of a GeoTIFF.
+
+        Raises InputError where a file has gone since it was listed.
+        """
+        text = "\0".join((repr((self.folders, len(self))), *self.names, *(name for row in self.files for name in row)))
+        digest = hashlib.blake2b(text.encode(), digest_size=16)
+        with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:
+            for folder, own in zip(self.folders, self.files, strict=True):
+                beside = _beside(folder, own)
+                digest.update("\0".join(beside).encode())
+                files = (*own, *beside)
+                starts = range(0, len(files), _STATS_IN_TURN)
+                for part in pool.map(_state, repeat(folder), (files[i : i + _STATS_IN_TURN] for i in starts)):
+                    digest.update(part)
+        return digest.hexdigest()
+
+    def only(self, number: int | None) -> Split:
+        """At most so many of the tiles: always the same ones, but for those that join or leave the split."""
+        if number is None or number >= len(self):
+            return self
+
+        def draw(index: int) -> bytes:
+            return hashlib.blake2b(self.names[index].encode(), digest_size=8).digest()
+
+        kept = sorted(sorted(range(len(self)), key=draw)[:number])
+        files = tuple(tuple(row[i] for i in kept) for row in self.files)
+        left_out = self.left_out + len(self) - number
+        return replace(self, names=tuple(self.names[i] for i in kept), files=files, left_out=left_out)
+
+
+def _beside(folder: str, files: Sequence[str]) -> list[str]:
+    """Names of what stands beside files in their folder and changes what is read from them, sorted."""
+    names, stems = set(files), {os.path.splitext(file)[0] for file in files}
+    try:
+        found = os.listdir(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+    kept = []
+    for name in found:
+        stem, ending = os.path.splitext(name)
+        whole = next((name.removesuffix(end) for end in SIDECARS if name.endswith(end)), "")
+        world = stem in stems and ending.lower().endswith(_WORLD_FILES)
+        rpc = name.lower().endswith(_RPC_FILE) and name[: -len(_RPC_FILE)] in stems
+        if whole in names or world or rpc:
+            kept.append(name)
+    return sorted(kept)
+
+
+def _state(folder: str, files: Sequence[str]) -> array[int]:
+    """Sizes and times of change of files in a folder.
+
+    The time of the last write alone would not do: archives give all their files one time, and masks that are not
+    compressed all have one size.
+    """
+    found = array("q")
+    try:
+        place = os.open(folder, os.O_RDONLY)  # looks up each name in the folder, not the folder each time
+        try:
+            for file in files:
+                state = os.stat(file, dir_fd=place)
+                found.extend((state.st_size, state.st_mtime_ns, state.st_ctime_ns))
+        finally:
+            os.close(place)
+    except OSError as error:
+        raise InputError(f"{folder}/{error.filename}: cannot be read ({error.strerror})") from None
+    return found
