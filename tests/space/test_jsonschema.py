@@ -20,7 +20,7 @@ from segtune.files.yamlfile import parse_yaml, read_yaml
 from segtune.space.jsonschema import schema_text, space_schema
 from segtune.space.reader import load_space
 from segtune.space.settings import SearchSettings
-from tests.space.test_reader import DEEP, FULL, TREE
+from tests.space.spaces import DEEP, FULL, TREE
 
 VALIDATOR = jsonschema.Draft7Validator(space_schema())
 SHIPPED = sorted(SPACES.glob("*.yaml"))

@@ -1,0 +1,200 @@
+"""What excludes each other: which runs that leaves, and how mistakes are told."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import yaml
+
+from tests.space.spaces import TREE
+
+
+def test_forbidden_points_are_in_no_grid_and_in_no_size(space_of):
+    whole = space_of(TREE)
+    space = space_of(TREE + "forbid:\n- {model: [segformer, fpn], encoder: vgg*}\n- {optimizer: sgd, lr: 0.3}\n")
+    every = [dict(whole.settings_at(point)) for point in whole.grid()]
+    allowed = [
+        run
+        for run in every
+        if not (run["model"] != "unet" and run["encoder"] != "resnet18")
+        and not (run["optimizer"] == "sgd" and run["lr"] == 0.3)
+    ]
+    assert [space.settings_at(point) for point in space.grid()] == allowed
+    assert (whole.size(), space.size()) == (72, len(allowed))
+    reasons = [space.forbidden(run) for run in every]
+    assert reasons.count(None) == len(allowed)
+    assert set(reasons) - {None} == {
+        "forbid: {model: [segformer, fpn], encoder: vgg*}",
+        "forbid: {optimizer: sgd, lr: 0.3}",
+    }
+
+
+def test_the_size_of_a_space_too_large_to_list_is_exact(space_of):
+    encoders = ", ".join(f"e{i}" for i in range(100))
+    space = space_of(f"""
+        space:
+          encoder: [{encoders}]
+          lr: {{low: 0.001, high: 1, step: 0.001}}
+          batch_size: {{low: 1, high: 100, step: 1}}
+          model: [unet, fpn]
+        forbid:
+        - {{encoder: e9*, model: fpn}}
+        - {{batch_size: [1, 2], lr: 0.5, encoder: e99}}
+        baseline: {{encoder: e0}}
+        """)
+    # e9 and e90 to e99 lose half of theirs; of e99 with unet, two more points go.
+    assert space.size() == 100 * 1000 * 100 * 2 - 11 * 1000 * 100 - 2
+
+
+def test_an_entry_looks_at_defaults_and_at_what_is_fixed_too(space_of):
+    # epochs is fixed, and weight_decay drawn in one branch only: elsewhere it has its default.
+    space = space_of("""
+        run: {epochs: 9}
+        space:
+          optimizer: {adam: {}, sgd: {weight_decay: [0, 0.5]}}
+          loss: [ce, dice, focal]
+        forbid: [{weight_decay: 1e-4, epochs: 9, loss: [ce, focal]}]
+        baseline: {loss: dice}
+        """)
+    assert [tuple(point.values()) for point in space.grid()] == [
+        ("adam", "dice"),
+        *itertools.product(["sgd"], [0.0, 0.5], ["ce", "dice", "focal"]),
+    ]
+    assert space.size() == 7
+    assert space.forbidden({"optimizer": "adam", "epochs": 9, "loss": "ce"})
+    assert not space.forbidden({"optimizer": "adam", "epochs": 8, "loss": "ce"})
+
+
+def test_combinations_that_are_always_forbidden_are_left_out(space_of):
+    space = space_of(
+        TREE + "forbid:\n- {model: segformer, encoder: vgg*, optimizer: [adamw, sgd]}\n- {model: fpn, lr: 0.1}\n"
+    )
+    pairs = space.combinations("model", "encoder")
+    assert set(pairs) == {
+        *itertools.product(["unet", "fpn"], ["resnet18", "vgg11", "vgg16"]),
+        ("segformer", "resnet18"),
+    }
+    # fpn with sgd stays, because of its other learning rates.
+    assert ("fpn", "sgd") in space.combinations("model", "optimizer")
+    assert ("fpn", 0.1) not in space.combinations("model", "lr")
+
+
+def test_whole_numbers_and_lists_can_be_forbidden(space_of):
+    space = space_of("""
+        space:
+          channels: [[], [nir], [nir, dem]]
+          batch_size: {low: 2, high: 64, log: true}
+        forbid: [{channels: [[nir], [nir, dem]], batch_size: [63, 64]}]
+        """)
+    assert space.forbidden({"channels": ["nir"], "batch_size": 64})
+    assert not space.forbidden({"channels": [], "batch_size": 64})
+    assert not space.forbidden({"channels": ["nir", "dem"], "batch_size": 62})
+    pairs = space.combinations("channels", "batch_size")
+    assert ([], 64) in pairs
+    assert (["nir"], 2) in pairs
+    assert (["nir"], 64) not in pairs
+
+
+@pytest.mark.parametrize("overrides", [{}, {"encoder": "vgg11"}, {"model": "unet"}, {"optimizer": "sgd"}])
+def test_forbid_is_dumped_and_read_again(space_of, overrides):
+    text = (
+        TREE + "forbid: [{model: [segformer, fpn], encoder: [vgg*, resnet18], optimizer: adamw}, {lr: 0.1, model: fpn}]"
+    )
+    space = space_of(text, overrides=overrides)
+    again = space_of(yaml.safe_dump(space.dump(), sort_keys=False))
+    assert again == space
+    assert again.changes_from(space) == []
+    assert len(space.forbid) == (0 if "model" in overrides else 1 if "optimizer" in overrides else 2)
+    without = space_of(TREE, overrides=overrides)
+    assert without.changes_from(space) == (["forbid"] if space.forbid else [])
+
+
+def test_the_command_line_may_leave_nothing_to_forbid(space_of):
+    text = TREE + "forbid: [{model: segformer, encoder: vgg*}]"
+    assert space_of(text, overrides={"model": "fpn"}).forbid == ()
+    assert space_of(text, overrides={"encoder": "resnet34"}).forbid == ()
+    (entry,) = space_of(text, overrides={"encoder": "vgg13"}).forbid
+    assert entry.plain() == {"model": "segformer", "encoder": "vgg*"}
+    # What the file lists for segformer's sake alone is gone, and the rest is still there.
+    branches = (
+        "space: {model: {fpn: {encoder: [a, b]}, unet: {encoder: [c, d]}}, loss: [ce, dice]}\nbaseline: {model: fpn}\n"
+    )
+    (entry,) = space_of(branches + "forbid: [{encoder: [a, c], loss: ce}]", overrides={"model": "unet"}).forbid
+    assert entry.plain() == {"encoder": "c", "loss": "ce"}
+
+
+FORBID = "space:\n  model: [unet, fpn]\n  encoder: [resnet18, vgg11]\n  lr: {low: 1e-4, high: 1e-2, log: true}\n"
+FORBID += "baseline: {model: unet, encoder: resnet18}\nforbid:\n"
+
+
+FORBID_MISTAKES = {
+    "no list": (
+        "  model: fpn",
+        "s.yaml:6: forbid: expected a list of entries such as {model: fpn, encoder: vgg*}, but",
+    ),
+    "word": ("- fpn", "s.yaml:7: forbid: expected settings that exclude each other, such as"),
+    "empty entry": ("- {}", "s.yaml:7: forbid: expected settings that exclude each other"),
+    "null entry": ("-", "s.yaml:7: forbid: expected settings that exclude each other"),
+    "unknown name": (
+        "- {modle: [fpn, unet]}",
+        "s.yaml:7: forbid.modle: unknown setting 'modle'; did you mean 'model'?",
+    ),
+    "value refused": ("- model: fpn\n  lr: -1", "s.yaml:8: forbid.lr: input should be greater than 0, but got -1"),
+    "value in a list": (
+        "- model:\n  - fpn\n  - unett\n  encoder: vgg11",
+        "s.yaml:9: forbid.model: 'unett' is not one of unet,",
+    ),
+    "range": ("- {lr: {low: 1, high: 2}}", "s.yaml:7: forbid.lr: input should be a valid number"),
+    "no value": ("- {model: []}", "s.yaml:7: forbid.model: lists no value"),
+    "never searched": ("- {model: fpn, seed: 3}", "s.yaml:7: forbid.seed: is the same in all trials"),
+    "misspelt wildcard": (
+        "- {model: fpn,\n   encoder: vg_*}",
+        "s.yaml:8: forbid.encoder: forbids nothing: no run has 'vg_*' (tried: resnet18, vgg11)",
+    ),
+    "misspelt value": (
+        "- {model: fpn, encoder: vgg111}",
+        "forbid.encoder: forbids nothing: no run has 'vgg111'; did you mean 'vgg11'? (tried: resnet18, vgg11)",
+    ),
+    "value of a continuous range": (
+        "- {model: fpn, lr: 1e-3}",
+        "s.yaml:7: forbid.lr: forbids nothing: no draw from its range is 0.001",
+    ),
+    "not the default": (
+        "- {model: fpn, loss: focal}",
+        "forbid.loss: forbids nothing: it is not searched, and 'focal' is not its default",
+    ),
+    "everything": (
+        "- {loss: dice}",
+        "s.yaml:7: forbid: {loss: dice} forbids every run of the space",
+    ),
+    "everything by wildcard": ("- {encoder: '*'}", "forbid: {encoder: *} forbids every run of the space"),
+    "baseline": (
+        "- {model: fpn}\n- {encoder: res*, model: unet}",
+        "s.yaml:8: forbid: {encoder: res*, model: unet} forbids the first run; another one stands under baseline:",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), FORBID_MISTAKES.values(), ids=FORBID_MISTAKES)
+def test_mistake_under_forbid(mistakes_of, text, expected):
+    (mistake,) = mistakes_of(FORBID + text)
+    assert mistake.startswith(expected if expected.startswith("s.yaml") else "s.yaml:")
+    assert expected in mistake
+
+
+def test_values_that_never_meet_and_entries_that_leave_nothing(mistakes_of, space_of):
+    text = "space: {model: {fpn: {encoder: [a]}, unet: {encoder: [b]}}, lr: [1]}\n"
+    first = "baseline: {model: pan, encoder: c}\n"
+    assert mistakes_of(text + first + "forbid: [{model: fpn, encoder: b}]") == [
+        "s.yaml:3: forbid: {model: fpn, encoder: b} forbids nothing: no run has all of it together"
+    ]
+    assert mistakes_of(text + first + "forbid: [{model: fpn}, {encoder: b}]") == [
+        "s.yaml:3: forbid: its entries together forbid every run of the space"
+    ]
+    assert space_of(text + first + "forbid: [{model: fpn}]").size() == 1
+
+
+def test_a_mistake_in_the_space_is_told_once_and_not_at_forbid_again(mistakes_of):
+    text = "space:\n  model: [unet, fnp]\n  lr: [1, 2]\nforbid: [{model: fpn, lr: 1}]"
+    assert [mistake[:9] for mistake in mistakes_of(text)] == ["s.yaml:2:"]
