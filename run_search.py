@@ -86,7 +86,8 @@ def main() -> int:
     from segtune.report.console import SearchConsole, make_console, reading_bar
     from segtune.report.dry_run import show_dry_run
     from segtune.report.tables import has_winner, next_commands, search_results
-    from segtune.tuning.search import run_search, to_resume
+    from segtune.tuning.search import run_search
+    from segtune.tuning.stored import to_resume
     from segtune.tuning.warm_start import check_earlier
 
     console = make_console()
@@ -106,7 +107,6 @@ def main() -> int:
     console.print(f"{space.baseline.dataset}: {info.counted()}; searching {searched}")
     with hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
         outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume, arguments.warm_start)
-
     console.print()
     unfinished = any(trial.status == "pending" for trial in outcome.trials)
     ended = not (unfinished or outcome.signal or outcome.halted)

@@ -33,7 +33,7 @@ ORDER = (
     (
         "tuning",
         "asha failures messages session cluster study results retention points teaching sampler recovery stopping "
-        "searcher stored status warm_start watchdog worker search",
+        "searcher ray_hooks stored status warm_start watchdog worker search",
     ),
     ("report", "commands tables console dry_run"),
     ("cli", "output assignments flags parser given dataset tasks exits"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,8 @@ from typing import Any, Protocol
 import optuna
 from optuna.exceptions import StorageInternalError
 from ray import tune
-from ray.tune import Callback, FailureConfig, TuneConfig, Tuner
+from ray.tune import FailureConfig, TuneConfig, Tuner
 from ray.tune import RunConfig as RayRunConfig
-from ray.tune.stopper import Stopper
 
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
@@ -28,8 +27,6 @@ from segtune.models.pretrained import weights_file
 from segtune.planning.feasibility import check_precision, possible_run
 from segtune.planning.resources import Plan, make_plan
 from segtune.planning.rungs import rungs
-from segtune.space.reader import load_space
-from segtune.space.settings import KEPT
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
 from segtune.trials import Trial
@@ -37,6 +34,7 @@ from segtune.tuning.asha import OBJECTIVE, Asha
 from segtune.tuning.cluster import check_nodes, ray_runtime
 from segtune.tuning.failures import LOST
 from segtune.tuning.messages import RayMessages
+from segtune.tuning.ray_hooks import Stop, Watch
 from segtune.tuning.recovery import catch_up_all, check_drawn_from, reconcile
 from segtune.tuning.results import Results
 from segtune.tuning.retention import Retention
@@ -44,7 +42,7 @@ from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import StudySearcher
 from segtune.tuning.session import RayLost, ray_lost_is_raised
 from segtune.tuning.stopping import Rules
-from segtune.tuning.stored import mend_stored_space, store_space
+from segtune.tuning.stored import store_space
 from segtune.tuning.study import WARM_START, open_study, same_data, settle, trouble
 from segtune.tuning.warm_start import tell_earlier
 from segtune.tuning.worker import run_trial
@@ -77,34 +75,6 @@ class Outcome:
     signal: int | None  # that interrupted it
     reason: str  # why it ended before its trials were used up
     halted: bool  # for a fault that another trial would meet as well
-
-
-def to_resume(space: Space, folder: SearchFolder, given: Container[str], say: Say) -> Space:
-    """The space to go on with: what the search was started with, but for its budget and the machine.
-
-    Of these, what is not among `given`, the flags of this start, stays as it was; where the file says something else,
-    a line tells so. InputError where the search was started with something else.
-    """
-    if line := mend_stored_space(folder):
-        say(line)
-    if not folder.search_yaml.is_file():  # killed before it began
-        return space
-    stored = load_space(folder.search_yaml)
-    if changes := space.changes_from(stored):
-        raise InputError(
-            f"{folder.search_yaml}: the search was started with other settings: {', '.join(changes)}; "
-            f"only its budget (--trials, --time-budget, --patience) and the machine can change"
-        )
-    kept = {name: getattr(stored.search, name) for name in KEPT if name not in given}
-    for name, value in kept.items():
-        if (other := getattr(space.search, name)) != value:
-            flag = name.replace("_", "-")
-            say(f"{name} stays {_plain(value)}, and is not {_plain(other)} as in {space.path}; --{flag} changes it")
-    return space.with_search(kept)
-
-
-def _plain(value: object) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def run_search(
@@ -274,8 +244,8 @@ class _Search:
                 name="tune",
                 storage_path=str(self._folder.ray.absolute()),
                 verbose=0,
-                callbacks=[_Watch(self._epoch, self._searcher)],
-                stop=_Stop(self._searcher, self._rules),
+                callbacks=[Watch(self._epoch, self._searcher)],
+                stop=Stop(self._searcher, self._rules),
                 failure_config=FailureConfig(max_failures=0),
             ),
         )
@@ -327,46 +297,6 @@ def trial_threads(space: Space, study: optuna.Study, plan: Plan) -> tuple[int, s
         f"threads stays {before}, with which the trials so far were trained, though each has {cores} of the cores now; "
         f"--set threads={cores} changes it"
     )
-
-
-class _Watch(Callback):  # type: ignore[misc]
-    """Tells of every epoch, and the searcher of trials that it is not told of otherwise."""
-
-    def __init__(self, on_epoch: Callable[[int, dict[str, Any]], None], searcher: StudySearcher) -> None:
-        self._on_epoch, self._searcher = on_epoch, searcher
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Ray pickles its callbacks for a restore that is never made; a terminal cannot be pickled.
-        return {}
-
-    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Ray's call before it waits for something to happen."""
-        # Of a trial for which a process could not be made ready, Ray tells nobody.
-        for trial in trials:
-            if trial.status == "ERROR" and self._searcher.is_live(trial.trial_id):
-                self._searcher.on_trial_complete(trial.trial_id, error=True)
-
-    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        """Ray's call when a trial reported."""
-        if OBJECTIVE in result:
-            self._on_epoch(trial.config["number"], result)
-
-
-class _Stop(Stopper):  # type: ignore[misc]
-    """Ends trials by rule, and the search when it is interrupted or out of time."""
-
-    def __init__(self, searcher: StudySearcher, rules: Rules) -> None:
-        self._searcher, self._rules = searcher, rules
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return OBJECTIVE in result and self._rules.stop(trial_id, self._searcher.is_baseline(trial_id), result)
-
-    def stop_all(self) -> bool:
-        self._searcher.look_at_the_clock()
-        return self._searcher.interrupted
 
 
 def _scheduler(space: Space, study: optuna.Study) -> Asha | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import yaml
 
+from segtune.data.scan import Say
 from segtune.errors import InputError
 from segtune.files.atomic import set_aside, write_text
 from segtune.files.folders import SearchFolder
 from segtune.space.reader import load_space
+from segtune.space.settings import KEPT
 from segtune.space.space import Space
 from segtune.tuning.study import read_study
 
@@ -68,6 +71,34 @@ def mend_stored_space(folder: SearchFolder, from_copy: bool = False) -> str:
         return f"{damage}; it is {aside} now, and written anew"
     write_text(folder.search_yaml, text)
     return f"{damage}; it is {aside} now, and written anew from the study's copy"
+
+
+def to_resume(space: Space, folder: SearchFolder, given: Container[str], say: Say) -> Space:
+    """The space to go on with: what the search was started with, but for its budget and the machine.
+
+    Of these, what is not among `given`, the flags of this start, stays as it was; where the file says something else,
+    a line tells so. InputError where the search was started with something else.
+    """
+    if line := mend_stored_space(folder):
+        say(line)
+    if not folder.search_yaml.is_file():  # killed before it began
+        return space
+    stored = load_space(folder.search_yaml)
+    if changes := space.changes_from(stored):
+        raise InputError(
+            f"{folder.search_yaml}: the search was started with other settings: {', '.join(changes)}; "
+            f"only its budget (--trials, --time-budget, --patience) and the machine can change"
+        )
+    kept = {name: getattr(stored.search, name) for name in KEPT if name not in given}
+    for name, value in kept.items():
+        if (other := getattr(space.search, name)) != value:
+            flag = name.replace("_", "-")
+            say(f"{name} stays {_plain(value)}, and is not {_plain(other)} as in {space.path}; --{flag} changes it")
+    return space.with_search(kept)
+
+
+def _plain(value: object) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _copy(folder: SearchFolder) -> str | None:

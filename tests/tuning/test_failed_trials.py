@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from segtune.files.folders import SearchFolder
 from segtune.tuning.failures import LOST
+from segtune.tuning.ray_hooks import Watch
 from segtune.tuning.results import Results
-from segtune.tuning.search import _Watch
 from segtune.tuning.study import settle
 from tests.tuning.bench import SPACE, Bench
 
@@ -226,7 +226,7 @@ def test_a_trial_of_which_ray_tells_nobody_is_repeated(bench: Bench) -> None:
     bench.start("a")
     bench.finish("a")
     bench.start("b")
-    watch = _Watch(bench, bench.searcher)  # type: ignore[arg-type]
+    watch = Watch(bench, bench.searcher)  # type: ignore[arg-type]
     trials = [SimpleNamespace(trial_id=ray_id, status="ERROR") for ray_id in "ab"]
     watch.on_step_begin(0, trials)
     watch.on_step_begin(1, trials)

@@ -24,9 +24,9 @@ from segtune.space.reader import load_space
 from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
 from segtune.tuning.recovery import check_drawn_from
-from segtune.tuning.search import to_resume, trial_threads
+from segtune.tuning.search import trial_threads
 from segtune.tuning.status import search_state
-from segtune.tuning.stored import store_space
+from segtune.tuning.stored import store_space, to_resume
 from segtune.tuning.study import open_study, read_study, trouble
 from tests.tuning.bench import SPACE, Bench
 
