@@ -81,7 +81,7 @@ def main() -> int:
         settings = dataset_of(folder, space) | settings
     check_data(space.baseline.model_copy(update=settings), space.channels())
     # Ray and torch take seconds to import; --help and many a mistake should not.
-    from segtune.models.build import unknown_encoder
+    from segtune.models.compatibility import unknown_encoder
     from segtune.planning.feasibility import check_space, scan_data
     from segtune.report.console import SearchConsole, make_console, reading_bar
     from segtune.report.dry_run import show_dry_run

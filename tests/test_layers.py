@@ -24,7 +24,7 @@ ORDER = (
         "findings sizes cache_folder cache_entry cache store augment batches dataset checks scan demo_canvas "
         "demo_scene demo",
     ),
-    ("models", "device normalization pretrained build checkpoint"),
+    ("models", "device tensors compatibility weights pretrained normalization batchnorm build manifest checkpoint"),
     ("evaluation", "metrics worst predict evaluate masks validate"),
     ("pictures", "render png sheet gallery"),
     ("training", "losses optim resolve resume result runlog state step stopwatch train"),

@@ -9,7 +9,7 @@ import pytest
 from segtune.cli.flags import ALIASES
 from segtune.cli.tasks import SPACES
 from segtune.config import RunConfig
-from segtune.models.build import unknown_encoder
+from segtune.models.compatibility import unknown_encoder
 from segtune.space.reader import load_space
 from segtune.space.settings import SearchSettings
 

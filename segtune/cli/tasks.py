@@ -86,7 +86,7 @@ def surely_unknown_encoder(name: str) -> str | None:
     """
     if name in ENCODERS or name.startswith("tu-"):
         return None
-    from segtune.models.build import unknown_encoder
+    from segtune.models.compatibility import unknown_encoder
 
     return unknown_encoder(name)
 

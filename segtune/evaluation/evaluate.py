@@ -11,7 +11,7 @@ from segtune.data.batches import Batches
 from segtune.data.labels import Indices
 from segtune.evaluation.metrics import ConfusionMatrix
 from segtune.evaluation.predict import predict
-from segtune.models.checkpoint import Manifest
+from segtune.models.manifest import Manifest
 
 OnTile = Callable[[int, Indices, Indices], None]
 

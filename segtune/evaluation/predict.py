@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
 from segtune.data.labels import BACKGROUND, Indices, Labels
-from segtune.models.checkpoint import THRESHOLD, Manifest
 from segtune.models.device import autocast
+from segtune.models.manifest import THRESHOLD, Manifest
 from segtune.models.normalization import Normalization
 
 

@@ -24,8 +24,9 @@ from segtune.evaluation.masks import Mask
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import find_model
 from segtune.machine import versions
-from segtune.models.checkpoint import MEMORY_FORMAT, THRESHOLD, Manifest, load_model
+from segtune.models.checkpoint import load_model
 from segtune.models.device import resolve_device, within_memory
+from segtune.models.manifest import MEMORY_FORMAT, THRESHOLD, Manifest
 
 _MOST_LOADERS = 8  # processes that decode
 OnPrediction = Callable[[Tile, Mask], None]

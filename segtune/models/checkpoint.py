@@ -1,29 +1,18 @@
-"""Exported models and training states on disk: written whole or not at all, read without executing anything."""
+"""Exported models on disk: written whole or not at all, read without executing anything."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import load_model as load_tensors
 from torch import Tensor, nn
 
-from segtune.config import RunConfig, settings_of
-from segtune.data.bands import Band
-from segtune.data.labels import Labels
-from segtune.errors import InputError, loader_died, one_line
+from segtune.errors import InputError, one_line
 from segtune.files.atomic import (
     WEIGHTS,
     discard_folder,
@@ -32,179 +21,13 @@ from segtune.files.atomic import (
     replaced_folder,
     write_text,
 )
-from segtune.files.yamlfile import read_yaml
-from segtune.machine import versions
-from segtune.models.build import blank_model, impossible, unknown_encoder
-from segtune.models.pretrained import sides, unfit, unusable
+from segtune.models.build import blank_model
+from segtune.models.compatibility import impossible, unknown_encoder
+from segtune.models.manifest import Manifest
+from segtune.models.tensors import disk_errors, sides, unfit, unusable
 
-MEMORY_FORMAT = "channels_last"
-THRESHOLD = 0.5  # of the probability, for a single class
 _MANIFEST, _CONFIG = "run.yaml", "config.json"
 _MOST_BYTES = 1 << 20  # of config.json, which stays far below
-_MOST_THREADS = 4096
-
-_Count = Annotated[int, Field(ge=1)]
-_Number = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class _Part(BaseModel):
-    """A section of run.yaml, of which what is here must be of its type."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class _LabelsPart(_Part):
-    classes: list[int]
-    ignore: list[int]
-    background: bool
-    background_label: int
-
-
-class _DataPart(_Part):
-    fingerprint: str
-    uint8: bool
-    labels: _LabelsPart
-    tiles: dict[str, int] = {}
-    left_out: dict[str, int] = {}
-
-
-class _BandPart(_Part):
-    name: str
-    mean: _Number
-    std: Annotated[_Number, Field(gt=0)]
-    low: _Number
-    high: _Number
-
-
-class _EvaluationPart(_Part):
-    batch_size: _Count
-    micro_batch: _Count = 1
-    precision: Literal["fp32", "fp16", "bf16"]
-    device: str
-    threads: Annotated[int, Field(ge=1, le=_MOST_THREADS)] | None
-
-
-class _Found(_Part):
-    """What a run adds to its settings in run.yaml."""
-
-    data: _DataPart
-    bands: Annotated[list[_BandPart], Field(min_length=1)]
-    evaluation: _EvaluationPart
-    parameters: int
-    metrics: dict[str, int | float | None]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """Everything besides its weights that a model needs to be used, and where it comes from."""
-
-    config: RunConfig  # with a number for image_size
-    labels: Labels
-    bands: tuple[Band, ...]  # of the network's input, in its order
-    uint8: bool
-    precision: str  # that of evaluation: fp32, fp16 or bf16
-    device: str
-    fingerprint: str
-    parameters: int
-    micro_batch: int  # tiles at a time in training; below batch_size where memory was not enough
-    evaluation_batch_size: int  # tiles, or windows, at a time in evaluation
-    tiles: Mapping[str, int] = field(default_factory=dict)  # trained or measured on, by split
-    left_out: Mapping[str, int] = field(default_factory=dict)  # the split's others, for limit_tiles or val_samples
-    metrics: Mapping[str, Any] = field(default_factory=dict)
-    threads: int | None = None
-
-    def with_metrics(self, metrics: Mapping[str, Any]) -> Manifest:
-        """The same with the figures that the model reached."""
-        return replace(self, metrics=dict(metrics))
-
-    def write(self, path: Path) -> None:
-        """Write as YAML: the settings first, so that `--config` reads them, then one section per subject."""
-        write_text(path, yaml.safe_dump(self._plain(), sort_keys=False, allow_unicode=True, width=120))
-
-    @classmethod
-    def read(cls, path: Path) -> Manifest:
-        """Read what `write` wrote; InputError where it is missing or was changed beyond use."""
-        content = read_yaml(path)
-        try:
-            _Found.model_validate(content)
-            data, evaluation = content["data"], content["evaluation"]
-            return cls(
-                config=_config(content, path),
-                labels=_labels(data["labels"]),
-                bands=tuple(Band(**band) for band in content["bands"]),
-                uint8=data["uint8"],
-                precision=evaluation["precision"],
-                device=evaluation["device"],
-                threads=evaluation["threads"],
-                fingerprint=data["fingerprint"],
-                parameters=content["parameters"],
-                micro_batch=evaluation.get("micro_batch", evaluation["batch_size"]),
-                evaluation_batch_size=evaluation["batch_size"],
-                tiles=data.get("tiles", {}),
-                left_out=data.get("left_out", {}),
-                metrics=content["metrics"],
-            )
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            reason = f"{place}: {one_line(first['msg'])}" if place else one_line(first["msg"])
-            raise InputError(f"{path}: not a run.yaml as segtune writes it ({reason})") from None
-        except (AttributeError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a run.yaml as segtune writes it ({one_line(repr(error))})") from None
-
-    def _plain(self) -> dict[str, Any]:
-        labels = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.labels).items()
-        }
-        return self.config.settings() | {
-            "data": {
-                "fingerprint": self.fingerprint,
-                "uint8": self.uint8,
-                "labels": labels,
-                "tiles": dict(self.tiles),
-                "left_out": dict(self.left_out),
-            },
-            "bands": [asdict(band) for band in self.bands],
-            "threshold": THRESHOLD,
-            "evaluation": {
-                "batch_size": self.evaluation_batch_size,
-                "micro_batch": self.micro_batch,
-                "precision": self.precision,
-                "memory_format": MEMORY_FORMAT,
-                "device": self.device,
-                "threads": self.threads,
-            },
-            "parameters": self.parameters,
-            "metrics": dict(self.metrics),
-            "machine": {
-                "host": platform.node(),
-                "process": os.getpid(),
-                "node": os.environ.get("RAY_NODE_ID"),  # of a search's cluster; two may be on one host
-                "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
-            },
-            "versions": versions(),
-        }
-
-
-def _config(content: Mapping[str, Any], path: Path) -> RunConfig:
-    """The settings in a run.yaml; InputError where what the run found out contradicts them."""
-    config, labels = RunConfig.from_settings(settings_of(content), f"{path}: "), content["data"]["labels"]
-    if config.image_size is None:
-        raise InputError(f"{path}: image_size: is missing; it is the number that the model was trained with")
-    for name in ("classes", "ignore"):
-        if labels[name] != getattr(config, name):
-            raise InputError(f"{path}: data.labels.{name} is {labels[name]}, and {name} is {getattr(config, name)}")
-    extra = [band["name"] for band in content["bands"][len(content["bands"]) - len(config.channels) :]]
-    if config.channels and extra != config.channels:
-        raise InputError(f"{path}: the last bands are {extra}, and channels is {config.channels}")
-    return config
-
-
-def _labels(content: Mapping[str, Any]) -> Labels:
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
-    }
-    return Labels(**values)
 
 
 def save_model(folder: Path, model: nn.Module, manifest: Manifest) -> None:
@@ -320,16 +143,3 @@ def model_score(folder: Path) -> float | None:
         return Manifest.read(folder / _MANIFEST).metrics.get("miou") if folder.is_dir() else None
     except InputError:
         return None
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what torch and safetensors raise when the disk is full into an OSError that names the file."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, torch.AcceleratorError):
-        raise  # RuntimeErrors too, and not the disk's fault
-    except (RuntimeError, SafetensorError) as error:
-        if loader_died(error):
-            raise
-        raise OSError(errno.EIO, f"cannot be written; is the disk full? ({one_line(error)})", str(path)) from None

@@ -1,13 +1,67 @@
-"""What a network's input is normalised with."""
+"""What a network's input is normalised with, and how."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from fnmatch import fnmatch
 
+import timm
 import torch
+from timm import data as timm_data
 from torch import Tensor
 
-from segtune.data.bands import Band
+from segtune.config import RunConfig
+from segtune.data.bands import Band, rgb_positions
+from segtune.errors import InputError
+from segtune.models.compatibility import TIMM
+from segtune.models.weights import COLOURS
+
+# Mean and standard deviation of the inputs, 0 to 1, that smp's own encoders were trained with. smp has kept them on its
+# hub since 0.4; these are the values of smp 0.3.4, which had them in its code. Those that are not named are ImageNet's.
+_IMAGENET = (timm_data.IMAGENET_DEFAULT_MEAN, timm_data.IMAGENET_DEFAULT_STD)
+_INCEPTION = (timm_data.IMAGENET_INCEPTION_MEAN, timm_data.IMAGENET_INCEPTION_STD)
+_PREPROCESSING = {
+    "dpn*": (timm_data.IMAGENET_DPN_MEAN, timm_data.IMAGENET_DPN_STD),
+    "inception*": _INCEPTION,
+    "xception": _INCEPTION,
+    "timm-tf_efficientnet_lite*": _INCEPTION,
+}
+_UINT8_MAX = 255.0
+
+
+def input_statistics(config: RunConfig, bands: tuple[Band, ...], uint8: bool) -> tuple[Band, ...]:
+    """The bands with the mean and standard deviation, in pixel values, that the input is normalised with.
+
+    Parameters
+    ----------
+    config: `normalization` data leaves the bands as they are; encoder gives red, green and blue (`rgb`) the values
+        that the encoder's ImageNet weights were trained with. Other bands keep the data's own.
+    bands: of the input, with the statistics of the training tiles.
+    uint8: whether all images are 8-bit, which is what those values are for.
+
+    Raises InputError where the images are not 8-bit or have no three rgb bands.
+    """
+    if config.normalization == "data":
+        return bands
+    if not uint8:
+        raise InputError("normalization: encoder is for 8-bit images, and these are not; data fits any")
+    positions = rgb_positions(config.rgb, bands)
+    if len(positions) != COLOURS:
+        raise InputError("normalization: encoder needs three bands, red, green and blue, and rgb is one; data fits any")
+    changed = list(bands)
+    for position, mean, std in zip(positions, *_preprocessing(config.encoder), strict=True):
+        changed[position] = replace(bands[position], mean=mean * _UINT8_MAX, std=std * _UINT8_MAX)
+    return tuple(changed)
+
+
+def _preprocessing(encoder: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation per colour, 0 to 1, of the input that an encoder's ImageNet weights are for."""
+    if encoder.startswith(TIMM):
+        settings = timm.models.get_pretrained_cfg(encoder.removeprefix(TIMM))
+        return settings.mean, settings.std
+    found = [values for pattern, values in _PREPROCESSING.items() if fnmatch(encoder, pattern)]
+    return found[0] if found else _IMAGENET
 
 
 class Normalization:

@@ -15,7 +15,7 @@ from segtune.data.store import TileStore
 from segtune.data.tiles import TRAIN
 from segtune.evaluation.metrics import tile_iou
 from segtune.evaluation.worst import WorstTile
-from segtune.models.checkpoint import Manifest
+from segtune.models.manifest import Manifest
 from segtune.pictures.png import write_png
 from segtune.pictures.render import Picture, render
 from segtune.pictures.sheet import Prediction, Preview, preview_sheet, worst_sheet

@@ -9,7 +9,8 @@ from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.data.scan import Progress, Say, scan
 from segtune.errors import InputError
-from segtune.models.build import check_weights, impossible
+from segtune.models.build import check_weights
+from segtune.models.compatibility import impossible
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.space.space import Space
 from segtune.training.resolve import check_input, resolve

@@ -9,9 +9,11 @@ from segtune.data.bands import rgb_positions
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import absolute_places
 from segtune.errors import InputError
-from segtune.models.build import check_weights, impossible, unknown_encoder
+from segtune.models.build import check_weights
+from segtune.models.compatibility import impossible, unknown_encoder
 from segtune.models.device import resolve_device, resolve_precision
-from segtune.models.pretrained import input_statistics, weights_file
+from segtune.models.normalization import input_statistics
+from segtune.models.weights import weights_file
 
 
 def check_run(config: RunConfig, begins: bool = True) -> None:

@@ -6,7 +6,7 @@ from segtune.config import CHANGEABLE, RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder
-from segtune.models.checkpoint import Manifest
+from segtune.models.manifest import Manifest
 from segtune.training.resolve import anchored
 
 

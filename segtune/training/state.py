@@ -14,8 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from segtune.errors import InputError
 from segtune.files.atomic import replaced_file
-from segtune.models.checkpoint import disk_errors
-from segtune.models.pretrained import unusable
+from segtune.models.tensors import disk_errors, unusable
 
 _SIZES = ("micro_batch", "evaluation_batch_size")  # of at least one tile
 

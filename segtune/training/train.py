@@ -37,10 +37,10 @@ from segtune.models.build import (
     freeze_encoder,
     parameter_count,
 )
-from segtune.models.checkpoint import Manifest, save_model, settle_model
+from segtune.models.checkpoint import save_model, settle_model
 from segtune.models.device import memory_error, out_of_memory, resolve_device, resolve_precision, within_memory
-from segtune.models.normalization import Normalization
-from segtune.models.pretrained import input_statistics
+from segtune.models.manifest import Manifest
+from segtune.models.normalization import Normalization, input_statistics
 from segtune.pictures.gallery import worst_picture
 from segtune.pictures.png import write_png
 from segtune.training.losses import SegmentationLoss

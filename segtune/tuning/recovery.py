@@ -13,7 +13,7 @@ from segtune.clock import running_seconds
 from segtune.errors import InputError, counted
 from segtune.files.atomic import set_aside
 from segtune.files.folders import RunFolder, SearchFolder
-from segtune.models.checkpoint import Manifest
+from segtune.models.manifest import Manifest
 from segtune.space.space import Space
 from segtune.training.state import load_state
 from segtune.tuning.asha import OBJECTIVE

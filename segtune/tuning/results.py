@@ -12,7 +12,7 @@ from segtune.errors import InputError, counted
 from segtune.files.atomic import set_aside
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
-from segtune.models.checkpoint import Manifest
+from segtune.models.manifest import Manifest
 from segtune.space.space import Space
 from segtune.trials import Status, Trial, wobble, write_trials
 from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START

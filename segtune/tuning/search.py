@@ -23,7 +23,7 @@ from segtune.data.splits import split_places
 from segtune.errors import InputError, SegtuneError
 from segtune.files.folders import SearchFolder
 from segtune.machine import signals_noted
-from segtune.models.pretrained import weights_file
+from segtune.models.weights import weights_file
 from segtune.planning.feasibility import check_precision, possible_run
 from segtune.planning.resources import Plan, make_plan
 from segtune.planning.rungs import rungs

@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
-from segtune.models.pretrained import weights_file
+from segtune.models.weights import weights_file
 from segtune.space.space import Space
 from segtune.training.stopwatch import PHASES
 from segtune.tuning.asha import OBJECTIVE

@@ -39,7 +39,8 @@ from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder
-from segtune.models.checkpoint import Manifest, load_model
+from segtune.models.checkpoint import load_model
+from segtune.models.manifest import Manifest
 from segtune.pictures.sheet import Preview, preview_sheet
 from segtune.training.state import load_state
 from segtune.training.train import train

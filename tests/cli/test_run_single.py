@@ -28,7 +28,8 @@ from segtune.cli.given import given_config
 from segtune.config import RunConfig, base_type, choices
 from segtune.evaluation.metrics import Scores
 from segtune.files.folders import RunFolder
-from segtune.models.checkpoint import Manifest, load_model
+from segtune.models.checkpoint import load_model
+from segtune.models.manifest import Manifest
 from segtune.report.console import epoch_line
 from segtune.training.result import EpochResult
 

@@ -18,7 +18,7 @@ from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.data.scan import scan
 from segtune.errors import InputError
-from segtune.models import build as models
+from segtune.models import compatibility
 from segtune.planning.cost import Cost, probe
 from segtune.planning.feasibility import check_space
 from segtune.report import dry_run as dry_run_module
@@ -56,7 +56,7 @@ def test_a_dry_run_shows_all_and_leaves_nothing(dry_run, tiles: Path, tmp_path: 
     def download(encoder: str) -> None:
         raise AssertionError(f"{encoder} was about to be downloaded")
 
-    monkeypatch.setattr(models, "fetch_weights", download)
+    monkeypatch.setattr("segtune.models.build.fetch_weights", download)
     left = tmp_path / "left"
     left.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(left))
@@ -165,7 +165,7 @@ def test_draws_are_the_seed_s_and_only_what_a_search_may_try(tmp_path: Path, til
     assert len(samples.runs) == len(samples.searched) == 10
     for run, searched in zip(samples.runs, samples.searched, strict=True):
         assert space.forbidden(run.settings()) is None
-        assert models.impossible(run.model, run.encoder, run.image_size) is None
+        assert compatibility.impossible(run.model, run.encoder, run.image_size) is None
         assert run.warmup_epochs < run.epochs
         assert {name: getattr(run, name) for name in searched} == searched
 

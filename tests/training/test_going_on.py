@@ -47,7 +47,8 @@ from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import RunFolder
-from segtune.models.checkpoint import Manifest, load_model
+from segtune.models.checkpoint import load_model
+from segtune.models.manifest import Manifest
 from segtune.training.result import EpochResult
 from segtune.training.resume import check_same_settings
 from segtune.training.runlog import RunLog

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,23 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> No
         save_state(path, {"epoch": lambda: 2})
     assert load_state(path) == {"epoch": 1}
     assert [found.name for found in tmp_path.iterdir()] == ["state.pt"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_a_state_gets_the_users_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        save_state(tmp_path / "state.pt", {"epoch": 1})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "state.pt").stat().st_mode) == 0o666 & ~umask
+
+
+def test_links_in_the_place_of_a_state_are_replaced_and_not_followed(tmp_path: Path) -> None:
+    theirs, path = tmp_path / "mine.txt", tmp_path / "state.pt"
+    theirs.write_text("precious", encoding="utf-8")
+    for place in (path, tmp_path / f".{path.name}.tmp-{os.getpid()}"):
+        place.symlink_to(theirs)
+    save_state(path, {"epoch": 1})
+    assert theirs.read_text(encoding="utf-8") == "precious"
+    assert load_state(path) == {"epoch": 1}

@@ -12,7 +12,7 @@ from segtune.data.bands import Band
 from segtune.data.labels import Labels
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
-from segtune.models.checkpoint import Manifest
+from segtune.models.manifest import Manifest
 from segtune.space.reader import load_space
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.results import Results

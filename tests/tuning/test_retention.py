@@ -9,7 +9,7 @@ import pytest
 
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder, find_model
-from segtune.models.checkpoint import Manifest
+from segtune.models.manifest import Manifest
 from segtune.report.tables import next_commands, state_of, summary
 from segtune.trials import ranked
 from segtune.tuning.recovery import catch_up_all

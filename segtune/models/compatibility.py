@@ -1,0 +1,78 @@
+"""Which encoders there are, and which architecture, encoder and image size go together."""
+
+from __future__ import annotations
+
+import functools
+from fnmatch import fnmatch
+
+import segmentation_models_pytorch as smp
+import timm
+
+from segtune.errors import nearest
+
+TIMM = "tu-"  # what smp puts before the name of an encoder of timm's
+_VIT = (f"{TIMM}vit_*", f"{TIMM}deit*", f"{TIMM}beit*", f"{TIMM}eva*")
+_NOT_DILATED = (
+    "vgg*",
+    "densenet*",
+    "xception*",
+    "inception*",
+    f"{TIMM}swin*",
+    f"{TIMM}maxvit*",
+    f"{TIMM}hrnet*",
+    f"{TIMM}fastvit*",
+    f"{TIMM}vgg*",
+)
+# Pairs that smp 0.6 refuses or fails on, by architecture.
+_IMPOSSIBLE = {
+    "unetplusplus": ("mit_*",),
+    "linknet": ("mit_*",),
+    "deeplabv3": _NOT_DILATED,
+    "deeplabv3plus": _NOT_DILATED,
+    "pan": _NOT_DILATED,
+}
+# Sides of the input that an architecture takes: a multiple of this, from this on; others: multiples of 32.
+_STRIDES = {"unet": 1, "pspnet": 8, "deeplabv3": 8, "deeplabv3plus": 16, "pan": 16}
+_SMALLEST = {"pan": 128}
+_DEFAULT_STRIDE = 32
+
+
+def unknown_encoder(name: str) -> str | None:
+    """Why there is no such encoder, with the nearest name; None if there is one."""
+    native, from_timm = _encoder_names()
+    architecture, _, tag = name.removeprefix(TIMM).partition(".")
+    if name.startswith(TIMM) and architecture in from_timm:
+        tagged = {TIMM + full for full in timm.models.get_arch_pretrained_cfgs(architecture)}
+        return None if not tag or name in tagged else f"timm has no weights {name!r}{nearest(name, tagged)}"
+    if name in native:
+        return None
+    known = native | {TIMM + other for other in from_timm}
+    of_timm = TIMM + name.removeprefix("timm-")
+    meant = f"; did you mean {of_timm!r}?" if name.startswith("timm-") and of_timm in known else nearest(name, known)
+    return f"unknown encoder {name!r} (smp's, or tu-NAME for one of timm's){meant}"
+
+
+def impossible(model: str, encoder: str, image_size: int | None) -> str | None:
+    """Why an architecture, an encoder and an image size do not go together; None if they do."""
+    vit = any(fnmatch(encoder, pattern) for pattern in _VIT)
+    if model == "dpt" and not vit:
+        return f"model dpt needs a ViT encoder of timm's (tu-vit_...), not {encoder}"
+    if vit and model != "dpt":
+        return f"encoder {encoder} is a plain ViT, which works only with model dpt, not {model}"
+    if model == "dpt" and "patch14" in encoder:
+        return f"model dpt does not work with encoder {encoder}: its patches of 14 pixels do not go into 32"
+    if any(fnmatch(encoder, pattern) for pattern in _IMPOSSIBLE.get(model, ())):
+        return f"model {model} does not work with encoder {encoder}"
+    if image_size is None:
+        return None
+    stride, smallest = _STRIDES.get(model, _DEFAULT_STRIDE), _SMALLEST.get(model, 0)
+    if image_size % stride:
+        return f"image_size {image_size} is not a multiple of {stride}, which model {model} needs"
+    if image_size < smallest:
+        return f"image_size {image_size} is below {smallest}, which model {model} needs"
+    return None
+
+
+@functools.cache
+def _encoder_names() -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(smp.encoders.get_encoder_names()), frozenset(timm.list_models())

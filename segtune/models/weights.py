@@ -1,0 +1,141 @@
+"""Encoder weights in a file: read, and found to fit an encoder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from segtune.errors import InputError, first_few, nearest, one_line
+from segtune.models.tensors import sides, unfit, unusable
+
+COLOURS = 3  # input channels of weights that were trained on photographs
+_NO_FILE = ("none", "imagenet")  # what encoder_weights can be besides a file
+# Where a file keeps its weights: entries of a training checkpoint, and modules that hold the encoder, whose names come
+# before its own.
+_ENTRIES = ("state_dict", "model")
+_WRAPPERS = {"module", "_orig_mod", "encoder", "model", "backbone"}
+
+
+def weights_file(setting: str) -> Path | None:
+    """The file that `encoder_weights` names; None where it is none or imagenet."""
+    return None if setting in _NO_FILE else Path(setting)
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of a state dict that torch.save wrote; InputError where it is neither."""
+    where = f"encoder_weights: {file}"
+    if file.is_dir():
+        raise InputError(f"{where}: is a folder; name the file in it")
+    if file.exists() and not file.is_file():
+        raise InputError(f"{where}: is no regular file")
+    if not file.exists():
+        raise InputError(f"{where}: is neither none, imagenet, nor a file{nearest(file.name, _NO_FILE)}")
+    try:
+        if file.suffix == ".safetensors":
+            content: Any = load_file(file)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # about pickle protocols
+                content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # safetensors, zip and torch's unpickler each have errors of their own (KeyError for a stray byte).
+        if "Unsupported global" in str(error):
+            reason = "holds pickled objects, which are never loaded; save model.state_dict() alone"
+        else:
+            # torch's own text goes on to recommend weights_only=False.
+            text = "" if isinstance(error, UnpicklingError) else f": {one_line(error)}"
+            reason = f"cannot be read as safetensors, or as a state dict of torch.save ({type(error).__name__}{text})"
+        raise InputError(f"{where}: {reason}") from None
+    for entry in _ENTRIES:
+        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
+            content = content[entry]
+    entries = content.items() if isinstance(content, Mapping) else ()
+    tensors = {str(name): value for name, value in entries if isinstance(value, Tensor)}
+    if not tensors:
+        raise InputError(f"{where}: holds no named tensors; a state dict is wanted")
+    return tensors
+
+
+def fitting_weights(
+    tensors: Mapping[str, Tensor], encoder: nn.Module, name: str, in_channels: int | None, file: Path
+) -> dict[str, Tensor]:
+    """The file's tensor for each of the encoder's own, by the encoder's names; InputError where not all are there."""
+    # How many batches BatchNorm has seen matters to nothing here, and old files do not have it.
+    own = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
+    given = _by_own_names(tensors, own)
+    fitting, missing, misshapen = {}, [], []
+    for key, value in own.items():
+        reason = unusable(given[key]) if key in given else ""
+        fitted = _for_channels(given[key], value.shape, in_channels) if key in given and not reason else None
+        if reason or (fitted is not None and (reason := unfit(fitted, value))):
+            misshapen.append(f"{key} {reason}")
+        elif fitted is not None:
+            fitting[key] = fitted
+        elif key in given:
+            misshapen.append(f"{key} is {sides(given[key])} instead of {sides(value)}")
+        else:
+            missing.append(key)
+    if missing or misshapen:
+        reasons = [f"missing {first_few(missing, 3)}"] if missing else []
+        reasons += [first_few(misshapen, 3)] if misshapen else []
+        raise InputError(
+            f"encoder_weights: {file}: holds {len(fitting)} of {len(own)} tensors of encoder {name} "
+            f"({'; '.join(reasons)})"
+        )
+    return fitting
+
+
+def _by_own_names(tensors: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
+    """What a file holds of the tensors named `own`, inside the wrapping where it holds most of them."""
+    # smp has timm's networks in a module `model`, some of them twice.
+    own_wrapping = max(set.intersection(*(set(_wrappings(name)) for name in own)), key=len)
+    flat = {name: _flat(name.removeprefix(own_wrapping)) for name in own}
+    best: dict[str, Tensor] = {}
+    for wrapping in sorted({outer for name in tensors for outer in _wrappings(name)}):
+        inside = {_flat(name.removeprefix(wrapping)): tensors[name] for name in tensors if name.startswith(wrapping)}
+        best = max(best, {name: inside[key] for name, key in flat.items() if key in inside}, key=len)
+    return best
+
+
+def _wrappings(name: str) -> list[str]:
+    """What may be wrapped around a tensor's own name: of module.encoder.conv1.weight "", module. and module.encoder."""
+    found = [""]
+    for part in name.split(".")[:-1]:
+        if part not in _WRAPPERS:
+            break
+        found.append(f"{found[-1]}{part}.")
+    return found
+
+
+def _flat(name: str) -> str:
+    # timm's networks that give features out have stages_0.blocks where the classifier has stages.0.blocks.
+    return name.replace(".", "_")
+
+
+def _for_channels(given: Tensor, shape: torch.Size, in_channels: int | None) -> Tensor | None:
+    """A tensor for the place of one of `shape`: itself, or a first convolution for other channels; None: unfit."""
+    if given.shape == shape:
+        return given
+    first = given.ndim == len(shape) == 4 and (given.shape[0], *given.shape[2:]) == (shape[0], *shape[2:])
+    if first and in_channels is None and shape[1] == COLOURS:
+        return given
+    if not first or given.shape[1] != COLOURS or shape[1] != in_channels:
+        return None
+    if in_channels == 1:
+        return given.sum(1, keepdim=True)
+    return given[:, [channel % COLOURS for channel in range(in_channels)]] * (COLOURS / in_channels)
+
+
+def load_weights(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors, such as `fitting_weights` gives, into the encoder's own of the same names."""
+    # Not load_state_dict: that of some encoders takes names of its own making, or no strict=False.
+    own = encoder.state_dict()
+    for name, tensor in tensors.items():
+        own[name].copy_(tensor)
