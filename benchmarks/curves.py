@@ -27,10 +27,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from segtune.config import RunConfig, base_type
+from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.data.scan import scan
 from segtune.errors import InputError, NonFiniteLossError
+from segtune.fields import base_type
 from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder
 from segtune.space.parameters import Choice, Range

@@ -23,7 +23,7 @@ import yaml
 from rasterio.errors import NotGeoreferencedWarning
 from torch import Tensor
 
-from segtune.config import BINARY_LOSSES, LOSSES, RunConfig
+from segtune.config import RunConfig
 from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
 from segtune.data.labels import IGNORED, Labels
@@ -37,6 +37,7 @@ from segtune.training.losses import SegmentationLoss
 from segtune.training.result import EpochResult
 from segtune.training.state import load_state
 from segtune.training.train import train
+from segtune.vocabulary import BINARY_LOSSES, LOSSES
 
 SCRIPTS = Path(__file__).absolute().parent.parent
 CPU = torch.device("cpu")

@@ -6,12 +6,9 @@ descriptions are what ``--help`` and the README's table print.
 
 from __future__ import annotations
 
-import functools
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,66 +16,19 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
 )
 
-from segtune.errors import InputError, nearest
+from segtune.errors import InputError
+from segtune.mistakes import explain
+from segtune.vocabulary import BINARY_LOSSES, LOSSES, Architecture, architecture_name, encoder_name, loss_name
 
 DEMO = "data/demo"  # a data set that is made where it is asked for
 
-Architecture = Literal[
-    "unet",
-    "unetplusplus",
-    "manet",
-    "linknet",
-    "fpn",
-    "pspnet",
-    "deeplabv3",
-    "deeplabv3plus",
-    "pan",
-    "upernet",
-    "segformer",
-    "dpt",
-]
 Alpha = Literal["auto", "mask", "band"]
-ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
-
-LOSSES = ("ce", "bce", "dice", "jaccard", "tversky", "focal", "lovasz", "mcc")
-_IN_SUMS = ("dice", "jaccard", "tversky", "lovasz", "mcc", "focal", "ce", "bce")  # the order in which sums are written
-BINARY_LOSSES = ("bce", "mcc")  # have no multi-class form in smp
-# smp's own encoders: known here, so that a name need not wait until smp is imported. timm's are tu-NAME.
-ENCODERS = (
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-    *("resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d", "resnext101_32x16d"),
-    *("resnext101_32x32d", "resnext101_32x48d"),
-    *("dpn68", "dpn68b", "dpn92", "dpn98", "dpn107", "dpn131"),
-    *("vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
-    *("senet154", "se_resnet50", "se_resnet101", "se_resnet152", "se_resnext50_32x4d", "se_resnext101_32x4d"),
-    *("densenet121", "densenet169", "densenet201", "densenet161", "inceptionresnetv2", "inceptionv4"),
-    *(f"efficientnet-b{size}" for size in range(8)),
-    *("mobilenet_v2", "xception"),
-    *(f"timm-efficientnet-b{size}" for size in range(9)),
-    "timm-efficientnet-l2",
-    *(f"timm-tf_efficientnet_lite{size}" for size in range(5)),
-    *("timm-skresnet18", "timm-skresnet34", "timm-skresnext50_32x4d"),
-    *(f"mit_b{size}" for size in range(6)),
-    *(f"mobileone_s{size}" for size in range(5)),
-)
-# Names of earlier releases of smp, and what they are now.
-_EARLIER_ENCODERS = {
-    **{f"timm-{family}": f"tu-{family}" for family in ("regnet", "res2", "resnest", "gernet")},
-    "timm-mobilenetv3": "tu-tf_mobilenetv3",
-}
-# What some people call a value, where another word is right.
-_OTHER_NAMES = {
-    **dict.fromkeys(("cross_entropy", "crossentropy", "crossentropyloss"), "ce"),
-    **dict.fromkeys(("iou", "iouloss"), "jaccard"),
-}
-
 # What a result is measured on or with stays fixed within a search, or its trials could not be compared.
 NOT_SEARCHABLE = frozenset(
     {
@@ -100,7 +50,6 @@ CHANGEABLE = frozenset(
         *("dataset", "val_dir", "add_val_dirs"),
     }
 )
-_LONGEST_VALUE = 100  # characters of a wrong value that a message repeats
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
 
 
@@ -115,31 +64,6 @@ def _any_case(value: object, check: ValidatorFunctionWrapHandler) -> object:
         with suppress(ValidationError):
             return check(value.lower())
     return check(value)
-
-
-def _architecture(value: object) -> object:
-    name = _lower(value)
-    return ARCHITECTURE_ALIASES.get(name, name) if isinstance(name, str) else name
-
-
-def _encoder(value: str) -> str:
-    name = value.lower()
-    for earlier, now in _EARLIER_ENCODERS.items():
-        if name.startswith(earlier):
-            return now + name.removeprefix(earlier)
-    return name
-
-
-def _loss(value: str) -> str:
-    given = [term.strip() for term in value.split("+")]
-    terms = [term.lower() for term in given]
-    for term in given:
-        if term.lower() not in LOSSES:
-            meant = _meant(term, LOSSES)
-            raise ValueError(f"unknown loss {term!r} (known: {', '.join(LOSSES)}, and sums such as dice+bce){meant}")
-    if len(set(terms)) < len(terms):
-        raise ValueError("a loss stands in the sum twice")
-    return "+".join(sorted(terms, key=_IN_SUMS.index))  # a sum is the same in any order
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -172,11 +96,6 @@ def _weights(value: str) -> str:
     if not value:
         raise ValueError("must be none, imagenet or a file")
     return value.lower() if value.lower() in ("none", "imagenet") else value
-
-
-def _meant(value: str, known: Iterable[str]) -> str:
-    other = _OTHER_NAMES.get(value.lower())
-    return f"; did you mean {other!r}?" if other else nearest(value, known)
 
 
 FolderName = Annotated[str, AfterValidator(_folder_name)]
@@ -234,10 +153,10 @@ class RunConfig(BaseModel):
     )
     limit_tiles: int | None = Field(None, ge=1, description="use only so many tiles of each split, to try things out")
 
-    model: Annotated[Architecture, BeforeValidator(_architecture)] = Field(
+    model: Annotated[Architecture, BeforeValidator(architecture_name)] = Field(
         "deeplabv3plus", description="architecture of segmentation_models_pytorch"
     )
-    encoder: Annotated[str, AfterValidator(_encoder)] = Field(
+    encoder: Annotated[str, AfterValidator(encoder_name)] = Field(
         "efficientnet-b0", description="encoder of smp, or tu-NAME for one of timm's"
     )
     encoder_weights: Annotated[str, AfterValidator(_weights)] = Field(
@@ -289,7 +208,7 @@ class RunConfig(BaseModel):
         1.0, ge=0, allow_inf_nan=False, description="largest norm of the gradient; 0 does not clip"
     )
 
-    loss: Annotated[str, AfterValidator(_loss)] = Field(
+    loss: Annotated[str, AfterValidator(loss_name)] = Field(
         "dice", description=f"{', '.join(LOSSES)}, or a sum of them such as dice+bce"
     )
     augmentation: Annotated[Literal["none", "safe", "light", "medium", "hard"], WrapValidator(_any_case)] = Field(
@@ -374,84 +293,3 @@ class RunConfig(BaseModel):
     def settings(self) -> dict[str, Any]:
         """Every setting as plain YAML/JSON values, in the order of the fields."""
         return self.model_dump(mode="json")
-
-
-# What a run.yaml holds besides settings: what was found out about data, model and machine.
-RUN_SECTIONS = ("data", "bands", "threshold", "evaluation", "parameters", "metrics", "machine", "versions")
-
-
-def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a run.yaml, without the sections that a run adds."""
-    settings = {name: value for name, value in content.items() if name not in RUN_SECTIONS}
-    evaluation = content.get("evaluation")
-    if settings and "threads" not in settings and isinstance(evaluation, Mapping):  # of an earlier release
-        settings["threads"] = evaluation.get("threads")
-    return settings
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> list[tuple[str | None, str]]:
-    """pydantic's findings as (setting, one-line message); the setting is None for a combination."""
-    found = []
-    for item in error.errors():
-        name = str(item["loc"][0]) if item["loc"] else None
-        found.append((name, _message(name, item, model.model_fields)))
-    return found
-
-
-def check_setting(name: str, value: object) -> tuple[object, str | None]:
-    """Check one value of one setting alone: (the value as RunConfig keeps it, None) or (value, mistake)."""
-    if name not in RunConfig.model_fields:
-        return value, f"unknown setting {name!r}{nearest(name, RunConfig.model_fields)}"
-    try:
-        return _adapter(name).validate_python(value, strict=True), None
-    except ValidationError as error:
-        return value, _message(name, error.errors()[0], RunConfig.model_fields)
-
-
-def base_type(name: str) -> type:
-    """The plain type behind a setting: int, float, str or list."""
-    hint = typing.get_type_hints(RunConfig)[name]
-    while get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next(arg for arg in get_args(hint) if arg is not type(None))
-    if get_origin(hint) is Literal:
-        return str
-    return get_origin(hint) or hint
-
-
-def choices(name: str) -> tuple[str, ...]:
-    """The values that a setting can take where they are listed, else nothing."""
-    hint = typing.get_type_hints(RunConfig)[name]
-    return get_args(hint) if get_origin(hint) is Literal else ()
-
-
-@functools.cache
-def _adapter(name: str) -> TypeAdapter[Any]:
-    field = RunConfig.model_fields[name]
-    parts = (field.annotation, *field.metadata)
-    return TypeAdapter(Annotated[parts] if len(parts) > 1 else parts[0])  # type: ignore[arg-type]
-
-
-def _message(name: str | None, item: Any, fields: Mapping[str, object]) -> str:
-    kind, value = item["type"], item.get("input")
-    got = _short(value)
-    if kind == "extra_forbidden":
-        return f"unknown setting {name!r}{nearest(str(name), fields)}"
-    text = item["msg"].removeprefix("Value error, ")
-    if name is None:
-        return text
-    if kind == "literal_error":
-        known = choices(name) if name in RunConfig.model_fields else ()
-        expected = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        return f"{name}: {got} is not one of {expected}{_meant(str(value), known)}"
-    if kind == "string_pattern_mismatch":
-        return f"{name}: {got} is not one of auto, cpu, cuda, cuda:N"  # the only setting with a pattern
-    if kind == "finite_number":
-        return f"{name}: must be a finite number, but got {got}"
-    if kind == "value_error":
-        return f"{name}: {text}"
-    return f"{name}: {text[0].lower()}{text[1:]}, but got {got}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."

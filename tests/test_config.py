@@ -10,8 +10,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from segtune.config import LOSSES, RunConfig, base_type, check_setting, choices
+from segtune.config import RunConfig
 from segtune.errors import InputError
+from segtune.fields import base_type, check_setting, choices
+from segtune.vocabulary import LOSSES
 
 FIELDS = tuple(RunConfig.model_fields)
 

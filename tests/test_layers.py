@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("run_search", "run_single", "validate")
 # Lowest first, packages and the modules in each; "" is the root of segtune.
 ORDER = (
-    ("", "clock errors config machine"),
-    ("files", "checks locks temporary atomic leftovers folders places yamlfile"),
+    ("", "clock errors vocabulary mistakes config fields machine"),
+    ("files", "run_yaml checks locks temporary atomic leftovers folders places yamlfile"),
     (
         "space",
         "settings jsonschema parameters forbid combinations space spacefile searched clashes forbid_section reader "

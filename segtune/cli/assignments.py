@@ -7,8 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from segtune.config import RunConfig, base_type, check_setting
+from segtune.config import RunConfig
 from segtune.errors import InputError
+from segtune.fields import base_type, check_setting
 from segtune.files.yamlfile import parse_yaml
 
 PATH_LISTS = ("add_val_dirs",)

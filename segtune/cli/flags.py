@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from segtune.cli.assignments import PATH_LISTS
-from segtune.config import RunConfig, base_type, choices
+from segtune.config import RunConfig
+from segtune.fields import base_type, choices
 
 # Flags that people know from their present scripts, beside --name-of-the-setting.
 ALIASES: Mapping[str, tuple[str, ...]] = {

@@ -8,9 +8,10 @@ from typing import Any
 
 from segtune.cli.assignments import parse_assignments, parse_value, parse_values
 from segtune.cli.flags import SEARCH_FLAGS
-from segtune.config import MAX_CLASSES, RunConfig, settings_of
+from segtune.config import MAX_CLASSES, RunConfig
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder, SearchFolder
+from segtune.files.run_yaml import settings_of
 from segtune.files.yamlfile import read_yaml
 
 _VALIDATED_ON = ("val_dir", "add_val_dirs", "use_only_add_val")

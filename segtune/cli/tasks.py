@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-from segtune.config import ENCODERS
 from segtune.errors import InputError
 from segtune.files.atomic import write_text
 from segtune.files.checks import read_own_json
@@ -16,6 +15,7 @@ from segtune.report.commands import same_command
 from segtune.space.jsonschema import schema_text
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
+from segtune.vocabulary import ENCODERS
 
 SPACES = Path(__file__).resolve().parent.parent.parent / "search_spaces"
 

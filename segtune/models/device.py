@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from segtune.config import RunConfig, check_setting
+from segtune.config import RunConfig
 from segtune.errors import DeviceMemoryError, InputError, one_line
+from segtune.fields import check_setting
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _NATIVE_BF16 = (8, 0)  # compute capability; below it is_bf16_supported() is true by emulation

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from segtune.config import RunConfig, settings_of
+from segtune.config import RunConfig
 from segtune.data.bands import Band
 from segtune.data.labels import Labels
 from segtune.errors import InputError, one_line
 from segtune.files.atomic import (
     write_text,
 )
+from segtune.files.run_yaml import settings_of
 from segtune.files.yamlfile import read_yaml
 from segtune.machine import versions
 

@@ -12,11 +12,12 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
-from segtune.config import RunConfig, settings_of
+from segtune.config import RunConfig
 from segtune.data.splits import split_places
 from segtune.data.tiles import TRAIN, VAL
 from segtune.errors import InputError, counted
 from segtune.files.folders import RunFolder, SearchFolder
+from segtune.files.run_yaml import settings_of
 from segtune.files.yamlfile import read_yaml
 from segtune.report.commands import script_command, tensorboard_command
 from segtune.training.stopwatch import PHASES

@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig, explain
+from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig
 from segtune.errors import InputError, nearest
 from segtune.files.yamlfile import Document, read_document
+from segtune.mistakes import explain
 from segtune.space.clashes import ClashFinder, resolve, words_of
 from segtune.space.forbid_section import ForbidReader, Runs
 from segtune.space.parameters import Choice, Parameter, not_countable, walk

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from segtune.config import RunConfig, base_type, check_setting
+from segtune.config import RunConfig
 from segtune.errors import InputError
+from segtune.fields import base_type, check_setting
 from segtune.files.yamlfile import Document
 
 Checks = Mapping[str, Callable[[Any], "str | None"]]

@@ -13,8 +13,8 @@ from optuna.distributions import CategoricalDistribution, distribution_to_json, 
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
-from segtune.config import check_setting
 from segtune.errors import InputError, one_line
+from segtune.fields import check_setting
 from segtune.files.folders import SearchFolder
 
 # What the study knows of a trial besides Optuna's own: user attributes.

@@ -9,8 +9,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from segtune.config import RunConfig, check_setting
+from segtune.config import RunConfig
 from segtune.errors import InputError
+from segtune.fields import check_setting
 from segtune.files.folders import SearchFolder
 from segtune.space.space import Space
 from segtune.tuning.points import Signature, distributions, encode, signature

@@ -25,8 +25,9 @@ import yaml
 from segtune.cli.exits import Terminated, run_script
 from segtune.cli.flags import ALIASES
 from segtune.cli.given import given_config
-from segtune.config import RunConfig, base_type, choices
+from segtune.config import RunConfig
 from segtune.evaluation.metrics import Scores
+from segtune.fields import base_type, choices
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import load_model
 from segtune.models.manifest import Manifest

@@ -22,12 +22,12 @@ from rich.table import Table
 from segtune.cli.exits import run_script
 from segtune.cli.given import given_settings
 from segtune.cli.tasks import SPACES
-from segtune.config import ENCODERS
 from segtune.errors import counted, printable
 from segtune.report.commands import same_command, script_command, tensorboard_command
 from segtune.report.console import SearchConsole, make_console, step_bar, trial_line
 from segtune.report.tables import SettingsTable, class_table, comparison, ranking, state_of
 from segtune.trials import SearchState, Trial, write_trials
+from segtune.vocabulary import ENCODERS
 
 ROOT = Path(__file__).parent.parent.parent
 # A line break, a carriage return, the start of an escape sequence in both forms, a bell, two turns of direction, a line

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from segtune.config import RunConfig, choices
+from segtune.config import RunConfig
 from segtune.data.augment import Augmentation
 from segtune.data.bands import Band
 from segtune.data.batches import Batch, Batches
@@ -26,6 +26,7 @@ from segtune.data.reading import read_image, read_mask, read_tile
 from segtune.data.scan import scan
 from segtune.data.store import DecodedTiles, TileStore
 from segtune.errors import InputError
+from segtune.fields import choices
 from tests.conftest import WriteDataSet, WriteImage
 
 LEVELS = choices("augmentation")

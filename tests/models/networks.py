@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from segtune.config import Architecture, RunConfig
+from segtune.config import RunConfig
 from segtune.models.build import build_model
+from segtune.vocabulary import Architecture
 
 ARCHITECTURES = get_args(Architecture)
 ENCODER = "tu-mobilenetv3_small_050"

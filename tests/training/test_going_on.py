@@ -42,11 +42,12 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segtune.cli.given import kept_threads, settings_in
-from segtune.config import CHANGEABLE, RunConfig, settings_of
+from segtune.config import CHANGEABLE, RunConfig
 from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.files.folders import RunFolder
+from segtune.files.run_yaml import settings_of
 from segtune.models.checkpoint import load_model
 from segtune.models.manifest import Manifest
 from segtune.training.result import EpochResult

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segtune.config import BINARY_LOSSES, LOSSES, RunConfig
+from segtune.config import RunConfig
 from segtune.data.labels import IGNORED, Labels
 from segtune.training.losses import SegmentationLoss
+from segtune.vocabulary import BINARY_LOSSES, LOSSES
 
 
 @dataclass(frozen=True)
