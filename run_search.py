@@ -41,14 +41,12 @@ def parse() -> Namespace:
     parser = make_parser(__doc__ or "")
     add_tasks(parser)
     parser.add_argument("-d", "--dataset", metavar="FOLDER", help="the data set; wins over `dataset` in the file")
-    parser.add_argument(
-        "--results-dir", default="ray_results", metavar="FOLDER", help="where searches lie [ray_results]"
-    )
+    results = "where searches lie [ray_results]"
+    parser.add_argument("--results-dir", default="ray_results", metavar="FOLDER", help=results)
     parser.add_argument("--name", help="name of the search, and of its folder [the name of the space]")
     add_assignments(parser)
-    parser.add_argument(
-        "--cache-dir", metavar="FOLDER", help="folder for decoded tiles, on a local disk; none: no cache"
-    )
+    cache = "folder for decoded tiles, on a local disk; none: no cache"
+    parser.add_argument("--cache-dir", metavar="FOLDER", help=cache)
     dry_run = "show the space, the data and about how long it takes; train nothing"
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
     teachers = "earlier searches whose trials teach the sampler"
@@ -85,7 +83,8 @@ def main() -> int:
     from segtune.planning.feasibility import check_space, scan_data
     from segtune.report.console import SearchConsole, make_console, reading_bar
     from segtune.report.dry_run import show_dry_run
-    from segtune.report.tables import has_winner, next_commands, search_results
+    from segtune.report.tables import search_results
+    from segtune.report.text import has_winner, next_commands
     from segtune.tuning.search import run_search
     from segtune.tuning.stored import to_resume
     from segtune.tuning.warm_start import check_earlier

@@ -64,7 +64,7 @@ def main() -> int:
     from segtune.machine import signals_noted
     from segtune.pictures.gallery import write_preview
     from segtune.report.console import RunConsole, make_console, reading_bar
-    from segtune.report.tables import run_summary
+    from segtune.report.text import run_summary
     from segtune.training.resolve import check_input, check_run, resolve
     from segtune.training.resume import check_same_settings
     from segtune.training.train import train

@@ -28,14 +28,14 @@ ORDER = (
     ("evaluation", "metrics worst predict evaluate masks validate"),
     ("pictures", "render png sheet gallery"),
     ("training", "losses optim resolve resume result runlog state step stopwatch train"),
-    ("planning", "cost resources rungs feasibility"),
+    ("planning", "cost resources rungs feasibility samples"),
     ("", "trials"),
     (
         "tuning",
         "asha failures messages session cluster study results retention points teaching sampler recovery stopping "
         "searcher ray_hooks stored status warm_start watchdog worker search",
     ),
-    ("report", "commands tables console dry_run"),
+    ("report", "commands text tables console dry_run"),
     ("cli", "output assignments flags parser given dataset tasks exits"),
 )
 MODULES = [".".join(filter(None, ("segtune", package, name))) for package, names in ORDER for name in names.split()]

@@ -26,7 +26,7 @@ from segtune.data.dataset import DataInfo
 from segtune.errors import counted, printable
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
-from segtune.report.tables import duration, settings_text
+from segtune.report.text import duration, settings_text
 from segtune.training.result import EpochResult
 from segtune.trials import Trial
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import random
-from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -20,19 +15,15 @@ from segtune.data.reading import read_header
 from segtune.data.tiles import Split
 from segtune.errors import counted
 from segtune.planning.cost import Cost, probe
-from segtune.planning.feasibility import possible_run
 from segtune.planning.resources import Plan, local_resources, make_plan
-from segtune.planning.rungs import rungs
-from segtune.report.tables import SettingsTable, duration, plain_table, settings_text, value_text
-from segtune.space.parameters import Parameter, RandomSuggest, Range
+from segtune.planning.rungs import asha_share, rungs
+from segtune.planning.samples import Samples, draw_samples, measured_runs
+from segtune.report.tables import SettingsTable, plain_table
+from segtune.report.text import duration, settings_text, value_text
+from segtune.space.parameters import Parameter, Range
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
 
-_SAMPLES = 10  # configurations shown
-_PROBED = 3  # of them measured, beside the first run
-_MOST_DRAWS = 10_000
-_MOST_REPEATED = 1_000  # draws of runs that are there already: a small space has no more
-_PLAYED = 10_000  # trials that a share of epochs is estimated from
 _HEADERS = 64  # tiles of a split whose sizes are looked up
 
 
@@ -62,9 +53,6 @@ def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | 
     for line in estimate_lines(space, info, runs, plan):
         console.print(line)
     return 0
-
-
-# The space.
 
 
 def space_tree(space: Space) -> Tree:
@@ -99,52 +87,6 @@ def _range_text(parameter: Range) -> str:
     return text if parameter.step is None else f"{text} in steps of {value_text(parameter.step)}"
 
 
-# Some of its runs.
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Runs as a search would draw them."""
-
-    runs: list[RunConfig]  # with image_size and paths filled in
-    searched: list[dict[str, Any]]  # of each run, the settings that were drawn
-    how: str  # how many draws it took
-
-
-def draw_samples(space: Space, info: DataInfo) -> Samples:
-    """The first runs of a grid, or some that are drawn at random, each one once.
-
-    What does not go together, and what is there already, is drawn again.
-    """
-    if space.search.sampler == "grid":
-        points = [point for _, point in zip(range(_SAMPLES), space.grid(), strict=False)]
-        return Samples(
-            [resolve(RunConfig.from_settings(space.settings_at(point)), info) for point in points],
-            [{key.rpartition(".")[2]: value for key, value in point.items()} for point in points],
-            f"the first {len(points)} of a grid of {space.size():,}",
-        )
-    suggest = RandomSuggest(random.Random(space.search.seed))
-    runs: list[RunConfig] = []
-    drawn: list[dict[str, Any]] = []
-    reasons: list[str] = []
-    repeated = 0
-    while len(runs) < _SAMPLES and len(reasons) < _MOST_DRAWS and repeated < _MOST_REPEATED:
-        settings = space.draw(suggest)
-        run = possible_run(space, info, settings)
-        if isinstance(run, str):
-            reasons.append(run)
-        elif run in runs:
-            repeated += 1
-        else:
-            runs.append(run)
-            drawn.append({name: value for name, value in settings.items() if name not in space.fixed})
-    draws = counted(len(runs) + len(reasons), "draw")
-    how = f"{len(runs)} drawn at random; {len(reasons)} of {draws} had to be drawn again"
-    if reasons:
-        how += f", the first because of: {reasons[0]}"
-    return Samples(runs, drawn, how)
-
-
 def sample_table(space: Space, samples: Samples) -> SettingsTable:
     """A row per run, the first one on top."""
     table = SettingsTable("Some of the runs", ("run",))
@@ -153,9 +95,6 @@ def sample_table(space: Space, samples: Samples) -> SettingsTable:
     for number, drawn in enumerate(samples.searched, start=1):
         table.add((str(number),), {name: drawn[name] for name in space.searched() if name in drawn})
     return table
-
-
-# Its data.
 
 
 def data_table(info: DataInfo, config: RunConfig) -> Table:
@@ -211,15 +150,6 @@ def _shared(folders: Sequence[Path]) -> Path:
     return folders[0].parent.parent
 
 
-# Its time.
-
-
-def measured_runs(first: RunConfig, samples: Sequence[RunConfig]) -> dict[str, RunConfig]:
-    """The first run and some of the samples, by name, each configuration once."""
-    others = [(f"run {number}", run) for number, run in enumerate(samples, start=1) if run != first]
-    return {"baseline": first, **dict(others[:_PROBED])}
-
-
 def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], plan: Plan) -> Iterator[str]:
     """What these runs were measured to take, and about how long the search takes at that pace."""
     paces: list[float] = []  # seconds of every run on its full budget
@@ -259,32 +189,3 @@ def _concurrency_text(plan: Plan) -> str:
     if plan.gpus_per_trial and plan.gpus_per_trial < 1 and plan.concurrent > 1:
         return f"{plan.concurrent} at a time; those that share a GPU are taken to be as fast as one after the other"
     return f"{plan.concurrent} at a time"
-
-
-def asha_share(trials: int, compared: Sequence[int], factor: int, epochs: int) -> float:
-    """About which share of all epochs asha trains that compares trials after these epochs; the first run does all.
-
-    Of trials in random order, none expected to be better than another, played through some times. What a sampler
-    learns makes later trials better than earlier ones, and more of them go on.
-    """
-    generator, spent = random.Random(0), 0
-    times = max(10, _PLAYED // trials)
-    for _ in range(times):
-        reached: dict[int, list[float]] = {rung: [] for rung in compared}
-        for number in range(trials):
-            score, done = generator.random(), epochs
-            for rung, scores in reached.items():
-                stops = bool(number and scores) and score < _quantile(scores, 1 - 1 / factor)
-                insort(scores, score)
-                if stops:
-                    done = rung
-                    break
-            spent += done
-    return spent / (times * trials * epochs)
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Between the two nearest values, as numpy has it."""
-    place = (len(ordered) - 1) * share
-    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return low + (high - low) * (place % 1)

@@ -21,8 +21,9 @@ from segtune.errors import InputError
 from segtune.models import compatibility
 from segtune.planning.cost import Cost, probe
 from segtune.planning.feasibility import check_space
+from segtune.planning.rungs import asha_share
+from segtune.planning.samples import draw_samples, measured_runs
 from segtune.report import dry_run as dry_run_module
-from segtune.report.dry_run import asha_share, draw_samples, measured_runs
 from segtune.space.reader import load_space
 from segtune.training.resolve import resolve
 from segtune.tuning.asha import OBJECTIVE, Asha

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import seeds
 
-from segtune.report.tables import has_winner, search_results, summary
+from segtune.report.tables import search_results
+from segtune.report.text import has_winner, summary
 from segtune.trials import Trial, seed_margin, wobble
 
 

@@ -10,7 +10,8 @@ import pytest
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder, find_model
 from segtune.models.manifest import Manifest
-from segtune.report.tables import next_commands, state_of, summary
+from segtune.report.tables import state_of
+from segtune.report.text import next_commands, summary
 from segtune.trials import ranked
 from segtune.tuning.recovery import catch_up_all
 from segtune.tuning.study import settle

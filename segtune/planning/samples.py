@@ -1,0 +1,70 @@
+"""Some of the runs that a search would draw."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from segtune.config import RunConfig
+from segtune.data.dataset import DataInfo
+from segtune.errors import counted
+from segtune.planning.feasibility import possible_run
+from segtune.space.parameters import RandomSuggest
+from segtune.space.space import Space
+from segtune.training.resolve import resolve
+
+_SAMPLES = 10  # configurations shown
+_PROBED = 3  # of them measured, beside the first run
+_MOST_DRAWS = 10_000
+_MOST_REPEATED = 1_000  # draws of runs that are there already: a small space has no more
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Runs as a search would draw them."""
+
+    runs: list[RunConfig]  # with image_size and paths filled in
+    searched: list[dict[str, Any]]  # of each run, the settings that were drawn
+    how: str  # how many draws it took
+
+
+def draw_samples(space: Space, info: DataInfo) -> Samples:
+    """The first runs of a grid, or some that are drawn at random, each one once.
+
+    What does not go together, and what is there already, is drawn again.
+    """
+    if space.search.sampler == "grid":
+        points = [point for _, point in zip(range(_SAMPLES), space.grid(), strict=False)]
+        return Samples(
+            [resolve(RunConfig.from_settings(space.settings_at(point)), info) for point in points],
+            [{key.rpartition(".")[2]: value for key, value in point.items()} for point in points],
+            f"the first {len(points)} of a grid of {space.size():,}",
+        )
+    suggest = RandomSuggest(random.Random(space.search.seed))
+    runs: list[RunConfig] = []
+    drawn: list[dict[str, Any]] = []
+    reasons: list[str] = []
+    repeated = 0
+    while len(runs) < _SAMPLES and len(reasons) < _MOST_DRAWS and repeated < _MOST_REPEATED:
+        settings = space.draw(suggest)
+        run = possible_run(space, info, settings)
+        if isinstance(run, str):
+            reasons.append(run)
+        elif run in runs:
+            repeated += 1
+        else:
+            runs.append(run)
+            drawn.append({name: value for name, value in settings.items() if name not in space.fixed})
+    draws = counted(len(runs) + len(reasons), "draw")
+    how = f"{len(runs)} drawn at random; {len(reasons)} of {draws} had to be drawn again"
+    if reasons:
+        how += f", the first because of: {reasons[0]}"
+    return Samples(runs, drawn, how)
+
+
+def measured_runs(first: RunConfig, samples: Sequence[RunConfig]) -> dict[str, RunConfig]:
+    """The first run and some of the samples, by name, each configuration once."""
+    others = [(f"run {number}", run) for number, run in enumerate(samples, start=1) if run != first]
+    return {"baseline": first, **dict(others[:_PROBED])}

@@ -1,0 +1,156 @@
+"""Runs and searches in words: durations, settings, winners, failures and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segtune.config import RunConfig
+from segtune.data.splits import split_places
+from segtune.data.tiles import TRAIN, VAL
+from segtune.errors import InputError
+from segtune.files.folders import RunFolder, SearchFolder
+from segtune.files.run_yaml import settings_of
+from segtune.files.yamlfile import read_yaml
+from segtune.report.commands import script_command, tensorboard_command
+from segtune.training.stopwatch import PHASES
+from segtune.trials import Trial, ranked, seed_margin
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 8.2 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def value_text(value: Any) -> str:
+    """A setting's value, short: numbers with three digits, lists without quotes."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list):
+        return "+".join(map(str, value)) or "none"
+    return str(value)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings on one line: ``encoder resnet18, lr 0.002``."""
+    return ", ".join(f"{name} {value_text(value)}" for name, value in settings.items())
+
+
+def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
+    """How a single run ended, and what to type next, in lines."""
+    content = read_yaml(folder.run_yaml)
+    config = RunConfig.from_settings(settings_of(content), f"{folder.run_yaml}: ")
+    rows = folder.metrics()
+    best = rows[-1] if rows else {}
+    lines = []
+    if best.get("best_miou"):
+        score = float(best["best_miou"])
+        lines.append(f"best: miou {score:.4f} in epoch {best['best_epoch']}" if score else "nothing learnt: miou 0")
+        lines[-1] += f"{_some_of_the_tiles(content['data'], config.use_only_add_val)}; next:"
+        split = scored_split(config)
+        lines += [f"  {_validation(folder.path, split)}"] if split else []
+    return [*lines, f"  {tensorboard_command(log_dir)}"]
+
+
+def _some_of_the_tiles(data: Mapping[str, Any], only_added: bool) -> str:
+    """On how many validation tiles a run was scored, where those were not all, by the `data` of its run.yaml."""
+    tiles, others = (
+        sum(count for split, count in data.get(name, {}).items() if split == VAL or (only_added and split != TRAIN))
+        for name in ("tiles", "left_out")
+    )
+    return f" (on {tiles} of {tiles + others} validation tiles)" if others else ""
+
+
+def scored_split(config: RunConfig) -> Path | None:
+    """The split that a run is scored on, or the first of several; None where its data is not there any more."""
+    try:
+        places = split_places(config)
+    except InputError:
+        return None
+    place = next(place for name, place in places.items() if name != TRAIN).absolute()
+    here = Path.cwd()
+    return place.relative_to(here) if place.is_relative_to(here) else place
+
+
+def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
+    """The winner in words: its score, its settings, and what it gains over the baseline.
+
+    `ended` is false for a search that was interrupted.
+    """
+    order = ranked(trials)
+    if not order:
+        return ["no trial reached a score"]
+    if ended and not has_winner(trials):
+        return ["no winner: every trial failed"]
+    best = order[0]
+    if not best.learnt:
+        yet = "" if ended else " yet"
+        return [f"no trial learnt anything{yet}: the best miou is {best.miou:.4f}, of trial #{best.number}"]
+    name = "winner" if ended else "best so far"
+    lines = [f"{name}: trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}{_limit(best.settings)}"]
+    lines.append(f"  {settings_text(best.searched)}")
+    baseline = next((trial for trial in order if trial.baseline), None)
+    return lines if baseline is None else [*lines, _gain(best, baseline, others=len(order) - 1, ended=ended)]
+
+
+def _limit(settings: Mapping[str, Any]) -> str:
+    """On how many validation tiles a trial was scored, where its settings say that these are not all."""
+    limits = [limit for name in ("limit_tiles", "val_samples") if (limit := settings.get(name)) is not None]
+    return f" (on at most {min(limits)} tiles of each validation set)" if limits else ""
+
+
+def _gain(best: Trial, baseline: Trial, others: int, ended: bool) -> str:
+    """What the best trial gains over the baseline; `others`: how many trials but the best one have a score."""
+    if best is not baseline:
+        gain, margin = (best.miou or 0.0) - (baseline.miou or 0.0), seed_margin(best, baseline)
+        text = f"gain over the baseline: {gain:+.4f} (baseline {baseline.miou:.4f})"
+        return text if gain >= margin else f"{text}, no more than another seed may bring (about {margin:.4f})"
+    if others and ended:
+        return "the baseline itself is the best: nothing that was tried beats it"
+    return f"it is the baseline; {'no other trial is better yet' if others else 'no other trial has a score'}"
+
+
+def has_winner(trials: Iterable[Trial]) -> bool:
+    """Whether a search that ended has a winner: a trial that has a score and is not among failed ones alone."""
+    found = list(trials)
+    return bool(ranked(found)) and any(trial.status != "failed" for trial in found)
+
+
+def failures(trials: Iterable[Trial]) -> list[str]:
+    """One line for each reason that trials failed for."""
+    reasons: dict[str, list[int]] = {}
+    for trial in trials:
+        if trial.status == "failed":
+            reasons.setdefault(trial.error, []).append(trial.number)
+    return [f"failed: {', '.join(f'#{number}' for number in numbers)}: {reason}" for reason, numbers in reasons.items()]
+
+
+def next_commands(folder: SearchFolder, config: RunConfig, results_dir: str) -> list[str]:
+    """What to type after a search; a model is measured, or trained again, only where there is one."""
+    split, lines = scored_split(config), []
+    if folder.best.is_dir():
+        lines = [f"  {_validation(folder.path, split)}"] if split else []
+        lines.append(f"  {script_command('run_single.py', ['--from-search', str(folder.path), '--epochs', 'N'])}")
+    return [*lines, f"  {tensorboard_command(results_dir)}"]
+
+
+def _validation(folder: Path, split: Path) -> str:
+    return script_command("validate.py", ["-cd", str(folder), "-d", str(split)])
+
+
+def spent_line(trials: Sequence[Trial]) -> str | None:
+    """What the trials' time went for: ``time of the trials: 92% training, 4% evaluation, ...``; None where unknown."""
+    seconds = {name: sum(trial.spent.get(name, 0.0) for trial in trials) for name in PHASES}
+    total = sum(seconds.values())
+    if not total:
+        return None
+    shares = sorted(seconds.items(), key=lambda item: -item[1])
+    return f"time of the trials: {', '.join(f'{share / total:.0%} {name}' for name, share in shares)}"
