@@ -22,34 +22,13 @@ from pydantic import (
     model_validator,
 )
 
-from segtune.errors import InputError
-from segtune.mistakes import explain
+from segtune.mistakes import SettingsError, clash, explain
+from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Change, Role
 from segtune.vocabulary import BINARY_LOSSES, LOSSES, Architecture, architecture_name, encoder_name, loss_name
 
 DEMO = "data/demo"  # a data set that is made where it is asked for
 
 Alpha = Literal["auto", "mask", "band"]
-# What a result is measured on or with stays fixed within a search, or its trials could not be compared.
-NOT_SEARCHABLE = frozenset(
-    {
-        *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "classes", "ignore", "rgb", "nodata"),
-        *("alpha", "val_dir", "add_val_dirs", "use_only_add_val", "adv_freq", "val_samples", "limit_tiles"),
-        *("worst", "seed", "workers", "threads", "device", "cache_dir", "cache_gb"),
-    }
-)
-# The settings that say what the data is; in a search space they stand at the top, beside `dataset`.
-DATA_SETTINGS = (
-    *("dataset", "images_dir", "masks_dir", "image_suffix", "mask_suffix", "val_dir", "add_val_dirs"),
-    *("use_only_add_val", "classes", "ignore", "channels", "rgb", "nodata", "alpha"),
-)
-# What may change when a run goes on: how long it is, and what its numbers do not depend on, but for rounding on another
-# device or with other threads. Where the data lies may change too; that it is the same data is seen by its fingerprint.
-CHANGEABLE = frozenset(
-    {
-        *("epochs", "worst", "workers", "threads", "device", "cache_dir", "cache_gb"),
-        *("dataset", "val_dir", "add_val_dirs"),
-    }
-)
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
 
 
@@ -108,187 +87,212 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
-    dataset: str = Field("", description="folder with train/ and val/ (or train.txt and val.txt)")
-    val_dir: Annotated[str | None, AfterValidator(_given)] = Field(
-        None, description="folder, or list file, of the validation tiles; left out: the data set's own val"
+    dataset: Annotated[str, Role(data=True, change=Change.MACHINE, path="folder")] = Field(
+        "", description="folder with train/ and val/ (or train.txt and val.txt)"
     )
-    add_val_dirs: list[str] = Field(
+    val_dir: Annotated[
+        str | None,
+        AfterValidator(_given),
+        Role(data=True, validation=True, change=Change.MACHINE, path="folder"),
+    ] = Field(None, description="folder, or list file, of the validation tiles; left out: the data set's own val")
+    add_val_dirs: Annotated[list[str], Role(data=True, validation=True, change=Change.MACHINE, path="folders")] = Field(
         [], description="more validation sets: folders, or a file that names one folder a line"
     )
-    adv_freq: int = Field(1, ge=1, description="epochs from one evaluation of the added validation sets to the next")
-    use_only_add_val: bool = Field(
+    adv_freq: Annotated[int, FIXED] = Field(
+        1, ge=1, description="epochs from one evaluation of the added validation sets to the next"
+    )
+    use_only_add_val: Annotated[bool, Role(data=True, validation=True)] = Field(
         False, description="score on the added validation sets alone, all of them pooled, and not on val"
     )
-    images_dir: SplitFolder = Field(
+    images_dir: Annotated[SplitFolder, DATA] = Field(
         "images", description="name of the folder of images in each split; . is the split's own folder"
     )
-    masks_dir: SplitFolder = Field(
+    masks_dir: Annotated[SplitFolder, DATA] = Field(
         "gt", description="name of the folder of masks in each split; . is the split's own folder"
     )
-    image_suffix: str = Field("", description="what names of images end in before the extension, such as _sat")
-    mask_suffix: str = Field("", description="what names of masks end in before the extension, such as _mask")
-    classes: Annotated[list[Label], AfterValidator(_distinct)] = Field(
+    image_suffix: Annotated[str, DATA] = Field(
+        "", description="what names of images end in before the extension, such as _sat"
+    )
+    mask_suffix: Annotated[str, DATA] = Field(
+        "", description="what names of masks end in before the extension, such as _mask"
+    )
+    classes: Annotated[list[Label], AfterValidator(_distinct), DATA] = Field(
         [255], min_length=1, max_length=MAX_CLASSES, description="mask labels to learn; one label is binary"
     )
-    ignore: Annotated[list[Label], AfterValidator(_distinct)] = Field(
+    ignore: Annotated[list[Label], AfterValidator(_distinct), DATA] = Field(
         [], description="mask labels that count neither in the loss nor in a metric"
     )
-    channels: Annotated[list[FolderName], AfterValidator(_distinct)] = Field(
+    channels: Annotated[list[FolderName], AfterValidator(_distinct), Role(data=True, searchable=True)] = Field(
         [], description="folders of one-channel images that follow the image's own bands, such as nir"
     )
-    rgb: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_one_or_three)] = Field(
+    rgb: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_one_or_three), DATA] = Field(
         [],
         description="the image's bands that are red, green and blue, counted from 1: they are shown, and augmented in "
         "colour; left out: the first three where there are three or more",
     )
-    nodata: float | None = Field(
+    nodata: Annotated[float | None, DATA] = Field(
         None,
         allow_inf_nan=False,
         description="value of images and channels that stands for no data, besides what their files declare",
     )
-    alpha: Alpha = Field(
+    alpha: Annotated[Alpha, DATA] = Field(
         "auto",
         description="how to take the band that the images declare as alpha: as a mask whose zeros are no data, or as a "
         "band like the others, such as near infrared; auto decides by its values, and says so",
     )
-    limit_tiles: int | None = Field(None, ge=1, description="use only so many tiles of each split, to try things out")
+    limit_tiles: Annotated[int | None, FIXED] = Field(
+        None, ge=1, description="use only so many tiles of each split, to try things out"
+    )
 
-    model: Annotated[Architecture, BeforeValidator(architecture_name)] = Field(
+    model: Annotated[Architecture, BeforeValidator(architecture_name), SEARCHABLE] = Field(
         "deeplabv3plus", description="architecture of segmentation_models_pytorch"
     )
-    encoder: Annotated[str, AfterValidator(encoder_name)] = Field(
+    encoder: Annotated[str, AfterValidator(encoder_name), SEARCHABLE] = Field(
         "efficientnet-b0", description="encoder of smp, or tu-NAME for one of timm's"
     )
-    encoder_weights: Annotated[str, AfterValidator(_weights)] = Field(
+    encoder_weights: Annotated[str, AfterValidator(_weights), Role(searchable=True, path="file")] = Field(
         "none",
         description="where the encoder starts: none (random weights), imagenet (downloaded), or a file "
         "(safetensors, or a state dict of torch.save)",
     )
-    normalization: Annotated[Literal["data", "encoder"], WrapValidator(_any_case)] = Field(
+    normalization: Annotated[Literal["data", "encoder"], WrapValidator(_any_case), SEARCHABLE] = Field(
         "data",
         description="mean and standard deviation of the input: the training tiles' own, or, for the rgb bands, those "
         "that the encoder's weights were trained with",
     )
-    image_size: Annotated[int, Field(ge=32, le=8192)] | None = Field(
+    image_size: Annotated[Annotated[int, Field(ge=32, le=8192)] | None, SEARCHABLE] = Field(
         None,
         description="side in pixels of the square that the network sees; "
         "left out: the largest tile's, at most 512, as a multiple of 32",
     )
-    fit: Annotated[Literal["resize", "crop", "pad"], WrapValidator(_any_case)] = Field(
+    fit: Annotated[Literal["resize", "crop", "pad"], WrapValidator(_any_case), SEARCHABLE] = Field(
         "resize",
         description="how a tile becomes that square: resized; cropped at random in training and in a sliding window "
         "in evaluation; or shrunk where it is larger, and padded",
     )
-    batch_size: int = Field(6, ge=1, description="tiles per training step, and per step of evaluation")
-    epochs: int = Field(50, ge=1, description="passes over the training tiles, in total")
-    samples_per_epoch: int | None = Field(
+    batch_size: Annotated[int, SEARCHABLE] = Field(
+        6, ge=1, description="tiles per training step, and per step of evaluation"
+    )
+    epochs: Annotated[int, Role(searchable=True, change=Change.RUN)] = Field(
+        50, ge=1, description="passes over the training tiles, in total"
+    )
+    samples_per_epoch: Annotated[int | None, SEARCHABLE] = Field(
         None, ge=1, description="tiles in an epoch; the next epoch goes on with others; left out: all training tiles"
     )
-    val_samples: int | None = Field(
+    val_samples: Annotated[int | None, FIXED] = Field(
         None, ge=1, description="validate on so many tiles, the same ones always; left out: on all"
     )
 
-    optimizer: Annotated[Literal["adam", "adamw", "sgd"], WrapValidator(_any_case)] = Field(
+    optimizer: Annotated[Literal["adam", "adamw", "sgd"], WrapValidator(_any_case), SEARCHABLE] = Field(
         "adamw", description="torch.optim's"
     )
-    lr: float = Field(1e-3, gt=0, allow_inf_nan=False, description="learning rate at the end of the warm-up")
-    encoder_lr_factor: float = Field(
+    lr: Annotated[float, SEARCHABLE] = Field(
+        1e-3, gt=0, allow_inf_nan=False, description="learning rate at the end of the warm-up"
+    )
+    encoder_lr_factor: Annotated[float, SEARCHABLE] = Field(
         1.0, gt=0, allow_inf_nan=False, description="the encoder's learning rate is lr times this"
     )
-    freeze_encoder_epochs: int = Field(0, ge=0, description="epochs at the start in which the encoder stays as it is")
-    weight_decay: float = Field(
+    freeze_encoder_epochs: Annotated[int, SEARCHABLE] = Field(
+        0, ge=0, description="epochs at the start in which the encoder stays as it is"
+    )
+    weight_decay: Annotated[float, SEARCHABLE] = Field(
         1e-4, ge=0, allow_inf_nan=False, description="decoupled for adamw, an L2 penalty for the others"
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd (Nesterov)")
-    lr_schedule: Annotated[Literal["cosine", "poly", "constant"], WrapValidator(_any_case)] = Field(
+    momentum: Annotated[float, SEARCHABLE] = Field(0.9, ge=0, lt=1, description="of sgd (Nesterov)")
+    lr_schedule: Annotated[Literal["cosine", "poly", "constant"], WrapValidator(_any_case), SEARCHABLE] = Field(
         "cosine", description="how the learning rate falls after the warm-up"
     )
-    warmup_epochs: int = Field(0, ge=0, description="epochs over which the learning rate rises from zero")
-    grad_clip: float = Field(
+    warmup_epochs: Annotated[int, SEARCHABLE] = Field(
+        0, ge=0, description="epochs over which the learning rate rises from zero"
+    )
+    grad_clip: Annotated[float, SEARCHABLE] = Field(
         1.0, ge=0, allow_inf_nan=False, description="largest norm of the gradient; 0 does not clip"
     )
 
-    loss: Annotated[str, AfterValidator(loss_name)] = Field(
+    loss: Annotated[str, AfterValidator(loss_name), SEARCHABLE] = Field(
         "dice", description=f"{', '.join(LOSSES)}, or a sum of them such as dice+bce"
     )
-    augmentation: Annotated[Literal["none", "safe", "light", "medium", "hard"], WrapValidator(_any_case)] = Field(
-        "hard", description="how much training tiles are changed; safe only flips and turns"
-    )
-    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], WrapValidator(_any_case)] = Field(
+    augmentation: Annotated[
+        Literal["none", "safe", "light", "medium", "hard"], WrapValidator(_any_case), SEARCHABLE
+    ] = Field("hard", description="how much training tiles are changed; safe only flips and turns")
+    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], WrapValidator(_any_case), SEARCHABLE] = Field(
         "auto", description="auto: bf16 where the GPU computes it natively, fp16 on older ones, fp32 on a CPU"
     )
-    worst: int = Field(
+    worst: Annotated[int, Role(change=Change.RUN, affects_score=False)] = Field(
         4, ge=0, le=64, description="number of validation tiles shown with the curves: those with the most wrong pixels"
     )
-    seed: int = Field(42, ge=0, le=2**31 - 1, description="of weights, order and augmentation")
-    workers: int = Field(1, ge=0, le=256, description="loader processes; 0 loads in the training process")
-    threads: int | None = Field(
+    seed: Annotated[int, Role(affects_score=False)] = Field(
+        42, ge=0, le=2**31 - 1, description="of weights, order and augmentation"
+    )
+    workers: Annotated[int, MACHINE] = Field(
+        1, ge=0, le=256, description="loader processes; 0 loads in the training process"
+    )
+    threads: Annotated[int | None, Role(change=Change.SEARCH)] = Field(
         None,
         ge=1,
         le=1024,
         description="number of torch's threads; results depend on it; left out: torch's own number, in a search the "
         "cores of a trial",
     )
-    device: Annotated[str, BeforeValidator(_lower)] = Field(
+    device: Annotated[str, BeforeValidator(_lower), MACHINE] = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto, cpu, cuda or cuda:N; auto prefers cuda",
     )
-    cache_dir: Annotated[str | None, AfterValidator(_given)] = Field(
+    cache_dir: Annotated[str | None, AfterValidator(_given), Role(change=Change.MACHINE, path="folder")] = Field(
         None,
         description="folder on a local disk for decoded tiles, shared by all runs; none: decode again and again; "
         "left out: $SEGTUNE_CACHE_DIR, or segtune-cache-UID in $SLURM_TMPDIR, $TMPDIR or /var/tmp",
     )
-    cache_gb: float = Field(
+    cache_gb: Annotated[float, MACHINE] = Field(
         100.0,
         ge=0,
         allow_inf_nan=False,
         description="most gigabytes of decoded tiles; the ones unused longest go first",
     )
 
-    # The messages name the settings that clash: a search space looks there for the line to point at.
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:
         both = sorted(set(self.classes) & set(self.ignore))
         if both:
-            raise ValueError(f"classes and ignore both list {both[0]}")
+            raise clash(f"classes and ignore both list {both[0]}", "classes", "ignore")
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"warmup_epochs must be below epochs, but got "
-                f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
-            )
+            got = f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
+            raise clash(f"warmup_epochs must be below epochs, but got {got}", "warmup_epochs", "epochs")
         for name in BINARY_LOSSES:
             if len(self.classes) > 1 and name in self.loss.split("+"):
                 other = {"bce": "ce is its multi-class form"}.get(
                     name, "it has no multi-class form, as dice and ce have"
                 )
-                raise ValueError(f"loss {name!r} is for a single class, and classes lists {len(self.classes)}; {other}")
+                text = f"loss {name!r} is for a single class, and classes lists {len(self.classes)}; {other}"
+                raise clash(text, "loss", "classes")
         if self.precision == "fp16" and self.device == "cpu":
-            raise ValueError("precision fp16 needs a GPU, and device is cpu")
+            raise clash("precision fp16 needs a GPU, and device is cpu", "precision", "device")
         reserved = sorted({self.images_dir, self.masks_dir} & set(self.channels))
         if reserved:
-            raise ValueError(f"channels lists {reserved[0]!r}, which is images_dir or masks_dir")
+            text = f"channels lists {reserved[0]!r}, which is images_dir or masks_dir"
+            raise clash(text, "channels", "images_dir", "masks_dir")
         if self.images_dir == self.masks_dir and self.image_suffix == self.mask_suffix:
-            raise ValueError(
+            raise clash(
                 f"images_dir and masks_dir are both {self.images_dir!r}; "
-                f"then image_suffix and mask_suffix must tell images from masks"
+                f"then image_suffix and mask_suffix must tell images from masks",
+                *("images_dir", "masks_dir", "image_suffix", "mask_suffix"),
             )
         if self.freeze_encoder_epochs >= self.epochs and self.freeze_encoder_epochs:
-            raise ValueError(
-                f"freeze_encoder_epochs must be below epochs, but got "
-                f"(freeze_encoder_epochs={self.freeze_encoder_epochs}, epochs={self.epochs})"
-            )
+            got = f"(freeze_encoder_epochs={self.freeze_encoder_epochs}, epochs={self.epochs})"
+            text = f"freeze_encoder_epochs must be below epochs, but got {got}"
+            raise clash(text, "freeze_encoder_epochs", "epochs")
         if self.use_only_add_val and not self.add_val_dirs:
-            raise ValueError("use_only_add_val needs add_val_dirs")
+            raise clash("use_only_add_val needs add_val_dirs", "use_only_add_val", "add_val_dirs")
         return self
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, object], where: str = "") -> RunConfig:
-        """Build a config from plain values; raise InputError with every mistake, each prefixed by `where`."""
+        """Build a config from plain values; raise SettingsError with every mistake, each line prefixed by `where`."""
         try:
             return cls.model_validate(dict(settings))
         except ValidationError as error:
-            raise InputError([where + message for _, message in explain(error, cls)]) from None
+            raise SettingsError(explain(error, cls), where) from None
 
     def settings(self) -> dict[str, Any]:
         """Every setting as plain YAML/JSON values, in the order of the fields."""

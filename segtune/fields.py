@@ -1,10 +1,11 @@
-"""Single settings of RunConfig: their types, their choices, and a check of one value alone."""
+"""Single settings of RunConfig: their roles, types and choices, and a check of one value alone."""
 
 from __future__ import annotations
 
 import functools
 import types
 import typing
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,6 +13,28 @@ from pydantic import TypeAdapter, ValidationError
 from segtune.config import RunConfig
 from segtune.errors import nearest
 from segtune.mistakes import message_of
+from segtune.roles import Change, Role, declared
+
+ROLES = declared(RunConfig, Role)
+
+
+def _with(holds: Callable[[Role], bool]) -> tuple[str, ...]:
+    return tuple(name for name, role in ROLES.items() if holds(role))
+
+
+# What a result is measured on or with stays fixed within a search, or its trials could not be compared.
+NOT_SEARCHABLE = frozenset(_with(lambda role: not role.searchable))
+DATA_SETTINGS = _with(lambda role: role.data)  # in a search space they stand at the top, beside `dataset`
+DATA_PLACES = _with(lambda role: role.data and role.path is not None)
+VALIDATION_SETTINGS = _with(lambda role: role.validation)
+# What may change when a run is resumed, and when a search is. Where the data lies may change, too: that it is the same
+# data is seen by its fingerprint.
+CHANGEABLE_IN_RUN = frozenset(_with(lambda role: role.change >= Change.RUN))
+CHANGEABLE_IN_SEARCH = frozenset(_with(lambda role: role.change >= Change.SEARCH))
+OF_THE_MACHINE = _with(lambda role: role.change is Change.MACHINE)
+SCORE_NEUTRAL = frozenset(_with(lambda role: not role.affects_score or role.change is Change.MACHINE))
+FOLDERS = _with(lambda role: role.path == "folder")
+FOLDER_LISTS = _with(lambda role: role.path == "folders")
 
 
 def check_setting(name: str, value: object) -> tuple[object, str | None]:

@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
-from segtune.errors import nearest
+from segtune.errors import InputError, nearest
 from segtune.vocabulary import meant
 
+_CLASH = "clash"  # pydantic's type of an error about several settings
 _LONGEST_VALUE = 100  # characters of a wrong value that a message repeats
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> list[tuple[str | None, str]]:
-    """pydantic's findings as (setting, one-line message); the setting is None for a combination."""
-    found = []
-    for item in error.errors():
-        name = str(item["loc"][0]) if item["loc"] else None
-        found.append((name, message_of(name, item, model.model_fields)))
-    return found
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong with one setting, or with several that do not go together."""
+
+    settings: tuple[str, ...]  # the settings that the message is about
+    message: str  # one line
 
 
-def message_of(name: str | None, item: Any, fields: Mapping[str, FieldInfo]) -> str:
-    """Return the line for one of pydantic's findings; without a name it is about a combination."""
+class SettingsError(InputError):
+    """Settings are wrong, or do not go together; `found` says which."""
+
+    def __init__(self, found: Sequence[Mistake], where: str = "") -> None:
+        self.found, self._where = tuple(found), where
+        super().__init__(where + mistake.message for mistake in found)
+
+    def __reduce__(self) -> tuple[type[SettingsError], tuple[Any, ...]]:
+        return type(self), (self.found, self._where)
+
+
+def clash(message: str, *settings: str) -> PydanticCustomError:
+    """Return the error that a model's validator raises for settings that do not go together."""
+    return PydanticCustomError(_CLASH, "{message}", {"message": message, "settings": settings})
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
+    """Return pydantic's findings on the settings of a model."""
+    return [_mistake(item, model.model_fields) for item in error.errors()]
+
+
+def _mistake(item: Any, fields: Mapping[str, FieldInfo]) -> Mistake:
+    if item["type"] == _CLASH:
+        return Mistake(item["ctx"]["settings"], item["msg"])
+    name = str(item["loc"][0])
+    return Mistake((name,), message_of(name, item, fields))
+
+
+def message_of(name: str, item: Any, fields: Mapping[str, FieldInfo]) -> str:
+    """Return the line for one of pydantic's findings on one setting."""
     kind, value = item["type"], item.get("input")
     got = _short(value)
     if kind == "extra_forbidden":
         return f"unknown setting {name!r}{nearest(str(name), fields)}"
     text = item["msg"].removeprefix("Value error, ")
-    if name is None:
-        return text
     if kind == "literal_error":
         known = get_args(fields[name].annotation)
         expected = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ")

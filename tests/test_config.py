@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import base_type, check_setting, choices
+from segtune.mistakes import SettingsError
 from segtune.vocabulary import LOSSES
 
 FIELDS = tuple(RunConfig.model_fields)
@@ -251,23 +253,40 @@ def test_mistakes_carry_the_place_they_were_found_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "names", "words"),
     [
-        ({"classes": [1, 2], "ignore": [2, 3]}, ("classes", "ignore", "2")),
-        ({"epochs": 3, "warmup_epochs": 3}, ("warmup_epochs=3", "epochs=3")),
-        ({"classes": [1, 2], "loss": "dice+bce"}, ("loss", "bce", "classes", "ce")),
-        ({"classes": [1, 2], "loss": "mcc"}, ("loss", "mcc", "classes")),
-        ({"precision": "fp16", "device": "cpu"}, ("precision", "fp16", "device")),
-        ({"channels": ["gt"]}, ("channels", "gt")),
-        ({"images_dir": "nir", "channels": ["nir"]}, ("channels", "nir")),
+        ({"classes": [1, 2], "ignore": [2, 3]}, "classes ignore", ("classes", "ignore", "2")),
+        ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs epochs", ("warmup_epochs=3", "epochs=3")),
+        ({"epochs": 3, "freeze_encoder_epochs": 3}, "freeze_encoder_epochs epochs", ("epochs=3",)),
+        ({"classes": [1, 2], "loss": "dice+bce"}, "loss classes", ("loss", "bce", "classes", "ce")),
+        ({"classes": [1, 2], "loss": "mcc"}, "loss classes", ("loss", "mcc", "classes")),
+        ({"precision": "fp16", "device": "cpu"}, "precision device", ("precision", "fp16", "device")),
+        ({"channels": ["gt"]}, "channels images_dir masks_dir", ("channels", "gt")),
+        ({"images_dir": "nir", "channels": ["nir"]}, "channels images_dir masks_dir", ("channels", "nir")),
+        ({"masks_dir": "images"}, "images_dir masks_dir image_suffix mask_suffix", ("masks_dir", "image_suffix")),
+        ({"use_only_add_val": True}, "use_only_add_val add_val_dirs", ("use_only_add_val", "add_val_dirs")),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused_by_name(settings: dict[str, Any], words: tuple[str, ...]) -> None:
-    (message,) = mistakes(**settings)
+def test_settings_that_do_not_go_together_are_refused_by_name(
+    settings: dict[str, Any], names: str, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        RunConfig.from_settings(settings, "run.yaml: ")
+    (mistake,) = caught.value.found
+    assert mistake.settings == tuple(names.split())
+    assert caught.value.mistakes == [f"run.yaml: {mistake.message}"]
     for word in words:
-        assert word in message
+        assert word in mistake.message
     for name, value in settings.items():  # none of them is wrong alone
         assert check_setting(name, value)[1] is None
+
+
+def test_a_mistake_in_one_setting_names_it_and_survives_pickling() -> None:
+    with pytest.raises(SettingsError) as caught:
+        RunConfig.from_settings({"lr": 0, "epochs": 0}, "run.yaml: ")
+    assert [mistake.settings for mistake in caught.value.found] == [("epochs",), ("lr",)]
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.found, again.mistakes) == (caught.value.found, caught.value.mistakes)
 
 
 @pytest.mark.parametrize(

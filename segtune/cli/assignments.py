@@ -9,10 +9,8 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.fields import base_type, check_setting
+from segtune.fields import FOLDER_LISTS, base_type, check_setting
 from segtune.files.yamlfile import parse_yaml
-
-PATH_LISTS = ("add_val_dirs",)
 
 
 def parse_value(name: str, text: str) -> Any:
@@ -48,7 +46,7 @@ def parse_values(name: str, words: Sequence[str]) -> list[Any]:
 
 def _separated(name: str, text: str) -> str:
     """A list on the command line, ``1,2`` or ``1 2``, with commas; what holds paths is one path, whatever is in it."""
-    if name in PATH_LISTS:
+    if name in FOLDER_LISTS:
         return json.dumps(text, ensure_ascii=False)
     return text if "," in text else ",".join(text.split())
 

@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from segtune.cli.assignments import PATH_LISTS
 from segtune.config import RunConfig
-from segtune.fields import base_type, choices
+from segtune.fields import FOLDER_LISTS, base_type, choices
 
 # Flags that people know from their present scripts, beside --name-of-the-setting.
 ALIASES: Mapping[str, tuple[str, ...]] = {
@@ -34,7 +33,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         # A switch needs no value, and takes one all the same: false undoes what a file sets.
         form: dict[str, Any] = {"nargs": "?", "const": "true"} if base_type(name) is bool else {}
         if base_type(name) is list:  # of paths, more with each flag
-            form = {"nargs": "+", "action": "extend" if name in PATH_LISTS else "store"}
+            form = {"nargs": "+", "action": "extend" if name in FOLDER_LISTS else "store"}
         group.add_argument(
             *ALIASES.get(name, ()),
             f"--{name.replace('_', '-')}",

@@ -10,11 +10,10 @@ from segtune.cli.assignments import parse_assignments, parse_value, parse_values
 from segtune.cli.flags import SEARCH_FLAGS
 from segtune.config import MAX_CLASSES, RunConfig
 from segtune.errors import InputError
+from segtune.fields import VALIDATION_SETTINGS
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.run_yaml import settings_of
 from segtune.files.yamlfile import read_yaml
-
-_VALIDATED_ON = ("val_dir", "add_val_dirs", "use_only_add_val")
 
 
 def given_search(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -97,6 +96,6 @@ def given_config(arguments: argparse.Namespace, folder: RunFolder | None) -> Run
     if arguments.from_search:
         found = settings_in(SearchFolder(Path(arguments.from_search)).settings_yaml(arguments.trial))
         if "dataset" in given:  # the search's validation sets are of other data
-            found = {name: value for name, value in found.items() if name not in _VALIDATED_ON}
+            found = {name: value for name, value in found.items() if name not in VALIDATION_SETTINGS}
         settings |= found
     return RunConfig.from_settings(settings | given)

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segtune.config import NOT_SEARCHABLE, RunConfig
+from segtune.config import RunConfig
 from segtune.errors import nearest
-from segtune.fields import base_type, check_setting
+from segtune.fields import NOT_SEARCHABLE, base_type, check_setting
 from segtune.space.combinations import share_forbidden
 from segtune.space.forbid import Forbidden, is_wildcard
 from segtune.space.parameters import Choice, Parameter, Range, walk

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig
-from segtune.fields import base_type
+from segtune.config import RunConfig
+from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, base_type
 from segtune.space.settings import SearchSettings
 from segtune.vocabulary import ARCHITECTURE_ALIASES, LOSSES
 

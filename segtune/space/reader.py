@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig
+from segtune.config import RunConfig
 from segtune.errors import InputError, nearest
+from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE
 from segtune.files.yamlfile import Document, read_document
 from segtune.mistakes import explain
 from segtune.space.clashes import ClashFinder, resolve, words_of
@@ -130,8 +131,8 @@ class _Reader:
         try:
             search = SearchSettings.model_validate(self._file.section("search") | self._search_overrides)
         except ValidationError as error:
-            for name, text in explain(error, SearchSettings):
-                self._search_mistake(name or "compare", text)
+            for found in explain(error, SearchSettings):
+                self._search_mistake(found.settings[0], found.message)
             return None
         if search.sampler == "grid":
             for parameter in walk(parameters):

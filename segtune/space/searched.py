@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig
+from segtune.config import RunConfig
 from segtune.errors import nearest
-from segtune.fields import base_type, check_setting
+from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, base_type, check_setting
 from segtune.space.parameters import Choice, Parameter, Range, walk
 from segtune.space.spacefile import SpaceFile, Steps, label, short
 

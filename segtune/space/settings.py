@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from segtune.mistakes import clash
+
 
 def _gpu_share(value: float) -> float:
     if not math.isfinite(value) or (value > 1 and value != int(value)):
@@ -107,9 +109,10 @@ class SearchSettings(BaseModel):
     @model_validator(mode="after")
     def _comparable(self) -> SearchSettings:
         if self.compare is not None and (self.sampler, self.scheduler) != ("grid", "none"):
-            raise ValueError(
+            raise clash(
                 f"compare needs sampler grid and scheduler none, but got "
-                f"(sampler={self.sampler}, scheduler={self.scheduler})"
+                f"(sampler={self.sampler}, scheduler={self.scheduler})",
+                *("compare", "sampler", "scheduler"),
             )
         return self
 

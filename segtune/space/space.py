@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
-from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig
+from segtune.config import RunConfig
 from segtune.errors import InputError
+from segtune.fields import CHANGEABLE_IN_SEARCH, DATA_SETTINGS, NOT_SEARCHABLE
 from segtune.space.combinations import Kind, combinations, defaults, holds, projected, tally, unique, values_in
 from segtune.space.forbid import Forbidden
 from segtune.space.parameters import Parameter, Range, Suggest, not_countable, walk
@@ -50,8 +51,7 @@ class Space:
     def _what_matters(self) -> Space:
         """The same without what results do not depend on."""
         search = dict.fromkeys(CHANGEABLE)
-        machine = dict.fromkeys(("dataset", "val_dir", "add_val_dirs", "cache_dir", "cache_gb", "workers", "threads"))
-        machine["device"] = None
+        machine = dict.fromkeys(CHANGEABLE_IN_SEARCH)
         weights = {"encoder_weights": PurePath(self.baseline.encoder_weights).name}  # a file may lie elsewhere
         fixed = {name: value for name, value in self.fixed.items() if name not in machine}
         return replace(

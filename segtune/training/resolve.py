@@ -9,6 +9,7 @@ from segtune.data.bands import rgb_positions
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import absolute_places
 from segtune.errors import InputError
+from segtune.fields import FOLDER_LISTS, FOLDERS
 from segtune.models.build import check_weights
 from segtune.models.compatibility import impossible, unknown_encoder
 from segtune.models.device import resolve_device, resolve_precision
@@ -48,9 +49,9 @@ def anchored(config: RunConfig) -> RunConfig:
     weights = weights_file(config.encoder_weights)
     return config.model_copy(
         update={
-            **{name: _absolute(getattr(config, name)) for name in ("dataset", "val_dir")},
-            "cache_dir": config.cache_dir if config.cache_dir == "none" else _absolute(config.cache_dir),
-            "add_val_dirs": absolute_places(config.add_val_dirs),
+            **{name: _absolute(getattr(config, name)) for name in FOLDERS},
+            **{name: absolute_places(getattr(config, name)) for name in FOLDER_LISTS},
+            **({"cache_dir": "none"} if config.cache_dir == "none" else {}),
             "encoder_weights": str(weights.absolute()) if weights else config.encoder_weights,
         }
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from segtune.config import CHANGEABLE, RunConfig
+from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.errors import InputError
+from segtune.fields import CHANGEABLE_IN_RUN, DATA_PLACES
 from segtune.files.folders import RunFolder
 from segtune.models.manifest import Manifest
 from segtune.training.resolve import anchored
@@ -17,7 +18,7 @@ def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
     changed = [
         f"{name} ({before[name]} -> {now[name]})"
         for name in before
-        if name not in CHANGEABLE and before[name] != now[name]
+        if name not in CHANGEABLE_IN_RUN and before[name] != now[name]
     ]
     if changed:
         raise InputError(
@@ -31,11 +32,7 @@ def check_same_data(folder: RunFolder, info: DataInfo, config: RunConfig) -> Non
     if stored.fingerprint == info.fingerprint:
         return
     before, now = stored.config.settings(), anchored(config).settings()
-    moved = [
-        f"{name} ({before[name]} -> {now[name]})"
-        for name in ("dataset", "val_dir", "add_val_dirs")
-        if before[name] != now[name]
-    ]
+    moved = [f"{name} ({before[name]} -> {now[name]})" for name in DATA_PLACES if before[name] != now[name]]
     what = (
         f"other tiles: {', '.join(moved)}" if moved else f"the tiles of {config.dataset}, which changed since it began"
     )

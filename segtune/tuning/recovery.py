@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from segtune.clock import running_seconds
 from segtune.errors import InputError, counted
+from segtune.fields import CHANGEABLE_IN_SEARCH
 from segtune.files.atomic import set_aside
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.models.manifest import Manifest
@@ -18,7 +19,7 @@ from segtune.space.space import Space
 from segtune.training.state import load_state
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.points import distributions
-from segtune.tuning.study import OF_THE_MACHINE, WARM_START, wait
+from segtune.tuning.study import WARM_START, wait
 
 _ORPHANS_S = 90.0  # for which the trials of a search that was killed may outlive it
 _ENDING_S, _ENDING_POLL_S = 10.0, 0.05  # for which processes of trials may take to end, and between looks at them
@@ -59,7 +60,7 @@ def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) ->
     drawn = [(key, kind) for trial in own for key, kind in trial.distributions.items()]
     differs = {f"space: {key}" for key, kind in drawn if known.get(key) != kind}
     if not folder.search_yaml.is_file():
-        elsewhere = (*OF_THE_MACHINE, "encoder_weights", "threads")
+        elsewhere = CHANGEABLE_IN_SEARCH | {"encoder_weights"}
         # What is left to the data or the machine is known of no trial.
         fixed = {name: v for name, v in space.fixed.items() if name not in elsewhere and v not in (None, "auto")}
         runs = [trial.user_attrs["settings"] for trial in own[1:] if "settings" in trial.user_attrs]

@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
+from segtune.fields import OF_THE_MACHINE
 from segtune.files.folders import SearchFolder
 from segtune.models.weights import weights_file
 from segtune.space.space import Space
@@ -27,7 +28,7 @@ from segtune.tuning.points import FromTrial, encode, signature
 from segtune.tuning.recovery import catch_up
 from segtune.tuning.sampler import SpaceSampler
 from segtune.tuning.stopping import Rules
-from segtune.tuning.study import ERROR, NOTE, OF_THE_MACHINE, REPEATS, SPENT, WARM_START, tell, wait, waiting
+from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START, tell, wait, waiting
 from segtune.tuning.teaching import DIVERGED
 
 _SAME_CAUSE = 3  # trials, the first ones, that fail for one cause before the search gives up

@@ -24,9 +24,6 @@ REPEATS = "repeats"  # a list: why it was repeated
 WARM_START = "warm_start"  # the search and the number that it comes from: it was not trained in this one
 SPENT = "spent"  # seconds by what they went for, and the micro-batch
 
-# Settings that name places and devices: they may differ when a search goes on, its results do not depend on them.
-OF_THE_MACHINE = ("dataset", "val_dir", "add_val_dirs", "workers", "device", "cache_dir", "cache_gb")
-
 _BUSY_S = 60  # another terminal's --status, or a dashboard, may be reading
 _TABLES = {"studies", "trials"}  # of Optuna's, among others
 _ANOTHER = "bring it back, or --name starts another search"

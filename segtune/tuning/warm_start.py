@@ -11,14 +11,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.fields import check_setting
+from segtune.fields import SCORE_NEUTRAL, check_setting
 from segtune.files.folders import SearchFolder
 from segtune.space.space import Space
 from segtune.tuning.points import Signature, distributions, encode, signature
 from segtune.tuning.study import WARM_START, read_study
-
-# What a score does not depend on, or only as far as another seed would change it.
-_FREE = frozenset({"seed", "workers", "device", "worst", "cache_dir", "cache_gb", "dataset", "val_dir", "add_val_dirs"})
 
 
 def check_earlier(
@@ -97,6 +94,6 @@ def _comparable(settings: Mapping[str, Any], written: Mapping[str, Any], resolve
     # As they are written now, should an earlier release have written one otherwise.
     known = {name: check_setting(name, value)[0] for name, value in settings.items() if name in RunConfig.model_fields}
     for name, value in written.items():
-        if name in _FREE or known.get(name) == resolved[name]:
+        if name in SCORE_NEUTRAL or known.get(name) == resolved[name]:
             known[name] = value
     return known

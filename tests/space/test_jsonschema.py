@@ -14,8 +14,9 @@ import yaml
 import run_search
 from segtune.cli.exits import run_script
 from segtune.cli.tasks import SPACES
-from segtune.config import DATA_SETTINGS, NOT_SEARCHABLE, RunConfig
+from segtune.config import RunConfig
 from segtune.errors import InputError
+from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE
 from segtune.files.yamlfile import parse_yaml, read_yaml
 from segtune.space.jsonschema import schema_text, space_schema
 from segtune.space.reader import load_space

@@ -42,10 +42,11 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segtune.cli.given import kept_threads, settings_in
-from segtune.config import CHANGEABLE, RunConfig
+from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.errors import InputError
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
+from segtune.fields import CHANGEABLE_IN_RUN
 from segtune.files.folders import RunFolder
 from segtune.files.run_yaml import settings_of
 from segtune.models.checkpoint import load_model
@@ -686,7 +687,7 @@ OTHERS: dict[str, Any] = {
 
 
 def test_every_setting_that_a_number_depends_on_must_stay(config: RunConfig, whole: Whole) -> None:
-    assert set(OTHERS) | CHANGEABLE == set(RunConfig.model_fields)
+    assert set(OTHERS) | CHANGEABLE_IN_RUN == set(RunConfig.model_fields)
     for name, value in OTHERS.items():
         before = config.settings()[name]
         with pytest.raises(InputError, match=re.escape(f"other settings: {name} ({before} -> {value});")):
