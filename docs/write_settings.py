@@ -20,7 +20,8 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # the scripts
 
-from segtune.config import CHANGEABLE, NOT_SEARCHABLE, RunConfig, choices  # noqa: E402
+from segtune.config import CHANGEABLE, NOT_SEARCHABLE, RunConfig  # noqa: E402
+from segtune.fields import choices  # noqa: E402
 from segtune.space.settings import SearchSettings  # noqa: E402
 
 PAGE = ROOT / "docs" / "settings.md"
