@@ -20,8 +20,9 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # the scripts
 
-from segtune.config import CHANGEABLE, NOT_SEARCHABLE, RunConfig  # noqa: E402
-from segtune.fields import choices  # noqa: E402
+from segtune.config import RunConfig  # noqa: E402
+from segtune.fields import ROLES, choices  # noqa: E402
+from segtune.roles import Change  # noqa: E402
 from segtune.space.settings import SearchSettings  # noqa: E402
 
 PAGE = ROOT / "docs" / "settings.md"
@@ -58,11 +59,12 @@ def flags_of(script: str, settings: bool) -> Iterator[argparse.Action]:
 
 def run_settings() -> Iterator[Row]:
     """Yield a row for each setting of a run."""
-    yield "setting", "default", "what it is", "search", "resume"
+    yield "setting", "default", "what it is", "in a search", "on resume"
     for name, field in RunConfig.model_fields.items():
         values = f"; one of {_listed(choices(name))}" if choices(name) else ""
-        searched = "no" if name in NOT_SEARCHABLE else ""
-        resumed = "yes" if name in CHANGEABLE else ""
+        role = ROLES[name]
+        searched = "" if role.searchable else "fixed"
+        resumed = {Change.NEVER: "", Change.RUN: "run"}.get(role.change, "run, search")
         yield f"`{name}`", _value(field.default), f"{field.description}{values}", searched, resumed
 
 
