@@ -1,117 +1,141 @@
-"""Changes of colour: only in red, green and blue, wherever they are among the bands, and only where asked."""
+"""Levels of augmentation: shapes, types, alignment, and draws that seed, epoch and sample decide."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
+import torch
 
 from segtune.data.augment import Augmentation
-from segtune.data.bands import Band
-
-SIZE = 48
-SAMPLES = 30
-Image = npt.NDArray[Any]
+from segtune.data.labels import IGNORED
+from tests.data.pictures import LEVELS, SIZE, bands_like, sample
 
 
-def image_of(bands: int, dtype: str) -> Image:
-    """A smooth random image, uint8, or float32 in a sensor's own unit."""
-    random = np.random.default_rng(0)
-    pixels = np.stack([cv2.GaussianBlur(random.normal(0, 1, (SIZE, SIZE)), (0, 0), 2) for _ in range(bands)], axis=2)
-    pixels = (pixels - pixels.min()) / np.ptp(pixels)
-    return (pixels * 255).astype(np.uint8) if dtype == "uint8" else (pixels * 9000 - 500).astype(np.float32)
-
-
-def bands_of(image: Image) -> list[Band]:
-    flat = image.reshape(-1, image.shape[2]).astype(np.float64)
-    rows = zip(flat.mean(axis=0), flat.std(axis=0), flat.min(axis=0), flat.max(axis=0), strict=True)
-    return [Band(f"image:{i}", *(float(value) for value in row)) for i, row in enumerate(rows, start=1)]
-
-
-def augmented(image: Image, level: str, rgb: Sequence[int], seed: int = 0) -> list[Image]:
-    mask = np.zeros(image.shape[:2], np.uint8)
-    augmentation = Augmentation(level, bands_of(image), image.dtype == np.uint8, rgb)
-    return [augmentation(image, mask, seed, 0, index)[0] for index in range(SAMPLES)]
-
-
-def changes(image: Image, level: str, rgb: Sequence[int]) -> list[Image]:
-    """What colour alone changes, per sample: the difference to the same level without it."""
-    pairs = zip(augmented(image, level, rgb), augmented(image, level, ()), strict=True)
-    return [one.astype(np.float64) - other for one, other in pairs]
-
-
-@pytest.mark.parametrize("level", ["medium", "hard"])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("bands", [1, 3, 4, 7])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-@pytest.mark.parametrize("rgb", [(0, 1, 2), (2, 1, 0), (4, 2, 1)])
-def test_only_red_green_and_blue_change_in_colour(level: str, dtype: str, rgb: tuple[int, ...]) -> None:
-    image = image_of(5, dtype)
-    found = changes(image, level, rgb)
-    others = [band for band in range(5) if band not in rgb]
-    assert all((change[..., others] == 0).all() for change in found)
-    coloured = sum(bool((change[..., list(rgb)] != 0).all(axis=2).any()) for change in found)
-    assert SAMPLES // 4 <= coloured < SAMPLES  # each sample has a draw of its own
+def test_every_level_keeps_shape_type_and_labels(level: str, bands: int, dtype: str) -> None:
+    image, mask = sample(bands, dtype)
+    before = image.copy(), mask.copy()
+    augmentation = Augmentation(level, bands_like(image), dtype == "uint8")
+    for index in range(25):
+        changed, target = augmentation(image, mask, 1, 2, index)
+        assert (changed.shape, changed.dtype) == (image.shape, image.dtype)
+        assert (target.shape, target.dtype) == (mask.shape, mask.dtype)
+        assert set(np.unique(target)) <= {0, 1, 2, IGNORED}
+        assert np.isfinite(changed).all()
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(mask, before[1])
 
 
-@pytest.mark.parametrize("level", ["none", "safe", "light"])
+@pytest.mark.parametrize("level", [level for level in LEVELS if level != "none"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_lower_levels_leave_colour_alone(level: str, dtype: str) -> None:
-    assert not any(change.any() for change in changes(image_of(4, dtype), level, (0, 1, 2)))
-
-
-@pytest.mark.parametrize("rgb", [(0,), (0, 1)])
-def test_fewer_than_three_bands_have_no_colour(rgb: tuple[int, ...]) -> None:
-    assert not any(change.any() for change in changes(image_of(4, "uint8"), "hard", rgb))
+def test_every_other_level_changes_images(level: str, dtype: str) -> None:
+    image, mask = sample(3, dtype)
+    augmentation = Augmentation(level, bands_like(image), dtype == "uint8")
+    changed = [augmentation(image, mask, 0, 0, index)[0] for index in range(20)]
+    assert sum(not np.array_equal(image, one) for one in changed) > 10
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_hard_changes_colour_more_than_medium(dtype: str) -> None:
-    image = image_of(3, dtype)
-    medium, hard = (
-        np.mean([np.abs(change).mean() for change in changes(image, level, (0, 1, 2))]) for level in ("medium", "hard")
-    )
-    assert 0 < 1.5 * medium < hard
-    assert hard < 0.2 * np.ptp(image)  # a scene in another light, not another scene
+def test_level_none_changes_nothing(dtype: str) -> None:
+    image, mask = sample(4, dtype)
+    augmentation = Augmentation("none", bands_like(image), dtype == "uint8")
+    for index in range(10):
+        changed, target = augmentation(image, mask, 0, 0, index)
+        np.testing.assert_array_equal(changed, image)
+        np.testing.assert_array_equal(target, mask)
 
 
-def test_uint8_and_float_images_change_in_the_same_way() -> None:
-    """The same picture in either type: what differs is rounding."""
-    image = image_of(3, "uint8")
-    bands = [Band(f"image:{i}", 127.5, 128.0, 0.0, 255.0) for i in range(1, 4)]
-    mask = np.zeros(image.shape[:2], np.uint8)
-    whole, real = (Augmentation("medium", bands, uint8, (0, 1, 2)) for uint8 in (True, False))
-    for index in range(SAMPLES):
-        one, _ = whole(image, mask, 0, 0, index)
-        other, _ = real(image.astype(np.float32), mask, 0, 0, index)
-        # Noise is drawn by type, so averages are what can be compared.
-        np.testing.assert_allclose(one.mean(axis=(0, 1)), other.mean(axis=(0, 1)), atol=2.5)
-
-
-def test_the_order_of_the_bands_makes_no_difference() -> None:
-    """Blue, green, red with rgb to match is the same scene, and is changed the same."""
-    image = image_of(3, "uint8")
-    mask = np.zeros(image.shape[:2], np.uint8)
-    mirrored = np.ascontiguousarray(image[..., ::-1])
-    one = Augmentation("medium", bands_of(image), True, (0, 1, 2))
-    other = Augmentation("medium", bands_of(mirrored), True, (2, 1, 0))
-    same = [
-        np.array_equal(one(image, mask, 0, 0, index)[0], other(mirrored, mask, 0, 0, index)[0][..., ::-1])
-        for index in range(SAMPLES)
-    ]
-    assert sum(same) >= SAMPLES // 2  # all but the noisy ones: noise is drawn by band
-
-
+@pytest.mark.parametrize("bands", [1, 3, 7])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_seed_decides_and_the_given_image_stays(dtype: str) -> None:
-    image = image_of(4, dtype)
-    before = image.copy()
-    first, again = augmented(image, "hard", (0, 1, 2)), augmented(image, "hard", (0, 1, 2))
-    other = augmented(image, "hard", (0, 1, 2), seed=1)
-    for one, two, three in zip(first, again, other, strict=True):
-        assert (one.shape, one.dtype) == (image.shape, image.dtype)
-        np.testing.assert_array_equal(one, two)
-        assert not np.array_equal(one, three)
-    np.testing.assert_array_equal(image, before)
+def test_level_safe_turns_and_flips_image_and_mask_alike(bands: int, dtype: str) -> None:
+    image, mask = sample(bands, dtype)
+    augmentation = Augmentation("safe", bands_like(image), dtype == "uint8")
+    turned = [np.rot90(a, k) for a in (np.arange(SIZE**2).reshape(SIZE, SIZE),) for k in range(4)]
+    ways = [*turned, *(way[:, ::-1] for way in turned)]
+    seen = set()
+    for index in range(60):
+        changed, target = augmentation(image, mask, 0, 0, index)
+        np.testing.assert_array_equal(np.sort(changed, axis=None), np.sort(image, axis=None))
+        matching = [
+            number
+            for number, way in enumerate(ways)
+            if np.array_equal(changed.reshape(-1, bands), image.reshape(-1, bands)[way.ravel()])
+        ]
+        assert len(matching) == 1
+        np.testing.assert_array_equal(target.ravel(), mask.ravel()[ways[matching[0]].ravel()])
+        seen.update(matching)
+    assert seen == set(range(8))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_image_and_mask_stay_aligned(level: str, dtype: str, bands: int) -> None:
+    """The image shows the mask: wherever a pixel ends, its brightness still tells its label."""
+    mask = (sample(1, "uint8", seed=3, shape=(96, 96))[1] > 0).astype(np.uint8)
+    image = np.repeat(np.where(mask, 200, 50).astype(dtype)[..., None], bands, axis=2)
+    augmentation = Augmentation(level, bands_like(image), dtype == "uint8")
+    agreements, moved = [], 0
+    for index in range(20):
+        changed, target = augmentation(image, mask, 0, 0, index)
+        brightness = changed.mean(axis=2)
+        middle = (np.median(brightness[target == 0]) + np.median(brightness[target == 1])) / 2
+        agreements.append(((brightness > middle) == target).mean())
+        moved += not np.array_equal(target, mask)
+    assert np.median(agreements) > 0.97
+    assert min(agreements) > 0.85  # a blurred or a partly covered one
+    assert (moved > 10) == (level != "none")
+
+
+@pytest.mark.parametrize("level", ["light", "medium", "hard"])
+def test_float_values_far_outside_the_usual_range_survive(level: str) -> None:
+    """A bright cloud in one corner: neither cut off nor what sets the scale of the rest."""
+    image, mask = sample(3, "float32")
+    bands = bands_like(image)
+    cloud = np.float32(1e6)
+    image[:12, :12] = cloud
+    augmentation = Augmentation(level, bands, False)
+    peaks = []
+    for index in range(30):
+        changed, _ = augmentation(image, mask, 0, 0, index)
+        peaks.append(changed.max())
+        rest = changed[changed < cloud / 100]
+        assert rest.std() > 0.2 * image[image < cloud / 100].std()
+    assert np.median(peaks) == pytest.approx(cloud, rel=0.05)
+
+
+@pytest.mark.parametrize("level", ["light", "medium", "hard"])
+def test_float_changes_grow_with_the_unit_of_the_data(level: str) -> None:
+    """Reflectance in 0..1 and in 0..10000 are the same picture and are changed the same."""
+    image, mask = sample(3, "float32")
+    unit = (image + 500) / 9000
+    small, large = unit.astype(np.float32), (unit * 10_000).astype(np.float32)
+    for index in range(10):
+        one, _ = Augmentation(level, bands_like(small), False)(small, mask, 0, 0, index)
+        other, _ = Augmentation(level, bands_like(large), False)(large, mask, 0, 0, index)
+        np.testing.assert_allclose(one * 10_000, other, atol=5)
+
+
+def test_seed_epoch_and_sample_each_decide() -> None:
+    image, mask = sample(3, "uint8")
+    augmentation = Augmentation("hard", bands_like(image), True)
+    first = augmentation(image, mask, 1, 2, 3)
+    for other in ((9, 9, 9), (1, 2, 4), (1, 3, 3), (2, 2, 3), (1, 3, 2), (2, 1, 3)):
+        assert not np.array_equal(augmentation(image, mask, *other)[0], first[0])
+    again = augmentation(image, mask, 1, 2, 3)
+    for now, then in zip(again, first, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+def test_augmentation_leaves_global_random_states_alone() -> None:
+    image, mask = sample(3, "uint8")
+    augmentation = Augmentation("hard", bands_like(image), True)
+    expected = np.random.RandomState(5).random(), torch.Generator().manual_seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    for index in range(10):
+        augmentation(image, mask, 0, 0, index)
+    assert np.random.random() == expected[0]
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=expected[1]))

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import pytest
 
 from segtune.config import RunConfig
-from segtune.data.dataset import DataInfo
 from segtune.data.labels import Labels
 from segtune.data.raster import reading_cost
 from segtune.data.reading import read_image, read_mask, read_tile
@@ -23,21 +22,10 @@ from segtune.data.scan import scan
 from segtune.data.tiles import Tile
 from segtune.errors import InputError
 from tests.conftest import WriteDataSet, WriteImage
+from tests.data.stores import mistakes, scanned
 
 REAL_DATA = os.environ.get("SEGTUNE_DATA")
 needs_real_data = pytest.mark.skipif(not REAL_DATA, reason="SEGTUNE_DATA names no folder with s2india/ and nuclei/")
-
-NODATA = {"uint8": 0, "uint16": 65535, "int16": -9999, "float32": -1.0}
-
-
-def scanned(root: Path, **settings: Any) -> DataInfo:
-    return scan(RunConfig(dataset=str(root), **settings))
-
-
-def mistakes(root: Path, **settings: Any) -> list[str]:
-    with pytest.raises(InputError) as caught:
-        scanned(root, **settings)
-    return caught.value.mistakes
 
 
 def masks(root: Path, split: str) -> list[npt.NDArray[Any]]:
@@ -50,89 +38,6 @@ def relabel(path: Path, write_image: WriteImage, labels: dict[int, int]) -> None
     for old, new in labels.items():
         mask[mask == old] = new
     write_image(path, mask)
-
-
-@pytest.mark.parametrize("declared", ["by the files", "by the setting"])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
-def test_statistics_are_those_of_all_valid_training_pixels(
-    tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet, dtype: str, declared: str
-) -> None:
-    in_files = declared == "by the files"
-    data_set(tmp_path, train=5, val=2, size=(24, 40), channels=["nir", "dem"], bands=4, dtype=dtype, suffix=".tif")
-    random = np.random.default_rng(0)
-    valid_pixels = []
-    for path in sorted((tmp_path / "train" / "images").iterdir()):
-        image = read_image(path)[0].copy()
-        missing = random.random(image.shape[:2]) < 0.2
-        image[missing] = NODATA[dtype]
-        write_image(path, image, nodata=NODATA[dtype] if in_files else None)
-        extra = [read_image(tmp_path / "train" / name / path.name)[0] for name in ("nir", "dem")]
-        valid_pixels.append(np.concatenate([image, *extra], axis=2)[~missing].astype(np.float64))
-    expected = np.concatenate(valid_pixels)
-    bands = scanned(tmp_path, channels=["nir", "dem"], nodata=None if in_files else NODATA[dtype]).bands
-    assert [band.name for band in bands] == ["image:1", "image:2", "image:3", "image:4", "nir", "dem"]
-    np.testing.assert_allclose([band.mean for band in bands], expected.mean(axis=0), rtol=1e-9)
-    np.testing.assert_allclose([band.std for band in bands], expected.std(axis=0), rtol=1e-9)
-    np.testing.assert_array_equal([band.low for band in bands], expected.min(axis=0))
-    np.testing.assert_array_equal([band.high for band in bands], expected.max(axis=0))
-
-
-def test_statistics_do_not_suffer_from_a_large_offset(tmp_path: Path, write_image: WriteImage) -> None:
-    """A height model far above the sea: sums of squares would lose the little that varies."""
-    random = np.random.default_rng(0)
-    images = {split: 100_000 + random.normal(0, 0.1, (4, 32, 32)).astype(np.float32) for split in ("train", "val")}
-    for split, tiles in images.items():
-        for index, image in enumerate(tiles):
-            write_image(tmp_path / split / "images" / f"{index}.tif", image.astype(np.float32))
-            write_image(tmp_path / split / "gt" / f"{index}.tif", np.full((32, 32), 255, dtype=np.uint8))
-    (band,) = scanned(tmp_path).bands
-    expected = images["train"].astype(np.float64)
-    assert band.mean == pytest.approx(expected.mean(), rel=1e-12)
-    assert band.std == pytest.approx(expected.std(), rel=1e-6)
-
-
-def test_statistics_know_nothing_of_the_validation_tiles(
-    tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet
-) -> None:
-    data_set(tmp_path)
-    before = scanned(tmp_path)
-    for path in (tmp_path / "val" / "images").iterdir():
-        write_image(path, 255 - read_image(path)[0])
-    after = scanned(tmp_path)
-    assert after.bands == before.bands
-    assert after.fingerprint != before.fingerprint
-
-
-def test_a_tile_without_a_valid_pixel_leaves_the_statistics_alone(
-    tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet
-) -> None:
-    data_set(tmp_path, train=3, dtype="float32", suffix=".tif")
-    before = scanned(tmp_path).bands
-    write_image(tmp_path / "train" / "images" / "empty.tif", np.full((32, 32, 3), np.nan, dtype=np.float32))
-    write_image(tmp_path / "train" / "gt" / "empty.tif", np.zeros((32, 32), dtype=np.uint8))
-    after = scanned(tmp_path)
-    assert len(after.tiles["train"]) == 4
-    assert after.bands == before
-
-
-def test_no_valid_pixel_at_all_is_an_error(tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet) -> None:
-    data_set(tmp_path, train=2, dtype="float32", suffix=".tif")
-    for path in (tmp_path / "train" / "images").iterdir():
-        write_image(path, np.full((32, 32, 3), np.nan, dtype=np.float32))
-    (text,) = mistakes(tmp_path)
-    assert str(tmp_path) in text
-    assert "no valid pixel" in text
-
-
-def test_a_band_that_never_varies_can_be_divided_by(
-    tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet
-) -> None:
-    data_set(tmp_path)
-    for path in (tmp_path / "train" / "nir").iterdir():
-        write_image(path, np.full((32, 32), 77, dtype=np.uint8))
-    band = scanned(tmp_path, channels=["nir"]).bands[-1]
-    assert (band.mean, band.low, band.high) == (77, 77, 77)
-    assert band.std == 1
 
 
 @pytest.mark.parametrize(
@@ -211,87 +116,6 @@ def test_background_is_decided_by_the_training_masks_alone(
     labels = scanned(tmp_path, classes=[1, 2, 3]).labels
     assert (labels.background, labels.outputs, labels.background_label) == (True, 4, 8)
     assert not scanned(tmp_path, classes=[1, 2, 3], ignore=[8]).labels.background
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [(32, 32), (33, 64), ((40, 20), 64), ((20, 70), 96), (128, 128), ((600, 32), 512), ((512, 16), 512)],
-)
-def test_image_size_is_the_longest_side_as_a_multiple_of_32_up_to_512(
-    tmp_path: Path, data_set: WriteDataSet, size: int | tuple[int, int], expected: int
-) -> None:
-    data_set(tmp_path, train=1, val=1, size=size, channels=())
-    assert scanned(tmp_path).image_size() == expected
-
-
-def test_image_size_follows_the_largest_training_tile(tmp_path: Path, data_set: WriteDataSet) -> None:
-    data_set(tmp_path / "small", train=3, val=2, size=32, channels=())
-    data_set(tmp_path / "large", train=1, val=1, size=(50, 90), channels=())
-    for folder in ("images", "gt"):
-        shutil.copy(tmp_path / "large" / "val" / folder / "000.png", tmp_path / "small" / "val" / folder / "large.png")
-    assert scanned(tmp_path / "small").image_size() == 32
-    for folder in ("images", "gt"):
-        shutil.copy(
-            tmp_path / "large" / "train" / folder / "000.png", tmp_path / "small" / "train" / folder / "large.png"
-        )
-    assert scanned(tmp_path / "small").image_size() == 96
-
-
-@pytest.mark.parametrize("folder", ["train/images", "train/gt", "train/nir", "val/images", "val/gt", "val/nir"])
-def test_fingerprint_changes_with_a_single_pixel(
-    tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet, folder: str
-) -> None:
-    data_set(tmp_path)
-    before = scanned(tmp_path, channels=["nir"]).fingerprint
-    path = tmp_path / folder / "001.png"
-    changed = read_image(path)[0].copy()
-    changed[3, 4, 0] = 0 if changed[3, 4, 0] == 255 else 255
-    write_image(path, changed)
-    assert scanned(tmp_path, channels=["nir"]).fingerprint != before
-
-
-def test_fingerprint_changes_with_what_is_learnt_and_with_a_name(tmp_path: Path, data_set: WriteDataSet) -> None:
-    data_set(tmp_path, labels=(0, 1, 2))
-    learnt: list[dict[str, list[int]]] = [
-        {"classes": [1, 2]},
-        {"classes": [2, 1]},
-        {"classes": [1]},
-        {"classes": [1], "ignore": [0]},
-    ]
-    prints = [scanned(tmp_path, **settings).fingerprint for settings in learnt]
-    for folder in ("images", "gt", "nir"):
-        (tmp_path / "train" / folder / "000.png").rename(tmp_path / "train" / folder / "zzz.png")
-    prints.append(scanned(tmp_path, **learnt[0]).fingerprint)
-    assert len(set(prints)) == len(prints)
-
-
-def test_fingerprint_stays_when_files_are_touched_moved_or_packed_otherwise(
-    tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = data_set(tmp_path / "here", suffix=".tif")
-    before = scanned(root).fingerprint
-    for path in root.rglob("*.tif"):
-        os.utime(path, (1, 1))
-    assert scanned(root).fingerprint == before
-    shutil.move(root, tmp_path / "there")
-    assert scanned(tmp_path / "there").fingerprint == before
-    monkeypatch.chdir(tmp_path)
-    assert scanned(Path("there")).fingerprint == before
-    for path in (tmp_path / "there" / "train" / "images").iterdir():
-        write_image(path, read_image(path)[0], compress="deflate")
-    assert scanned(tmp_path / "there").fingerprint == before
-
-
-def test_fingerprint_does_not_depend_on_the_machine(
-    tmp_path: Path, data_set: WriteDataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data_set(tmp_path)
-    found = []
-    for threads in (1, 4):
-        monkeypatch.setattr("segtune.data.reading.available_cpus", lambda threads=threads: threads)
-        info = scanned(tmp_path, cache_dir="none")
-        found.append((info.fingerprint, info.bands, info.pixels))
-    assert found[0] == found[1]
 
 
 def test_a_class_that_no_training_mask_holds_is_told_with_what_they_hold(
@@ -412,36 +236,6 @@ def test_more_than_five_broken_files_are_summed_up(tmp_path: Path, data_set: Wri
         assert len(texts) == 5
 
 
-def test_a_scan_with_more_channels_than_a_run_uses(tmp_path: Path, data_set: WriteDataSet) -> None:
-    data_set(tmp_path, channels=["nir", "dem", "sar"])
-    info = scan(RunConfig(dataset=str(tmp_path), channels=["dem"]), ["nir", "dem", "sar"])
-    image = ["image:1", "image:2", "image:3"]
-    assert [path.parent.name for path in info.tiles["train"][0].channels] == ["nir", "dem", "sar"]
-    for channels, sources in {
-        (): [0],
-        ("nir",): [0, 1],
-        ("sar",): [0, 3],
-        ("dem", "nir"): [0, 2, 1],
-        ("nir", "dem", "sar"): [0, 1, 2, 3],
-    }.items():
-        assert info.sources(channels) == sources
-        assert [band.name for band in info.input_bands(channels)] == [*image, *channels]
-
-
-@pytest.mark.parametrize(
-    ("image", "channel", "expected"),
-    [("uint8", "uint8", True), ("uint16", "uint8", False), ("uint8", "float32", False)],
-)
-def test_batches_are_uint8_only_where_all_sources_are(
-    tmp_path: Path, data_set: WriteDataSet, image: str, channel: str, expected: bool
-) -> None:
-    data_set(tmp_path, dtype=image, suffix=".tif")
-    data_set(tmp_path / "other", dtype=channel, suffix=".tif")
-    for split in ("train", "val"):
-        shutil.copytree(tmp_path / "other" / split / "nir", tmp_path / split / "nir", dirs_exist_ok=True)
-    assert scanned(tmp_path, channels=["nir"]).uint8 is expected
-
-
 def test_progress_counts_every_tile_once(tmp_path: Path, data_set: WriteDataSet) -> None:
     data_set(tmp_path, train=5, val=3)
     calls: list[tuple[int, int]] = []
@@ -489,15 +283,6 @@ def test_labels_of_pixels_without_data_do_not_count(
         write_image(tile, image)
     with pytest.raises(InputError, match="nothing can be scored"):
         scan(RunConfig(dataset=str(tmp_path)))
-
-
-def test_tiles_are_sent_along_unless_the_cache_has_all_that_is_wanted(tmp_path: Path, data_set: WriteDataSet) -> None:
-    config = RunConfig(dataset=str(data_set(tmp_path / "set")), cache_dir=str(tmp_path / "cache"), image_size=32)
-    assert scan(config).light().tiles == {}
-    full = config.model_copy(update={"cache_gb": 1e-9})
-    info = scan(full, wanted=[("resize", 32), ("resize", 64)]).light()
-    assert len(info.store("train", config.model_copy(update={"image_size": 64}))) == 6
-    assert info.store("train", config).decoded
 
 
 @pytest.mark.parametrize(("room", "most"), [(1, 1), (2, 2), (99, 4)])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder, SearchFolder
+from segtune.files.locks import locked_file
 
 
 @pytest.mark.parametrize("place", ["link", "pipe", "text"])
@@ -36,3 +40,24 @@ def test_a_study_that_is_a_link_is_refused(tmp_path: Path) -> None:
     folder.study_db.symlink_to(tmp_path / "other.db")
     with pytest.raises(InputError, match=r"study\.db: is a link"), folder.locked():
         pass
+
+
+def test_who_waits_for_a_lock_shows_that_it_lives(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, fcntl.LOCK_EX);"
+         "print(flush=True); sys.stdin.read()", str(tmp_path / "lock")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdin
+    assert holder.stdout
+    holder.stdout.readline()
+    signs: list[float] = []
+
+    def busy() -> None:
+        signs.append(time.monotonic())
+        if len(signs) == 3:
+            holder.kill()
+            holder.wait()
+
+    with locked_file(tmp_path / "lock", busy):
+        assert len(signs) == 3
