@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -54,7 +55,11 @@ def rows(path: Path) -> list[dict[str, str]]:
     """A table without times and places."""
     with path.open(newline="") as file:
         return [
-            {name: value for name, value in row.items() if "seconds" not in name and name not in PLACES}
+            {
+                name: value
+                for name, value in row.items()
+                if not re.search("seconds|^spent_", name) and name not in PLACES
+            }
             for row in csv.DictReader(file)
         ]
 
