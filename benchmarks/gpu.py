@@ -25,12 +25,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_checks import CHECKS, CPU, Bench, Outcome, noted_warnings
+from gpu_bench import CPU, Bench, Outcome, noted_warnings
+from gpu_memory import full_gpu, given_back, given_back_model, out_of_memory
+from gpu_numbers import architectures, bf16, fp16, fp32, ignored, windows
+from gpu_processes import interrupted, loaders, shared
 from gpu_speed import SPEED
 from machine import machine_line
 
 from segtune.data.demo import write_demo
 
+CHECKS: dict[str, Callable[[Bench], Outcome]] = {
+    "fp32": fp32,
+    "bf16": bf16,
+    "fp16": fp16,
+    "ignored": ignored,
+    "windows": windows,
+    "architectures": architectures,
+    "loaders": loaders,
+    "given_back": given_back,
+    "given_back_model": given_back_model,
+    "out_of_memory": out_of_memory,
+    "full_gpu": full_gpu,
+    "interrupted": interrupted,
+    "shared": shared,
+}
 WORDS = {True: "ok", False: "FAILED", None: "skipped"}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import torch
 from cache import write_tiles
-from gpu_checks import MB, Bench, Outcome
+from gpu_bench import MB, Bench, Outcome
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 

@@ -1,0 +1,131 @@
+"""Checks of processes: loaders beside CUDA, runs that are killed, and trials that share a GPU."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import yaml
+from gpu_bench import PROCESS_S, SCRIPTS, Bench, Outcome, complaint, off, script
+from torch import Tensor
+
+from segtune.data.augment import Augmentation
+from segtune.data.batches import Batches
+from segtune.data.scan import scan
+from segtune.data.tiles import TRAIN
+from segtune.files.folders import RunFolder
+
+SPACE = """
+run: {{model: unet, encoder: resnet18, image_size: 64, epochs: {epochs}, samples_per_epoch: {samples}, workers: 1}}
+space: {{lr: {{low: 1e-3, high: 1e-2, log: true}}}}
+search: {{sampler: random, scheduler: none, trials: 2, max_concurrent: 2, cpus_per_trial: 1, gpus_per_trial: {gpus}}}
+"""
+
+
+def loaders(bench: Bench) -> Outcome:
+    """Loader processes that are forked beside CUDA give the same tiles, in pinned memory; and a run with them."""
+    config = bench.config()
+    info = scan(config)
+    augmentation = Augmentation("hard", info.input_bands(config.channels), info.uint8)
+
+    def drawn(workers: int) -> list[Tensor]:
+        store = info.store(TRAIN, config)
+        with Batches(store, 4, 1, augmentation, workers=workers, pin_memory=bench.gpu) as batches:
+            return [images for epoch in (1, 2) for images, _ in batches.epoch(epoch) if isinstance(images, Tensor)]
+
+    alone, together = drawn(0), drawn(3)
+    same = len(alone) == len(together) and all(map(torch.equal, alone, together))
+    pinned = all(images.is_pinned() for images in together) if bench.gpu else None
+    loss = bench.train("loaders", workers=3, epochs=2, precision="fp32")[-1].loss
+    without = bench.train("no-loaders", workers=0, epochs=2, precision="fp32")[-1].loss
+    ok = same and pinned is not False and off(loss, without) < 0.1
+    text = f"{len(together)} batches the same: {same}, pinned: {pinned}; loss {loss:.4f}, without loaders {without:.4f}"
+    return Outcome(ok, text, {"loss": loss, "loss_without": without})
+
+
+def interrupted(bench: Bench) -> Outcome:
+    """kill -9, then SIGTERM, then to the end: every epoch once, and a result as of runs that nothing interrupted."""
+    epochs = 4 if bench.small else 8
+    settings: dict[str, Any] = {"epochs": epochs, "samples_per_epoch": 16 if bench.small else 256}
+    whole, again = (bench.train(name, **settings)[-1] for name in ("whole", "whole-again"))
+    folder = bench.folder("interrupted")
+    (bench.root / "run.yaml").write_text(yaml.safe_dump(bench.config(**settings).settings()))
+    logs, name = str(folder.path.parent), folder.path.name
+    command = ["run_single.py", "--config", str(bench.root / "run.yaml"), "--log-dir", logs, "--exp-name", name]
+    killed = _end_after(command, folder, 1, signal.SIGKILL)
+    done = folder.epochs_done
+    stopped = _end_after(command, folder, done + 1, signal.SIGTERM)
+    between = folder.epochs_done
+    ended = script(command)
+    rows = folder.metrics()
+    numbers = [int(row["epoch"]) for row in rows]
+    miou = float(rows[-1]["best_miou"])
+    usual, apart = (whole.best_miou or 0.0, abs((whole.best_miou or 0.0) - (again.best_miou or 0.0)))
+    ok = (killed, stopped, ended.returncode) == (-signal.SIGKILL, 128 + signal.SIGTERM, 0)
+    ok = ok and numbers == list(range(1, epochs + 1)) and abs(miou - usual) <= 0.05 + apart
+    text = (
+        f"killed after {done}, stopped after {between} of {epochs} epochs (status {killed}, {stopped}, "
+        f"{ended.returncode}); miou {miou:.4f}, uninterrupted {usual:.4f}, again {apart:.1e} off"
+    )
+    return Outcome(ok, text + complaint(ended), {"miou": miou, "uninterrupted": usual, "apart": apart})
+
+
+def _end_after(arguments: Sequence[str], folder: RunFolder, epochs: int, number: int) -> int:
+    """Send a script a signal as soon as its run has done so many epochs; its exit status."""
+    command = [sys.executable, str(SCRIPTS / arguments[0]), *arguments[1:]]
+    limit = time.monotonic() + PROCESS_S
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and time.monotonic() < limit and folder.epochs_done < epochs:
+            time.sleep(0.05)
+        process.send_signal(number if time.monotonic() < limit else signal.SIGKILL)
+        return process.wait()
+
+
+def shared(bench: Bench) -> Outcome:
+    """Two trials at a time on one GPU through Ray, and validate.py on the winner: the search's number."""
+    if importlib.util.find_spec("ray") is None:
+        return Outcome(None, "needs Ray")
+    sizes = {"epochs": 2, "samples": 16} if bench.small else {"epochs": 16, "samples": 768}
+    # Long enough that the second process, which starts when the first one has, is there before a trial ends.
+    text = SPACE.format(gpus=0.5 if bench.gpu else 0, **sizes)
+    (bench.root / "shared.yaml").write_text(f"dataset: {bench.demo}\nchannels: [nir]\n{text}")
+    results, cache = str(bench.root / "searches"), str(bench.root / "cache")
+    ended = script(
+        ["run_search.py", "--space", str(bench.root / "shared.yaml"), "--results-dir", results, "--cache-dir", cache]
+    )
+    folder = bench.root / "searches" / "shared"
+    if ended.returncode:
+        return Outcome(False, f"status {ended.returncode}{complaint(ended)}")
+    with (folder / "trials.csv").open() as file:
+        trials = list(csv.DictReader(file))
+    devices = {yaml.safe_load(path.read_text())["evaluation"]["device"] for path in folder.glob("trial_*/run.yaml")}
+    spans = [_trained(RunFolder(path)) for path in folder.glob("trial_*")]
+    overlap = max(min(a[1], b[1]) - max(a[0], b[0]) for a in spans for b in spans if a is not b)
+    command = ["validate.py", "-cd", str(folder), "-d", str(bench.demo / "val"), "-o", str(bench.root / "validated")]
+    again = script(command)
+    best = max(float(trial["miou"]) for trial in trials)
+    validated = json.loads((bench.root / "validated" / "metrics.json").read_text())["miou"]
+    statuses = sorted({trial["status"] for trial in trials})
+    plan = next((line for line in ended.stdout.splitlines() if "at a time" in line), "")
+    ok = statuses == ["finished"] and again.returncode == 0 and abs(best - validated) <= 1e-6
+    ok = ok and (overlap > 0 or bench.small)
+    ok = ok and all(device.startswith(bench.device.type) for device in devices) and "2 trials at a time" in plan
+    text = (
+        f"{plan}; {len(trials)} trials {', '.join(statuses)} on {', '.join(devices)}, two at once for {overlap:.1f} s; "
+        f"miou {best:.6f}, validate.py {validated:.6f}"
+    )
+    return Outcome(ok, text + complaint(again), {"miou": best, "validated": validated})
+
+
+def _trained(folder: RunFolder) -> tuple[float, float]:
+    """When a run began to train, and when its last epoch was recorded."""
+    end = folder.metrics_csv.stat().st_mtime
+    return end - float(folder.metrics()[-1]["seconds"]), end
