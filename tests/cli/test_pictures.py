@@ -1,0 +1,95 @@
+"""The pictures that a run shows: its worst tiles, and previews of augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from segtune.errors import InputError
+from segtune.files.folders import RunFolder
+from segtune.pictures.sheet import Preview, preview_sheet
+from tests.cli.runs import (
+    Plain,
+    train_in,
+    trained,
+)
+
+
+def shown(folder: RunFolder) -> list[str]:
+    """Names of the images in a run's TensorBoard events."""
+    found: list[str] = EventAccumulator(str(folder.path)).Reload().Tags()["images"]
+    return found
+
+
+def test_the_worst_tiles_are_shown_as_many_as_asked_for(plain: Plain, tmp_path: Path) -> None:
+    one, none = (trained(plain.dataset, tmp_path, "--worst", count, name=f"worst{count}") for count in (1, 0))
+    assert shown(plain.folder) == shown(one) == ["worst/val"]
+    heights = [cv2.imread(str(folder.worst)).shape[0] for folder in (plain.folder, one)]
+    assert heights[0] > 3 * heights[1] - 400  # four rows, less three times what is above them
+    assert heights[0] > heights[1]
+    assert shown(none) == []
+    assert not none.worst.exists()
+    assert [row["miou"] for row in none.metrics()] == [row["miou"] for row in one.metrics()]
+
+
+def preview(plain: Plain, logs: Path, *flags: object) -> NDArray[np.uint8]:
+    """The sheet that --preview-augmentation writes; it writes nothing else."""
+    ended = train_in(plain.dataset, logs, *flags)
+    assert (ended.status, ended.err) == (0, "")
+    (path,) = logs.rglob("*")
+    assert ended.out.splitlines()[-1].endswith(str(path))
+    assert "epoch" not in ended.out
+    picture: NDArray[np.uint8] = cv2.imread(str(path))[..., ::-1]
+    return picture
+
+
+def test_a_preview_shows_as_many_tiles_as_asked_for_and_trains_nothing(plain: Plain, tmp_path: Path) -> None:
+    two = preview(plain, tmp_path / "two", "--preview-augmentation", 2, "-a", "hard")
+    four = preview(plain, tmp_path / "four", "--preview-augmentation", 4, "-a", "hard")
+    assert (tmp_path / "two" / "preview_hard.png").is_file()
+    assert four.shape[0] > two.shape[0]
+    many = preview(plain, tmp_path / "many", "--preview-augmentation", 64)  # more than there are
+    assert many.shape[0] > four.shape[0]
+
+
+def test_tiles_of_a_preview_are_spread_over_the_set(
+    plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def sheet(rows: Sequence[Preview], *others: Any) -> NDArray[np.uint8]:
+        names.extend(row.name for row in rows)
+        return preview_sheet(rows, *others)
+
+    monkeypatch.setattr("segtune.pictures.gallery.preview_sheet", sheet)
+    preview(plain, tmp_path / "four", "--preview-augmentation", 4)
+    assert names == ["000", "001", "003", "004"]  # of six
+
+
+def test_a_preview_needs_no_weights(plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*others: Any) -> None:
+        raise InputError("out of reach")
+
+    monkeypatch.setattr("segtune.models.build.fetch_weights", refused)
+    preview(plain, tmp_path / "sheet", "--preview-augmentation", 1, "--encoder-weights", "imagenet")
+
+
+def test_a_number_of_tiles_that_fits_on_no_sheet_is_refused_before_the_tiles_are_read(tmp_path: Path) -> None:
+    (line,) = train_in(tmp_path / "none", tmp_path, "--preview-augmentation", 65).mistakes
+    assert line == "--preview-augmentation: must be between 1 and 64 tiles, but got 65"
+
+
+def test_rgb_says_in_which_colours_tiles_are_shown(plain: Plain, tmp_path: Path) -> None:
+    usual = preview(plain, tmp_path / "usual", "--preview-augmentation", 1, "-a", "none")
+    other = preview(plain, tmp_path / "other", "--preview-augmentation", 1, "-a", "none", "--rgb", "3,2,1")
+    usual, other = (sheet[:, : sheet.shape[1] // 4] for sheet in (usual, other))  # the tile without its mask
+    differs = (usual != other).any(axis=2)
+    assert differs.mean() > 0.3
+    assert np.array_equal(usual[differs][:, ::-1], other[differs])

@@ -1,0 +1,72 @@
+"""Lines while a run or a search goes on."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from segtune.errors import counted
+from segtune.evaluation.metrics import Scores
+from segtune.report.console import SearchConsole, epoch_line, make_console, trial_line
+from segtune.training.result import EpochResult
+from segtune.trials import Trial
+
+_ENCODERS = ("resnet18", "tu-mobilenetv3_small_100", "efficientnet-b0")
+_TRIALS = [
+    Trial(
+        number,
+        "finished",
+        {"epochs": 12},
+        epochs=12,
+        miou=0.9123 - number / 100,
+        best_epoch=3,
+        seconds=62.0,
+        parameters=24_400_000,
+        searched={
+            "encoder": _ENCODERS[number],
+            "loss": "dice+bce",
+            "optimizer": "adamw",
+            "lr": 0.0012,
+            "momentum": 0.95,
+            "augmentation": "hard",
+            "batch_size": 16,
+        },
+    )
+    for number in range(3)
+]
+
+
+def test_one_of_something_is_singular() -> None:
+    once = replace(_TRIALS[0], settings={"epochs": 1}, epochs=1)
+    assert "finished 1 epoch in" in trial_line(once, 3)
+    assert "after 0 of 1 epoch:" in trial_line(replace(once, status="failed", epochs=0, error="why"), 3)
+    assert [counted(number, "tile") for number in (0, 1, 2, 1000)] == ["0 tiles", "1 tile", "2 tiles", "1000 tiles"]
+
+
+def test_the_bar_of_a_search_does_not_end_with_nothing_running_and_no_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    console = SearchConsole(make_console(), 3)
+    monkeypatch.setattr(console._bar, "update", lambda done, total, text: said.append(text))
+    console.started("a plan", [])
+    for trial in _TRIALS:
+        console.epoch(trial.number, {"epoch": 6, "epochs": 12, "best_miou": 0.1, "collapsed_epochs": 0})
+        console.ended(trial)
+    assert said[-3].startswith("2/3 trials, best 0.9123 (#0), about ")
+    assert said[-2].startswith("2/3 trials, 1 running, best 0.9123 (#0), about ")
+    assert said[-1] == "3/3 trials, best 0.9123 (#0)"
+
+
+@pytest.mark.parametrize(
+    ("miou", "collapsed", "praised"), [(0.0, 0, False), (0.0, 1, False), (0.17, 1, False), (0.17, 0, True)]
+)
+def test_an_epoch_that_learnt_nothing_is_not_praised(miou: float, collapsed: int, praised: bool) -> None:
+    nothing: dict[str, Any] = dict.fromkeys(field.name for field in fields(EpochResult))
+    numbers = dict.fromkeys(("loss", "lr", "train_seconds", "eval_seconds"), 1.0)
+    best = {"epoch": 1, "epochs": 3, "best_epoch": 1, "best_miou": miou, "collapsed_epochs": collapsed, "added": {}}
+    line = epoch_line(EpochResult(**nothing | numbers | best | {"scores": Scores(miou, {}, None)}))
+    assert line.startswith(f"epoch 1/3  loss 1.0000  miou {miou:.4f}")
+    assert ("best so far" in line) == praised

@@ -1,0 +1,95 @@
+"""Tables by the width of the terminal."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from segtune.report.tables import SettingsTable, class_table, comparison, ranking, state_of
+from segtune.trials import SearchState, Trial
+
+_ENCODERS = ("resnet18", "tu-mobilenetv3_small_100", "efficientnet-b0")
+_TRIALS = [
+    Trial(
+        number,
+        "finished",
+        {"epochs": 12},
+        epochs=12,
+        miou=0.9123 - number / 100,
+        best_epoch=3,
+        seconds=62.0,
+        parameters=24_400_000,
+        searched={
+            "encoder": _ENCODERS[number],
+            "loss": "dice+bce",
+            "optimizer": "adamw",
+            "lr": 0.0012,
+            "momentum": 0.95,
+            "augmentation": "hard",
+            "batch_size": 16,
+        },
+    )
+    for number in range(3)
+]
+
+
+def shown(part: Table | SettingsTable, width: int) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False).print(part)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_the_ranking_is_whole_at_every_width(width: int) -> None:
+    lines = shown(ranking(_TRIALS), width)
+    assert max(map(len, lines)) <= width
+    text = " ".join("\n".join(lines).split())
+    for trial in _TRIALS:
+        (row,) = (line for line in lines if f"#{trial.number}" in line)
+        assert f"{trial.miou:.4f}" in row
+        assert "12/12" in row
+        assert "1 min 02 s" in row
+        for name, value in trial.searched.items():
+            assert str(value) in (row if width == 160 else text)
+            assert width == 160 or f"{name} {value}" in text
+    assert not any("…" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_scores_are_never_cut_nor_broken(width: int) -> None:
+    iou = {"1": 0.5, "65535": None, "background": 0.25}
+    for table in (comparison(_TRIALS, "encoder"), class_table([1, 65535], iou)):
+        lines = shown(table, width)
+        assert max(map(len, lines)) <= width
+        assert not any("…" in line for line in lines)
+    by_encoder = [replace(trial, searched={"encoder": trial.searched["encoder"]}) for trial in _TRIALS]
+    text = "\n".join(shown(comparison(by_encoder, "encoder"), width))
+    for trial in _TRIALS:
+        assert text.count(f"{trial.miou:.4f}") == 2
+    assert text.count("24.4 M") == 3
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_trials_that_run_and_runs_to_come_are_whole_at_every_width(width: int) -> None:
+    running = replace(_TRIALS[1], status="running", epochs=3, since=1.0, where="node-17, GPU 3")
+    state = SearchState(Path("ray_results/x"), [_TRIALS[0], running], 20, 300.0, "process 1 on node-17")
+    (table,) = (part for part in state_of(state, 100.0) if isinstance(part, SettingsTable))
+    lines = shown(table, width)
+    assert max(map(len, lines)) <= width
+    assert any(" ".join(line.split()).startswith("#1 3/12 0.9023 1 min 39 s node-17, GPU 3") for line in lines)
+    assert any("tu-mobilenetv3_small_100" in line for line in lines)
+
+
+def test_the_state_of_a_search_that_ended_early_says_why_and_of_one_that_did_not_how_to_go_on() -> None:
+    state = SearchState(Path("x"), [_TRIALS[0]], 20, 300.0, None)
+    assert state_of(state, 0.0)[0] == "x: not running; --resume goes on with it"
+    assert state_of(replace(state, reason="nothing is left"), 0.0)[0] == "x: not running; ended early: nothing is left"
+    running = replace(state, reason="nothing is left", holder="process 1 on node-17")
+    assert state_of(running, 0.0)[0] == "x: running (process 1 on node-17)"
+    assert str(state_of(state, 0.0)[2]).startswith("best so far: trial #0")
+    assert str(state_of(replace(state, wanted=1), 0.0)[2]).startswith("winner: trial #0")
