@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import signal
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
+import functools
 
 import pytest
 import rasterio
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from segtune.cli.exits import run_script
 from tests.evaluation.runs import SIZE, DataSet, Run, Trained, trained
+from tests.scripts import status_of
 
 
 @pytest.fixture(scope="session")
@@ -38,28 +33,7 @@ def several(tmp_path_factory: pytest.TempPathFactory, data_set: DataSet) -> Trai
     return trained(dataset, parent / "run", classes=[300, 1], ignore=[7], loss="dice+ce", epochs=2)
 
 
-@pytest.fixture(scope="session")
-def script() -> ModuleType:
-    path = Path(__file__).parent.parent.parent / "validate.py"
-    spec = importlib.util.spec_from_file_location("validate_script", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run() -> Run:
     """validate.py with these arguments; its exit status."""
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def call(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["validate.py", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            run_script(script.main)
-        assert isinstance(ended.value.code, int)
-        return ended.value.code
-
-    yield call
-    signal.signal(signal.SIGTERM, handler)
+    return functools.partial(status_of, "validate")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import stat
 import tempfile
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from segtune.cli.exits import run_script
 from segtune.errors import InputError
 from segtune.files import places
+from tests.scripts import call
 
 BELOW = "/r/session/sockets/store"
 
@@ -117,7 +116,7 @@ def test_a_user_without_a_home_gets_one(cacheless: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("script", ["run_search", "run_single", "validate"])
 @pytest.mark.parametrize("place", ["file", "file/below", "link", "/proc/none", "y" * 300])
 def test_a_place_for_results_that_cannot_be_is_told_of_before_any_work(
-    script: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
@@ -128,19 +127,15 @@ def test_a_place_for_results_that_cannot_be_is_told_of_before_any_work(
         "run_single": ("--log-dir", ["-d", "none"]),
         "validate": ("-o", ["-cd", "none", "-d", "none"]),
     }[script]
-    monkeypatch.setattr("sys.argv", [f"{script}.py", *given, flag, place])
-    with pytest.raises(SystemExit) as ended:
-        run_script(importlib.import_module(script).main)
-    assert ended.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {flag}: {place}")
+    (line,) = call(script, *given, flag, place).mistakes
+    assert line.startswith(f"{flag}: {place}")
     assert sorted(os.listdir()) == ["file", "link", "space.yaml"]
 
 
 @pytest.mark.parametrize("script", ["run_search", "run_single", "validate"])
 @pytest.mark.parametrize("where", ["working folder", "data", "results"])
 def test_a_folder_whose_name_is_not_utf8_is_one_line(
-    script: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/Fl\xe4che")
     os.mkdir(odd)
@@ -151,10 +146,6 @@ def test_a_folder_whose_name_is_not_utf8_is_one_line(
         "run_single": ["-d", names["data"], "--log-dir", names["results"]],
         "validate": ["-cd", tmp_path, "-d", names["data"], "-o", names["results"]],
     }[script]
-    monkeypatch.setattr("sys.argv", [f"{script}.py", *map(str, given)])
-    with pytest.raises(SystemExit) as ended:
-        run_script(importlib.import_module(script).main)
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == f"error: {tmp_path}/Fl\\udce4che: its name is not UTF-8; rename it\n"
+    assert call(script, *given).mistakes == [f"{tmp_path}/Fl\\udce4che: its name is not UTF-8; rename it"]
     assert os.listdir(tmp_path) == [os.path.basename(odd)]
     assert not os.listdir(odd)

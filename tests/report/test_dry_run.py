@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import random
 import re
-import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-import run_search
-from segtune.cli.exits import run_script
 from segtune.cli.flags import SEARCH_FLAGS
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
@@ -28,6 +25,7 @@ from segtune.space.reader import load_space
 from segtune.training.resolve import resolve
 from segtune.tuning.asha import OBJECTIVE, Asha
 from tests.conftest import WriteDataSet
+from tests.scripts import call
 
 SMALL = "model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, workers: 0, augmentation: safe"
 
@@ -38,19 +36,16 @@ def tiles(tmp_path_factory: pytest.TempPathFactory, data_set: WriteDataSet) -> P
 
 
 @pytest.fixture
-def dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """run_search.py --dry-run in an empty folder, on a space of this text: status, what it printed, its errors."""
     monkeypatch.chdir(tmp_path)
 
-    def call(text: str, *arguments: str) -> tuple[int, str, str]:
+    def typed(text: str, *arguments: str) -> tuple[int, str, str]:
         Path("s.yaml").write_text(text, encoding="utf-8")
-        monkeypatch.setattr(sys, "argv", ["run_search.py", "--space", "s.yaml", "--dry-run", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            run_script(run_search.main)
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
+        ended = call("run_search", "--space", "s.yaml", "--dry-run", *arguments)
+        return ended.status, ended.out, ended.err
 
-    return call
+    return typed
 
 
 def test_a_dry_run_shows_all_and_leaves_nothing(dry_run, tiles: Path, tmp_path: Path, monkeypatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import jsonschema
 import pytest
 import yaml
 
-import run_search
-from segtune.cli.exits import run_script
 from segtune.cli.tasks import SPACES
 from segtune.config import RunConfig
 from segtune.errors import InputError
@@ -21,6 +18,7 @@ from segtune.files.yamlfile import parse_yaml, read_yaml
 from segtune.space.jsonschema import schema_text, space_schema
 from segtune.space.reader import load_space
 from segtune.space.settings import SearchSettings
+from tests.scripts import status_of
 from tests.space.spaces import DEEP, FULL, TREE
 
 VALIDATOR = jsonschema.Draft7Validator(space_schema())
@@ -147,10 +145,7 @@ def test_what_is_refused_is_not_valid(tmp_path: Path, text: str) -> None:
     assert not accepted(text)
 
 
-def test_the_schema_is_written_without_any_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_schema_is_written_without_any_space(tmp_path: Path) -> None:
     path = tmp_path / "space.schema.json"
-    monkeypatch.setattr(sys, "argv", ["run_search.py", "--write-schema", str(path)])
-    with pytest.raises(SystemExit) as ended:
-        run_script(run_search.main)
-    assert ended.value.code == 0
+    assert status_of("run_search", "--write-schema", path) == 0
     assert json.loads(path.read_text(encoding="utf-8")) == space_schema()
