@@ -27,7 +27,7 @@ ORDER = (
     ("models", "device tensors compatibility weights pretrained normalization batchnorm build manifest checkpoint"),
     ("evaluation", "metrics worst predict evaluate masks validate"),
     ("pictures", "render png sheet gallery"),
-    ("training", "losses optim resolve resume result runlog state step stopwatch train"),
+    ("training", "losses optim stopwatch resolve resume step result runlog state worst_pictures run train"),
     ("planning", "cost resources rungs feasibility samples"),
     ("", "trials"),
     (

@@ -4,19 +4,107 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from segtune.errors import InputError
+from segtune.evaluation.worst import WorstTile
 from segtune.files.atomic import replaced_file
 from segtune.models.tensors import disk_errors, unusable
+from segtune.training.optim import set_learning_rates
+from segtune.training.stopwatch import Phases
 
 _SIZES = ("micro_batch", "evaluation_batch_size")  # of at least one tile
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    total: Tensor  # loss of the tiles of the epoch so far, summed on the device
+    micro_batch: int  # tiles at a time in training
+    evaluation_batch_size: int  # tiles, or windows, at a time in evaluation
+    tiles: int = 0  # of the epoch so far
+    step: int = 0  # of the epoch: steps that are done
+    epoch: int = 0  # epochs that are done
+    best_miou: float | None = None
+    best_epoch: int = 0
+    collapsed_epochs: int = 0  # in a row, up to the last one that is done
+    seconds: float = 0.0
+    lr: float = 0.0  # of the last step
+
+    def next_epoch(self, seconds: float) -> Progress:
+        """At the end of an epoch: nothing of the next one is done."""
+        return replace(self, total=torch.zeros_like(self.total), tiles=0, step=0, epoch=self.epoch + 1, seconds=seconds)
+
+
+@dataclass
+class TrainingState:
+    """All that changes while a run trains: what state.pt holds, and a run that goes on takes up again."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: LambdaLR
+    scaler: torch.amp.GradScaler
+    progress: Progress
+    phases: Phases
+    row: dict[str, float | int | None] = field(default_factory=dict)  # of the last epoch that is done
+    worst: dict[str, list[WorstTile]] = field(default_factory=dict)  # of the best epoch, by split
+
+    def state_dict(self, more_seconds: float) -> dict[str, Any]:
+        """Return what state.pt holds; `more_seconds` were spent on an epoch that is not done."""
+        device = self.progress.total.device
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "worst": {
+                split: [(tile.score, tile.index, torch.from_numpy(tile.predicted)) for tile in tiles]
+                for split, tiles in self.worst.items()
+            },
+            "progress": vars(self.progress) | {"seconds": self.progress.seconds + more_seconds},
+            "row": self.row,
+            "spent": self.phases.spent(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], tiles: Mapping[str, int]) -> None:
+        """Take up what `state_dict` gave.
+
+        `tiles` are those of each split that the run is scored on. What is wrong with a state raises one of many errors:
+        ValueError, TypeError, KeyError, ... of this module or of torch.
+        """
+        check_state(state, self.progress, self.schedule)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        check_optimizer(self.optimizer)
+        self.schedule.load_state_dict(state["schedule"])
+        set_learning_rates(self.schedule)
+        if state["scaler"]:  # empty where the run was not in fp16 before
+            self.scaler.load_state_dict(state["scaler"])
+        device = self.progress.total.device
+        self.progress = replace(self.progress, **state["progress"])
+        self.progress.total = self.progress.total.to(device)
+        self.row = state["row"]
+        self.phases.add(state["spent"])
+        # By position, which the fingerprint vouches for: an added set may have another name since.
+        self.worst = {
+            split: [WorstTile(score, index, predicted.numpy()) for score, index, predicted in kept]
+            for split, kept in zip(tiles, state["worst"].values(), strict=False)  # none before the first evaluation
+        }
+        if any(tile.index >= tiles[split] for split, kept in self.worst.items() for tile in kept):
+            raise ValueError("worst: there is no such tile")
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None and device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], device)
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -310,7 +310,7 @@ def ended(process: ForkServerProcess) -> int | None:
 def training(config: RunConfig, folder: Path, blow: Blow, save_every: float = 600.0) -> None:
     """A job: train, and be hit."""
     blow.arrange()
-    with mock.patch("segtune.training.train._SAVE_EVERY_S", save_every):
+    with mock.patch("segtune.training.run._SAVE_EVERY_S", save_every):
         run(config, folder, go_on=True, **blow.hooks())
 
 

@@ -307,7 +307,7 @@ def restrict(monkeypatch: pytest.MonkeyPatch) -> Restrict:
             model.register_forward_pre_hook(look)
             return model
 
-        monkeypatch.setattr("segtune.training.train.build_model", build)
+        monkeypatch.setattr("segtune.training.run.build_model", build)
         return seen
 
     return arrange

@@ -1,0 +1,235 @@
+"""One training run: its parts, put together, and what it leaves on disk."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from segtune.clock import running_seconds
+from segtune.config import RunConfig
+from segtune.data.augment import Augmentation
+from segtune.data.bands import Band, rgb_positions
+from segtune.data.batches import Batches
+from segtune.data.dataset import DataInfo
+from segtune.data.fitting import Fit
+from segtune.data.store import TileStore
+from segtune.data.tiles import TRAIN, VAL
+from segtune.errors import InputError, one_line
+from segtune.files.atomic import discard_folder
+from segtune.files.folders import RunFolder
+from segtune.models.build import build_model, parameter_count
+from segtune.models.checkpoint import settle_model
+from segtune.models.device import resolve_device, resolve_precision
+from segtune.models.manifest import Manifest
+from segtune.models.normalization import Normalization, input_statistics
+from segtune.training.losses import SegmentationLoss
+from segtune.training.optim import build_optimizer, build_schedule
+from segtune.training.runlog import RunLog
+from segtune.training.state import Progress, TrainingState, save_state
+from segtune.training.step import TrainingStep
+from segtune.training.stopwatch import Phases
+from segtune.training.worst_pictures import show_worst
+
+Stop = Callable[[], bool]
+_SAVE_EVERY_S = 600.0  # seconds between states within an epoch
+
+
+class StoppedError(Exception):
+    """The caller asked to stop, and the state is saved."""
+
+
+class Run:
+    """The parts of one training run.
+
+    Parameters
+    ----------
+    config, info: the run, resolved, and the scan of its data.
+    folder: where its files go.
+    content: the state to go on from, as `load_state` read it; None for a run that begins.
+    stop: asked after every batch.
+    phases: the clocks of the run.
+
+    Raises InputError where the state is damaged or of another run.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        info: DataInfo,
+        folder: RunFolder,
+        content: dict[str, Any] | None,
+        stop: Stop | None,
+        phases: Phases,
+    ) -> None:
+        self.config, self.folder, self.phases, self._stop = config, folder, phases, stop
+        self.device = resolve_device(config.device)
+        precision = resolve_precision(config, self.device)
+        _seed(config.seed)
+        bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
+        self.model = self._setup_model(info, bands, begins=content is None)
+        self.manifest = self._setup_manifest(info, bands, precision)
+        phases.beat()
+        self.stores: dict[str, TileStore] = {}
+        self.batches, self.sets = self._setup_data(info)
+        self.state = self._setup_state(precision)
+        self.step = TrainingStep(
+            self.model,
+            SegmentationLoss(config.loss, info.labels),
+            self.state.optimizer,
+            self.state.scaler,
+            Normalization(bands, self.device),
+            self.device,
+            precision,
+            config.grad_clip,
+        )
+        if content is not None:
+            self._load(content)
+            self._settle_best()
+        else:
+            discard_folder(folder.next_best)
+        self.started, self._saved = running_seconds(), time.monotonic()
+        self.write_manifest()
+        self.log = RunLog(folder, config, self.progress.epoch, self.state.row)
+        self.told = phases.spent()  # when the last row was made
+        phases.beat()
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is."""
+        return self.state.progress
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.progress.epoch >= self.config.epochs
+
+    def _setup_model(self, info: DataInfo, bands: tuple[Band, ...], begins: bool) -> nn.Module:
+        # The state holds all weights: those that the run began with need not be there any more.
+        config = self.config if begins else self.config.model_copy(update={"encoder_weights": "none"})
+        return build_model(config, len(bands), info.labels.outputs).to(self.device)
+
+    def _setup_manifest(self, info: DataInfo, bands: tuple[Band, ...], precision: str) -> Manifest:
+        return Manifest(
+            self.config,
+            info.labels,
+            bands,
+            info.uint8,
+            precision,
+            str(self.device),
+            info.fingerprint,
+            parameter_count(self.model),
+            micro_batch=self.config.batch_size,
+            evaluation_batch_size=self.config.batch_size,
+            tiles=info.counts,
+            left_out=info.left_out,
+            threads=torch.get_num_threads(),
+        )
+
+    def _setup_data(self, info: DataInfo) -> tuple[Batches, dict[str, Batches]]:
+        config, bands = self.config, self.manifest.bands
+        pinned = self.device.type == "cuda"
+        store = info.store(TRAIN, config)
+        train = Batches(
+            store,
+            config.batch_size,
+            config.seed,
+            Augmentation(config.augmentation, bands, info.uint8, rgb_positions(config.rgb, bands)),
+            crop=Fit.of(config) if config.fit == "crop" else None,
+            samples=config.samples_per_epoch,
+            workers=config.workers,
+            pin_memory=pinned,
+        )
+        sets: dict[str, Batches] = {}
+        for split in info.counts:
+            if split != TRAIN:
+                tiles = self.stores[split] = info.store(split, config)
+                # What is decoded already leaves nothing to do for a loader process.
+                workers = 0 if tiles.decoded else config.workers
+                sets[split] = Batches(tiles, config.batch_size, workers=workers, pin_memory=pinned)
+        return train, sets
+
+    def _setup_state(self, precision: str) -> TrainingState:
+        optimizer = build_optimizer(self.config, self.model)
+        progress = Progress(
+            torch.zeros((), device=self.device),
+            micro_batch=self.config.batch_size,
+            evaluation_batch_size=self.config.batch_size,
+            lr=self.config.lr,
+        )
+        return TrainingState(
+            self.model,
+            optimizer,
+            build_schedule(self.config, optimizer, len(self.batches)),
+            torch.amp.GradScaler(self.device.type, enabled=precision == "fp16"),
+            progress,
+            self.phases,
+        )
+
+    def _load(self, content: dict[str, Any]) -> None:
+        """Take up a state; InputError where it is not one of this run."""
+        tiles = {split: len(self.stores[split]) for split in self.sets if split == VAL or self.config.use_only_add_val}
+        try:
+            self.state.load_state_dict(content, tiles)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise  # RuntimeErrors too, and not the state's fault
+        except (AttributeError, LookupError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+            reason = one_line(error) if isinstance(error, ValueError) else type(error).__name__
+            raise InputError(f"{self.folder.state}: damaged, or not the state of this run ({reason})") from None
+
+    def _settle_best(self) -> None:
+        """Leave in best/ the model that the state calls the best; where that is gone, there is no best one yet."""
+        if not settle_model(self.folder.best, self.folder.next_best, self.progress.best_epoch):
+            self.progress.best_miou, self.progress.best_epoch, self.state.worst = None, 0, {}
+
+    def write_manifest(self) -> None:
+        """Write run.yaml, with the sizes that memory was enough for."""
+        self.manifest = replace(
+            self.manifest,
+            micro_batch=self.progress.micro_batch,
+            evaluation_batch_size=self.progress.evaluation_batch_size,
+        )
+        self.manifest.write(self.folder.run_yaml)
+
+    def pause(self) -> None:
+        """After a batch: save what an epoch has done so far, when it is time to or when the run shall stop."""
+        self.phases.beat()
+        stopping = self._stop is not None and self._stop()
+        if stopping or time.monotonic() - self._saved > _SAVE_EVERY_S:
+            with self.phases.during("checkpoint"):
+                self.save(running_seconds() - self.started)
+        if stopping:
+            raise StoppedError
+
+    def save(self, more_seconds: float = 0.0) -> None:
+        """Write the state; `more_seconds` were spent on an epoch that is not done."""
+        save_state(self.folder.state, self.state.state_dict(more_seconds))
+        self._saved = time.monotonic()
+        self.phases.beat()
+
+    def close(self) -> None:
+        """End loader processes and close files."""
+        self.phases.enter("reporting")
+        # What made the run fail, such as a full disk, is told of, and not what it makes impossible here.
+        failed = isinstance(sys.exception(), OSError)
+        for batches in (self.batches, *self.sets.values()):
+            batches.close()
+        with suppress(OSError) if failed else nullcontext():
+            try:
+                show_worst(self.folder, self.log, self.stores, self.manifest, self.state)
+            finally:
+                self.log.close(finished=self.finished)
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
