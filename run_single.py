@@ -67,6 +67,7 @@ def main() -> int:
     from segtune.report.text import run_summary
     from segtune.training.resolve import check_input, check_run, resolve
     from segtune.training.resume import check_same_settings
+    from segtune.training.runlog import epochs_done
     from segtune.training.train import train
 
     console = make_console()
@@ -74,7 +75,7 @@ def main() -> int:
         console.print(line)
     if folder and folder.begun:
         check_same_settings(folder, config)
-        done = folder.epochs_done
+        done = epochs_done(folder)
         if done >= config.epochs and preview is None:
             console.print(f"{folder.path} is finished: {counted(done, 'epoch')}; a larger --epochs trains it longer")
             for line in run_summary(folder, arguments.log_dir):
@@ -99,8 +100,8 @@ def main() -> int:
         with closing(epochs):
             for result in epochs:
                 watch.epoch(result)
-    if caught and folder.epochs_done < config.epochs:
-        console.print(f"stopped after {folder.epochs_done} of {counted(config.epochs, 'epoch')}; {hint}")
+    if caught and epochs_done(folder) < config.epochs:
+        console.print(f"stopped after {epochs_done(folder)} of {counted(config.epochs, 'epoch')}; {hint}")
         return 128 + caught[0]
     for line in run_summary(folder, arguments.log_dir):
         console.print(line)

@@ -22,6 +22,7 @@ from segtune.data.batches import Batches
 from segtune.data.scan import scan
 from segtune.data.tiles import TRAIN
 from segtune.files.folders import RunFolder
+from segtune.training.runlog import epochs_done, read_rows
 
 SPACE = """
 run: {{model: unet, encoder: resnet18, image_size: 64, epochs: {epochs}, samples_per_epoch: {samples}, workers: 1}}
@@ -61,11 +62,11 @@ def interrupted(bench: Bench) -> Outcome:
     logs, name = str(folder.path.parent), folder.path.name
     command = ["run_single.py", "--config", str(bench.root / "run.yaml"), "--log-dir", logs, "--exp-name", name]
     killed = _end_after(command, folder, 1, signal.SIGKILL)
-    done = folder.epochs_done
+    done = epochs_done(folder)
     stopped = _end_after(command, folder, done + 1, signal.SIGTERM)
-    between = folder.epochs_done
+    between = epochs_done(folder)
     ended = script(command)
-    rows = folder.metrics()
+    rows = read_rows(folder)
     numbers = [int(row["epoch"]) for row in rows]
     miou = float(rows[-1]["best_miou"])
     usual, apart = (whole.best_miou or 0.0, abs((whole.best_miou or 0.0) - (again.best_miou or 0.0)))
@@ -83,7 +84,7 @@ def _end_after(arguments: Sequence[str], folder: RunFolder, epochs: int, number:
     command = [sys.executable, str(SCRIPTS / arguments[0]), *arguments[1:]]
     limit = time.monotonic() + PROCESS_S
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and time.monotonic() < limit and folder.epochs_done < epochs:
+        while process.poll() is None and time.monotonic() < limit and epochs_done(folder) < epochs:
             time.sleep(0.05)
         process.send_signal(number if time.monotonic() < limit else signal.SIGKILL)
         return process.wait()
@@ -128,4 +129,4 @@ def shared(bench: Bench) -> Outcome:
 def _trained(folder: RunFolder) -> tuple[float, float]:
     """When a run began to train, and when its last epoch was recorded."""
     end = folder.metrics_csv.stat().st_mtime
-    return end - float(folder.metrics()[-1]["seconds"]), end
+    return end - float(read_rows(folder)[-1]["seconds"]), end

@@ -29,6 +29,7 @@ from segtune.files.folders import SearchFolder
 from segtune.planning.feasibility import scan_data
 from segtune.planning.resources import Plan
 from segtune.space.reader import load_space
+from segtune.training.result import EpochResult
 from segtune.tuning.search import run_search
 
 SPACE = """
@@ -48,7 +49,7 @@ class Clock:
     def started(self, plan: Plan, trials: list[Any]) -> None:
         self._last = time.perf_counter()
 
-    def epoch(self, number: int, result: dict[str, Any]) -> None:
+    def epoch(self, number: int, result: EpochResult) -> None:
         pass
 
     def say(self, line: str) -> None:

@@ -6,12 +6,14 @@ those of `segtune.data.labels`: 0 is background, 1 to K are the classes in their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from segtune.data.labels import BACKGROUND, IGNORED, Indices
+
+_IOU = "iou/"  # before a label, in the name of a column
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,16 @@ class Scores:
     def flat(self) -> dict[str, float | None]:
         """The scores as columns: miou, miou_with_background, iou/<label>."""
         columns = {"miou": self.miou, "miou_with_background": self.miou_with_background}
-        return columns | {f"iou/{label}": value for label, value in self.iou.items()}
+        return columns | {f"{_IOU}{label}": value for label, value in self.iou.items()}
+
+    @classmethod
+    def from_flat(cls, columns: Mapping[str, float | None]) -> Scores | None:
+        """Read what `flat` made, among other columns or not; None where nothing was scored."""
+        miou = columns.get("miou")
+        if miou is None:
+            return None
+        iou = {name.removeprefix(_IOU): value for name, value in columns.items() if name.startswith(_IOU)}
+        return cls(miou, iou, columns.get("miou_with_background"))
 
 
 class ConfusionMatrix:

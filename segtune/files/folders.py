@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from segtune.errors import InputError, nearest, one_line
+from segtune.errors import InputError, nearest
 from segtune.files.atomic import WEIGHTS, recover_folder
 from segtune.files.checks import check_length
 from segtune.files.leftovers import clear_held
@@ -106,30 +105,6 @@ class RunFolder:
         if not self.path.is_dir():
             return True
         return not self.begun and any(not entry.name.startswith(".") for entry in self.path.iterdir())
-
-    @property
-    def epochs_done(self) -> int:
-        """Epochs whose results are on disk: a row is written last, after the model and the state."""
-        rows = self.metrics()
-        return int(rows[-1]["epoch"]) if rows else 0
-
-    def metrics(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv, oldest first; none where there is no such file. InputError where it is damaged."""
-        if not self.metrics_csv.is_file():
-            return []
-        try:
-            with self.metrics_csv.open(newline="", encoding="utf-8") as file:
-                rows = list(csv.DictReader(file))
-            for row in rows:
-                int(row["epoch"])
-                for value in row.values():
-                    float(value or 0)
-                if None in row.values():
-                    raise ValueError("a row is too short")
-        except (csv.Error, KeyError, TypeError, ValueError) as error:
-            reason = f"damaged, not a row of numbers per epoch ({one_line(error)})"
-            raise InputError(f"{self.metrics_csv}: {reason}") from None
-        return rows
 
     @property
     def _written(self) -> tuple[Path, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -28,6 +28,7 @@ from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
 from segtune.report.text import duration, settings_text
 from segtune.training.result import EpochResult
+from segtune.training.runlog import epochs_done
 from segtune.trials import Trial
 
 _PLAIN_WIDTH = 160  # columns when the output goes to a file, where nothing wraps
@@ -96,7 +97,7 @@ class RunConsole:
 
     def __init__(self, console: Console, config: RunConfig, info: DataInfo, folder: RunFolder) -> None:
         self._console, self._epochs = console, config.epochs
-        self._epoch = folder.epochs_done + 1
+        self._epoch = epochs_done(folder) + 1
         self._bar = step_bar(console)
         size = config.image_size or info.image_size()
         console.print(f"{config.dataset}: {info.counted()} at {size} px -> {folder.path}")
@@ -125,10 +126,9 @@ class RunConsole:
 
 def epoch_line(result: EpochResult) -> str:
     """An epoch of a single run on one line."""
-    learnt = bool(result.best_miou) and not result.collapsed_epochs
-    best = "  best so far" if learnt and result.best_epoch == result.epoch else ""
+    best = "  best so far" if result.learnt and result.best_so_far else ""
     miou = f"{result.scores.miou:.4f}" if result.scores else "  -   "
-    added = "".join(f"  {name} {scores.miou:.4f}" for name, scores in result.added.items() if scores)
+    added = "".join(f"  {name} {miou:.4f}" for name, miou in result.added.items() if miou is not None)
     return (
         f"epoch {result.epoch}/{result.epochs}  loss {result.loss:.4f}  miou {miou}  "
         f"lr {_rates(result)}  {duration(result.train_seconds + result.eval_seconds)}{best}{added}"
@@ -170,11 +170,11 @@ class SearchConsole:
         self._scores = {trial.number: trial.miou or 0.0 for trial in trials if trial.learnt}
         self._status()
 
-    def epoch(self, number: int, result: Mapping[str, Any]) -> None:
-        """Move the bar by an epoch."""
-        self._running[number] = result["epoch"] / result["epochs"]
-        if result["best_miou"] and not result["collapsed_epochs"]:
-            self._scores[number] = result["best_miou"]
+    def epoch(self, number: int, result: EpochResult) -> None:
+        """Move the bar by an epoch of a trial."""
+        self._running[number] = result.epoch / result.epochs
+        if result.learnt:
+            self._scores[number] = result.best_miou or 0.0
         self._status()
 
     def ended(self, trial: Trial) -> None:

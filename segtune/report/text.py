@@ -14,6 +14,7 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.run_yaml import settings_of
 from segtune.files.yamlfile import read_yaml
 from segtune.report.commands import script_command, tensorboard_command
+from segtune.training.runlog import read_results
 from segtune.training.stopwatch import PHASES
 from segtune.trials import Trial, ranked, seed_margin
 
@@ -48,12 +49,12 @@ def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
     """How a single run ended, and what to type next, in lines."""
     content = read_yaml(folder.run_yaml)
     config = RunConfig.from_settings(settings_of(content), f"{folder.run_yaml}: ")
-    rows = folder.metrics()
-    best = rows[-1] if rows else {}
+    results = read_results(folder, config.epochs)
+    score = results[-1].best_miou if results else None
     lines = []
-    if best.get("best_miou"):
-        score = float(best["best_miou"])
-        lines.append(f"best: miou {score:.4f} in epoch {best['best_epoch']}" if score else "nothing learnt: miou 0")
+    if score is not None:
+        best = f"best: miou {score:.4f} in epoch {results[-1].best_epoch}"
+        lines.append(best if score else "nothing learnt: miou 0")
         lines[-1] += f"{_some_of_the_tiles(content['data'], config.use_only_add_val)}; next:"
         split = scored_split(config)
         lines += [f"  {_validation(folder.path, split)}"] if split else []

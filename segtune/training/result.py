@@ -1,25 +1,32 @@
-"""What an epoch of training showed."""
+"""The record of one epoch: what training hands to the console, to metrics.csv and to a search."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+from segtune.data.splits import ADDED
 from segtune.evaluation.metrics import Scores
+from segtune.training.stopwatch import PHASES
+
+_MIOU = "/miou"  # behind the name of an added validation set, in the name of a column
+_SPENT = "spent_"  # before a phase, in a report
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What an epoch showed; everything of it is on disk when it is yielded."""
+    """The result of an epoch; everything in it is on disk when `train` yields it."""
 
     epoch: int  # from 1
-    epochs: int
+    epochs: int  # the budget of the run
     loss: float  # mean over the training tiles
     scores: Scores | None  # None in an epoch in which only added sets count and none was evaluated
-    added: Mapping[str, Scores | None]  # of each added validation set that was evaluated; None: it has no class
-    best_miou: float | None  # of the epochs so far
-    best_epoch: int
-    lr: float  # of the epoch's last step
+    # mIoU of each added validation set that was evaluated, by the set's name; None where none of its classes occurs.
+    added: Mapping[str, float | None]
+    best_miou: float | None  # of the epochs so far; None while none was scored
+    best_epoch: int  # the first epoch with that mIoU; 0 while none was scored
+    lr: float  # learning rate of the epoch's last step
     micro_batch: int  # tiles that go through the network at a time; below batch_size where memory was not enough
     # Epochs in a row, up to this one, whose predictions on what the run is scored on were all one class (background
     # is one); epochs in which that was not evaluated neither count nor break the row.
@@ -35,25 +42,70 @@ class EpochResult:
     # Seconds by phase so far, over every start of the run: start (from train() being called to the first batch), data
     # (waiting for the batches after it), training (the rest of it), evaluation, checkpoint (best/ and state.pt) and
     # reporting (metrics.csv, TensorBoard, pictures). The caller's own time between two epochs is in none of them.
+    # Empty for an epoch that was read from metrics.csv.
     spent: Mapping[str, float]
-    first_lr: float | None = None  # of the epoch's first step
+    first_lr: float | None = None  # learning rate of the epoch's first step; None for an epoch read from metrics.csv
+
+    @property
+    def finished(self) -> bool:
+        """Whether this is the last epoch of the budget."""
+        return self.epoch >= self.epochs
+
+    @property
+    def best_so_far(self) -> bool:
+        """Whether no earlier epoch of the run was as good."""
+        return self.best_epoch == self.epoch
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the run has a score that is worth something: above zero, and not of a network that collapsed."""
+        return bool(self.best_miou) and not self.collapsed_epochs
 
     def row(self) -> dict[str, float | int | None]:
-        """The epoch's row of metrics.csv."""
+        """Return the epoch's row of metrics.csv; seconds have three decimals."""
+        return {
+            name: round(value, 3) if name.endswith("seconds") and value is not None else value
+            for name, value in self._columns().items()
+        }
+
+    def report(self) -> dict[str, float | int | None]:
+        """Return all of the record as one level of plain values, as Ray passes reports on; see `from_report`."""
+        spent = {f"{_SPENT}{phase}": seconds for phase, seconds in self.spent.items()}
+        return self._columns() | {"epochs": self.epochs, "first_lr": self.first_lr} | spent
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any]) -> EpochResult:
+        """Read what `report` made, among other keys or not; KeyError where one is missing."""
+        return cls(
+            scores=Scores.from_flat(report),
+            added={
+                name.removesuffix(_MIOU): value
+                for name, value in report.items()
+                if name.startswith(ADDED) and name.endswith(_MIOU)
+            },
+            spent={phase: report[_SPENT + phase] for phase in PHASES if _SPENT + phase in report},
+            **{field.name: report[field.name] for field in fields(cls) if field.name not in _NESTED},
+        )
+
+    def _columns(self) -> dict[str, float | int | None]:
+        """Return the values that metrics.csv holds, in its order."""
         return {
             "epoch": self.epoch,
             "loss": self.loss,
             **(self.scores.flat() if self.scores else {}),
-            **{f"{name}/miou": scores.miou if scores else None for name, scores in self.added.items()},
+            **{f"{name}{_MIOU}": miou for name, miou in self.added.items()},
             "best_miou": self.best_miou,
             "best_epoch": self.best_epoch,
             "lr": self.lr,
             "micro_batch": self.micro_batch,
             "collapsed_epochs": self.collapsed_epochs,
-            "train_seconds": round(self.train_seconds, 3),
-            "eval_seconds": round(self.eval_seconds, 3),
-            "data_seconds": round(self.data_seconds, 3),
-            "checkpoint_seconds": round(self.checkpoint_seconds, 3),
-            "report_seconds": round(self.report_seconds, 3),
-            "seconds": round(self.seconds, 3),
+            "train_seconds": self.train_seconds,
+            "eval_seconds": self.eval_seconds,
+            "data_seconds": self.data_seconds,
+            "checkpoint_seconds": self.checkpoint_seconds,
+            "report_seconds": self.report_seconds,
+            "seconds": self.seconds,
         }
+
+
+_NESTED = ("scores", "added", "spent")  # fields that are several columns

@@ -18,12 +18,57 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
 from segtune.config import RunConfig
+from segtune.errors import InputError, one_line
 from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder
 from segtune.pictures.png import encoded
 from segtune.pictures.render import Picture
+from segtune.training.result import EpochResult
 
 _CURVES = ("loss", "miou", "best_miou", "lr")  # the metrics that TensorBoard's hparams table lists
+
+
+def read_rows(folder: RunFolder) -> list[dict[str, str]]:
+    """Read the rows of metrics.csv as texts, oldest first; none where there is no such file.
+
+    Raises InputError where the file is damaged.
+    """
+    if not folder.metrics_csv.is_file():
+        return []
+    try:
+        with folder.metrics_csv.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            int(row["epoch"])
+            for value in row.values():
+                float(value or 0)
+            if None in row.values():
+                raise ValueError("a row is too short")
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        reason = f"damaged, not a row of numbers per epoch ({one_line(error)})"
+        raise InputError(f"{folder.metrics_csv}: {reason}") from None
+    return rows
+
+
+def read_results(folder: RunFolder, epochs: int) -> list[EpochResult]:
+    """Read the epochs of a run, whose budget is `epochs`, from its metrics.csv; none where there is no such file.
+
+    Raises InputError where the file is damaged or lacks a column.
+    """
+    unknown = {"epochs": epochs, "first_lr": None}  # what metrics.csv does not hold
+    try:
+        return [
+            EpochResult.from_report({name: _number(text) for name, text in row.items()} | unknown)
+            for row in read_rows(folder)
+        ]
+    except KeyError as error:
+        raise InputError(f"{folder.metrics_csv}: damaged, has no column {error.args[0]}") from None
+
+
+def epochs_done(folder: RunFolder) -> int:
+    """Return the number of epochs whose results are on disk: a row is written last, after the model and the state."""
+    rows = read_rows(folder)
+    return int(rows[-1]["epoch"]) if rows else 0
 
 
 class RunLog:
@@ -43,7 +88,7 @@ class RunLog:
         self, folder: RunFolder, config: RunConfig, after_epoch: int = 0, last_row: Mapping[str, Any] | None = None
     ) -> None:
         self._path = folder.metrics_csv
-        self._rows = [row for row in folder.metrics() if int(row["epoch"]) <= after_epoch]
+        self._rows = [row for row in read_rows(folder) if int(row["epoch"]) <= after_epoch]
         written = int(self._rows[-1]["epoch"]) if self._rows else 0
         self._events = _Events(folder.path, written + 1)
         # SummaryWriter.add_hparams would put the table into a run of its own, without the curves.
@@ -118,6 +163,13 @@ class _Events:
             raise
         self._size += self._waiting.tell()
         self._waiting = io.BytesIO()
+
+
+def _number(text: str) -> float | int | None:
+    """Read a cell of metrics.csv; an empty one stands for a figure that there is none of."""
+    if not text:
+        return None
+    return int(text) if text.isdecimal() else float(text)
 
 
 def _plain(config: RunConfig) -> dict[str, bool | int | float | str]:

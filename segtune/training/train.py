@@ -30,6 +30,7 @@ from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
 from segtune.training.resume import check_same_data, check_same_settings
 from segtune.training.run import Run, Stop, StoppedError
+from segtune.training.runlog import epochs_done
 from segtune.training.state import load_state
 from segtune.training.stopwatch import Alive, Phases
 
@@ -112,7 +113,7 @@ def _trained(
     resolve_precision(config, resolve_device(config.device))  # nothing is written where the device is not there
     with folder.locked():
         state = None
-        if go_on and folder.epochs_done and not folder.state.is_file():
+        if go_on and epochs_done(folder) and not folder.state.is_file():
             raise InputError(f"{folder.path}: cannot go on: {folder.state.name}, the state of the run, is missing")
         if go_on and folder.state.is_file():
             check_same_settings(folder, resolve(config, info))
@@ -180,7 +181,7 @@ class _Measured:
     """What evaluating an epoch's model showed."""
 
     scores: Scores | None  # of what the run is scored on; None where that was not evaluated
-    added: dict[str, Scores | None]  # of each added set that was evaluated
+    added: dict[str, float | None]  # mIoU of each added set that was evaluated
     worst: dict[str, list[WorstTile]]  # tiles of what the run is scored on, by split
     collapsed: bool | None  # whether all predictions were one class; None as for scores
 
@@ -199,7 +200,7 @@ def _measure(run: Run, epoch: int, batch_size: int) -> _Measured:
     turn = epoch % run.config.adv_freq == 0 or epoch == run.config.epochs
     pooled = run.config.use_only_add_val
     total = ConfusionMatrix(run.manifest.labels.classes)
-    added: dict[str, Scores | None] = {}
+    added: dict[str, float | None] = {}
     worst: dict[str, list[WorstTile]] = {}
     for split, batches in run.sets.items():
         if split != VAL and not turn:
@@ -209,7 +210,7 @@ def _measure(run: Run, epoch: int, batch_size: int) -> _Measured:
         note = _noter(tiles) if run.config.worst else None
         matrix = evaluate(run.model, run.manifest, batches, run.device, note, run.pause)
         if split != VAL:
-            added[split] = matrix.scores() if matrix.measurable else None
+            added[split] = matrix.scores().miou if matrix.measurable else None
         if split == VAL or pooled:
             total.add(matrix)
             worst[split] = tiles.tiles()

@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.stopper import Stopper
 
+from segtune.training.result import EpochResult
 from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.searcher import StudySearcher
 from segtune.tuning.stopping import Rules
@@ -16,7 +17,7 @@ from segtune.tuning.stopping import Rules
 class Watch(Callback):  # type: ignore[misc]
     """Tells of every epoch, and the searcher of trials that it is not told of otherwise."""
 
-    def __init__(self, on_epoch: Callable[[int, dict[str, Any]], None], searcher: StudySearcher) -> None:
+    def __init__(self, on_epoch: Callable[[int, EpochResult], None], searcher: StudySearcher) -> None:
         self._on_epoch, self._searcher = on_epoch, searcher
 
     def __getstate__(self) -> dict[str, Any]:
@@ -33,7 +34,7 @@ class Watch(Callback):  # type: ignore[misc]
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
         """Ray's call when a trial reported."""
         if OBJECTIVE in result:
-            self._on_epoch(trial.config["number"], result)
+            self._on_epoch(trial.config["number"], EpochResult.from_report(result))
 
 
 class Stop(Stopper):  # type: ignore[misc]

@@ -16,8 +16,8 @@ from segtune.files.atomic import set_aside
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.models.manifest import Manifest
 from segtune.space.space import Space
+from segtune.training.runlog import epochs_done, read_results, read_rows
 from segtune.training.state import load_state
-from segtune.tuning.asha import OBJECTIVE
 from segtune.tuning.points import distributions
 from segtune.tuning.study import WARM_START, wait
 
@@ -77,7 +77,9 @@ def catch_up(study: optuna.Study, number: int, run: RunFolder) -> bool:
     """Tell the study of those epochs of an unfinished trial that its folder alone has; whether there are any."""
     trial = study.get_trials(deepcopy=False)[number]
     known = max(trial.intermediate_values, default=0)
-    new = {epoch: score for epoch, score in _trained(run).items() if epoch > known}
+    new = {
+        epoch: score for epoch, score in _trained(run, trial.user_attrs["settings"]["epochs"]).items() if epoch > known
+    }
     for epoch, score in new.items():
         study._storage.set_trial_intermediate_value(trial._trial_id, epoch, score)
     return bool(new)
@@ -94,10 +96,11 @@ def catch_up_all(study: optuna.Study, folder: SearchFolder) -> None:
             catch_up(study, trial.number, run)
 
 
-def _trained(run: RunFolder) -> dict[int, float]:
+def _trained(run: RunFolder, epochs: int) -> dict[int, float]:
     """The best score so far by epoch, as a trial's folder has it: a model is there before the row that tells of it."""
     try:
-        found = {int(row["epoch"]): float(row[OBJECTIVE]) for row in run.metrics() if row[OBJECTIVE]}
+        results = read_results(run, epochs)
+        found = {result.epoch: result.best_miou for result in results if result.best_miou is not None}
         if run.best.is_dir():
             metrics = Manifest.read(run.best / "run.yaml").metrics
             found.setdefault(metrics["epoch"], metrics["miou"])
@@ -126,7 +129,7 @@ def _damage(run: RunFolder, budget: int) -> str | None:
             for model in (run.best, run.next_best):
                 if model.exists():
                     Manifest.read(model / "run.yaml")
-        elif 0 < run.epochs_done < budget:
+        elif 0 < epochs_done(run) < budget:
             return f"{run.state} is missing"
     except InputError as error:
         return str(error)
@@ -138,7 +141,7 @@ def _damaged_rows(run: RunFolder) -> str | None:
     if run.metrics_csv.is_dir():
         return f"{run.metrics_csv}: is a folder"
     try:
-        run.metrics()
+        read_rows(run)
     except InputError as error:
         return str(error)
     return None
@@ -152,7 +155,7 @@ def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iter
     if mistake := _damaged_rows(run):
         yield f"{name}: {mistake}; it is {_lost(run.metrics_csv)} now, and the trial goes on from its state"
         return
-    known, done = max(trial.intermediate_values, default=0), run.epochs_done
+    known, done = max(trial.intermediate_values, default=0), epochs_done(run)
     if catch_up(study, trial.number, run):
         yield f"{name}: its folder has {counted(done, 'epoch')}, the study knew of {known}; the study has them now"
     elif done < known:

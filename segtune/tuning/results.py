@@ -14,6 +14,8 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.models.manifest import Manifest
 from segtune.space.space import Space
+from segtune.training.result import EpochResult
+from segtune.training.runlog import read_results
 from segtune.trials import Status, Trial, wobble, write_trials
 from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START
 
@@ -69,8 +71,8 @@ class Results:
         spent = dict(frozen.user_attrs.get(SPENT, {}))
         best: float | None = max(values.values(), default=None)
         rows, run_yaml = self._files_of(frozen, folder)
-        known = [row for row in rows if int(row["epoch"]) in values]
-        reached = next((row for row in rows if float(row.get("best_miou") or -1) == best), {})
+        known = [row for row in rows if row.epoch in values]
+        reached = next((row for row in rows if row.best_miou == best), None)
         return Trial(
             number=frozen.number,
             status=_STATUS[frozen.state],
@@ -78,7 +80,7 @@ class Results:
             epochs=max(values, default=0),
             miou=best,
             best_epoch=min((epoch for epoch, value in values.items() if value == best), default=None),
-            seconds=float(known[-1]["seconds"]) if known else None,
+            seconds=known[-1].seconds if known else None,
             error=frozen.user_attrs.get(ERROR, ""),
             fingerprint=self._fingerprint,
             parameters=run_yaml.get("parameters"),
@@ -87,23 +89,20 @@ class Results:
             micro_batch=spent.pop("micro_batch", None),
             spent=spent,
             searched=self._searched(frozen),
-            collapsed=float(reached.get("collapsed_epochs") or 0) > 0,
-            wobble=wobble([float(row["miou"]) for row in known if row.get("miou")]),
+            collapsed=reached is not None and reached.collapsed_epochs > 0,
+            wobble=wobble([row.scores.miou for row in known if row.scores]),
             **_running(frozen, run_yaml),
         )
 
-    def _files_of(self, frozen: FrozenTrial, folder: RunFolder) -> tuple[list[dict[str, str]], Mapping[str, Any]]:
+    def _files_of(self, frozen: FrozenTrial, folder: RunFolder) -> tuple[list[EpochResult], Mapping[str, Any]]:
         """A trial's rows and its run.yaml, as far as they can be read: its values are those of the study anyhow."""
-        rows: list[dict[str, str]] = []
+        rows: list[EpochResult] = []
         run_yaml: Mapping[str, Any] = {}
         epochs = max(frozen.intermediate_values, default=0)
         try:
-            rows = folder.metrics()
+            rows = read_results(folder, frozen.user_attrs["settings"]["epochs"])
             if frozen.state.is_finished() and folder.begun and len(rows) < epochs:
                 raise InputError(f"{folder.metrics_csv}: has {len(rows)} of {counted(epochs, 'epoch')}")
-            if rows and "seconds" not in rows[0]:
-                rows = []
-                raise InputError(f"{folder.metrics_csv}: damaged, has no column seconds")
             if folder.begun:
                 Manifest.read(folder.run_yaml)
                 run_yaml = read_yaml(folder.run_yaml)

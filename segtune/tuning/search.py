@@ -29,8 +29,9 @@ from segtune.planning.resources import Plan, make_plan
 from segtune.planning.rungs import rungs
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
+from segtune.training.result import EpochResult
 from segtune.trials import Trial
-from segtune.tuning.asha import OBJECTIVE, Asha
+from segtune.tuning.asha import Asha
 from segtune.tuning.cluster import check_nodes, ray_runtime
 from segtune.tuning.failures import LOST
 from segtune.tuning.messages import RayMessages
@@ -56,7 +57,7 @@ class Listener(Protocol):
     def started(self, plan: Plan, trials: list[Trial]) -> None:
         """The first trials are about to start."""
 
-    def epoch(self, number: int, result: dict[str, Any]) -> None:
+    def epoch(self, number: int, result: EpochResult) -> None:
         """A trial reported an epoch."""
 
     def ended(self, trial: Trial) -> None:
@@ -255,13 +256,14 @@ class _Search:
         run = possible_run(self._space, self._info, settings)
         return run if isinstance(run, str) else None
 
-    def _epoch(self, number: int, result: dict[str, Any]) -> None:
+    def _epoch(self, number: int, result: EpochResult) -> None:
         """A trial reported: now and then, have the table show it, and see what its files have grown to."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
             self._results.write()
             self._check_size()
-        self._retention.follow(result[OBJECTIVE])
+        if result.best_miou is not None:
+            self._retention.follow(result.best_miou)
         self._listener.epoch(number, result)
 
     def _check_size(self) -> None:

@@ -30,6 +30,7 @@ from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.places import shorten_sockets
 from segtune.training.result import EpochResult
+from segtune.training.runlog import read_results
 from segtune.training.state import load_state
 from segtune.training.train import train
 from segtune.tuning.failures import PLACE, beyond_repair, fault_of, one_line
@@ -159,35 +160,10 @@ def _report(result: EpochResult, waited: float, reporting: float) -> dict[str, A
     spent = dict(result.spent)
     spent["start"] += waited
     spent["reporting"] += reporting
-    return {
-        "epoch": result.epoch,
-        "epochs": result.epochs,
-        "best_miou": result.best_miou,
-        "best_epoch": result.best_epoch,
-        "seconds": result.seconds,
-        "collapsed_epochs": result.collapsed_epochs,
-        "micro_batch": result.micro_batch,
-        **_spent(spent),
-        "node": os.environ["RAY_NODE_ID"],
-    }
+    return replace(result, spent=spent).report() | {"node": os.environ["RAY_NODE_ID"]}
 
 
 def _last_report(folder: RunFolder, epochs: int) -> dict[str, Any]:
     """The report on a run that needs no more training, from its last row and its state."""
-    row = folder.metrics()[-1]
-    return {
-        "epoch": int(row["epoch"]),
-        "epochs": epochs,
-        "best_miou": float(row["best_miou"]),
-        "best_epoch": int(row["best_epoch"]),
-        "seconds": float(row["seconds"]),
-        "collapsed_epochs": int(row["collapsed_epochs"]),
-        "micro_batch": int(row["micro_batch"]),
-        **_spent(load_state(folder.state)["spent"]),
-        "node": os.environ["RAY_NODE_ID"],
-    }
-
-
-def _spent(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Flat, as Ray hands a report on to a searcher."""
-    return {f"spent_{name}": spent for name, spent in seconds.items()}
+    last = replace(read_results(folder, epochs)[-1], spent=load_state(folder.state)["spent"])
+    return last.report() | {"node": os.environ["RAY_NODE_ID"]}

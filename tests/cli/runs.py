@@ -19,6 +19,7 @@ from sklearn.metrics import jaccard_score
 from segtune.config import RunConfig
 from segtune.files.folders import RunFolder
 from segtune.models.manifest import Manifest
+from segtune.training.runlog import read_rows
 from segtune.training.state import load_state
 from tests.scripts import Ended, call
 
@@ -50,7 +51,7 @@ def trained(dataset: Path, logs: Path, *flags: object, name: str = "run") -> Run
 
 def best_miou(folder: RunFolder) -> float:
     """The score that a run ended with. It is above zero: equal scores shall mean something."""
-    value = float(folder.metrics()[-1]["best_miou"])
+    value = float(read_rows(folder)[-1]["best_miou"])
     assert 0 < value <= 1
     return value
 

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from segtune.files.folders import RunFolder
 from segtune.models.manifest import Manifest
+from segtune.training.runlog import read_rows
 from tests.cli.runs import (
     DataSet,
     WriteImage,
@@ -92,7 +93,7 @@ def test_masks_hold_any_labels(
     suffix = ".png" if min(labels) >= 0 and max(labels) <= 65535 else ".tif"
     dataset = data_set(tmp_path / "set", labels=labels, channels=(), suffix=suffix)
     folder = trained(dataset, tmp_path, *flags)
-    columns = [name for name in folder.metrics()[0] if name.startswith("iou/")]
+    columns = [name for name in read_rows(folder)[0] if name.startswith("iou/")]
     background = ["iou/background"] if set(labels) - set(classes) else []
     assert columns == [*(f"iou/{label}" for label in classes), *background]
     masks = measures_the_same(folder, dataset / "val", tmp_path / "out")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from segtune.files.folders import RunFolder
+from segtune.training.runlog import read_rows
 from tests.cli.runs import (
     DataSet,
     Plain,
@@ -21,7 +22,7 @@ def test_a_searchs_winner_runs_again_with_flags_on_top(search: Path, plain: Plai
     assert (ended.status, ended.err) == (0, "")
     folder = RunFolder(tmp_path / "run")
     assert settings(folder) == {**settings(plain.folder), "epochs": 3}
-    assert len(folder.metrics()) == 3
+    assert len(read_rows(folder)) == 3
     measures_the_same(folder, plain.dataset / "val", tmp_path / "out")
 
 

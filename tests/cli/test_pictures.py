@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder
 from segtune.pictures.sheet import Preview, preview_sheet
+from segtune.training.runlog import read_rows
 from tests.cli.runs import (
     Plain,
     train_in,
@@ -36,7 +37,7 @@ def test_the_worst_tiles_are_shown_as_many_as_asked_for(plain: Plain, tmp_path: 
     assert heights[0] > heights[1]
     assert shown(none) == []
     assert not none.worst.exists()
-    assert [row["miou"] for row in none.metrics()] == [row["miou"] for row in one.metrics()]
+    assert [row["miou"] for row in read_rows(none)] == [row["miou"] for row in read_rows(one)]
 
 
 def preview(plain: Plain, logs: Path, *flags: object) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from segtune.config import RunConfig
 from segtune.fields import base_type, choices
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import load_model
+from segtune.training.runlog import read_rows
 from tests.cli.runs import (
     FAST,
     Run,
@@ -58,7 +59,7 @@ def test_an_interrupted_run_ends_quietly_and_leaves_a_sound_folder(
     )
     folder = RunFolder(tmp_path / "logs" / "run")
     limit = time.monotonic() + 90
-    while len(folder.metrics()) < 2 and run.poll() is None and time.monotonic() < limit:
+    while len(read_rows(folder)) < 2 and run.poll() is None and time.monotonic() < limit:
         time.sleep(0.05)
     if number == signal.SIGINT:
         os.killpg(run.pid, number)  # as a terminal does: the loader processes too
@@ -91,7 +92,7 @@ def test_sigterm_to_a_whole_batch_job_lets_the_run_save_its_state(tiles: Path, t
     )
     folder = RunFolder(tmp_path / "logs" / "run")
     limit = time.monotonic() + 90
-    while len(folder.metrics()) < 2 and run.poll() is None and time.monotonic() < limit:
+    while len(read_rows(folder)) < 2 and run.poll() is None and time.monotonic() < limit:
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGTERM)  # the loader processes too
     try:

@@ -13,6 +13,7 @@ import torch
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import load_model
 from segtune.models.manifest import Manifest
+from segtune.training.runlog import read_rows
 from tests.cli.runs import (
     FAST,
     DataSet,
@@ -37,13 +38,13 @@ def test_a_run_leaves_its_folder_with_what_was_asked_for(first: Path, tiles: Pat
         "dataset": str(tiles),
     }
     assert {name: manifest.config.settings()[name] for name in wanted} == wanted
-    assert len(RunFolder(first).metrics()) == 2
+    assert len(read_rows(RunFolder(first))) == 2
     assert load_model(first / "best", torch.device("cpu"))[1].bands[-1].name == "nir"
 
 
 def test_the_run_yaml_of_a_run_runs_again_with_the_same_numbers(first: Path, run: Run) -> None:
     assert run("--config", first / "run.yaml", "--exp-name", "again") == 0
-    rows, again = RunFolder(first).metrics(), RunFolder(Path("logs/again")).metrics()
+    rows, again = read_rows(RunFolder(first)), read_rows(RunFolder(Path("logs/again")))
     assert [(row["loss"], row["miou"]) for row in again] == [(row["loss"], row["miou"]) for row in rows]
 
 

@@ -16,6 +16,7 @@ from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import load_model
+from segtune.training.runlog import read_rows
 from tests.cli.runs import (
     DataSet,
     Plain,
@@ -107,7 +108,7 @@ def test_an_epoch_is_as_long_as_asked_for_and_validation_is_on_the_same_tiles_wh
     assert "6 train, 2 val tiles" in ended.out
     assert "(on 2 of 4 validation tiles)" in ended.out
     folder = RunFolder(tmp_path / "run")
-    assert len(folder.metrics()) == 2
+    assert len(read_rows(folder)) == 2
     assert steps(folder) == 2 * in_an_epoch
     # The tiles that every run with this number validates on, as a split of their own.
     chosen = scan(RunConfig(dataset=str(plain.dataset), val_samples=2)).tiles["val"].names

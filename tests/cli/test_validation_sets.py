@@ -11,6 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segtune.files.folders import RunFolder
+from segtune.training.runlog import read_rows
 from tests.cli.runs import (
     DataSet,
     Masks,
@@ -57,7 +58,7 @@ def test_added_sets_are_measured_in_their_turn_and_count_for_nothing(sets: Sets,
     ended = train_in(sets.dataset, tmp_path, *flags)
     assert (ended.status, ended.err) == (0, "")
     folder = RunFolder(tmp_path / "run")
-    rows = folder.metrics()
+    rows = read_rows(folder)
     for name in ("восток", "west"):
         assert [bool(row[f"add_val/{name}/miou"]) for row in rows] == [False, True, True]
     assert [row["add_val/none/miou"] for row in rows] == ["", "", ""]  # none of the classes is there
@@ -76,7 +77,7 @@ def test_where_only_added_sets_count_their_pixels_count_together(sets: Sets, tmp
     assert "validation tiles)" not in ended.out
     assert "6 train, 2 add_val/восток, 5 add_val/west tiles" in ended.out
     folder = RunFolder(tmp_path / "run")
-    rows = folder.metrics()
+    rows = read_rows(folder)
     assert [bool(row["miou"]) for row in rows] == [False, True, True]
     assert [bool(row["best_miou"]) for row in rows] == [False, True, True]
     best = rows[int(rows[-1]["best_epoch"]) - 1]

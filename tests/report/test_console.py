@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
 from segtune.errors import counted
-from segtune.evaluation.metrics import Scores
 from segtune.report.console import SearchConsole, epoch_line, make_console, trial_line
-from segtune.training.result import EpochResult
 from segtune.trials import Trial
+from tests.epochs import epoch_result
 
 _ENCODERS = ("resnet18", "tu-mobilenetv3_small_100", "efficientnet-b0")
 _TRIALS = [
@@ -53,7 +51,7 @@ def test_the_bar_of_a_search_does_not_end_with_nothing_running_and_no_time_left(
     monkeypatch.setattr(console._bar, "update", lambda done, total, text: said.append(text))
     console.started("a plan", [])
     for trial in _TRIALS:
-        console.epoch(trial.number, {"epoch": 6, "epochs": 12, "best_miou": 0.1, "collapsed_epochs": 0})
+        console.epoch(trial.number, epoch_result(6, 0.1, epochs=12))
         console.ended(trial)
     assert said[-3].startswith("2/3 trials, best 0.9123 (#0), about ")
     assert said[-2].startswith("2/3 trials, 1 running, best 0.9123 (#0), about ")
@@ -64,9 +62,6 @@ def test_the_bar_of_a_search_does_not_end_with_nothing_running_and_no_time_left(
     ("miou", "collapsed", "praised"), [(0.0, 0, False), (0.0, 1, False), (0.17, 1, False), (0.17, 0, True)]
 )
 def test_an_epoch_that_learnt_nothing_is_not_praised(miou: float, collapsed: int, praised: bool) -> None:
-    nothing: dict[str, Any] = dict.fromkeys(field.name for field in fields(EpochResult))
-    numbers = dict.fromkeys(("loss", "lr", "train_seconds", "eval_seconds"), 1.0)
-    best = {"epoch": 1, "epochs": 3, "best_epoch": 1, "best_miou": miou, "collapsed_epochs": collapsed, "added": {}}
-    line = epoch_line(EpochResult(**nothing | numbers | best | {"scores": Scores(miou, {}, None)}))
+    line = epoch_line(epoch_result(miou=miou, collapsed_epochs=collapsed))
     assert line.startswith(f"epoch 1/3  loss 1.0000  miou {miou:.4f}")
     assert ("best so far" in line) == praised

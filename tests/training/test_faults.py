@@ -24,6 +24,7 @@ from segtune.errors import InputError, LoaderError, SegtuneError, TileError
 from segtune.files.folders import RunFolder
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
+from segtune.training.runlog import read_rows
 from segtune.training.train import OnBatch, train
 
 DataSet = Callable[..., Path]
@@ -171,7 +172,7 @@ def test_a_full_disk_stays_an_os_error_and_the_run_goes_on_when_there_is_room(
             run(config, info, folder)
     assert (caught.value.errno, caught.value.filename) == (number, str(folder / name))
     run(config, info, folder, go_on=True)
-    assert [row["epoch"] for row in RunFolder(folder).metrics()] == ["1", "2"]
+    assert [row["epoch"] for row in read_rows(RunFolder(folder))] == ["1", "2"]
     assert not (folder / "best.next").exists()
 
 

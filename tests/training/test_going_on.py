@@ -53,7 +53,7 @@ from segtune.models.checkpoint import load_model
 from segtune.models.manifest import Manifest
 from segtune.training.result import EpochResult
 from segtune.training.resume import check_same_settings
-from segtune.training.runlog import RunLog
+from segtune.training.runlog import RunLog, read_rows
 from segtune.training.state import load_state
 from segtune.training.train import train
 
@@ -122,7 +122,7 @@ def left(folder: Path) -> dict[str, Any]:
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    return [timeless(row) for row in RunFolder(folder).metrics()]
+    return [timeless(row) for row in read_rows(RunFolder(folder))]
 
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:

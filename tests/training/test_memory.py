@@ -28,6 +28,7 @@ from segtune.models.checkpoint import load_model
 from segtune.models.device import within_memory
 from segtune.training.losses import SegmentationLoss
 from segtune.training.result import EpochResult
+from segtune.training.runlog import read_rows
 from segtune.training.state import load_state
 from segtune.training.step import TrainingStep
 from segtune.training.train import train
@@ -328,7 +329,7 @@ def steps_done(module: nn.Module) -> int:
 
 def rows(folder: Path) -> list[dict[str, str]]:
     return [
-        {name: value for name, value in row.items() if "seconds" not in name} for row in RunFolder(folder).metrics()
+        {name: value for name, value in row.items() if "seconds" not in name} for row in read_rows(RunFolder(folder))
     ]
 
 

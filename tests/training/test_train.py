@@ -34,6 +34,7 @@ from segtune.models.checkpoint import load_model
 from segtune.training.losses import SegmentationLoss
 from segtune.training.resolve import check_run, resolve
 from segtune.training.result import EpochResult
+from segtune.training.runlog import read_rows
 from segtune.training.state import load_state
 from segtune.training.train import train
 
@@ -76,7 +77,7 @@ def curve(results: list[EpochResult]) -> Curve:
 
 def curve_of(folder: Path) -> Curve:
     """The curve that is on disk."""
-    return [(float(row["loss"]), float(row["miou"])) for row in RunFolder(folder).metrics()]
+    return [(float(row["loss"]), float(row["miou"])) for row in read_rows(RunFolder(folder))]
 
 
 def same_model(first: Path, second: Path) -> bool:
@@ -122,7 +123,7 @@ def test_epochs_are_numbered_and_carry_the_best_so_far(learnt: Learnt) -> None:
 
 def test_metrics_csv_has_a_row_per_epoch_with_the_very_numbers(learnt: Learnt) -> None:
     _, folder, results = learnt
-    rows = RunFolder(folder).metrics()
+    rows = read_rows(RunFolder(folder))
     assert len(rows) == len(results)
     for row, result in zip(rows, results, strict=True):
         assert int(row["epoch"]) == result.epoch
@@ -420,7 +421,7 @@ def test_several_classes_with_and_without_background_and_ignored_labels(
         values = [result.scores.iou[str(label)] for label in classes]
         assert result.scores.miou == pytest.approx(np.mean(values))
     names = {f"iou/{label}" for label in measured}
-    assert names == {name for name in RunFolder(tmp_path).metrics()[0] if name.startswith("iou/")}
+    assert names == {name for name in read_rows(RunFolder(tmp_path))[0] if name.startswith("iou/")}
 
 
 def test_several_classes_are_learnt(three: Path, tmp_path: Path) -> None:

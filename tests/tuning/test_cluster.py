@@ -33,6 +33,7 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.space.reader import load_space
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
+from segtune.training.runlog import read_rows
 from segtune.tuning import worker as trial_module
 from segtune.tuning.cluster import alive_nodes, ray_runtime, wait_for_nodes
 from segtune.tuning.search import run_search as search
@@ -316,14 +317,14 @@ def test_a_lost_node_costs_its_trials_one_repeat(nodes: Nodes, third: Any, tiles
     def lose(number: int, result: dict[str, Any]) -> None:
         if not lost and result["node"] == third.node_id and result["epoch"] >= 3:
             nodes.cluster.remove_node(third, allow_graceful=False)
-            lost[number] = RunFolder(folder.trial(number).path).metrics()
+            lost[number] = read_rows(RunFolder(folder.trial(number).path))
 
     watch = Watch(nodes=3, on_epoch=lose)
     outcome = search(space, scan(space.baseline), folder, watch, address=nodes.address)
     ((number, half),) = lost.items()
     assert [line.split(":")[0] for line in watch.lines] == [f"#{number} is repeated"]
     assert {trial.status for trial in outcome.trials} == {"finished"}
-    whole = folder.trial(number).metrics()
+    whole = read_rows(folder.trial(number))
     assert [int(row["epoch"]) for row in whole] == list(range(1, 41))
     assert whole[: len(half) - 1] == half[:-1]  # it went on, and did not start again
 

@@ -14,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from segtune.files.folders import RunFolder, SearchFolder
+from segtune.training.runlog import epochs_done, read_rows
 from segtune.tuning.study import read_study
 from tests.conftest import WriteDataSet
 
@@ -42,7 +43,7 @@ def snapshot(folder: SearchFolder) -> Snapshot:
     rows = {}
     for number in range(TRIALS):
         run = RunFolder(folder.path / f"trial_{number:04d}")
-        rows[number] = [row for row in run.metrics() if int(row["epoch"]) <= run.epochs_done]
+        rows[number] = [row for row in read_rows(run) if int(row["epoch"]) <= epochs_done(run)]
     trials = read_study(folder).get_trials() if (folder.path / "study.db").is_file() else []
     ended = {trial.number: (trial.state, trial.intermediate_values) for trial in trials if trial.state.is_finished()}
     return Snapshot(ended, rows)

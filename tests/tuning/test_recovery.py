@@ -12,6 +12,7 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.training.state import save_state
 from segtune.tuning import recovery as module
 from segtune.tuning.recovery import reconcile
+from tests.epochs import epoch_result, write_results
 from tests.tuning.bench import SPACE, Bench, manifest
 
 
@@ -20,8 +21,7 @@ def folder_of(bench: Bench, number: int, values: list[float], state: bool = True
     run = bench.folder.trial(number)
     run.path.mkdir(parents=True)
     manifest().write(run.run_yaml)
-    rows = [f"{epoch},{value}" for epoch, value in enumerate(values, start=1)]
-    run.metrics_csv.write_text("\n".join(["epoch,best_miou", *rows]) + "\n")
+    write_results(run, [epoch_result(epoch, value) for epoch, value in enumerate(values, start=1)])
     if state:
         save_state(run.state, {"epoch": len(values)})
     return run

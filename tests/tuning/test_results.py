@@ -13,6 +13,7 @@ from rich.console import Console
 from segtune.report.console import SearchConsole
 from segtune.report.tables import state_of
 from segtune.tuning.stopping import Rules
+from tests.epochs import epoch_result, write_results
 from tests.tuning.bench import Bench, manifest
 from tests.tuning.searched import searched, state, unfinished
 
@@ -44,7 +45,7 @@ def test_the_console_counts_trials_that_run(tmp_path: Path) -> None:
     console = SearchConsole(Console(file=out, width=200), 8)
     first, second = bench.results().trials()
     console.started("", [])
-    console.epoch(1, {"epoch": 2, "epochs": 3, "best_miou": 0.7, "collapsed_epochs": 0})
+    console.epoch(1, epoch_result(2, 0.7))
     console.ended(first)
     assert "0.5000  " in out.getvalue()
     console.ended(replace(second, miou=0.7, status="finished"))
@@ -66,7 +67,7 @@ def test_a_damaged_file_of_an_ended_trial_costs_nothing_but_a_line(tmp_path: Pat
     bench, retention = searched(tmp_path / "s", [0.5, 0.9])
     run = bench.folder.trial(0)
     manifest().write(run.run_yaml)
-    run.metrics_csv.write_text("epoch,best_miou,seconds\n1,0.5,7\n2,0.5,8\n3,0.5,9\n")
+    write_results(run, [epoch_result(epoch) for epoch in (1, 2, 3)])
     (run.path / name).write_bytes(DAMAGE[damage])
     assert [found.miou for found in bench.results().trials()] == [0.5, 0.9]
     retention.update()

@@ -15,6 +15,7 @@ from segtune.report.text import next_commands, summary
 from segtune.trials import ranked
 from segtune.tuning.recovery import catch_up_all
 from segtune.tuning.study import settle
+from tests.epochs import epoch_result, write_results
 from tests.tuning.bench import SPACE, Bench, leave_model
 from tests.tuning.searched import MODEL_BYTES, best_of, kept, model_of, searched, state, unfinished
 
@@ -129,7 +130,8 @@ def test_what_a_trial_reached_while_the_search_ended_counts(tmp_path: Path, row:
     bench, retention = unfinished(tmp_path / "s")
     leave_model(model_of(bench, 1), 3, 0.8, data=b"\3")
     if row:
-        bench.folder.trial(1).metrics_csv.write_text("epoch,best_miou,seconds\n1,0.3,1\n2,0.7,2\n3,0.8,3\n")
+        rows = [epoch_result(epoch, miou) for epoch, miou in ((1, 0.3), (2, 0.7), (3, 0.8))]
+        write_results(bench.folder.trial(1), rows)
     settle(bench.study, True, "")
     catch_up_all(bench.study, bench.folder)
     retention.update()

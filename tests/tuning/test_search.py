@@ -27,6 +27,7 @@ from segtune.data.scan import scan
 from segtune.evaluation.validate import validate
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.planning import feasibility
+from segtune.training.runlog import read_rows
 from segtune.tuning import search as search_module
 from tests.conftest import WriteDataSet
 from tests.tuning.searches import RUN, Ended, call, rows
@@ -83,7 +84,7 @@ def test_the_study_agrees_with_the_folders(mixed: Search) -> None:
     states = [trial.state.name for trial in study(mixed.folder).trials]
     assert states == ["COMPLETE", "COMPLETE", "PRUNED", "FAIL"]
     for trial in study(mixed.folder).trials[:3]:
-        curve = SearchFolder(mixed.folder).trial(trial.number).metrics()
+        curve = read_rows(SearchFolder(mixed.folder).trial(trial.number))
         assert {int(row["epoch"]): float(row["best_miou"]) for row in curve} == trial.intermediate_values
 
 
@@ -368,7 +369,7 @@ def test_an_interrupted_search_goes_on_where_it_was(
         finally:
             process.kill()
     done = rows(folder)[0]
-    half = RunFolder(folder / "trial_0001").metrics()
+    half = read_rows(RunFolder(folder / "trial_0001"))
     assert 2 <= len(half) < epochs
     if number != signal.SIGKILL:
         assert "--resume" in (tmp_path / "out.txt").read_text().splitlines()[-1]
@@ -381,6 +382,6 @@ def test_an_interrupted_search_goes_on_where_it_was(
     assert resumed.status == 0, resumed.err
     assert [trial.state.name for trial in study(folder).trials] == ["COMPLETE"] * 2
     assert rows(folder)[0] == done
-    whole = RunFolder(folder / "trial_0001").metrics()
+    whole = read_rows(RunFolder(folder / "trial_0001"))
     assert [int(row["epoch"]) for row in whole] == list(range(1, epochs + 1))
     assert whole[: len(half) - 1] == half[:-1]  # it did not start again

@@ -17,6 +17,7 @@ import yaml
 
 from segtune.files.folders import RunFolder
 from segtune.planning import feasibility
+from segtune.training.runlog import read_rows
 from segtune.tuning import search as search_module
 from segtune.tuning.study import read_study
 from tests.conftest import WriteDataSet
@@ -76,7 +77,7 @@ def test_a_trial_whose_process_is_killed_is_repeated_from_its_last_epoch(
     assert "ActorDiedError" in log.read_text()
     assert "Traceback" not in ended.out + ended.err
     assert "Worker exit" not in ended.out + ended.err
-    assert [row["epoch"] for row in RunFolder(trial).metrics()] == ["1", "2", "3"]
+    assert [row["epoch"] for row in read_rows(RunFolder(trial))] == ["1", "2", "3"]
 
 
 @pytest.mark.slow
