@@ -160,10 +160,9 @@ def _report(result: EpochResult, waited: float, reporting: float) -> dict[str, A
     spent = dict(result.spent)
     spent["start"] += waited
     spent["reporting"] += reporting
-    return replace(result, spent=spent).report() | {"node": os.environ["RAY_NODE_ID"]}
+    return replace(result, spent=spent).report()
 
 
 def _last_report(folder: RunFolder, epochs: int) -> dict[str, Any]:
     """The report on a run that needs no more training, from its last row and its state."""
-    last = replace(read_results(folder, epochs)[-1], spent=load_state(folder.state)["spent"])
-    return last.report() | {"node": os.environ["RAY_NODE_ID"]}
+    return replace(read_results(folder, epochs)[-1], spent=load_state(folder.state)["spent"]).report()

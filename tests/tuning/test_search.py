@@ -27,6 +27,7 @@ from segtune.data.scan import scan
 from segtune.evaluation.validate import validate
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.planning import feasibility
+from segtune.training.result import EpochResult
 from segtune.training.runlog import read_rows
 from segtune.tuning import search as search_module
 from tests.conftest import WriteDataSet
@@ -180,7 +181,7 @@ class Watch:
     def started(self, plan: Any, trials: list[Any]) -> None:
         self.plan = plan
 
-    def epoch(self, number: int, result: dict[str, Any]) -> None:
+    def epoch(self, number: int, result: EpochResult) -> None:
         self.running.add(number)
         self.most = max(self.most, len(self.running))
         self.table = self.table or rows(self.folder)
