@@ -17,6 +17,7 @@ from segtune.cli.given import given_settings
 from segtune.models.compatibility import unknown_encoder
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
+from tests.test_layers import ORDER
 
 ROOT = Path(__file__).resolve().parent.parent
 SPACES = ROOT / "search_spaces"
@@ -143,3 +144,15 @@ def test_the_recipes_fit_the_code() -> None:
     for path, lines in parts:
         before = "".join(f"{line[1:]}\n" for line in lines.splitlines() if line[0] != "+")
         assert before in (ROOT / path).read_text(encoding="utf-8"), path
+
+
+def test_the_tree_names_all_packages_and_modules_that_exist() -> None:
+    tree = next(text for text in blocks(ROOT / "README.md") if "segtune/ " in text)
+    assert re.findall(r"^  (\w+)/ ", tree, re.MULTILINE) == [package for package, _ in ORDER if package]
+    package = ""
+    for line in tree.splitlines():
+        if found := re.match(r"  (\w+)/ ", line):
+            package = found[1]
+        if " · " in line:
+            there = {name for group, names in ORDER if group == package for name in names.split()}
+            assert set(line.split()) - {"·"} <= there, line
