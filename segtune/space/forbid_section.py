@@ -9,9 +9,10 @@ from typing import Any
 from segtune.config import RunConfig
 from segtune.errors import nearest
 from segtune.fields import NOT_SEARCHABLE, base_type, check_setting
-from segtune.space.combinations import share_forbidden
+from segtune.space.combinations import groups
 from segtune.space.forbid import Forbidden, is_wildcard
 from segtune.space.parameters import Choice, Parameter, Range, walk
+from segtune.space.space import defaults
 from segtune.space.spacefile import SpaceFile, Steps, label, short
 
 
@@ -21,6 +22,19 @@ class Runs:
 
     parameters: Sequence[Parameter]
     fixed: Mapping[str, Any]
+
+    def some_match(self, *entries: Forbidden) -> bool:
+        """Return whether any run is forbidden by one of the entries."""
+        return any(self._matches(entries))
+
+    def all_match(self, *entries: Forbidden) -> bool:
+        """Return whether every run is forbidden by one of the entries."""
+        return all(self._matches(entries))
+
+    def _matches(self, entries: Sequence[Forbidden]) -> Iterator[bool]:
+        rest = defaults() | dict(self.fixed)
+        for drawn, _ in groups(self.parameters, entries):
+            yield any(entry.matches(rest | drawn) for entry in entries)
 
 
 class ForbidReader:
@@ -37,14 +51,14 @@ class ForbidReader:
         for here, entry in self._entries():
             if not self._left.parameters:
                 continue  # another mistake already
-            if self._share([entry])[1]:
+            if self._left.all_match(entry):
                 self._file.mistake(("forbid",), f"{entry} forbids every run of the space", here)
             elif baseline is not None and entry.matches(baseline.settings()):
                 text = f"{entry} forbids the first run; another one stands under baseline:"
                 self._file.mistake(("forbid",), text, here)
             elif left := self._occurring(entry, here):
                 kept.append(left)
-        if kept and self._file.count() == before and self._share(kept)[1]:
+        if kept and self._file.count() == before and self._left.all_match(*kept):
             self._file.mistake(("forbid",), "its entries together forbid every run of the space")
         return tuple(kept)
 
@@ -93,29 +107,22 @@ class ForbidReader:
     def _occurring(self, entry: Forbidden, here: Steps) -> Forbidden | None:
         """What of an entry runs can have; None where it forbids nothing (any more), which in the file is a mistake."""
 
-        def occurs(part: Forbidden) -> bool:
-            return self._share([part])[0]
-
         left: dict[str, tuple[Any, ...]] = dict.fromkeys(entry.values, ())
         unknown = False
         for name, values in entry.values.items():
             for value in values:
                 one = Forbidden({name: (value,)})
-                if occurs(one):
+                if self._left.some_match(one):
                     left[name] += (value,)
-                elif not self._is_in_file(one):
+                elif not self._in_file.some_match(one):
                     self._unmatched(name, value, here)
                     unknown = True
         found = Forbidden(left)
-        if all(left.values()) and occurs(found):
+        if all(left.values()) and self._left.some_match(found):
             return found
-        if not unknown and not self._is_in_file(entry):
+        if not unknown and not self._in_file.some_match(entry):
             self._file.mistake(("forbid",), f"{entry} forbids nothing: no run has all of it together", here)
         return None
-
-    def _is_in_file(self, entry: Forbidden) -> bool:
-        """Whether an entry forbids anything before the command line changes the space."""
-        return share_forbidden(self._in_file.parameters, self._in_file.fixed, [entry])[0]
 
     def _unmatched(self, name: str, value: Any, here: Steps) -> None:
         tried = [p for p in walk(self._in_file.parameters) if p.name == name]
@@ -128,6 +135,3 @@ class ForbidReader:
         else:
             text = f"forbids nothing: it is not searched, and {value!r} is not its default"
         self._file.mistake(("forbid", name), text, (*here, name))
-
-    def _share(self, entries: Sequence[Forbidden]) -> tuple[bool, bool]:
-        return share_forbidden(self._left.parameters, self._left.fixed, entries)

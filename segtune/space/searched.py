@@ -92,7 +92,7 @@ class ParameterReader:
                 values.append(value)
                 branches.append(brought)
                 places.append(here)
-        self.places[key] = places
+        self.places.setdefault(key, places)  # a value that is listed twice has its first place
         return Choice(name, key, tuple(values), tuple(branches)) if values else None
 
     def _range(self, name: str, given: Mapping[Any, Any], steps: Steps, key: str) -> Range | None:
@@ -124,7 +124,7 @@ class ParameterReader:
             step = step if step is None or integer else float(step)
             found = Range(name, key, bounds["low"], bounds["high"], log, step, integer)
             if (mistake := _bad_range(found)) is None:
-                self.places[key] = [steps, (*steps, "low"), (*steps, "high")]
+                self.places.setdefault(key, [steps, (*steps, "low"), (*steps, "high")])
                 return found
             self._file.mistake(steps, mistake)
         self._file.refused.add(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -10,7 +11,7 @@ from typing import Any
 from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import CHANGEABLE_IN_SEARCH, DATA_SETTINGS, NOT_SEARCHABLE
-from segtune.space.combinations import Kind, combinations, defaults, holds, projected, tally, unique, values_in
+from segtune.space.combinations import combinations, groups
 from segtune.space.forbid import Forbidden
 from segtune.space.parameters import Parameter, Range, Suggest, not_countable, walk
 from segtune.space.settings import CHANGEABLE, SearchSettings
@@ -123,8 +124,8 @@ class Space:
         """
         if any(not_countable(parameter) for parameter in walk(self.parameters)):
             return None
-        kinds = tally(self.parameters, self.forbid)
-        return sum(count for kind, count in kinds.items() if not self._excluded(kind))
+        found = groups(self.parameters, self.forbid)
+        return sum(count for drawn, count in found if not self.forbidden(self.fixed | drawn))
 
     def trials(self) -> int:
         """Trials that a search of the space ends with: those asked for, or all that a grid has, and the baseline."""
@@ -139,27 +140,24 @@ class Space:
 
     def values_of(self, name: str) -> tuple[Any, ...]:
         """Every value that a setting takes in this space; of a range without a step its two bounds."""
-        values, always = values_in(self.parameters, name)
-        if not always:
+        runs = [drawn for drawn, _ in groups(self.parameters, (), [name])]
+        values = [drawn[name] for drawn in runs if name in drawn]
+        if len(values) < len(runs):
             values.append((defaults() | self.fixed)[name])
-        return unique(values)
+        return _unique(values)
 
     def combinations(self, *names: str) -> list[tuple[Any, ...]]:
         """The combinations of values that these settings take in runs of this space, the baseline among them.
 
         Of a range without a step, the two bounds. What is forbidden, whatever other settings are, is left out.
         """
-        parts = projected(self.parameters, names, self.forbid)
-        drawn = [defaults() | self.fixed | part for part, kind in parts if not self._excluded(kind)]
-        return list(unique(tuple(run[name] for name in names) for run in [*drawn, self.baseline.settings()]))
+        runs = [defaults() | self.fixed | drawn for drawn, _ in groups(self.parameters, self.forbid, names)]
+        possible = [run for run in runs if not self.forbidden(run)]
+        return list(_unique(tuple(run[name] for name in names) for run in [*possible, self.baseline.settings()]))
 
     def channels(self) -> list[str]:
         """The extra channels that any run of this space has."""
         return list(dict.fromkeys(name for (names,) in self.combinations("channels") for name in names))
-
-    def _excluded(self, kind: Kind) -> bool:
-        """Whether runs of a kind are forbidden."""
-        return any(holds(position, kind, self.forbid, self.fixed) for position in range(len(self.forbid)))
 
     def dump(self) -> dict[str, Any]:
         """Plain data that, written as YAML in this order, `load_space` reads as an equal space."""
@@ -225,3 +223,13 @@ def _dump(parameters: Iterable[Parameter]) -> dict[str, Any]:
         else:
             plain[parameter.name] = list(parameter.values)
     return plain
+
+
+def _unique(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple({repr(value): value for value in values}.values())  # lists among the values have no hash
+
+
+@functools.cache
+def defaults() -> dict[str, Any]:
+    """Return the settings of a run for which nothing is given."""
+    return RunConfig.from_settings({}).settings()

@@ -198,3 +198,10 @@ def test_values_that_never_meet_and_entries_that_leave_nothing(mistakes_of, spac
 def test_a_mistake_in_the_space_is_told_once_and_not_at_forbid_again(mistakes_of):
     text = "space:\n  model: [unet, fnp]\n  lr: [1, 2]\nforbid: [{model: fpn, lr: 1}]"
     assert [mistake[:9] for mistake in mistakes_of(text)] == ["s.yaml:2:"]
+
+
+def test_null_is_in_no_range_of_whole_numbers(mistakes_of):
+    text = "space: {model: [unet, fpn], samples_per_epoch: {low: 1, high: 9}}\nbaseline: {model: unet}\n"
+    assert mistakes_of(text + "forbid: [{model: fpn, samples_per_epoch: null}]") == [
+        "s.yaml:3: forbid.samples_per_epoch: forbids nothing: no draw from its range is None"
+    ]

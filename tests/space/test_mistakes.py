@@ -246,3 +246,8 @@ def test_a_mistaken_setting_causes_no_others(mistakes_of):
 def test_repeated_keys_come_with_the_other_mistakes(mistakes_of):
     mistakes = mistakes_of("space:\n  lr: [-1]\nrun:\n  epochs: 1\n  epochs: 2")
     assert [mistake.split(":")[1] for mistake in mistakes] == ["2", "5"]
+
+
+def test_a_value_listed_twice_may_bring_branches_of_different_lengths(mistakes_of):
+    text = "space:\n  optimizer:\n    sgd: {lr: [1, 2]}\n    SGD: {lr: [1]}\n    adam: {lr: [1]}"
+    assert mistakes_of(text) == ["s.yaml:4: space.optimizer: 'sgd' is listed twice"]
