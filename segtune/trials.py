@@ -22,6 +22,7 @@ _LATE_EPOCHS = 3  # from which a deviation is told
 _SHORT_MARGIN = 0.025  # of mIoU: the median of what benchmarks/seeds.py measures
 
 Status = Literal["finished", "stopped", "failed", "running", "pending"]
+ENDED: Sequence[Status] = ("finished", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Trial:
     number: int
     status: Status
     settings: Mapping[str, Any]  # every setting of RunConfig
-    epochs: int = 0  # done
+    epochs_done: int = 0
     miou: float | None = None  # of its best epoch
     best_epoch: int | None = None
     seconds: float | None = None
@@ -50,8 +51,23 @@ class Trial:
 
     @property
     def baseline(self) -> bool:
-        """The first trial is the baseline."""
+        """Whether this is the baseline, which is the first trial."""
         return self.number == 0
+
+    @property
+    def epochs(self) -> int:
+        """The budget of the trial."""
+        return int(self.settings["epochs"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether it used its whole budget."""
+        return self.status == "finished"
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over: neither running nor to be run again."""
+        return self.status in ENDED
 
     @property
     def learnt(self) -> bool:
@@ -63,7 +79,7 @@ class Trial:
         columns = {
             "trial": self.number,
             "status": self.status,
-            "epochs": self.epochs,
+            "epochs": self.epochs_done,
             "miou": self.miou,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
@@ -75,7 +91,7 @@ class Trial:
             "micro_batch": self.micro_batch,
             **{f"spent_{name}": _rounded(self.spent.get(name)) for name in PHASES},
         }
-        # `epochs` is what the trial did; what it might have used is the setting of the same name.
+        # In this table `epochs` is what was done, and the setting of that name, the budget, is `epochs_budget`.
         settings = {
             "epochs_budget" if name == "epochs" else name: _cell(self.settings.get(name))
             for name in RunConfig.model_fields

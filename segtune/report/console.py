@@ -164,8 +164,7 @@ class SearchConsole:
     def started(self, plan: object, trials: list[Trial]) -> None:
         """Say what runs where."""
         self._console.print(str(plan))
-        done = [trial for trial in trials if trial.status not in ("running", "pending")]
-        self._ended = len(done)
+        self._ended = sum(trial.ended for trial in trials)
         self._done_at_start = float(self._ended)
         self._scores = {trial.number: trial.miou or 0.0 for trial in trials if trial.learnt}
         self._status()
@@ -180,8 +179,8 @@ class SearchConsole:
     def ended(self, trial: Trial) -> None:
         """Print the line of a trial that ended."""
         self._running.pop(trial.number, None)
-        if trial.status in ("running", "pending"):
-            return  # interrupted: it comes back
+        if not trial.ended:
+            return  # it was interrupted, and comes back
         self._ended += 1
         if trial.learnt:
             self._scores[trial.number] = trial.miou or 0.0
@@ -215,11 +214,11 @@ def trial_line(trial: Trial, total: int, is_best: bool = False) -> str:
     """A trial that ended on one line: number, mIoU, why it ended, the settings that were searched."""
     score = f"{trial.miou:.4f}" if trial.miou is not None else "  -   "
     head = f"#{trial.number:<{len(str(total))}}  {score}{'*' if is_best else ' '} "
-    budget = trial.settings["epochs"]
+    budget = trial.epochs
     how = {
         "finished": f"finished {counted(budget, 'epoch')}",
-        "stopped": f"stopped at epoch {trial.epochs} of {budget}" + (f" ({trial.note})" if trial.note else ""),
-        "failed": f"failed after {trial.epochs} of {counted(budget, 'epoch')}: {trial.error}",
+        "stopped": f"stopped at epoch {trial.epochs_done} of {budget}" + (f" ({trial.note})" if trial.note else ""),
+        "failed": f"failed after {trial.epochs_done} of {counted(budget, 'epoch')}: {trial.error}",
     }[trial.status]
     took = f" in {duration(trial.seconds)}" if trial.seconds is not None else ""
     name = "baseline: " if trial.baseline else ""

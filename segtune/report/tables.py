@@ -13,7 +13,7 @@ from rich.table import Table
 
 from segtune.errors import counted
 from segtune.report.text import duration, failures, spent_line, summary, value_text
-from segtune.trials import SearchState, Trial, ranked
+from segtune.trials import ENDED, SearchState, Trial, ranked
 
 _SHOWN = 10  # trials in the ranking; trials.csv has all
 _WORDS = ("run", "status", "on")  # columns that are not numbers
@@ -33,7 +33,7 @@ def ranking(trials: Sequence[Trial]) -> SettingsTable:
                 f"#{trial.number}",
                 f"{trial.miou:.4f}",
                 "baseline" if trial.baseline else trial.status,
-                f"{trial.epochs}/{trial.settings['epochs']}",
+                f"{trial.epochs_done}/{trial.epochs}",
                 duration(trial.seconds or 0.0),
             )
             table.add(figures, trial.searched)
@@ -47,7 +47,7 @@ def comparison(trials: Sequence[Trial], name: str) -> Table:
     """
     by_configuration: dict[str, dict[str, Trial]] = {}
     for trial in trials:
-        if trial.status == "finished":
+        if trial.finished:
             others = repr({key: value for key, value in trial.searched.items() if key != name})
             by_configuration.setdefault(others, {})[value_text(trial.searched[name])] = trial
     values = list(dict.fromkeys(value for group in by_configuration.values() for value in group))
@@ -89,7 +89,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     `now` is the clock's time, in seconds.
     """
     counts = Counter(trial.status for trial in search.trials)
-    ended = [trial for trial in search.trials if trial.status in ("finished", "stopped", "failed")]
+    ended = [trial for trial in search.trials if trial.ended]
     running = [trial for trial in search.trials if trial.status == "running"] if search.holder else []
     waiting = counts["pending"] + counts["running"] - len(running)
     how = f"running ({search.holder})" if search.holder else "not running"
@@ -98,7 +98,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
         how += f"; ended early: {search.reason}"
     elif not (search.holder or over):
         how += "; --resume goes on with it"
-    split = ", ".join(f"{counts[status]} {status}" for status in ("finished", "stopped", "failed") if counts[status])
+    split = ", ".join(f"{counts[status]} {status}" for status in ENDED if counts[status])
     lines: list[str | RenderableType] = [f"{search.path}: {how}"]
     lines.append(
         f"{len(ended)} of {search.wanted} trials ended{f' ({split})' if split else ''}, {len(running)} running, "
@@ -109,7 +109,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
         for trial in running:
             miou = "" if trial.miou is None else f"{trial.miou:.4f}"
             since = duration(max(0.0, now - trial.since)) if trial.since else ""
-            epoch = f"{trial.epochs}/{trial.settings['epochs']}"
+            epoch = f"{trial.epochs_done}/{trial.epochs}"
             table.add((f"#{trial.number}", epoch, miou, since, trial.where), trial.searched)
         lines.append(table)
     return [*lines, *summary(search.trials, over), *failures(search.trials), *search.remarks]
@@ -117,7 +117,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
 
 def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial]) -> str:
     """The time left at the rate so far; the trials that run count with the part that they have done."""
-    done = len(ended) + sum(trial.epochs / trial.settings["epochs"] for trial in running)
+    done = len(ended) + sum(trial.epochs_done / trial.epochs for trial in running)
     if not search.holder or done < 1 or done >= search.wanted:
         return ""
     left = search.seconds / done * (search.wanted - done)

@@ -26,7 +26,6 @@ _STATUS: Mapping[TrialState, Status] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "pending",
 }
-ENDED = ("finished", "stopped", "failed")
 
 
 class Results:
@@ -47,7 +46,7 @@ class Results:
                 found.append(self._ended[frozen.number])
             elif "settings" in frozen.user_attrs:
                 trial = self._trial(frozen)
-                if trial.status in ENDED:
+                if trial.ended:
                     self._ended[trial.number] = trial
                 found.append(trial)
         return found
@@ -77,7 +76,7 @@ class Results:
             number=frozen.number,
             status=_STATUS[frozen.state],
             settings=frozen.user_attrs["settings"],
-            epochs=max(values, default=0),
+            epochs_done=max(values, default=0),
             miou=best,
             best_epoch=min((epoch for epoch, value in values.items() if value == best), default=None),
             seconds=known[-1].seconds if known else None,

@@ -13,7 +13,7 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.models.checkpoint import model_score
 from segtune.space.settings import SearchSettings
 from segtune.trials import Trial, ranked
-from segtune.tuning.results import ENDED, Results
+from segtune.tuning.results import Results
 
 _COPY_PAUSE = 20.0  # times as long as copying a model took, before the next one is copied while trials run
 
@@ -31,9 +31,9 @@ class Retention:
         trials = self._results.write()
         order = ranked(trials)
         self._keep_winner(order)
-        kept = {trial.number for trial in [t for t in order if t.status in ENDED][: self._search.keep]}
+        kept = {trial.number for trial in [t for t in order if t.ended][: self._search.keep]}
         for trial in trials:
-            if trial.status in ENDED:
+            if trial.ended:
                 _discard(self._folder.trial(trial.number), weights=trial.number not in kept)
 
     def too_large(self) -> str:
@@ -44,7 +44,7 @@ class Retention:
         spare = [
             folder
             for trial in reversed(ranked(self._results.trials()))
-            if trial.status in ENDED
+            if trial.ended
             and (folder := self._folder.trial(trial.number)).best.exists()
             and not folder.path.is_symlink()
         ]
@@ -76,7 +76,7 @@ class Retention:
         if not order or self._kept == (order[0].number, order[0].miou):
             return
         winner, run = order[0], self._folder.trial(order[0].number)
-        ended = winner.status in ENDED
+        ended = winner.ended
         if ended or not run.held():
             recover_folder(run.best)
         if not run.best.is_dir():

@@ -17,7 +17,7 @@ _TRIALS = [
         number,
         "finished",
         {"epochs": 12},
-        epochs=12,
+        epochs_done=12,
         miou=0.9123 - number / 100,
         best_epoch=3,
         seconds=62.0,
@@ -37,9 +37,9 @@ _TRIALS = [
 
 
 def test_one_of_something_is_singular() -> None:
-    once = replace(_TRIALS[0], settings={"epochs": 1}, epochs=1)
+    once = replace(_TRIALS[0], settings={"epochs": 1}, epochs_done=1)
     assert "finished 1 epoch in" in trial_line(once, 3)
-    assert "after 0 of 1 epoch:" in trial_line(replace(once, status="failed", epochs=0, error="why"), 3)
+    assert "after 0 of 1 epoch:" in trial_line(replace(once, status="failed", epochs_done=0, error="why"), 3)
     assert [counted(number, "tile") for number in (0, 1, 2, 1000)] == ["0 tiles", "1 tile", "2 tiles", "1000 tiles"]
 
 

@@ -14,7 +14,7 @@ from segtune.trials import Trial, seed_margin, wobble
 
 
 def trial(number: int, miou: float | None, **others: Any) -> Trial:
-    given: dict[str, Any] = {"status": "finished", "settings": {"epochs": 3}, "epochs": 3, "best_epoch": 3}
+    given: dict[str, Any] = {"status": "finished", "settings": {"epochs": 3}, "epochs_done": 3, "best_epoch": 3}
     return Trial(number, miou=miou, **(given | others))
 
 
@@ -58,7 +58,7 @@ def test_a_score_on_part_of_the_validation_tiles_is_named_as_such(
 
 @pytest.mark.parametrize("status", ["finished", "failed"])
 def test_a_search_whose_trials_all_failed_has_no_winner(status: Any) -> None:
-    trials = [trial(0, 0.5, status="failed", epochs=1), trial(1, 0.4, status=status)]
+    trials = [trial(0, 0.5, status="failed", epochs_done=1), trial(1, 0.4, status=status)]
     assert has_winner(trials) == (status == "finished")
     words = [str(part) for part in search_results(trials, None, True)]
     assert any("winner: trial #0" in line for line in words) == has_winner(trials)

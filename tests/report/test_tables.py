@@ -19,7 +19,7 @@ _TRIALS = [
         number,
         "finished",
         {"epochs": 12},
-        epochs=12,
+        epochs_done=12,
         miou=0.9123 - number / 100,
         best_epoch=3,
         seconds=62.0,
@@ -76,7 +76,7 @@ def test_scores_are_never_cut_nor_broken(width: int) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_trials_that_run_and_runs_to_come_are_whole_at_every_width(width: int) -> None:
-    running = replace(_TRIALS[1], status="running", epochs=3, since=1.0, where="node-17, GPU 3")
+    running = replace(_TRIALS[1], status="running", epochs_done=3, since=1.0, where="node-17, GPU 3")
     state = SearchState(Path("ray_results/x"), [_TRIALS[0], running], 20, 300.0, "process 1 on node-17")
     (table,) = (part for part in state_of(state, 100.0) if isinstance(part, SettingsTable))
     lines = shown(table, width)
