@@ -1,82 +1,112 @@
-"""ImageNet weights of encoders, from smp's and timm's hubs."""
+"""ImageNet weights of encoders: downloaded to a local cache before anything is trained."""
 
 from __future__ import annotations
 
-import socket
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import Request, urlopen
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from huggingface_hub import constants as hub
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 
 from segtune.errors import InputError, one_line
 from segtune.models.compatibility import TIMM
 
-_PROBE_S = 5.0  # seconds to wait for a server before it counts as out of reach
-_WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+_ANSWER_S = 5.0  # seconds to wait for a server; the libraries that download try for half a minute
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # what smp and timm load from a repository
+
+
+@dataclass(frozen=True)
+class _HubSource:
+    """A repository of the model hub."""
+
+    repository: str
+    revision: str | None  # None: its main branch
+
+    @property
+    def server(self) -> str:
+        return constants.ENDPOINT
+
+    def cached(self) -> bool:
+        found = (try_to_load_from_cache(self.repository, name, revision=self.revision) for name in _HUB_FILES)
+        return any(isinstance(path, str) for path in found)
+
+    def ask(self) -> None:
+        """Send one request, without retries; raise what the hub's client does where nothing answers."""
+        try:
+            HfApi().model_info(self.repository, revision=self.revision, timeout=_ANSWER_S)
+        except HfHubHTTPError:
+            return  # an answer; the download says what is wrong
+
+
+@dataclass(frozen=True)
+class _UrlSource:
+    """A file at an address of its own, which timm downloads with torch.hub."""
+
+    url: str
+
+    @property
+    def server(self) -> str:
+        return f"https://{urlsplit(self.url).netloc}"
+
+    def cached(self) -> bool:
+        return Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlsplit(self.url).path).name).is_file()
+
+    def ask(self) -> None:
+        """Send one request; raise OSError where nothing answers."""
+        try:
+            urlopen(Request(self.url, method="HEAD"), timeout=_ANSWER_S).close()
+        except HTTPError:
+            return  # an answer; the download says what is wrong
 
 
 def fetch_weights(encoder: str) -> None:
-    """Have an encoder's ImageNet weights in a local cache; InputError where they cannot be had."""
+    """Load an encoder's ImageNet weights once, so that they are in the local cache.
+
+    Where they are there already, no server is asked. Raises InputError where they do not exist, where their server
+    does not answer within seconds, and where they cannot be loaded.
+    """
     where = f"encoder_weights: imagenet weights of {encoder}"
-    if not _pretrained(encoder):
+    source = _source(encoder)
+    if source is None:
         raise InputError(f"{where} do not exist; encoder_weights none starts from random weights")
-    repository, url = _source(encoder)
-    server = hub.ENDPOINT if repository else f"https://{urlsplit(url).netloc}"
-    if not (_in_hub_cache(repository) if repository else _in_torch_cache(url)) and not _in_reach(server):
-        raise InputError(
-            f"{where} cannot be downloaded: {server} is out of reach; encoder_weights none starts from random weights"
-        )
+    if not source.cached():
+        try:
+            source.ask()
+        except Exception as error:
+            # The hub's client raises whatever its HTTP library does.
+            raise InputError(
+                f"{where} cannot be downloaded: {source.server} is out of reach ({_named(error)}); encoder_weights "
+                f"none starts from random weights"
+            ) from None
     try:
         if encoder.startswith(TIMM):
-            # Not by smp, whose get_encoder knows no plain ViT.
+            # smp's get_encoder does not know plain ViTs.
             timm.create_model(encoder.removeprefix(TIMM), pretrained=True)
         else:
             smp.encoders.get_encoder(encoder, weights="imagenet")
     except Exception as error:
-        # The hub's client raises whatever its HTTP library does; for the user they are all one thing. Some texts alone
-        # say little, such as that of a KeyError.
-        raise InputError(f"{where} cannot be had ({type(error).__name__}: {one_line(error)})") from None
+        # smp, timm, the hub's client and safetensors each raise errors of their own.
+        raise InputError(f"{where} cannot be loaded ({_named(error)})") from None
 
 
-def _pretrained(encoder: str) -> bool:
-    """Whether smp or timm offers ImageNet weights of an encoder; of some smp has only others' weights."""
-    if encoder.startswith(TIMM):
-        return bool(timm.models.is_model_pretrained(encoder.removeprefix(TIMM)))
-    return "imagenet" in smp.encoders.encoders[encoder]["pretrained_settings"]
+def _source(encoder: str) -> _HubSource | _UrlSource | None:
+    """Return where an encoder's ImageNet weights lie; None where smp or timm offers none."""
+    if not encoder.startswith(TIMM):
+        settings = smp.encoders.encoders[encoder]["pretrained_settings"].get("imagenet")
+        return _HubSource(settings["repo_id"], settings["revision"]) if settings else None
+    name = encoder.removeprefix(TIMM)
+    if not timm.models.is_model_pretrained(name):
+        return None
+    found = timm.models.get_pretrained_cfg(name)
+    return _HubSource(found.hf_hub_id, None) if found.hf_hub_id else _UrlSource(found.url)
 
 
-def _source(encoder: str) -> tuple[str, str]:
-    """Where an encoder's ImageNet weights lie: a repository of the model hub, or, where that is empty, a URL."""
-    if encoder.startswith(TIMM):
-        settings = timm.models.get_pretrained_cfg(encoder.removeprefix(TIMM))
-        return settings.hf_hub_id or "", settings.url or ""
-    return smp.encoders.encoders[encoder]["pretrained_settings"].get("imagenet", {}).get("repo_id", ""), ""
-
-
-def _in_hub_cache(repository: str) -> bool:
-    """Whether the hub's cache holds weights of a repository, and not only what a broken download left behind."""
-    files = Path(hub.HF_HUB_CACHE, "models--" + repository.replace("/", "--")).glob("snapshots/*/*")
-    return any(file.suffix in _WEIGHTS_SUFFIXES and file.exists() for file in files)
-
-
-def _in_torch_cache(url: str) -> bool:
-    return Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlsplit(url).path).name).is_file()
-
-
-def _in_reach(server: str) -> bool:
-    """Whether a server, or the proxy before it, answers: those who download try for half a minute."""
-    place = urlsplit(server)
-    proxies = getproxies()
-    proxy = proxies.get(place.scheme) or proxies.get("all")
-    if proxy and not proxy_bypass(place.netloc):
-        place = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    try:
-        port = place.port or (80 if place.scheme == "http" else 443)
-        socket.create_connection((place.hostname or "", port), timeout=_PROBE_S).close()
-    except (OSError, ValueError):  # ValueError: a proxy whose port is no number
-        return False
-    return True
+def _named(error: Exception) -> str:
+    # Some texts alone say little, such as that of a KeyError.
+    return f"{type(error).__name__}: {one_line(error)}"

@@ -84,9 +84,9 @@ def test_a_gpu_that_is_not_there_is_told_of(tiles: Path, run: Run, capsys: pytes
 def test_weights_that_cannot_be_downloaded_are_told_of(
     tiles: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segtune.models.pretrained.getproxies", dict)
-    monkeypatch.setattr("segtune.models.pretrained.hub.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("segtune.models.pretrained.hub.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     (line,) = refusal(run, capsys, "-d", tiles, *FAST, "--encoder", "resnet18", "--encoder-weights", "imagenet")
     assert "resnet18" in line
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from torch import nn
@@ -20,11 +22,21 @@ from tests.models.saved import BANDS, CONFIG
 
 
 @pytest.fixture
-def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No proxy is configured, and the hub's client knows of none from before."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    huggingface_hub.close_session()
+    yield
+    huggingface_hub.close_session()
+
+
+@pytest.fixture
+def no_hub(no_proxy: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A model hub that is out of reach, and an empty cache."""
-    monkeypatch.setattr("segtune.models.pretrained.getproxies", dict)
-    monkeypatch.setattr("segtune.models.pretrained.hub.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("segtune.models.pretrained.hub.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
 
 
 @pytest.fixture

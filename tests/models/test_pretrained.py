@@ -2,137 +2,153 @@
 
 from __future__ import annotations
 
-import socket
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
 
 from segtune.errors import InputError
 from segtune.models.pretrained import fetch_weights
 from tests.models.networks import ENCODER, VIT
 
+RESNET18 = smp.encoders.encoders["resnet18"]["pretrained_settings"]["imagenet"]
+OF_VIT = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+
+
+def refusal(encoder: str) -> str:
+    """The one line that says why an encoder's weights cannot be had."""
+    with pytest.raises(InputError) as caught:
+        fetch_weights(encoder)
+    (message,) = caught.value.mistakes
+    assert "\n" not in message
+    assert message.startswith(f"encoder_weights: imagenet weights of {encoder} cannot be ")
+    return message
+
+
+def put_into_cache(cache: Path, repository: str, revision: str) -> None:
+    """Put a repository with a file of weights into the hub's cache, as its main branch."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    (folder / "snapshots" / revision).mkdir(parents=True)
+    (folder / "snapshots" / revision / "model.safetensors").touch()
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(revision)
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The encoders whose weights smp or timm was asked for; nothing is downloaded."""
+    asked: list[str] = []
+
+    def by_smp(name: str, weights: str) -> None:
+        assert weights == "imagenet"
+        asked.append(name)
+
+    def by_timm(name: str, pretrained: bool) -> None:
+        assert pretrained
+        asked.append(name)
+
+    monkeypatch.setattr("segtune.models.pretrained.smp.encoders.get_encoder", by_smp)
+    monkeypatch.setattr("segtune.models.pretrained.timm.create_model", by_timm)
+    return asked
+
+
+class Nothing(BaseHTTPRequestHandler):
+    """Answers everything with "not found"."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    do_HEAD = do_CONNECT = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def answering() -> Iterator[str]:
+    """A place, localhost:PORT, where a server or a proxy answers."""
+    with HTTPServer(("localhost", 0), Nothing) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"localhost:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
 
 @pytest.mark.parametrize("encoder", ["resnet18", ENCODER, "mit_b0"])
 @pytest.mark.usefixtures("no_hub")
-def test_weights_that_cannot_be_downloaded_are_told_of_within_seconds(encoder: str) -> None:
+def test_a_hub_out_of_reach_is_told_of_within_seconds(encoder: str) -> None:
     start = time.perf_counter()
-    with pytest.raises(InputError) as caught:
-        fetch_weights(encoder)
+    assert "http://127.0.0.1:9 is out of reach" in refusal(encoder)
     assert time.perf_counter() - start < 10
-    (message,) = caught.value.mistakes
-    assert f"imagenet weights of {encoder}" in message
-    assert "127.0.0.1:9" in message
-    assert "\n" not in message
-
-
-def in_cache(repository: Path) -> None:
-    """A repository in the hub's cache, with a file of weights."""
-    (repository / "snapshots" / "0123").mkdir(parents=True)
-    (repository / "snapshots" / "0123" / "model.safetensors").touch()
 
 
 @pytest.mark.usefixtures("no_hub")
 def test_a_broken_download_is_no_cache(tmp_path: Path) -> None:
     (tmp_path / "models--smp-hub--resnet18.imagenet" / "blobs").mkdir(parents=True)
-    with pytest.raises(InputError, match="out of reach"):
-        fetch_weights("resnet18")
+    assert "out of reach" in refusal("resnet18")
 
 
-def test_a_proxy_that_does_not_answer_is_told_of_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("no_hub")
+def test_a_proxy_that_does_not_answer_is_told_of_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    monkeypatch.setattr("segtune.models.pretrained.hub.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(InputError, match="out of reach"):
-        fetch_weights("resnet18")
-
-
-@pytest.fixture
-def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The encoders whose weights were asked for, of smp or of timm; nothing is downloaded."""
-    asked: list[str] = []
-    monkeypatch.setattr("segtune.models.pretrained.smp.encoders.get_encoder", lambda name, weights: asked.append(name))
-    monkeypatch.setattr("segtune.models.pretrained.timm.create_model", lambda name, pretrained: asked.append(name))
-    return asked
-
-
-@pytest.fixture
-def listening() -> Iterator[str]:
-    """A place, localhost:PORT, that takes connections."""
-    with socket.create_server(("localhost", 0)) as server:
-        yield f"localhost:{server.getsockname()[1]}"
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
+    assert "https://hub.invalid is out of reach" in refusal("resnet18")
 
 
 @pytest.mark.parametrize("scheme", ["", "http://"])
+@pytest.mark.usefixtures("no_hub")
 def test_a_proxy_may_be_named_without_a_scheme(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fetched: list[str], listening: str, scheme: str
+    monkeypatch: pytest.MonkeyPatch, loaded: list[str], answering: str, scheme: str
 ) -> None:
-    monkeypatch.setenv("https_proxy", scheme + listening)
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.setattr("segtune.models.pretrained.hub.ENDPOINT", "https://hub.invalid")
-    monkeypatch.setattr("segtune.models.pretrained.hub.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("http_proxy", scheme + answering)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://hub.invalid")
     fetch_weights("resnet18")
-    assert fetched == ["resnet18"]
+    assert loaded == ["resnet18"]
 
 
-def test_a_hub_that_no_proxy_names_is_asked_itself(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fetched: list[str], listening: str
+@pytest.mark.usefixtures("no_hub")
+def test_a_hub_under_no_proxy_is_asked_directly(
+    monkeypatch: pytest.MonkeyPatch, loaded: list[str], answering: str
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://{answering}")
+    fetch_weights("resnet18")
+    assert loaded == ["resnet18"]
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_weights_outside_the_hub_are_looked_for_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loaded: list[str]
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "localhost")
-    monkeypatch.setattr("segtune.models.pretrained.hub.ENDPOINT", f"https://{listening}")
-    monkeypatch.setattr("segtune.models.pretrained.hub.HF_HUB_CACHE", str(tmp_path))
-    fetch_weights("resnet18")
-    assert fetched == ["resnet18"]
-
-
-def test_weights_that_are_not_on_the_hub_are_looked_for_where_they_are(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fetched: list[str]
-) -> None:
-    monkeypatch.setattr("segtune.models.pretrained.getproxies", lambda: {"all": "http://127.0.0.1:9"})
-    monkeypatch.setattr("segtune.models.pretrained.proxy_bypass", lambda host: False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"https://github\.com is out of reach"):
-        fetch_weights("tu-gcvit_xxtiny")
+    assert "https://github.com is out of reach" in refusal("tu-gcvit_xxtiny")
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "gcvit_xxtiny_224_nvidia-d1d86009.pth").touch()
     fetch_weights("tu-gcvit_xxtiny")
-    assert fetched == ["gcvit_xxtiny"]
+    assert loaded == ["gcvit_xxtiny"]
 
 
-@pytest.mark.usefixtures("no_hub")
-def test_a_cache_that_holds_the_weights_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    in_cache(tmp_path / "models--smp-hub--resnet18.imagenet")
-    asked = []
-    monkeypatch.setattr(
-        "segtune.models.pretrained.smp.encoders.get_encoder", lambda name, weights: asked.append((name, weights))
-    )
+@pytest.mark.usefixtures("no_hub", "offline")
+def test_cached_weights_need_no_hub(tmp_path: Path, loaded: list[str]) -> None:
+    put_into_cache(tmp_path, RESNET18["repo_id"], RESNET18["revision"])
+    put_into_cache(tmp_path, OF_VIT, "0123")
     fetch_weights("resnet18")
-    assert asked == [("resnet18", "imagenet")]
+    fetch_weights(VIT)
+    assert loaded == ["resnet18", VIT.removeprefix("tu-")]
 
 
 @pytest.mark.usefixtures("no_hub")
-def test_whatever_loading_the_weights_raises_becomes_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    in_cache(tmp_path / "models--smp-hub--resnet18.imagenet")
+def test_whatever_loading_raises_becomes_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    put_into_cache(tmp_path, RESNET18["repo_id"], RESNET18["revision"])
 
     def broken(name: str, weights: str) -> None:
         raise RuntimeError("half a\nfile")
 
     monkeypatch.setattr("segtune.models.pretrained.smp.encoders.get_encoder", broken)
-    with pytest.raises(InputError) as caught:
-        fetch_weights("resnet18")
-    (message,) = caught.value.mistakes
-    assert "resnet18" in message
-    assert "half a file" in message
-    assert "\n" not in message
-
-
-@pytest.mark.usefixtures("no_hub")
-def test_weights_of_a_plain_vit_are_fetched_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    in_cache(tmp_path / "models--timm--vit_tiny_patch16_224.augreg_in21k_ft_in1k")
-    asked = []
-    monkeypatch.setattr(
-        "segtune.models.pretrained.timm.create_model", lambda name, pretrained: asked.append((name, pretrained))
-    )
-    fetch_weights(VIT)
-    assert asked == [("vit_tiny_patch16_224", True)]
+    assert refusal("resnet18").endswith("cannot be loaded (RuntimeError: half a file)")
