@@ -15,7 +15,7 @@ from torch import nn
 from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.models.batchnorm import allow_single_values
-from segtune.models.compatibility import TIMM, impossible
+from segtune.models.compatibility import TIMM, incompatibility
 from segtune.models.pretrained import fetch_weights
 from segtune.models.weights import COLOURS, fitting_weights, load_weights, read_weights, weights_file
 
@@ -30,7 +30,7 @@ def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | Non
     in_channels: bands of the input where they are known, else None: then a file whose first convolution takes other
         than 3 channels passes, and is refused only by `build_model`.
 
-    Raises InputError with every mistake. A file is not held against a pair that is `impossible`.
+    Raises InputError with every mistake. A file is not compared with a pair that is incompatible.
     """
     read = functools.cache(read_weights)
 
@@ -42,7 +42,7 @@ def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | Non
         file = weights_file(weights)
         if weights == "imagenet":
             checks[encoder, weights] = partial(fetch_weights, encoder)
-        elif file and not impossible(model, encoder, None):
+        elif file and not incompatibility(model, encoder, None):
             checks[model, encoder, weights] = partial(check_file, model, encoder, file)
     mistakes: dict[str, None] = {}  # one that several runs share is told once
     for check in checks.values():

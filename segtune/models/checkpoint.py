@@ -22,9 +22,9 @@ from segtune.files.atomic import (
     write_text,
 )
 from segtune.models.build import blank_model
-from segtune.models.compatibility import impossible, unknown_encoder
+from segtune.models.compatibility import check_network
 from segtune.models.manifest import Manifest
-from segtune.models.tensors import disk_errors, sides, unfit, unusable
+from segtune.models.tensors import check_numbers, check_plain, check_shape, disk_errors
 
 _MANIFEST, _CONFIG = "run.yaml", "config.json"
 _MOST_BYTES = 1 << 20  # of config.json, which stays far below
@@ -78,9 +78,10 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, Manifest]
     """A model as `save_model` wrote it, ready to evaluate; InputError where the folder holds none."""
     manifest = Manifest.read(folder / _MANIFEST)
     config = manifest.config
-    mistake = unknown_encoder(config.encoder) or impossible(config.model, config.encoder, config.image_size)
-    if mistake:
-        raise InputError(f"{folder / _MANIFEST}: {mistake}")
+    try:
+        check_network(config.model, config.encoder, config.image_size)
+    except InputError as error:
+        raise InputError(f"{folder / _MANIFEST}: {mistake}" for mistake in error.mistakes) from None
     # Built from run.yaml, which was checked. smp's from_pretrained builds whatever config.json names: an encoder of the
     # hub, say, with weights to download.
     model = blank_model(config, len(manifest.bands), manifest.labels.outputs)
@@ -115,11 +116,10 @@ def _check_same_network(path: Path, model: nn.Module) -> None:
 
 def _check_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
     own = model.state_dict()
-    for name, tensor in tensors.items():
-        if name in own and (reason := unusable(tensor) or unfit(tensor, own[name])):
-            raise ValueError(f"{name} {reason}")
-        if name in own and tensor.shape != own[name].shape:  # smp would print a warning of many lines
-            raise ValueError(f"{name} is {sides(tensor)} instead of {sides(own[name])}")
+    for name in [name for name in tensors if name in own]:
+        check_plain(name, tensors[name])
+        check_numbers(name, tensors[name], own[name])
+        check_shape(name, tensors[name], own[name])  # smp would print a warning of many lines
 
 
 def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:

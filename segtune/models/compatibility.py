@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 import segmentation_models_pytorch as smp
 import timm
 
-from segtune.errors import nearest
+from segtune.errors import InputError, nearest
 
 TIMM = "tu-"  # what smp puts before the name of an encoder of timm's
 _VIT = (f"{TIMM}vit_*", f"{TIMM}deit*", f"{TIMM}beit*", f"{TIMM}eva*")
@@ -52,7 +52,7 @@ def unknown_encoder(name: str) -> str | None:
     return f"unknown encoder {name!r} (smp's, or tu-NAME for one of timm's){meant}"
 
 
-def impossible(model: str, encoder: str, image_size: int | None) -> str | None:
+def incompatibility(model: str, encoder: str, image_size: int | None) -> str | None:
     """Why an architecture, an encoder and an image size do not go together; None if they do."""
     vit = any(fnmatch(encoder, pattern) for pattern in _VIT)
     if model == "dpt" and not vit:
@@ -71,6 +71,14 @@ def impossible(model: str, encoder: str, image_size: int | None) -> str | None:
     if image_size < smallest:
         return f"image_size {image_size} is below {smallest}, which model {model} needs"
     return None
+
+
+def check_network(model: str, encoder: str, image_size: int | None) -> None:
+    """Raise InputError for an unknown encoder, and for an architecture, encoder and size that do not go together."""
+    if mistake := unknown_encoder(encoder):
+        raise InputError(f"encoder: {mistake}")
+    if mistake := incompatibility(model, encoder, image_size):
+        raise InputError(mistake)
 
 
 @functools.cache

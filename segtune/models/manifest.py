@@ -61,13 +61,13 @@ class _BandPart(_Part):
 
 class _EvaluationPart(_Part):
     batch_size: _Count
-    micro_batch: _Count = 1
+    micro_batch: _Count | None = None  # older releases did not write it
     precision: Literal["fp32", "fp16", "bf16"]
     device: str
     threads: Annotated[int, Field(ge=1, le=_MOST_THREADS)] | None
 
 
-class _Found(_Part):
+class _Sections(_Part):
     """What a run adds to its settings in run.yaml."""
 
     data: _DataPart
@@ -109,31 +109,29 @@ class Manifest:
         """Read what `write` wrote; InputError where it is missing or was changed beyond use."""
         content = read_yaml(path)
         try:
-            _Found.model_validate(content)
-            data, evaluation = content["data"], content["evaluation"]
-            return cls(
-                config=_config(content, path),
-                labels=_labels(data["labels"]),
-                bands=tuple(Band(**band) for band in content["bands"]),
-                uint8=data["uint8"],
-                precision=evaluation["precision"],
-                device=evaluation["device"],
-                threads=evaluation["threads"],
-                fingerprint=data["fingerprint"],
-                parameters=content["parameters"],
-                micro_batch=evaluation.get("micro_batch", evaluation["batch_size"]),
-                evaluation_batch_size=evaluation["batch_size"],
-                tiles=data.get("tiles", {}),
-                left_out=data.get("left_out", {}),
-                metrics=content["metrics"],
-            )
+            sections = _Sections.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             reason = f"{place}: {one_line(first['msg'])}" if place else one_line(first["msg"])
             raise InputError(f"{path}: not a run.yaml as segtune writes it ({reason})") from None
-        except (AttributeError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a run.yaml as segtune writes it ({one_line(repr(error))})") from None
+        data, labels, evaluation = sections.data, sections.data.labels, sections.evaluation
+        return cls(
+            config=_config(content, sections, path),
+            labels=Labels(tuple(labels.classes), tuple(labels.ignore), labels.background, labels.background_label),
+            bands=tuple(Band(**band.model_dump()) for band in sections.bands),
+            uint8=data.uint8,
+            precision=evaluation.precision,
+            device=evaluation.device,
+            threads=evaluation.threads,
+            fingerprint=data.fingerprint,
+            parameters=sections.parameters,
+            micro_batch=evaluation.micro_batch or evaluation.batch_size,
+            evaluation_batch_size=evaluation.batch_size,
+            tiles=data.tiles,
+            left_out=data.left_out,
+            metrics=sections.metrics,
+        )
 
     def _plain(self) -> dict[str, Any]:
         labels = {
@@ -169,22 +167,16 @@ class Manifest:
         }
 
 
-def _config(content: Mapping[str, Any], path: Path) -> RunConfig:
-    """The settings in a run.yaml; InputError where what the run found out contradicts them."""
-    config, labels = RunConfig.from_settings(settings_of(content), f"{path}: "), content["data"]["labels"]
+def _config(content: Mapping[str, Any], sections: _Sections, path: Path) -> RunConfig:
+    """Return the settings in a run.yaml; raise InputError where what the run found out contradicts them."""
+    config = RunConfig.from_settings(settings_of(content), f"{path}: ")
     if config.image_size is None:
         raise InputError(f"{path}: image_size: is missing; it is the number that the model was trained with")
     for name in ("classes", "ignore"):
-        if labels[name] != getattr(config, name):
-            raise InputError(f"{path}: data.labels.{name} is {labels[name]}, and {name} is {getattr(config, name)}")
-    extra = [band["name"] for band in content["bands"][len(content["bands"]) - len(config.channels) :]]
+        found, own = getattr(sections.data.labels, name), getattr(config, name)
+        if found != own:
+            raise InputError(f"{path}: data.labels.{name} is {found}, and {name} is {own}")
+    extra = [band.name for band in sections.bands[len(sections.bands) - len(config.channels) :]]
     if config.channels and extra != config.channels:
         raise InputError(f"{path}: the last bands are {extra}, and channels is {config.channels}")
     return config
-
-
-def _labels(content: Mapping[str, Any]) -> Labels:
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
-    }
-    return Labels(**values)

@@ -14,26 +14,34 @@ from torch import Tensor, nn
 from segtune.errors import loader_died, one_line
 
 
-def unusable(tensor: Tensor) -> str:
-    """Why a tensor of a file is nothing that a network can have; empty where it is fine."""
+def check_plain(name: str, tensor: Tensor) -> None:
+    """Raise ValueError where a tensor of a file is of a kind that no network here holds."""
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_nested or tensor.layout is not torch.strided:
-        return "is no plain tensor"
+        raise ValueError(f"{name} is no plain tensor")
     if tensor.is_meta:
-        return "has a shape alone, without numbers"
+        raise ValueError(f"{name} has a shape alone, without numbers")
     if tensor.is_quantized:
-        return "is quantised"
-    return "is complex" if tensor.is_complex() else ""
+        raise ValueError(f"{name} is quantised")
+    if tensor.is_complex():
+        raise ValueError(f"{name} is complex")
 
 
-def unfit(given: Tensor, own: Tensor) -> str:
-    """Why a tensor of a file cannot take the place of a network's own of the same shape; empty where it can."""
+def check_numbers(name: str, given: Tensor, own: Tensor) -> None:
+    """Raise ValueError where a plain tensor holds numbers that cannot replace those of a network's own tensor."""
     if given.is_floating_point() != own.is_floating_point():
-        return f"is {str(given.dtype).removeprefix('torch.')} instead of {str(own.dtype).removeprefix('torch.')}"
-    return "" if bool(given.float().isfinite().all()) else "holds NaN or infinite numbers"
+        kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in (given, own)]
+        raise ValueError(f"{name} is {kinds[0]} instead of {kinds[1]}")
+    if not given.float().isfinite().all():
+        raise ValueError(f"{name} holds NaN or infinite numbers")
 
 
-def sides(tensor: Tensor) -> str:
-    """A tensor's shape in words."""
+def check_shape(name: str, given: Tensor, own: Tensor) -> None:
+    """Raise ValueError where a tensor has another shape than a network's own."""
+    if given.shape != own.shape:
+        raise ValueError(f"{name} is {_sides(given)} instead of {_sides(own)}")
+
+
+def _sides(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "one number"
 
 

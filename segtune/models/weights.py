@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from segtune.errors import InputError, first_few, nearest, one_line
-from segtune.models.tensors import sides, unfit, unusable
+from segtune.models.tensors import check_numbers, check_plain, check_shape
 
 COLOURS = 3  # input channels of weights that were trained on photographs
 _NO_FILE = ("none", "imagenet")  # what encoder_weights can be besides a file
@@ -70,21 +70,16 @@ def fitting_weights(
     # How many batches BatchNorm has seen matters to nothing here, and old files do not have it.
     own = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
     given = _by_own_names(tensors, own)
-    fitting, missing, misshapen = {}, [], []
-    for key, value in own.items():
-        reason = unusable(given[key]) if key in given else ""
-        fitted = _for_channels(given[key], value.shape, in_channels) if key in given and not reason else None
-        if reason or (fitted is not None and (reason := unfit(fitted, value))):
-            misshapen.append(f"{key} {reason}")
-        elif fitted is not None:
-            fitting[key] = fitted
-        elif key in given:
-            misshapen.append(f"{key} is {sides(given[key])} instead of {sides(value)}")
-        else:
-            missing.append(key)
-    if missing or misshapen:
+    missing = [key for key in own if key not in given]
+    fitting, unfit = {}, []
+    for key in [key for key in own if key in given]:
+        try:
+            fitting[key] = _fitted(key, given[key], own[key], in_channels)
+        except ValueError as error:
+            unfit.append(str(error))
+    if missing or unfit:
         reasons = [f"missing {first_few(missing, 3)}"] if missing else []
-        reasons += [first_few(misshapen, 3)] if misshapen else []
+        reasons += [first_few(unfit, 3)] if unfit else []
         raise InputError(
             f"encoder_weights: {file}: holds {len(fitting)} of {len(own)} tensors of encoder {name} "
             f"({'; '.join(reasons)})"
@@ -119,18 +114,31 @@ def _flat(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _for_channels(given: Tensor, shape: torch.Size, in_channels: int | None) -> Tensor | None:
-    """A tensor for the place of one of `shape`: itself, or a first convolution for other channels; None: unfit."""
-    if given.shape == shape:
-        return given
-    first = given.ndim == len(shape) == 4 and (given.shape[0], *given.shape[2:]) == (shape[0], *shape[2:])
-    if first and in_channels is None and shape[1] == COLOURS:
-        return given
-    if not first or given.shape[1] != COLOURS or shape[1] != in_channels:
-        return None
-    if in_channels == 1:
-        return given.sum(1, keepdim=True)
-    return given[:, [channel % COLOURS for channel in range(in_channels)]] * (COLOURS / in_channels)
+def _fitted(name: str, given: Tensor, own: Tensor, in_channels: int | None) -> Tensor:
+    """Return a tensor in the place of the encoder's own of this name; ValueError where it does not fit."""
+    check_plain(name, given)
+    fitted = given
+    if given.shape != own.shape and given.ndim == own.ndim == 4 and _but_channels(given) == _but_channels(own):
+        # A first convolution for other channels.
+        if in_channels is None and own.shape[1] == COLOURS:
+            check_numbers(name, given, own)
+            return given  # how many there will be is not known yet
+        if given.shape[1] == COLOURS and own.shape[1] == in_channels:
+            fitted = _for_channels(given, in_channels)
+    check_shape(name, fitted, own)
+    check_numbers(name, fitted, own)
+    return fitted
+
+
+def _but_channels(kernel: Tensor) -> tuple[int, ...]:
+    return (kernel.shape[0], *kernel.shape[2:])
+
+
+def _for_channels(kernel: Tensor, channels: int) -> Tensor:
+    """Return a first convolution of three channels, (N, 3, H, W), as one of `channels`, (N, channels, H, W)."""
+    if channels == 1:
+        return kernel.sum(1, keepdim=True)
+    return kernel[:, [channel % COLOURS for channel in range(channels)]] * (COLOURS / channels)
 
 
 def load_weights(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:

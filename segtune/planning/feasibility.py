@@ -10,7 +10,7 @@ from segtune.data.dataset import DataInfo
 from segtune.data.scan import Progress, Say, scan
 from segtune.errors import InputError
 from segtune.models.build import check_weights
-from segtune.models.compatibility import impossible
+from segtune.models.compatibility import incompatibility
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.space.space import Space
 from segtune.training.resolve import check_input, resolve
@@ -62,7 +62,7 @@ def _inputs(space: Space, image_size: int) -> list[dict[str, Any]]:
     """What trials' networks take in, and what their encoders start from, in every combination that is possible."""
     names = ("model", "encoder", "encoder_weights", "channels", "normalization", "image_size")
     runs = [dict(zip(names, values, strict=True)) for values in space.combinations(*names)]
-    return [run for run in runs if not impossible(run["model"], run["encoder"], run["image_size"] or image_size)]
+    return [run for run in runs if not incompatibility(run["model"], run["encoder"], run["image_size"] or image_size)]
 
 
 def _clashes(space: Space, image_size: int | None = None) -> list[str]:
@@ -72,7 +72,7 @@ def _clashes(space: Space, image_size: int | None = None) -> list[str]:
     are not drawn, and all of theirs must be possible. `image_size` is that of runs that name none, once it is known.
     """
     runs = space.combinations("model", "encoder", "image_size")
-    mistakes = {run: impossible(run[0], run[1], run[2] or image_size) for run in runs}
+    mistakes = {run: incompatibility(run[0], run[1], run[2] or image_size) for run in runs}
     found: list[str] = []
     for position in range(3):
         for value in dict.fromkeys(run[position] for run in runs):
@@ -96,4 +96,4 @@ def possible_run(space: Space, info: DataInfo, settings: Mapping[str, Any]) -> R
         run = resolve(RunConfig.from_settings(settings), info)
     except InputError as error:
         return error.mistakes[0]
-    return impossible(run.model, run.encoder, run.image_size) or run
+    return incompatibility(run.model, run.encoder, run.image_size) or run

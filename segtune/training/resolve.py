@@ -8,10 +8,9 @@ from segtune.config import RunConfig
 from segtune.data.bands import rgb_positions
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import absolute_places
-from segtune.errors import InputError
 from segtune.fields import FOLDER_LISTS, FOLDERS
 from segtune.models.build import check_weights
-from segtune.models.compatibility import impossible, unknown_encoder
+from segtune.models.compatibility import check_network
 from segtune.models.device import resolve_device, resolve_precision
 from segtune.models.normalization import input_statistics
 from segtune.models.weights import weights_file
@@ -22,12 +21,7 @@ def check_run(config: RunConfig, begins: bool = True) -> None:
 
     `begins` says whether a model begins with `encoder_weights`; a run that goes on has its weights already.
     """
-    unknown = unknown_encoder(config.encoder)
-    if unknown:
-        raise InputError(f"encoder: {unknown}")
-    mistake = impossible(config.model, config.encoder, config.image_size)
-    if mistake:
-        raise InputError(mistake)
+    check_network(config.model, config.encoder, config.image_size)
     resolve_precision(config, resolve_device(config.device))
     if begins:
         check_weights([(config.model, config.encoder, config.encoder_weights)])
@@ -35,9 +29,7 @@ def check_run(config: RunConfig, begins: bool = True) -> None:
 
 def check_input(config: RunConfig, info: DataInfo, begins: bool = True) -> None:
     """Refuse what cannot work with these tiles, before anything is trained; the same as `check_run` before them."""
-    mistake = impossible(config.model, config.encoder, resolve(config, info).image_size)
-    if mistake:
-        raise InputError(mistake)
+    check_network(config.model, config.encoder, resolve(config, info).image_size)
     bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
     rgb_positions(config.rgb, bands)
     if begins and weights_file(config.encoder_weights):

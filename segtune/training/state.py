@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from segtune.errors import InputError
 from segtune.evaluation.worst import WorstTile
 from segtune.files.atomic import replaced_file
-from segtune.models.tensors import disk_errors, unusable
+from segtune.models.tensors import check_plain, disk_errors
 from segtune.training.optim import set_learning_rates
 from segtune.training.stopwatch import Phases
 
@@ -133,8 +133,7 @@ def check_state(state: Mapping[str, Any], progress: object, schedule: LRSchedule
     schedule: of the run.
     """
     for tensor in _tensors(state):
-        if reason := unusable(tensor):
-            raise ValueError(f"a tensor {reason}")
+        check_plain("a tensor", tensor)
     for name, value in state["progress"].items():
         _check_progress(name, value, getattr(progress, name))
     for part in ("row", "spent"):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from segtune.models.build import freeze_encoder, parameter_count
-from segtune.models.compatibility import impossible
+from segtune.models.compatibility import incompatibility
 from tests.models.networks import ARCHITECTURES, ENCODER, VIT, build, step
 
 
@@ -25,7 +25,7 @@ def test_dpt_takes_other_sizes_than_its_vit_was_made_for() -> None:
     network = build("dpt", VIT, 64, channels=4).eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 4, 64, 64)).shape[-2:] == (64, 64)
-    assert "patches of 14" in (impossible("dpt", "tu-vit_small_patch14_dinov2", None) or "")
+    assert "patches of 14" in (incompatibility("dpt", "tu-vit_small_patch14_dinov2", None) or "")
 
 
 @pytest.mark.slow
@@ -33,7 +33,7 @@ def test_dpt_takes_other_sizes_than_its_vit_was_made_for() -> None:
 def test_every_pair_that_is_not_refused_trains(encoder: str) -> None:
     for model in ARCHITECTURES:
         size = 128 if model == "pan" else 64
-        if impossible(model, encoder, size):
+        if incompatibility(model, encoder, size):
             continue
         network = build(model, encoder, size, channels=3).train()
         optimizer = torch.optim.SGD(network.parameters(), lr=0.01)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from segtune.models.compatibility import impossible, unknown_encoder
+from segtune.models.compatibility import incompatibility, unknown_encoder
 from tests.models.networks import ENCODER, VIT
 
 
@@ -56,7 +56,7 @@ def test_an_encoder_like_no_other_is_refused_without_a_suggestion() -> None:
     ],
 )
 def test_impossible_pairs_are_refused_by_name(model: str, encoder: str) -> None:
-    message = impossible(model, encoder, None)
+    message = incompatibility(model, encoder, None)
     assert message is not None
     assert model in message
     assert encoder in message
@@ -67,7 +67,7 @@ def test_impossible_pairs_are_refused_by_name(model: str, encoder: str) -> None:
     [("unet", "mit_b0"), ("segformer", "mit_b0"), ("unet", "vgg16_bn"), ("dpt", VIT), ("unetplusplus", "resnet18")],
 )
 def test_possible_pairs_pass(model: str, encoder: str) -> None:
-    assert impossible(model, encoder, None) is None
+    assert incompatibility(model, encoder, None) is None
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_possible_pairs_pass(model: str, encoder: str) -> None:
     ],
 )
 def test_image_sizes_that_an_architecture_cannot_take_are_refused(model: str, size: int, number: str) -> None:
-    message = impossible(model, ENCODER, size)
+    message = incompatibility(model, ENCODER, size)
     assert message is not None
     assert f"image_size {size}" in message
     assert number in message
@@ -95,4 +95,4 @@ def test_image_sizes_that_an_architecture_cannot_take_are_refused(model: str, si
     ("model", "size"), [("unet", 37), ("fpn", 96), ("deeplabv3", 40), ("deeplabv3plus", 48), ("pan", 128), ("dpt", 224)]
 )
 def test_image_sizes_that_an_architecture_can_take_pass(model: str, size: int) -> None:
-    assert impossible(model, VIT if model == "dpt" else ENCODER, size) is None
+    assert incompatibility(model, VIT if model == "dpt" else ENCODER, size) is None

@@ -161,7 +161,7 @@ def test_draws_are_the_seed_s_and_only_what_a_search_may_try(tmp_path: Path, til
     assert len(samples.runs) == len(samples.searched) == 10
     for run, searched in zip(samples.runs, samples.searched, strict=True):
         assert space.forbidden(run.settings()) is None
-        assert compatibility.impossible(run.model, run.encoder, run.image_size) is None
+        assert compatibility.incompatibility(run.model, run.encoder, run.image_size) is None
         assert run.warmup_epochs < run.epochs
         assert {name: getattr(run, name) for name in searched} == searched
 
