@@ -26,12 +26,13 @@ from segtune.data.batches import Batches
 from segtune.data.dataset import DataInfo
 from segtune.data.scan import scan
 from segtune.data.tiles import TRAIN, VAL
+from segtune.errors import SegtuneError
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
 from segtune.models.build import build_model
 from segtune.models.device import resolve_precision
 from segtune.models.normalization import Normalization
-from segtune.planning.cost import Cost, probe
+from segtune.planning.cost import probe
 from segtune.training.losses import SegmentationLoss
 from segtune.training.optim import build_optimizer
 from segtune.training.result import EpochResult
@@ -268,9 +269,10 @@ def estimate(bench: Bench) -> Outcome:
     prepare(bench)
     config = settings(bench, 32 if bench.small else 256, "safe", loaders(), epochs=2)
     info = scan(config)
-    found = probe(config, info)
-    if not isinstance(found, Cost):
-        return Outcome(False, found)
+    try:
+        found = probe(config, info)
+    except SegtuneError as error:
+        return Outcome(False, str(error))
     last, peak = our_loop(config, info, bench.root / "runs" / "estimate", info.counts[TRAIN])
     took = last.train_seconds + last.eval_seconds
     ratio, memory = found.epoch_seconds / took, (found.peak_bytes or 0) / MB

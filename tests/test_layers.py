@@ -28,7 +28,7 @@ ORDER = (
     ("evaluation", "metrics worst predict evaluate masks validate"),
     ("pictures", "render png sheet gallery"),
     ("training", "losses optim stopwatch resolve resume step result runlog state worst_pictures run train"),
-    ("planning", "cost resources rungs feasibility samples"),
+    ("planning", "cost resources rungs estimate feasibility samples"),
     ("", "trials"),
     (
         "tuning",

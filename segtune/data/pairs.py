@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from segtune.data.listing import SUFFIXES, Listing, composed, list_folder, read_list
-from segtune.data.tiles import TRAIN, Layout, Split
+from segtune.data.tiles import Layout, Split
 from segtune.errors import InputError, first_few
 
 _NOT_CHANNELS = 2  # folders of a split that are none of a channel: images and masks
@@ -16,10 +16,7 @@ _EXTENSIONS = frozenset(suffix[1:] for suffix in SUFFIXES)
 def split_folders(place: Path, layout: Layout) -> list[Path]:
     """The folders of a split, or of the tiles that a list file names: images, masks, each channel; all must exist."""
     if not place.exists():
-        outer = place.absolute().parent.parents[:2]  # where a split, or its images, were given for the data set
-        around = [folder for folder in outer if (folder / TRAIN / layout.images_dir).is_dir()]
-        meant = f"; did you mean -d {around[0]}?" if around else ""
-        raise InputError(f"{place}: no such folder; a data set has train/ and val/{meant}")
+        raise InputError(f"{place}: no such folder; a data set has train/ and val/")
     root = place if place.is_dir() else place.parent
     folders = [root / layout.images_dir, root / layout.masks_dir, *(root / name for name in layout.channels)]
     there = [name for name in layout.channels if (root / name).is_dir()]

@@ -68,6 +68,7 @@ def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[s
     """What `look` finds of each split; InputError with the mistakes of all of them."""
     found: dict[str, Found] = {}
     mistakes: list[str] = []
+    _check_data_set(config)
     for name, place in split_places(config).items():
         if not place.exists() and (name.startswith(ADDED) or (name == VAL and config.val_dir)):
             setting = "val_dir" if name == VAL else "add_val_dirs"
@@ -80,6 +81,15 @@ def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[s
     if mistakes:
         raise InputError(mistakes)
     return found
+
+
+def _check_data_set(config: RunConfig) -> None:
+    """Raise InputError where a folder inside a data set, such as a split, was given for the data set."""
+    own = [_own_split(config.dataset, split) for split in (TRAIN, VAL)]
+    around = Path(config.dataset).absolute().parents[:2]
+    meant = [folder for folder in around if (folder / TRAIN / config.images_dir).is_dir()]
+    if meant and not any(place.exists() for place in own):
+        raise InputError(f"{config.dataset}: has neither train/ nor val/; did you mean -d {meant[0]}?")
 
 
 def check_split(place: Path, layout: Layout) -> None:

@@ -15,7 +15,7 @@ import torch
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.data.tiles import TRAIN, VAL
-from segtune.errors import InputError, NonFiniteLossError
+from segtune.errors import DeviceMemoryError
 from segtune.files.folders import RunFolder
 from segtune.models.device import resolve_device
 from segtune.training.train import train
@@ -36,11 +36,12 @@ class Cost:
     peak_bytes: int | None  # of GPU memory; None without a GPU
 
 
-def probe(config: RunConfig, info: DataInfo, threads: int | None = None) -> Cost | str:
-    """Measure a run with random initial weights, or say why it cannot run; what it writes is deleted again.
+def probe(config: RunConfig, info: DataInfo, threads: int | None = None) -> Cost:
+    """Measure a few steps of a run with random initial weights; delete what it writes.
 
-    It is `train` itself that is measured, and ended in its first evaluation. Figures are those of a process that has
-    device and cores to itself.
+    `train` itself is measured, and ended in its first evaluation. The figures are those of a process that has the
+    device and the cores to itself. Raises InputError, NonFiniteLossError or DeviceMemoryError where the run cannot be
+    trained.
     """
     device = resolve_device(config.device)
     steps = _STEPS[device.type]
@@ -54,10 +55,8 @@ def probe(config: RunConfig, info: DataInfo, threads: int | None = None) -> Cost
                 next(run, None)
     except _EnoughError:
         pass
-    except (InputError, NonFiniteLossError) as error:
-        return str(error).splitlines()[0]
     except torch.OutOfMemoryError:
-        return "does not fit into the memory of the GPU"
+        raise DeviceMemoryError("does not fit into the memory of the GPU") from None
     step, batch = watch.seconds()
     tiles = config.samples_per_epoch or info.counts[TRAIN]
     total = step * math.ceil(tiles / config.batch_size) + batch * _batches(config, info)

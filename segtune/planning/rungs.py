@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from bisect import insort
 from collections.abc import Sequence
+
+import numpy as np
 
 from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
 
 _SHARE_BEFORE_FIRST_RUNG = 9  # a grace period of a ninth of the budget leaves two decisions at factor 3
-_PLAYED = 10_000  # trials that a share of epochs is estimated from
+_SIMULATED = 10_000  # trials that the share of epochs is estimated from
 _LEAST_GRACE = 3  # epochs: a slowly starting encoder says nothing before
 
 
@@ -34,29 +35,22 @@ def rungs(space: Space) -> list[int]:
 
 
 def asha_share(trials: int, compared: Sequence[int], factor: int, epochs: int) -> float:
-    """About which share of all epochs asha trains that compares trials after these epochs; the first run does all.
+    """Estimate the share of all epochs that ASHA trains when it compares trials after `compared` epochs.
 
-    Of trials in random order, none expected to be better than another, played through some times. What a sampler
-    learns makes later trials better than earlier ones, and more of them go on.
+    The estimate simulates trials whose scores are random, in random order; the first trial is never stopped. In a real
+    search, later trials are better than earlier ones, because the sampler learns, and ASHA trains somewhat more.
     """
     generator, spent = random.Random(0), 0
-    times = max(10, _PLAYED // trials)
+    times = max(10, _SIMULATED // trials)
     for _ in range(times):
         reached: dict[int, list[float]] = {rung: [] for rung in compared}
         for number in range(trials):
             score, done = generator.random(), epochs
             for rung, scores in reached.items():
-                stops = bool(number and scores) and score < _quantile(scores, 1 - 1 / factor)
-                insort(scores, score)
+                stops = bool(number and scores) and score < np.quantile(scores, 1 - 1 / factor)
+                scores.append(score)
                 if stops:
                     done = rung
                     break
             spent += done
     return spent / (times * trials * epochs)
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    """Between the two nearest values, as numpy has it."""
-    place = (len(ordered) - 1) * share
-    low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
-    return low + (high - low) * (place % 1)

@@ -9,7 +9,6 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
-from segtune.errors import counted
 from segtune.planning.feasibility import possible_run
 from segtune.space.parameters import RandomSuggest
 from segtune.space.space import Space
@@ -27,7 +26,7 @@ class Samples:
 
     runs: list[RunConfig]  # with image_size and paths filled in
     searched: list[dict[str, Any]]  # of each run, the settings that were drawn
-    how: str  # how many draws it took
+    refused: list[str]  # why draws were not taken: a reason for each
 
 
 def draw_samples(space: Space, info: DataInfo) -> Samples:
@@ -40,7 +39,7 @@ def draw_samples(space: Space, info: DataInfo) -> Samples:
         return Samples(
             [resolve(RunConfig.from_settings(space.settings_at(point)), info) for point in points],
             [{key.rpartition(".")[2]: value for key, value in point.items()} for point in points],
-            f"the first {len(points)} of a grid of {space.size():,}",
+            [],
         )
     suggest = RandomSuggest(random.Random(space.search.seed))
     runs: list[RunConfig] = []
@@ -57,11 +56,7 @@ def draw_samples(space: Space, info: DataInfo) -> Samples:
         else:
             runs.append(run)
             drawn.append({name: value for name, value in settings.items() if name not in space.fixed})
-    draws = counted(len(runs) + len(reasons), "draw")
-    how = f"{len(runs)} drawn at random; {len(reasons)} of {draws} had to be drawn again"
-    if reasons:
-        how += f", the first because of: {reasons[0]}"
-    return Samples(runs, drawn, how)
+    return Samples(runs, drawn, reasons)
 
 
 def measured_runs(first: RunConfig, samples: Sequence[RunConfig]) -> dict[str, RunConfig]:

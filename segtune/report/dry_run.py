@@ -13,10 +13,10 @@ from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.data.reading import read_header
 from segtune.data.tiles import Split
-from segtune.errors import counted
+from segtune.errors import DeviceMemoryError, InputError, NonFiniteLossError, counted
 from segtune.planning.cost import Cost, probe
+from segtune.planning.estimate import Estimate, estimate
 from segtune.planning.resources import Plan, local_resources, make_plan
-from segtune.planning.rungs import asha_share, rungs
 from segtune.planning.samples import Samples, draw_samples, measured_runs
 from segtune.report.tables import SettingsTable, plain_table
 from segtune.report.text import duration, settings_text, value_text
@@ -36,7 +36,7 @@ def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | 
     samples = draw_samples(space, info)
     console.print()
     console.print(sample_table(space, samples))
-    console.print(samples.how)
+    console.print(_drawn_text(space, samples))
     console.print()
     console.print(data_table(info, space.baseline))
     for line in data_lines(info):
@@ -97,6 +97,14 @@ def sample_table(space: Space, samples: Samples) -> SettingsTable:
     return table
 
 
+def _drawn_text(space: Space, samples: Samples) -> str:
+    if space.search.sampler == "grid":
+        return f"the first {len(samples.runs)} of a grid of {space.size():,}"
+    draws = counted(len(samples.runs) + len(samples.refused), "draw")
+    text = f"{len(samples.runs)} drawn at random; {len(samples.refused)} of {draws} had to be drawn again"
+    return f"{text}, the first because of: {samples.refused[0]}" if samples.refused else text
+
+
 def data_table(info: DataInfo, config: RunConfig) -> Table:
     """Tiles, their sizes, and the share of pixels of each class, a column per split."""
     table = plain_table(f"Data: {config.dataset}")
@@ -151,33 +159,33 @@ def _shared(folders: Sequence[Path]) -> Path:
 
 
 def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], plan: Plan) -> Iterator[str]:
-    """What these runs were measured to take, and about how long the search takes at that pace."""
-    paces: list[float] = []  # seconds of every run on its full budget
+    """Measure these runs; yield what each takes, and about how long the search takes at that pace."""
+    run_seconds: list[float] = []
     for name, run in runs.items():
-        cost = probe(run, info, plan.cpus_per_trial)
-        if isinstance(cost, str):
-            yield f"  {name}: cannot run: {cost}"
+        try:
+            cost = probe(run, info, plan.cpus_per_trial)
+        except (InputError, NonFiniteLossError, DeviceMemoryError) as error:
+            yield f"  {name}: cannot run: {str(error).splitlines()[0]}"
             continue
-        paces.append(cost.epoch_seconds * run.epochs)
-        yield f"  {name}: {_cost_text(cost)}, {counted(run.epochs, 'epoch')} in about {duration(paces[-1])}"
-    if not paces:
+        run_seconds.append(cost.epoch_seconds * run.epochs)
+        yield f"  {name}: {_cost_text(cost)}, {counted(run.epochs, 'epoch')} in about {duration(run_seconds[-1])}"
+    if not run_seconds:
         return
-    trials = space.trials()
-    share, how = 1.0, "every trial trains to its end"
-    *compared, epochs = rungs(space)
-    if compared:
-        share = asha_share(trials, compared, space.search.reduction_factor, epochs)
-        after = ", ".join(map(str, compared))
-        how = f"asha leaves about {share:.0%} of all epochs: it stops trials after {after} of {epochs}"
-    mean = sum(paces) / len(paces)
-    side_by_side = plan.concurrent * min(1.0, plan.gpus_per_trial or 1.0)
-    yield f"about {duration(max(paces[0], trials * share * mean / side_by_side))} in all, an estimate from:"
+    found = estimate(space, plan, run_seconds)
+    yield f"about {duration(found.seconds)} in all, an estimate from:"
     each = "to the end, the mean of the runs measured, each alone on the machine"
-    yield f"  {counted(trials, 'trial')} of {duration(mean)} {each}"
-    yield f"  {how}"
+    yield f"  {counted(found.trials, 'trial')} of {duration(found.trial_seconds)} {each}"
+    yield f"  {_share_text(found)}"
     yield f"  {_concurrency_text(plan)}"
     if space.search.time_budget:
         yield f"  but time_budget ends it after {duration(space.search.time_budget)}"
+
+
+def _share_text(found: Estimate) -> str:
+    if not found.compared:
+        return "every trial trains to its end"
+    after = ", ".join(map(str, found.compared))
+    return f"asha leaves about {found.share:.0%} of all epochs: it stops trials after {after} of {found.epochs}"
 
 
 def _cost_text(cost: Cost) -> str:
