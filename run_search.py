@@ -95,7 +95,7 @@ def main() -> int:
         space = to_resume(space, folder, search, console.print)
     check_space(space, arguments.address, fetch=not arguments.dry_run)
     again = command_to_resume(arguments)
-    hint = hinted("" if arguments.dry_run else f"to go on: {again}")
+    hint = hinted(None if arguments.dry_run else f"to go on: {again}")
     with hint, reading_bar(console) as (progress, say):
         ensure_demo(space.baseline.dataset, console.print)
         info = scan_data(space, progress, say)

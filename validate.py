@@ -58,7 +58,8 @@ def main() -> int:
     check_writable(out, "-o")
     before = read_own_json(out / "metrics.json", "miou", "-o")  # of an earlier validation
     replaceable = not arguments.out or before.get("masks")
-    config = RunConfig.from_settings(settings_in(find_model(folder) / "run.yaml"))
+    model = find_model(folder)
+    config = RunConfig.from_settings(settings_in(model / "run.yaml"))
     check_split(split, Layout.of(config, config.channels))
     if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
         raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
@@ -81,7 +82,7 @@ def main() -> int:
                     raise InputError(f"-o: {place} exists, and was not written by an earlier run; give another folder")
             bar.update(next(done), None, "predicting")
 
-        result = validate(folder, split, arguments.device, on_tile, lambda line: console.print(line))
+        result = validate(model, split, arguments.device, on_tile, lambda line: console.print(line))
     out.mkdir(parents=True, exist_ok=True)
     masks_there = arguments.binary or bool(before.get("masks"))
     write_text(out / "metrics.json", json.dumps(result.metrics() | {"masks": masks_there}, indent=2) + "\n")

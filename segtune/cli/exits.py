@@ -58,7 +58,7 @@ def run_script(main: Callable[[], int]) -> None:
 
 
 @contextmanager
-def hinted(hint: str) -> Iterator[None]:
+def hinted(hint: str | None) -> Iterator[None]:
     """Say, as the last line, how to go on when the block is interrupted, terminated, or cannot write a file."""
     try:
         yield

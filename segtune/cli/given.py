@@ -53,10 +53,10 @@ def settings_in(path: Path) -> dict[str, Any]:
     return settings
 
 
-def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> str:
+def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> str | None:
     """A line where the number of threads is that of the run or trial before, and not what torch takes here."""
     if arguments.config or config.threads in (None, own) or "threads" in given_settings(arguments):
-        return ""
+        return None
     return (
         f"threads stays {config.threads}, as before, since results depend on it; torch's own number here is {own} "
         f"(--threads {own} takes that)"

@@ -28,7 +28,7 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of spaces, for editors")
     resume = "go on with the search of this name, with all that it was given; with --space: start it if there is none"
     # A batch script adds one without a name to what it is given.
-    parser.add_argument("--resume", nargs="?", const="", action="append", metavar="NAME", help=resume)
+    parser.add_argument("--resume", nargs="?", action="append", metavar="NAME", help=resume)
 
 
 def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:

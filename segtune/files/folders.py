@@ -78,9 +78,9 @@ class RunFolder:
         """Why the process of a trial was killed, written by itself."""
         return self.path / "fault.txt"
 
-    def fault(self) -> str:
-        """Why the process of a trial killed itself; empty where it did not."""
-        return self.fault_txt.read_text(encoding="utf-8").strip() if self.fault_txt.is_file() else ""
+    def fault(self) -> str | None:
+        """Return why the process of a trial killed itself; None where it did not."""
+        return self.fault_txt.read_text(encoding="utf-8").strip() if self.fault_txt.is_file() else None
 
     @property
     def worst(self) -> Path:

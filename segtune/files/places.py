@@ -107,8 +107,8 @@ def _temporary_folders() -> list[str]:
     return list(dict.fromkeys([*given, *_COMMON]))
 
 
-def _no_socket(folder: Path, below: str) -> str:
-    """Why there can be no socket with so long a name; empty where there can."""
+def _no_socket(folder: Path, below: str) -> str | None:
+    """Return why a socket with so long a name cannot be made; None where it can."""
     path = f"{folder}/{str(os.getpid()).ljust(len(below) - 1, 's')}"
     with socket.socket(socket.AF_UNIX) as trial:
         try:
@@ -116,4 +116,4 @@ def _no_socket(folder: Path, below: str) -> str:
         except OSError as error:
             return one_line(error.strerror or error)
     os.unlink(path)
-    return ""
+    return None

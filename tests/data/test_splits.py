@@ -219,3 +219,12 @@ def test_use_only_add_val_looks_for_no_val(tmp_path: Path) -> None:
 def test_a_missing_split_is_named(tmp_path: Path) -> None:
     (text,) = mistakes(tmp_path / "train")
     assert text.startswith(f"{tmp_path / 'train'}: no such folder")
+
+
+@pytest.mark.parametrize("inside", ["train", "train/images"])
+def test_a_folder_inside_a_data_set_is_told_of_once(tmp_path: Path, inside: str) -> None:
+    for split in ("train", "val"):
+        split_with(tmp_path / split, "a.tif")
+    with pytest.raises(InputError) as caught:
+        find_data_set(RunConfig(dataset=str(tmp_path / inside)), [])
+    assert caught.value.mistakes == [f"{tmp_path}/{inside}: has neither train/ nor val/; did you mean -d {tmp_path}?"]

@@ -743,7 +743,7 @@ def test_threads_that_stay_are_told_of(
     import run_single
 
     monkeypatch.setattr(sys, "argv", ["run_single.py", "--exp-name", "x", *typed])
-    line = kept_threads(run_single.parse(), RunConfig(threads=threads), 4)
+    line = kept_threads(run_single.parse(), RunConfig(threads=threads), 4) or ""
     assert line.startswith(said)
     assert bool(line) == bool(said)
 
