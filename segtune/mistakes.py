@@ -32,6 +32,11 @@ class SettingsError(InputError):
         self.found, self._where = tuple(found), where
         super().__init__(where + mistake.message for mistake in found)
 
+    @property
+    def settings(self) -> frozenset[str]:
+        """All settings that the mistakes are about."""
+        return frozenset(name for mistake in self.found for name in mistake.settings)
+
     def __reduce__(self) -> tuple[type[SettingsError], tuple[Any, ...]]:
         return type(self), (self.found, self._where)
 

@@ -15,8 +15,8 @@ from segtune.config import RunConfig
 from segtune.errors import InputError, nearest
 from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE
 from segtune.files.yamlfile import Document, read_document
-from segtune.mistakes import explain
-from segtune.space.clashes import ClashFinder, resolve, words_of
+from segtune.mistakes import SettingsError, explain
+from segtune.space.clashes import ClashFinder, Values, resolve, values_to_try
 from segtune.space.forbid_section import ForbidReader, Runs
 from segtune.space.parameters import Choice, Parameter, not_countable, walk
 from segtune.space.searched import ParameterReader, Places, left_by
@@ -77,8 +77,8 @@ class _Reader:
         fixed = given | self._overrides | single | self._overrides
         search = self._search(parameters, places)
         origin = {name: steps for name, steps in self._origin.items() if name not in self._overrides}
-        free, possible = ClashFinder(self._file, origin, places).find(fixed, parameters)
-        baseline = self._baseline(fixed, free) if possible else None
+        possible = ClashFinder(self._file, origin, places).find(fixed, parameters)
+        baseline = self._baseline(fixed, values_to_try(parameters)) if possible else None
         forbid = ForbidReader(self._file, Runs(listed, given | single), Runs(parameters, fixed)).read(baseline)
         if not parameters and not self._file.count():
             whose = "the command line fixes" if self._overrides else "one value is given for"
@@ -156,7 +156,7 @@ class _Reader:
         else:
             self._file.mistake(("search", name), text)
 
-    def _baseline(self, fixed: Mapping[str, Any], free: Mapping[str, list[Any]]) -> RunConfig | None:
+    def _baseline(self, fixed: Mapping[str, Any], free: Values) -> RunConfig | None:
         given: dict[str, Any] = {}
         for raw, value in self._file.section("baseline").items():
             if raw in NOT_SEARCHABLE:
@@ -164,12 +164,13 @@ class _Reader:
             else:
                 self._file.accept(str(raw), value, ("baseline", raw), given)
         settings = {**fixed, **given, **self._overrides}
-        found = resolve(settings, {name: values for name, values in free.items() if name not in settings})
-        if isinstance(found, dict):
-            return RunConfig.from_settings(found)
-        guilty = [name for name in given if name in words_of(found)]
-        if guilty and words_of(found).isdisjoint(self._file.refused):
-            self._file.mistake(("baseline", guilty[0]), found)
-        elif not self._file.count():
-            self._file.mistake(("baseline",), found)
+        others = {name: values for name, values in free.items() if name not in settings}
+        try:
+            return RunConfig.from_settings(resolve(settings, others))
+        except SettingsError as clash:
+            guilty = [name for name in given if name in clash.settings]
+            if guilty and clash.settings.isdisjoint(self._file.refused):
+                self._file.mistake(("baseline", guilty[0]), str(clash))
+            elif not self._file.count():
+                self._file.mistake(("baseline",), str(clash))
         return None
