@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 from typing import Annotated, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from segtune.mistakes import clash
+from segtune.roles import declared
 
 
 def _gpu_share(value: float) -> float:
@@ -44,63 +46,81 @@ Duration = Annotated[
 ]
 
 
+class AtResume(enum.Enum):
+    """What happens to a setting when a search is resumed. Declared on each field of SearchSettings."""
+
+    SAME = enum.auto()  # it must be what it was: it decides which trials there are, and how they end
+    KEPT = enum.auto()  # it stays what it was unless a flag changes it; the space file's value does not count
+    FREE = enum.auto()  # the present value of the space file counts
+
+
 class SearchSettings(BaseModel):
     """How to search: the `search:` section."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    trials: int = Field(20, ge=1, description="number of trials in total, the baseline included")
-    sampler: Literal["tpe", "random", "grid"] = Field(
+    trials: Annotated[int, AtResume.KEPT] = Field(
+        20, ge=1, description="number of trials in total, the baseline included"
+    )
+    sampler: Annotated[Literal["tpe", "random", "grid"], AtResume.SAME] = Field(
         "tpe",
         description="how values are drawn: tpe learns from finished trials, grid tries every combination",
     )
-    scheduler: Literal["asha", "none"] = Field(
+    scheduler: Annotated[Literal["asha", "none"], AtResume.SAME] = Field(
         "asha", description="asha stops poor trials early; none trains every trial to the end"
     )
-    grace_period: int | None = Field(
+    grace_period: Annotated[int | None, AtResume.SAME] = Field(
         None, ge=1, description="epochs that every trial gets; left out: derived from the number of epochs"
     )
-    reduction_factor: int = Field(3, ge=2, description="of the trials at a rung, asha keeps one in so many")
-    teach: Literal["complete", "pruned", "top_rung"] = Field(
+    reduction_factor: Annotated[int, AtResume.SAME] = Field(
+        3, ge=2, description="of the trials at a rung, asha keeps one in so many"
+    )
+    teach: Annotated[Literal["complete", "pruned", "top_rung"], AtResume.SAME] = Field(
         "complete",
         description="how trials that were stopped early teach tpe: as complete with their last value, as pruned (worse "
         "than any finished one), or by the highest rung that enough trials reached (top_rung)",
     )
-    compare: str | None = Field(
+    compare: Annotated[str | None, AtResume.SAME] = Field(
         None,
         description="a searched setting whose values all get the same configurations (grid, no scheduler)",
     )
-    gpus_per_trial: Annotated[float, AfterValidator(_gpu_share)] | None = Field(
+    gpus_per_trial: Annotated[Annotated[float, AfterValidator(_gpu_share)] | None, AtResume.KEPT] = Field(
         None, ge=0, description="GPUs per trial, such as 0.5; 0 trains on the CPU; left out: planned"
     )
-    cpus_per_trial: int | None = Field(None, ge=1, description="CPU cores per trial; left out: planned")
-    max_concurrent: int | None = Field(None, ge=1, description="most trials at a time; left out: what fits")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="of the sampler; a run's own seed is a setting of run")
-    keep: int = Field(3, ge=1, description="weights of this many best trials stay on disk")
-    disk_gb: float | None = Field(
+    cpus_per_trial: Annotated[int | None, AtResume.KEPT] = Field(
+        None, ge=1, description="CPU cores per trial; left out: planned"
+    )
+    max_concurrent: Annotated[int | None, AtResume.KEPT] = Field(
+        None, ge=1, description="most trials at a time; left out: what fits"
+    )
+    seed: Annotated[int, AtResume.SAME] = Field(
+        0, ge=0, le=2**31 - 1, description="of the sampler; a run's own seed is a setting of run"
+    )
+    keep: Annotated[int, AtResume.FREE] = Field(3, ge=1, description="weights of this many best trials stay on disk")
+    disk_gb: Annotated[float | None, AtResume.KEPT] = Field(
         None,
         gt=0,
         allow_inf_nan=False,
         description="most gigabytes of the search's folder: weights but the winner's go first, then the search stops",
     )
-    time_budget: Duration | None = Field(
+    time_budget: Annotated[Duration | None, AtResume.KEPT] = Field(
         None,
         description="time of all starts together, such as 8h (a plain number is seconds), after which the search ends; "
         "unfinished trials wait",
     )
-    patience: int | None = Field(
+    patience: Annotated[int | None, AtResume.KEPT] = Field(
         None, ge=1, description="end the search when so many trials in a row brought no improvement"
     )
-    max_trial_time: Duration | None = Field(
+    max_trial_time: Annotated[Duration | None, AtResume.SAME] = Field(
         None, description="training time, such as 2h, after which a trial is stopped at the end of its epoch"
     )
-    collapse_epochs: int | None = Field(
+    collapse_epochs: Annotated[int | None, AtResume.SAME] = Field(
         10, ge=1, description="stop a trial that predicted one class everywhere for so many epochs in a row"
     )
-    hang_time: Duration = Field(
+    hang_time: Annotated[Duration, AtResume.FREE] = Field(
         600.0, description="a trial that shows no sign of life for so long is killed, and repeated"
     )
-    retries: int = Field(
+    retries: Annotated[int, AtResume.FREE] = Field(
         1,
         ge=0,
         description="times that a trial is repeated after a fault not of its settings, such as a lost worker",
@@ -117,7 +137,7 @@ class SearchSettings(BaseModel):
         return self
 
 
-# What may change when a search goes on: how much is spent on it, and of what. The first ones stay as they were where
-# the command line does not say otherwise: it is what set them, as a rule, and not the file.
-KEPT = ("trials", "time_budget", "patience", "disk_gb", "gpus_per_trial", "cpus_per_trial", "max_concurrent")
-CHANGEABLE = (*KEPT, "keep", "retries", "hang_time")
+_AT_RESUME = declared(SearchSettings, AtResume)
+# The settings that may change when a search is resumed, and those of them that only a flag changes.
+CHANGEABLE = tuple(name for name, role in _AT_RESUME.items() if role is not AtResume.SAME)
+KEPT = tuple(name for name, role in _AT_RESUME.items() if role is AtResume.KEPT)

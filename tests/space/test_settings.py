@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import Field
 
 from segtune.errors import InputError
+from segtune.roles import declared
+from segtune.space.settings import CHANGEABLE, KEPT, AtResume, SearchSettings
 
 
 @pytest.mark.parametrize("name", ["time_budget", "max_trial_time", "hang_time"])
@@ -24,3 +27,21 @@ def test_a_plain_number_is_seconds_in_the_file_and_on_the_command_line(
 def test_what_is_no_duration_is_told_what_one_is(space_of, given: str) -> None:
     with pytest.raises(InputError, match=r"time_budget: (must be a duration such as 8h, .* seconds|.*greater than 0)"):
         space_of("space: {lr: [1e-3, 1e-2]}\n", search_overrides={"time_budget": given})
+
+
+def test_every_search_setting_declares_what_happens_at_resume() -> None:
+    assert tuple(declared(SearchSettings, AtResume)) == tuple(SearchSettings.model_fields)
+
+
+def test_a_search_setting_that_declares_nothing_is_refused() -> None:
+    class More(SearchSettings):
+        portfolio: int = Field(0, description="number of first trials from a list")
+
+    with pytest.raises(TypeError, match=r"More\.portfolio must declare one AtResume, but declares 0"):
+        declared(More, AtResume)
+
+
+def test_a_resumed_search_may_change_its_budget_and_its_machine() -> None:
+    budget, machine = {"trials", "time_budget", "patience", "disk_gb"}, {"gpus_per_trial", "cpus_per_trial"}
+    assert set(KEPT) == {*budget, *machine, "max_concurrent"}
+    assert set(CHANGEABLE) == {*KEPT, "keep", "retries", "hang_time"}
