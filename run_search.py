@@ -17,20 +17,12 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from segtune.cli.dataset import check_data, dataset_of, ensure_demo
+from segtune.cli import tasks
+from segtune.cli.dataset import check_data, ensure_demo
 from segtune.cli.exits import hinted, run_script
 from segtune.cli.flags import add_assignments, add_search_flags
 from segtune.cli.given import given_search, given_settings
 from segtune.cli.parser import make_parser
-from segtune.cli.tasks import (
-    add_tasks,
-    checked_tasks,
-    command_to_resume,
-    show_status,
-    space_and_folder,
-    surely_unknown_encoder,
-    write_schema,
-)
 from segtune.errors import InputError, SegtuneError
 from segtune.files.checks import check_writable
 from segtune.files.folders import SearchFolder
@@ -39,7 +31,7 @@ from segtune.space.reader import load_space
 
 def parse() -> Namespace:
     parser = make_parser(__doc__ or "")
-    add_tasks(parser)
+    tasks.add_tasks(parser)
     parser.add_argument("-d", "--dataset", metavar="FOLDER", help="the data set; wins over `dataset` in the file")
     results = "where searches lie [ray_results]"
     parser.add_argument("--results-dir", default="ray_results", metavar="FOLDER", help=results)
@@ -57,26 +49,27 @@ def parse() -> Namespace:
     add_search_flags(parser)
     address = "join the Ray cluster at HOST:PORT, or the one on this machine (auto)"
     parser.add_argument("--address", metavar="ADDR", help=address)
-    return checked_tasks(parser, parser.parse_args())
+    return tasks.checked_tasks(parser, parser.parse_args())
 
 
 def main() -> int:
     arguments = parse()
     results = Path(arguments.results_dir)
     if arguments.write_schema:
-        return write_schema(Path(arguments.write_schema))
+        return tasks.write_schema(Path(arguments.write_schema))
     if arguments.status:
-        return show_status(SearchFolder.named(results, arguments.status, "--status"))
-    path, folder = space_and_folder(arguments)
+        return tasks.show_status(SearchFolder.named(results, arguments.status, "--status"))
+    path, folder = tasks.space_and_folder(arguments)
     if not arguments.dry_run:
         check_writable(folder.path, "--results-dir")
     settings, search = given_settings(arguments), given_search(arguments)
-    space = load_space(path, settings, search, {"encoder": surely_unknown_encoder})
+    started = tasks.start_of(arguments, folder)
+    space = load_space(path, settings, search, {"encoder": tasks.surely_unknown_encoder})
     goes_on = folder.path.exists() and not arguments.dry_run
     if goes_on and not arguments.resume:
         raise InputError(f"{folder.path}: this search exists; --resume goes on with it, --name starts another")
-    if goes_on:
-        settings = dataset_of(folder, space) | settings
+    if started and not space.baseline.dataset:
+        settings = {"dataset": started.baseline.dataset} | settings
     check_data(space.baseline.model_copy(update=settings), space.channels())
     # Ray and torch take seconds to import; --help and many a mistake should not.
     from segtune.models.compatibility import unknown_encoder
@@ -91,10 +84,10 @@ def main() -> int:
 
     console = make_console()
     space = load_space(path, settings, search, {"encoder": unknown_encoder})
-    if goes_on:
-        space = to_resume(space, folder, search, console.print)
+    if started and goes_on:
+        space = to_resume(space, started, search, console.print)
     check_space(space, arguments.address, fetch=not arguments.dry_run)
-    again = command_to_resume(arguments)
+    again = tasks.command_to_resume(arguments)
     hint = hinted(None if arguments.dry_run else f"to go on: {again}")
     with hint, reading_bar(console) as (progress, say):
         ensure_demo(space.baseline.dataset, console.print)

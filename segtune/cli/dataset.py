@@ -7,16 +7,6 @@ from pathlib import Path
 
 from segtune.config import DEMO, RunConfig
 from segtune.data.splits import check_folders
-from segtune.files.folders import SearchFolder
-from segtune.space.reader import load_space
-from segtune.space.space import Space
-
-
-def dataset_of(folder: SearchFolder, space: Space) -> dict[str, str]:
-    """The data set, as a setting, of a search that goes on with a space which names none."""
-    if space.baseline.dataset or not folder.search_yaml.is_file():
-        return {}
-    return {"dataset": load_space(folder.search_yaml).baseline.dataset}
 
 
 def check_data(config: RunConfig, channels: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from segtune.report.commands import same_command
 from segtune.space.jsonschema import schema_text
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
+from segtune.space.space import Space
 from segtune.vocabulary import ENCODERS
 
 SPACES = Path(__file__).resolve().parent.parent.parent / "search_spaces"
@@ -61,14 +62,27 @@ def space_and_folder(given: argparse.Namespace) -> tuple[Path, SearchFolder]:
         return path, SearchFolder.named(results, names[0] if names else path.stem)
     folder = SearchFolder.named(results, names[0], "--resume")
     folder.check_begun()
+    return folder.search_yaml, folder
+
+
+def start_of(given: argparse.Namespace, folder: SearchFolder) -> Space | None:
+    """Return the space that the search was started with; None for a search that starts now.
+
+    A damaged search.yaml is written anew first, and a line says so. Raises InputError where that is not possible.
+    """
+    if not given.resume or (given.space and given.dry_run) or not folder.search_yaml.exists():
+        return None
     try:
-        load_space(folder.search_yaml)
-    except InputError:
+        return load_space(folder.search_yaml)
+    except InputError as error:
+        if folder.holder():
+            raise
+        # Optuna takes a second to import.
         from segtune.report.console import make_console
         from segtune.tuning.stored import mend_stored_space
 
-        make_console().print(mend_stored_space(folder, from_copy=True))
-    return folder.search_yaml, folder
+        make_console().print(mend_stored_space(folder, error.mistakes[0], from_copy=not given.space))
+    return load_space(folder.search_yaml) if folder.search_yaml.exists() else None
 
 
 def write_schema(path: Path) -> int:

@@ -31,13 +31,13 @@ def store_space(folder: SearchFolder, study: optuna.Study, space: Space) -> None
         study.set_user_attr(_COPY, text)
 
 
-def stored_space(folder: SearchFolder) -> tuple[Space, str]:
-    """The space that a search was started with, and a line where search.yaml is damaged and the copy stands in for it.
+def stored_space(folder: SearchFolder) -> tuple[Space, str | None]:
+    """Return the space that a search was started with, and a line if the study's copy replaces a damaged search.yaml.
 
-    InputError where there is no copy either, as of a search of an earlier release.
+    Raises InputError where there is no copy either, as of a search of an earlier release.
     """
     try:
-        return load_space(folder.search_yaml), ""
+        return load_space(folder.search_yaml), None
     except InputError as error:
         damage = error.mistakes[0]
     text = _copy(folder)
@@ -50,19 +50,11 @@ def stored_space(folder: SearchFolder) -> tuple[Space, str]:
     return replace(space, path=folder.search_yaml, name=folder.search_yaml.stem), f"{damage}; the study's copy is taken"
 
 
-def mend_stored_space(folder: SearchFolder, from_copy: bool = False) -> str:
-    """Where search.yaml is damaged, set it aside and write the study's copy, if it has one; a line that tells of it.
+def mend_stored_space(folder: SearchFolder, damage: str, from_copy: bool) -> str:
+    """Set a damaged search.yaml aside and write the study's copy, if there is one; return a line that says so.
 
-    InputError where there is no copy and the file is to come `from_copy`: nobody gave another one.
+    Raises InputError where there is no copy and the space is to come `from_copy`: nobody gave another file.
     """
-    if not folder.search_yaml.exists() or folder.holder():
-        return ""
-    try:
-        load_space(folder.search_yaml)
-    except InputError as error:
-        damage = error.mistakes[0]
-    else:
-        return ""
     text = _copy(folder)
     if text is None and from_copy:
         raise InputError(f"{damage}; {_REMEDY}")
@@ -73,23 +65,18 @@ def mend_stored_space(folder: SearchFolder, from_copy: bool = False) -> str:
     return f"{damage}; it is {aside} now, and written anew from the study's copy"
 
 
-def to_resume(space: Space, folder: SearchFolder, given: Container[str], say: Say) -> Space:
-    """The space to go on with: what the search was started with, but for its budget and the machine.
+def to_resume(space: Space, started: Space, given: Container[str], say: Say) -> Space:
+    """Return the space to go on with: what the search was started with, but for its budget and the machine.
 
     Of these, what is not among `given`, the flags of this start, stays as it was; where the file says something else,
-    a line tells so. InputError where the search was started with something else.
+    a line tells so. Raises InputError where the search was started with something else.
     """
-    if line := mend_stored_space(folder):
-        say(line)
-    if not folder.search_yaml.is_file():  # killed before it began
-        return space
-    stored = load_space(folder.search_yaml)
-    if changes := space.changes_from(stored):
+    if changes := space.changes_from(started):
         raise InputError(
-            f"{folder.search_yaml}: the search was started with other settings: {', '.join(changes)}; "
+            f"{started.path}: the search was started with other settings: {', '.join(changes)}; "
             f"only its budget (--trials, --time-budget, --patience) and the machine can change"
         )
-    kept = {name: getattr(stored.search, name) for name in KEPT if name not in given}
+    kept = {name: getattr(started.search, name) for name in KEPT if name not in given}
     for name, value in kept.items():
         if (other := getattr(space.search, name)) != value:
             flag = name.replace("_", "-")

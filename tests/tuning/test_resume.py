@@ -6,6 +6,7 @@ import re
 import shutil
 import sqlite3
 import sys
+from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
 from types import NoneType
@@ -16,7 +17,7 @@ import yaml
 from optuna.exceptions import StorageInternalError
 
 import run_search
-from segtune.cli.tasks import space_and_folder
+from segtune.cli.tasks import space_and_folder, start_of
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.planning.resources import Plan
@@ -163,8 +164,9 @@ def test_a_study_that_another_program_holds_while_the_search_runs_is_not_called_
 def resumed(bench: Bench, text: str, **given: object) -> tuple[Space, list[str]]:
     (bench.folder.path / "space.yaml").write_text(text)
     space = load_space(bench.folder.path / "space.yaml", None, given)
+    started = start_of(Namespace(resume=True, space="space.yaml", dry_run=False), bench.folder)
     said: list[str] = []
-    return to_resume(space, bench.folder, given, said.append), said
+    return (to_resume(space, started, given, said.append) if started else space), said
 
 
 def test_what_the_first_start_was_given_stays_and_a_file_that_differs_is_told_of(bench: Bench) -> None:
@@ -234,9 +236,11 @@ def test_weights_may_lie_elsewhere(bench: Bench) -> None:
 # By its name alone.
 
 
-def placed(bench: Bench, monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[Path, SearchFolder]:
+def placed(bench: Bench, monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[Path, SearchFolder, Space | None]:
     monkeypatch.setattr(sys, "argv", ["run_search.py", "--results-dir", str(bench.folder.path.parent), *typed])
-    return space_and_folder(run_search.parse())
+    given = run_search.parse()
+    path, folder = space_and_folder(given)
+    return path, folder, start_of(given, folder)
 
 
 @pytest.mark.parametrize(
@@ -244,14 +248,15 @@ def placed(bench: Bench, monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[
     ["--resume NAME", "--resume=NAME --trials 9", "--resume NAME --name NAME", "--resume NAME --trials 9 --resume"],
 )
 def test_a_name_alone_says_what_goes_on(bench: Bench, monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
-    path, folder = placed(bench, monkeypatch, *typed.replace("NAME", "search").split())
+    path, folder, started = placed(bench, monkeypatch, *typed.replace("NAME", "search").split())
     assert (path, folder) == (bench.folder.search_yaml, bench.folder)
-    assert to_resume(load_space(path), folder, {}, lambda line: None) == bench.space
+    assert started
+    assert to_resume(load_space(path), started, {}, lambda line: None) == bench.space
 
 
 def test_a_space_beside_the_name_starts_a_search_of_that_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for typed, name in (("--resume", "quickstart"), ("--resume new", "new"), ("--resume --name other", "other")):
-        path, folder = placed(bench, monkeypatch, "--space", "quickstart", *typed.split())
+        path, folder, _ = placed(bench, monkeypatch, "--space", "quickstart", *typed.split())
         assert (path.name, folder.path.name) == ("quickstart.yaml", name)
 
 
@@ -295,7 +300,7 @@ def test_a_damaged_search_yaml_is_written_anew_from_the_study(
 
 
 def test_a_damaged_search_yaml_of_an_earlier_release_needs_the_file_of_the_first_start(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench.folder.search_yaml.write_bytes(b"")
     for refused in (
@@ -304,9 +309,9 @@ def test_a_damaged_search_yaml_of_an_earlier_release_needs_the_file_of_the_first
     ):
         with pytest.raises(InputError, match="--space FILE --resume, with the file of the first start, writes it anew"):
             refused()
-    space, said = resumed(bench, SPACE)
+    space, _ = resumed(bench, SPACE)
     assert space == bench.space
-    assert said[0].endswith("lost_search.yaml_1 now, and written anew")
+    assert capsys.readouterr().out.endswith("lost_search.yaml_1 now, and written anew\n")
 
 
 @pytest.mark.parametrize(
