@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -75,19 +74,6 @@ def _shown(char: str) -> str:
     # Cc are commands, Cf formats (of direction, or invisible), Zl and Zp breaks, Cs bytes of a name that is no UTF-8.
     harmful = char not in _JOINERS and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
     return char.encode("unicode_escape").decode("ascii") if harmful else char
-
-
-def loader_died(error: Exception) -> bool:
-    """Whether this is how torch tells of a loader process that died.
-
-    It does so from a signal's handler too: wherever the training process happens to be.
-    """
-    return re.match(r"DataLoader worker \(pid|Pin memory thread exited", str(error)) is not None
-
-
-def loader_error(error: RuntimeError) -> LoaderError:
-    """What the user is told of a loader process that died."""
-    return LoaderError(f"a loader process died; fewer workers need less memory ({one_line(error)})")
 
 
 def one_line(text: object) -> str:

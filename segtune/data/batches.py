@@ -18,8 +18,9 @@ from segtune.data.augment import Augmentation
 from segtune.data.fitting import Fit
 from segtune.data.labels import Indices
 from segtune.data.store import Array, TileStore
-from segtune.errors import InputError, loader_died, loader_error
+from segtune.errors import InputError
 from segtune.machine import HANGUP
+from segtune.torch_errors import loader_died, loader_error
 
 _CROP = 2  # after the two draws of augmentation
 

@@ -10,18 +10,12 @@ from typing import Any, TypeVar
 import torch
 
 from segtune.config import RunConfig
-from segtune.errors import DeviceMemoryError, InputError, one_line
+from segtune.errors import InputError
 from segtune.fields import check_setting
+from segtune.torch_errors import memory_error, out_of_memory
 
 _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _NATIVE_BF16 = (8, 0)  # compute capability; below it is_bf16_supported() is true by emulation
-# What else torch raises, as plain RuntimeErrors, where memory is not enough: libraries beside its own allocator. The
-# last one is cuDNN's when none of its algorithms got the memory to work in.
-_NO_MEMORY = (
-    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory", "DefaultCPUAlloc"),
-    "unable to find an engine to execute this computation",
-)
-_CUDA_ADVICE = "\nSearch for `"  # what follows in an error of CUDA's is for who writes kernels
 
 T = TypeVar("T")
 
@@ -55,19 +49,6 @@ def resolve_precision(config: RunConfig, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Mixed precision for the forward pass; nothing for fp32."""
     return torch.autocast(device.type, _DTYPES[precision]) if precision in _DTYPES else nullcontext()
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means that the device's memory was not enough."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
-
-
-def memory_error(reason: object) -> DeviceMemoryError:
-    """What the user is told where memory is not enough, and what would help."""
-    return DeviceMemoryError(
-        f"out of memory; a smaller image_size or encoder needs less, and so does precision bf16 or fp16 on a GPU "
-        f"({one_line(str(reason).split(_CUDA_ADVICE)[0])})"
-    )
 
 
 def within_memory(

@@ -11,7 +11,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from segtune.errors import loader_died, one_line
+from segtune.errors import one_line
+from segtune.torch_errors import loader_died
 
 
 def check_plain(name: str, tensor: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +16,7 @@ from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.data.labels import Indices
 from segtune.data.tiles import VAL
-from segtune.errors import InputError, NonFiniteLossError, loader_died, loader_error
+from segtune.errors import InputError, NonFiniteLossError
 from segtune.evaluation.evaluate import OnTile, evaluate
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.evaluation.worst import Worst, WorstTile, wrong_pixels
@@ -24,7 +24,8 @@ from segtune.files.atomic import discard_folder, replace_folder
 from segtune.files.folders import RunFolder
 from segtune.models.build import freeze_encoder
 from segtune.models.checkpoint import save_model
-from segtune.models.device import memory_error, out_of_memory, resolve_device, resolve_precision, within_memory
+from segtune.models.device import resolve_device, resolve_precision, within_memory
+from segtune.torch_errors import faults_named
 from segtune.training.optim import rate_at
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
@@ -77,7 +78,7 @@ def train(
     torch.set_num_threads(config.threads or before)
     try:
         # In a frame of its own, which is gone before the clean-up and holds nothing back from it.
-        with _faults_named():
+        with faults_named():
             yield from _trained(config, info, folder, go_on, on_batch, stop, phases)
     finally:
         torch.set_num_threads(before)
@@ -85,19 +86,6 @@ def train(
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
-
-
-@contextmanager
-def _faults_named() -> Iterator[None]:
-    """What torch raises as a RuntimeError where machine or processes failed, as errors with names."""
-    try:
-        yield
-    except RuntimeError as error:
-        if out_of_memory(error):
-            raise memory_error(error) from None
-        if loader_died(error):
-            raise loader_error(error) from None
-        raise
 
 
 def _trained(
