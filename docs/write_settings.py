@@ -22,8 +22,8 @@ sys.path.append(str(ROOT))  # the scripts
 
 from segtune.config import RunConfig  # noqa: E402
 from segtune.fields import ROLES, choices  # noqa: E402
-from segtune.roles import Change  # noqa: E402
-from segtune.space.settings import SearchSettings  # noqa: E402
+from segtune.roles import Change, declared  # noqa: E402
+from segtune.space.settings import AtResume, SearchSettings  # noqa: E402
 
 PAGE = ROOT / "docs" / "settings.md"
 SCRIPTS = ("run_search", "run_single", "validate")
@@ -82,10 +82,12 @@ def old_flags() -> Iterator[Row]:
 
 def search_settings() -> Iterator[Row]:
     """Yield a row for each setting of a search."""
-    yield "setting", "default", "what it is", "flag"
+    yield "setting", "default", "what it is", "flag", "on resume"
+    resumed = declared(SearchSettings, AtResume)
     flags = {action.dest: action.option_strings for action in flags_of("run_search", settings=False)}
     for name, field in SearchSettings.model_fields.items():
-        yield f"`{name}`", _value(field.default), str(field.description), _listed(flags.get(_SEARCH + name, []))
+        flag = _listed(flags.get(_SEARCH + name, []))
+        yield f"`{name}`", _value(field.default), str(field.description), flag, resumed[name].name.lower()
 
 
 def script_flags() -> Iterator[Row]:
