@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import re
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from segtune.cli.flags import SEARCH_FLAGS
 from segtune.config import RunConfig
-from segtune.data.dataset import DataInfo
-from segtune.data.scan import scan
-from segtune.errors import InputError, NonFiniteLossError
-from segtune.models import compatibility
-from segtune.planning.cost import probe
-from segtune.planning.feasibility import check_space
-from segtune.planning.rungs import asha_share
-from segtune.planning.samples import draw_samples, measured_runs
 from segtune.report import dry_run as dry_run_module
-from segtune.space.reader import load_space
-from segtune.training.resolve import resolve
-from segtune.tuning.asha import OBJECTIVE, Asha
 from tests.conftest import WriteDataSet
 from tests.scripts import call
 
@@ -145,145 +132,3 @@ def test_a_name_that_no_search_can_have_is_refused(name: str, dry_run, tiles: Pa
     status, _, err = dry_run(f"dataset: {tiles}\nspace: {{lr: [1e-3, 1e-2]}}\n", "--name", name)
     assert (status, len(err.splitlines())) == (2, 1)
     assert err.startswith(f"error: --name: {name!r} is not a name for a search")
-
-
-def test_draws_are_the_seed_s_and_only_what_a_search_may_try(tmp_path: Path, tiles: Path) -> None:
-    (tmp_path / "s.yaml").write_text(
-        f"dataset: {tiles}\nclasses: [3, 7, 255]\nspace:\n"
-        "  model: [unet, linknet, fpn]\n  encoder: [resnet18, mit_b0]\n"
-        "  warmup_epochs: [0, 60]\n  epochs: [50, 70]\n  image_size: [32, 40]\n"
-        "forbid: [{model: unet, warmup_epochs: 60}]\nbaseline: {model: unet, encoder: resnet18}\n"
-    )
-    space = load_space(tmp_path / "s.yaml")
-    info = scan(space.baseline)
-    samples = draw_samples(space, info)
-    assert samples == draw_samples(space, info)
-    assert len(samples.runs) == len(samples.searched) == 10
-    for run, searched in zip(samples.runs, samples.searched, strict=True):
-        assert space.forbidden(run.settings()) is None
-        assert compatibility.incompatibility(run.model, run.encoder, run.image_size) is None
-        assert run.warmup_epochs < run.epochs
-        assert {name: getattr(run, name) for name in searched} == searched
-
-
-def test_no_configuration_is_shown_or_measured_twice(tmp_path: Path, tiles: Path) -> None:
-    (tmp_path / "s.yaml").write_text(
-        f"dataset: {tiles}\nclasses: [3, 7, 255]\nspace: {{lr: [1e-3, 1e-2], batch_size: [2, 6]}}\n"
-    )
-    space = load_space(tmp_path / "s.yaml")
-    info = scan(space.baseline)
-    first, samples = resolve(space.baseline, info), draw_samples(space, info).runs
-    assert len(samples) == 4 == len({(run.lr, run.batch_size) for run in samples})
-    runs = measured_runs(first, samples)
-    assert runs.pop("baseline") == first
-    assert len(runs) == 3
-    assert {(run.lr, run.batch_size) for run in (first, *runs.values())} == {
-        (run.lr, run.batch_size) for run in samples
-    }
-    assert all(samples[int(name.split()[1]) - 1] is run for name, run in runs.items())
-
-
-# What is measured.
-
-
-@pytest.fixture(scope="module")
-def info(tiles: Path) -> DataInfo:
-    return scan(run_of(tiles))
-
-
-def run_of(tiles: Path, **settings: object) -> RunConfig:
-    small: dict[str, object] = {"model": "unet", "encoder": "tu-mobilenetv3_small_050", "image_size": 32, "workers": 0}
-    return RunConfig(dataset=str(tiles), classes=[3, 7, 255], device="cpu", **{**small, "batch_size": 2} | settings)
-
-
-@pytest.mark.parametrize(("batch_size", "samples", "steps", "batches"), [(2, None, 4, 2), (4, 10, 3, 1), (3, 9, 3, 2)])
-def test_a_probe_extrapolates_a_step_and_a_batch_to_an_epoch(
-    tiles: Path, info: DataInfo, batch_size: int, samples: int | None, steps: int, batches: int
-) -> None:
-    config = run_of(tiles, batch_size=batch_size, samples_per_epoch=samples, epochs=40, warmup_epochs=3)
-    cost = probe(resolve(config, info), info, threads=1)
-    assert cost.peak_bytes is None
-    assert cost.step_seconds > 0
-    assert cost.batch_seconds > 0
-    assert cost.epoch_seconds == pytest.approx(cost.step_seconds * steps + cost.batch_seconds * batches)
-
-
-def test_a_run_that_cannot_be_measured_says_why(tiles: Path, info: DataInfo) -> None:
-    with pytest.raises(NonFiniteLossError, match="loss became"):
-        probe(resolve(run_of(tiles, lr=1e30, grad_clip=0.0, optimizer="sgd"), info), info)
-
-
-@pytest.mark.parametrize(
-    ("trials", "grace", "factor", "epochs"), [(60, 5, 3, 45), (16, 4, 3, 12), (9, 9, 2, 9), (30, 2, 2, 31)]
-)
-def test_the_share_of_epochs_is_what_asha_trains_of_trials_in_random_order(
-    trials: int, grace: int, factor: int, epochs: int
-) -> None:
-    shares = []
-    for seed in range(40):
-        scheduler, generator, spent = Asha(grace, factor, epochs), random.Random(seed), 0
-        for number in range(trials):
-            config, score = {"number": number, "baseline": number == 0}, generator.random()
-            trial = SimpleNamespace(trial_id=str(number), config=config)
-            scheduler.on_trial_add(None, trial)
-            for epoch in range(1, epochs + 1):
-                spent += 1
-                result = {"epoch": epoch, "epochs": epochs, OBJECTIVE: score}
-                if scheduler.on_trial_result(None, trial, result) != "CONTINUE":
-                    break
-        shares.append(spent / (trials * epochs))
-    compared = [rung for rung in (grace * factor**i for i in range(9)) if rung < epochs]
-    assert asha_share(trials, compared, factor, epochs) == pytest.approx(sum(shares) / len(shares), rel=0.08)
-
-
-# What goes together.
-
-
-@pytest.mark.parametrize(
-    ("text", "mistakes"),
-    [
-        ("space: {model: [unet, linknet], encoder: [mit_b0, resnet18]}", []),
-        (
-            "space: {model: [linknet, unetplusplus], encoder: [mit_b0, resnet18]}",
-            ["model linknet does not work with encoder mit_b0"],
-        ),
-        (
-            "space: {model: [unet, linknet], encoder: [mit_b0, resnet18]}\nbaseline: {model: linknet, encoder: mit_b0}",
-            [
-                "model linknet does not work with encoder mit_b0; the first run has both, and another one stands under"
-                " baseline:"
-            ],
-        ),
-        (
-            "space: {model: [unet, linknet], encoder: [mit_b0, resnet18]}\nsearch: {sampler: grid}",
-            [
-                "model linknet does not work with encoder mit_b0; a grid tries every combination that is not under"
-                " forbid:"
-            ],
-        ),
-        (
-            "space: {model: [unet, linknet], encoder: [mit_b0, resnet18]}\nsearch: {sampler: grid}\n"
-            "forbid: [{model: linknet, encoder: mit*}]",
-            [],
-        ),
-        (
-            "space: {model: [unet, pan], image_size: [64, 128]}\nrun: {encoder: resnet18}",
-            [],
-        ),
-        (
-            "space: {model: [fpn, linknet], image_size: [65, 128]}\nrun: {encoder: resnet18}",
-            ["image_size 65 is not a multiple of 32, which model fpn needs"],
-        ),
-    ],
-)
-def test_only_what_goes_with_nothing_is_a_mistake(tmp_path: Path, text: str, mistakes: list[str]) -> None:
-    path = tmp_path / "s.yaml"
-    first = "" if "baseline" in text or "encoder: [" not in text else "\nbaseline: {encoder: resnet18, model: unet}"
-    path.write_text(text + first)
-    space = load_space(path)
-    if not mistakes:
-        check_space(space)
-        return
-    with pytest.raises(InputError) as caught:
-        check_space(space)
-    assert caught.value.mistakes == [f"{path}: {mistake}" for mistake in mistakes]

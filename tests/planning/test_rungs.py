@@ -1,0 +1,34 @@
+"""How many of all epochs ASHA trains."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from segtune.planning.rungs import asha_share
+from segtune.tuning.asha import OBJECTIVE, Asha
+
+
+@pytest.mark.parametrize(
+    ("trials", "grace", "factor", "epochs"), [(60, 5, 3, 45), (16, 4, 3, 12), (9, 9, 2, 9), (30, 2, 2, 31)]
+)
+def test_the_share_of_epochs_is_what_asha_trains_of_trials_in_random_order(
+    trials: int, grace: int, factor: int, epochs: int
+) -> None:
+    shares = []
+    for seed in range(40):
+        scheduler, generator, spent = Asha(grace, factor, epochs), random.Random(seed), 0
+        for number in range(trials):
+            config, score = {"number": number, "baseline": number == 0}, generator.random()
+            trial = SimpleNamespace(trial_id=str(number), config=config)
+            scheduler.on_trial_add(None, trial)
+            for epoch in range(1, epochs + 1):
+                spent += 1
+                result = {"epoch": epoch, "epochs": epochs, OBJECTIVE: score}
+                if scheduler.on_trial_result(None, trial, result) != "CONTINUE":
+                    break
+        shares.append(spent / (trials * epochs))
+    compared = [rung for rung in (grace * factor**i for i in range(9)) if rung < epochs]
+    assert asha_share(trials, compared, factor, epochs) == pytest.approx(sum(shares) / len(shares), rel=0.08)
