@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shlex
 import subprocess
@@ -14,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from segtune.cli.given import given_settings
+from segtune.config import RunConfig
 from segtune.models.compatibility import unknown_encoder
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
+from segtune.trials import Trial
 from tests.test_layers import ORDER
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,3 +159,21 @@ def test_the_tree_names_all_packages_and_modules_that_exist() -> None:
         if " · " in line:
             there = {name for group, names in ORDER if group == package for name in names.split()}
             assert set(line.split()) - {"·"} <= there, line
+
+
+def test_contributing_lists_the_packages_in_order() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text[text.index("| package | what it does") : text.index("## Rules")]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert [name for name in named if name != "trials"] == [package for package, _ in ORDER if package]
+
+
+def test_every_column_of_the_tables_is_explained() -> None:
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    of_trials, of_epochs = page.split("## metrics.csv")[0], page.split("## metrics.csv")[1]
+    settings = {*RunConfig.model_fields, "epochs_budget"}
+    for column in Trial(number=0, status="pending", settings={}).row():
+        assert column in settings or column.startswith("spent_") or f"`{column}`" in of_trials, column
+    recorded = json.loads((ROOT / "tests/test_seeded.json").read_text(encoding="utf-8"))
+    for column in recorded["run"][0]:
+        assert f"`{re.sub(r'iou/[0-9]+', 'iou/LABEL', column)}`" in of_epochs, column
