@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from segtune.config import RunConfig
 from segtune.errors import nearest
-from segtune.mistakes import message_of
+from segtune.mistakes import Mistake, SettingsError, message_of
 from segtune.roles import Change, Role, declared
 
 ROLES = declared(RunConfig, Role)
@@ -37,14 +37,28 @@ FOLDERS = _with(lambda role: role.path == "folder")
 FOLDER_LISTS = _with(lambda role: role.path == "folders")
 
 
-def check_setting(name: str, value: object) -> tuple[object, str | None]:
-    """Check one value of one setting alone: (the value as RunConfig keeps it, None) or (value, mistake)."""
+def check_setting(name: str, value: object) -> object:
+    """Return one value of one setting as RunConfig keeps it; SettingsError where RunConfig refuses it."""
     if name not in RunConfig.model_fields:
-        return value, f"unknown setting {name!r}{nearest(name, RunConfig.model_fields)}"
+        raise SettingsError([unknown_setting(name)])
     try:
-        return _adapter(name).validate_python(value, strict=True), None
+        return _adapter(name).validate_python(value, strict=True)
     except ValidationError as error:
-        return value, message_of(name, error.errors()[0], RunConfig.model_fields)
+        message = message_of(name, error.errors()[0], RunConfig.model_fields)
+        raise SettingsError([Mistake((name,), message)]) from None
+
+
+def unknown_setting(name: str) -> Mistake:
+    """Return the mistake of naming a setting that does not exist, with the nearest one that does."""
+    return Mistake((name,), f"unknown setting {name!r}{nearest(name, RunConfig.model_fields)}")
+
+
+def present_spelling(name: str, value: Any) -> Any:
+    """Return a stored value as it is written now; leave one that its setting does not take."""
+    try:
+        return check_setting(name, value)
+    except SettingsError:
+        return value
 
 
 def base_type(name: str) -> type:

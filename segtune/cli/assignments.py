@@ -5,18 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.fields import FOLDER_LISTS, base_type, check_setting
+from segtune.fields import FOLDER_LISTS, base_type, check_setting, unknown_setting
 from segtune.files.yamlfile import parse_yaml
+from segtune.mistakes import SettingsError
 
 
 def parse_value(name: str, text: str) -> Any:
     """The value of a setting from the command line; InputError when RunConfig refuses it."""
     if name not in RunConfig.model_fields:
-        raise InputError(check_setting(name, text)[1] or "")
+        raise SettingsError([unknown_setting(name)])
     kind, text = base_type(name), text.strip()
     value: Any = text
     try:
@@ -28,13 +30,13 @@ def parse_value(name: str, text: str) -> Any:
             value = parse_yaml(text)
     except InputError as error:
         raise InputError(f"{name}: cannot read {text!r}: {error}") from None
-    value, mistake = check_setting(name, value)
-    if mistake and kind is list:  # folders named 2021 and 2022
-        words, still = check_setting(name, [word.strip() for word in text.strip("[]").split(",")])
-        value, mistake = (value, mistake) if still else (words, None)
-    if mistake:
-        raise InputError(mistake)
-    return value
+    try:
+        return check_setting(name, value)
+    except SettingsError:
+        if kind is list:  # folders named 2021 and 2022
+            with suppress(SettingsError):
+                return check_setting(name, [word.strip() for word in text.strip("[]").split(",")])
+        raise
 
 
 def parse_values(name: str, words: Sequence[str]) -> list[Any]:

@@ -24,9 +24,7 @@ def resolve_device(wanted: str) -> torch.device:
     """The torch device for a `device` setting; InputError where an explicit one is missing."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _, mistake = check_setting("device", wanted)
-    if mistake:
-        raise InputError(mistake)
+    check_setting("device", wanted)
     device = torch.device(wanted)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -88,12 +88,11 @@ def _clashes(space: Space, image_size: int | None = None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def possible_run(space: Space, info: DataInfo, settings: Mapping[str, Any]) -> RunConfig | str:
-    """The run of a point of the space on this data, or why there is none."""
+def possible_run(space: Space, info: DataInfo, settings: Mapping[str, Any]) -> RunConfig:
+    """Return the run of a point of the space on this data, resolved; InputError for a point that cannot be run."""
     if reason := space.forbidden(settings):
-        return reason
-    try:
-        run = resolve(RunConfig.from_settings(settings), info)
-    except InputError as error:
-        return error.mistakes[0]
-    return incompatibility(run.model, run.encoder, run.image_size) or run
+        raise InputError(reason)
+    run = resolve(RunConfig.from_settings(settings), info)
+    if reason := incompatibility(run.model, run.encoder, run.image_size):
+        raise InputError(reason)
+    return run

@@ -9,6 +9,7 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
+from segtune.errors import InputError
 from segtune.planning.feasibility import possible_run
 from segtune.space.parameters import RandomSuggest
 from segtune.space.space import Space
@@ -48,10 +49,12 @@ def draw_samples(space: Space, info: DataInfo) -> Samples:
     repeated = 0
     while len(runs) < _SAMPLES and len(reasons) < _MOST_DRAWS and repeated < _MOST_REPEATED:
         settings = space.draw(suggest)
-        run = possible_run(space, info, settings)
-        if isinstance(run, str):
-            reasons.append(run)
-        elif run in runs:
+        try:
+            run = possible_run(space, info, settings)
+        except InputError as error:
+            reasons.append(error.mistakes[0])
+            continue
+        if run in runs:
             repeated += 1
         else:
             runs.append(run)

@@ -8,7 +8,7 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.errors import nearest
-from segtune.fields import NOT_SEARCHABLE, base_type, check_setting
+from segtune.fields import NOT_SEARCHABLE, base_type, unknown_setting
 from segtune.space.combinations import groups
 from segtune.space.forbid import Forbidden, is_wildcard
 from segtune.space.parameters import Choice, Parameter, Range, walk
@@ -84,7 +84,7 @@ class ForbidReader:
         """The values of one setting in an entry: one, or a list of which any counts."""
         said = ("forbid", name)
         if name not in RunConfig.model_fields:
-            self._file.mistake(said, str(check_setting(name, None)[1]), steps)
+            self._file.mistake(said, unknown_setting(name).message, steps)
             return ()
         if name in NOT_SEARCHABLE:
             self._file.mistake(said, "is the same in all trials, and excludes nothing", steps)

@@ -9,7 +9,7 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.errors import nearest
-from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, base_type, check_setting
+from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, base_type, unknown_setting
 from segtune.space.parameters import Choice, Parameter, Range, walk
 from segtune.space.spacefile import SpaceFile, Steps, label, short
 
@@ -50,7 +50,7 @@ class ParameterReader:
 
     def _misplaced(self, name: str, above: tuple[str, ...]) -> str | None:
         if name not in RunConfig.model_fields:
-            return check_setting(name, None)[1]
+            return unknown_setting(name).message
         if name in NOT_SEARCHABLE:
             where = "at the top of the file" if name in DATA_SETTINGS else "under run:"
             return f"results are comparable only when it is the same in all trials; put it {where}"

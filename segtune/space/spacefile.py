@@ -9,6 +9,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import base_type, check_setting
 from segtune.files.yamlfile import Document
+from segtune.mistakes import SettingsError
 
 Checks = Mapping[str, Callable[[Any], "str | None"]]
 Steps = tuple[Any, ...]  # the keys that lead to a part of the file
@@ -76,10 +77,13 @@ class SpaceFile:
 
 def check_value(name: str, value: object, checks: Checks | None = None) -> tuple[Any, str | None]:
     """RunConfig's verdict on one value, and then that of the caller's own check."""
-    value, mistake = check_setting(name, value)
-    if mistake is None and checks and name in checks and (found := checks[name](value)):
-        mistake = found if found.startswith(f"{name}: ") else f"{name}: {found}"
-    return value, mistake
+    try:
+        value = check_setting(name, value)
+    except SettingsError as error:
+        return value, str(error)
+    if checks and name in checks and (found := checks[name](value)):
+        return value, found if found.startswith(f"{name}: ") else f"{name}: {found}"
+    return value, None
 
 
 def label(value: object) -> str:

@@ -253,8 +253,11 @@ class _Search:
 
     def _clash(self, settings: Mapping[str, Any]) -> str | None:
         """Why a point of the space cannot be run; None where it can."""
-        run = possible_run(self._space, self._info, settings)
-        return run if isinstance(run, str) else None
+        try:
+            possible_run(self._space, self._info, settings)
+        except InputError as error:
+            return error.mistakes[0]
+        return None
 
     def _epoch(self, number: int, result: EpochResult) -> None:
         """A trial reported: now and then, have the table show it, and see what its files have grown to."""

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
 from segtune.errors import InputError, one_line
-from segtune.fields import check_setting
+from segtune.fields import present_spelling
 from segtune.files.folders import SearchFolder
 
 # What the study knows of a trial besides Optuna's own: user attributes.
@@ -127,7 +127,7 @@ def _spell_alike(database: sqlite3.Connection) -> None:
 
 def _spelt(key: str, value: Any) -> Any:
     """A text as its setting is written now; what is none of its values, such as a list's text, is left."""
-    return check_setting(key.rpartition(".")[2], value)[0] if isinstance(value, str) else value
+    return present_spelling(key.rpartition(".")[2], value) if isinstance(value, str) else value
 
 
 def _storage(folder: SearchFolder) -> optuna.storages.RDBStorage:

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.fields import SCORE_NEUTRAL, check_setting
+from segtune.fields import SCORE_NEUTRAL, present_spelling
 from segtune.files.folders import SearchFolder
 from segtune.space.space import Space
 from segtune.tuning.points import Signature, distributions, encode, signature
@@ -92,7 +92,7 @@ def _as_told(trial: FrozenTrial, space: Space, resolved: RunConfig, origin: Path
 def _comparable(settings: Mapping[str, Any], written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as this search's file would have them: left out where the data decides, and of this machine."""
     # As they are written now, should an earlier release have written one otherwise.
-    known = {name: check_setting(name, value)[0] for name, value in settings.items() if name in RunConfig.model_fields}
+    known = {name: present_spelling(name, value) for name, value in settings.items() if name in RunConfig.model_fields}
     for name, value in written.items():
         if name in SCORE_NEUTRAL or known.get(name) == resolved[name]:
             known[name] = value
