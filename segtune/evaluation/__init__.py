@@ -1,1 +1,1 @@
-"""Predictions and what they are worth."""
+"""Predictions of a model, and how good they are."""

@@ -1,4 +1,4 @@
-"""evaluate(): the one measurement, used by training for every epoch and by validate.py."""
+"""Measure a model on a split: the same function for every epoch of a training and for validate.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segtune.evaluation.metrics import ConfusionMatrix
 from segtune.evaluation.predict import predict
 from segtune.models.manifest import Manifest
 
-OnTile = Callable[[int, Indices, Indices], None]
+OnTile = Callable[[int, Indices, Indices], None]  # position in the split, predicted indices, true indices
 
 
 def evaluate(
@@ -24,11 +24,11 @@ def evaluate(
     on_tile: OnTile | None = None,
     on_batch: Callable[[], None] | None = None,
 ) -> ConfusionMatrix:
-    """Count a model's right and wrong pixels on a split's tiles, each at its mask's own size.
+    """Count a model's right and wrong pixels on a split's tiles, each at the size of its mask.
 
-    `on_tile` gets each tile's position, predicted indices and true ones, (H, W) uint8; `on_batch` is called after
-    every batch. The model is left in evaluation mode. At most `batches.batch_size` tiles, or windows, go through the
-    network at a time.
+    `on_tile` gets each tile's position in the split, its predicted indices and its true ones, (H, W), uint8.
+    `on_batch` is called after every batch. At most `batches.batch_size` tiles, or windows of a tile, go through the
+    network at a time. The model is left in evaluation mode.
     """
     matrix = ConfusionMatrix(manifest.labels.classes)
     index = 0

@@ -1,4 +1,4 @@
-"""Predicted masks as files."""
+"""Write predicted masks as files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ Mask = npt.NDArray[np.integer]
 
 
 def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
-    """Write a predicted mask under the tile's name, with the tile's georeference: GeoTIFF, or PNG.
+    """Write a predicted mask, (H, W), under the tile's name and with the tile's georeference; return its path.
 
-    A PNG's georeference stands beside it, in a file of the same name and .aux.xml.
+    The file is a GeoTIFF if the tile's image is one or if PNG cannot hold the mask's type, else a PNG. The
+    georeference of a PNG is in a file beside it, with .aux.xml after its name.
     """
     tiff = tile.image.suffix.lower() in (".tif", ".tiff") or mask.dtype not in (np.uint8, np.uint16)
     path = folder / f"{tile.name}{'.tif' if tiff else '.png'}"

@@ -1,7 +1,7 @@
-"""Confusion matrix -> IoU: the one place where mIoU is defined.
+"""Count pixels in a confusion matrix and compute IoU from it; the only place where mIoU is defined.
 
-One matrix is summed over a whole split and scored once, so that no figure depends on the batch size. Indices are
-those of `segtune.data.labels`: 0 is background, 1 to K are the classes in their order, 255 is ignored.
+One matrix counts a whole split and is scored once, so no score depends on the batch size. The indices are those of
+`segtune.data.labels`: 0 is background, 1 to K are the classes in their order, 255 is ignored.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ import numpy as np
 
 from segtune.data.labels import BACKGROUND, IGNORED, Indices
 
-_IOU = "iou/"  # before a label, in the name of a column
+_IOU = "iou/"  # prefix of a label in a column's name
 
 
 @dataclass(frozen=True)
 class Scores:
-    """IoU per class and their means; a class that occurs in no mask has none (None)."""
+    """IoU per class and its means. A class that no mask contains has no IoU (None)."""
 
     miou: float
-    iou: dict[str, float | None]  # by label, as strings, and "background" where some pixel is background
+    iou: dict[str, float | None]  # by label, as text; also "background" if any pixel is background
     miou_with_background: float | None
 
     def flat(self) -> dict[str, float | None]:
-        """The scores as columns: miou, miou_with_background, iou/<label>."""
+        """Return the scores as columns: miou, miou_with_background, iou/<label>."""
         columns = {"miou": self.miou, "miou_with_background": self.miou_with_background}
         return columns | {f"{_IOU}{label}": value for label, value in self.iou.items()}
 
     @classmethod
     def from_flat(cls, columns: Mapping[str, float | None]) -> Scores | None:
-        """Read what `flat` made, among other columns or not; None where nothing was scored."""
+        """Return the scores from the columns of `flat`, among which may be others; None if there is no score."""
         miou = columns.get("miou")
         if miou is None:
             return None
@@ -40,7 +40,7 @@ class Scores:
 
 
 class ConfusionMatrix:
-    """Pixel counts by true index (rows) and predicted index (columns), background first."""
+    """Numbers of pixels by true index (rows) and predicted index (columns), background first."""
 
     def __init__(self, classes: Sequence[int]) -> None:
         self.classes = tuple(classes)
@@ -51,29 +51,30 @@ class ConfusionMatrix:
         if predicted.shape != truth.shape:
             raise ValueError(f"shapes must match, but got {predicted.shape} and {truth.shape}")
         side = len(self.counts)
-        # Ignored pixels fall into a row beyond the last one: cheaper than to pick out the others.
+        # Ignored pixels are counted beyond the last row and dropped, which is faster than masking them first.
         cells = truth.astype(np.uint16) * np.uint16(side) + predicted
         found = np.bincount(cells.ravel(), minlength=(IGNORED + 1) * side)
         self.counts += found[: side * side].reshape(side, side)
 
     def add(self, other: ConfusionMatrix) -> None:
-        """Add the pixels that another matrix of the same classes counted."""
+        """Add the counts of another matrix of the same classes."""
         self.counts += other.counts
 
     @property
     def measurable(self) -> bool:
-        """Whether any of the classes occurs, so that there is a score."""
+        """Whether any class occurs in the masks, so that there is a score."""
         return bool(self.counts[BACKGROUND + 1 :].any())
 
     @property
     def collapsed(self) -> bool:
-        """Whether all predictions are one class, or background, where the truth is more than that."""
+        """Whether all predictions have one index although the masks have several."""
         return np.count_nonzero(self.counts.any(axis=0)) == 1 < np.count_nonzero(self.counts.any(axis=1))
 
     def scores(self) -> Scores:
-        """Score everything counted so far.
+        """Return the scores of all pixels counted so far; raise ValueError if no class occurs in the masks.
 
-        A class without a single true pixel is left out of the means for every model alike; so is background.
+        A class without any true pixel is not part of the means, whatever the model predicts. The same applies to
+        background in `miou_with_background`.
         """
         hits = np.diag(self.counts)
         truth = self.counts.sum(axis=1)
@@ -92,11 +93,11 @@ class ConfusionMatrix:
 
 
 def tile_iou(predicted: Indices, truth: Indices, classes: int) -> float | None:
-    """Mean IoU over the classes that occur in one tile, in its truth or in what was predicted.
+    """Return the mean IoU over the classes that occur in one tile, in its mask or in its prediction.
 
-    Both are (H, W), with indices up to `classes`; pixels whose truth is ignored do not count. A class that was
-    predicted where it does not occur counts 0 here, unlike in the score of a split: false alarms are mistakes worth
-    looking at. None where there is nothing but background in both.
+    `predicted` and `truth` are (H, W), with indices up to `classes`; ignored pixels do not count. Unlike in the score
+    of a split, a class that is predicted but not in the mask counts as 0, because false alarms are worth looking at.
+    Returns None if mask and prediction contain nothing but background.
     """
     matrix = ConfusionMatrix(range(1, classes + 1))
     matrix.update(predicted, truth)

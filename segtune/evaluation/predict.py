@@ -1,4 +1,4 @@
-"""A model + batches of tiles -> predicted indices."""
+"""Predict the index of every pixel, tile by tile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from segtune.models.normalization import Normalization
 def predict(
     model: nn.Module, manifest: Manifest, batches: Batches, device: torch.device
 ) -> Iterator[list[tuple[Indices, Indices]]]:
-    """Predicted and true indices, (H, W) uint8 at the mask's own size, of batch after batch of tiles."""
+    """Yield, for each batch, the predicted and the true indices of its tiles.
+
+    Indices are (H, W), uint8, at the size of the tile's mask. With `fit` crop, windows go through the network, at most
+    `batches.batch_size` at a time. The model is left in evaluation mode.
+    """
     normalize = Normalization(manifest.bands, device)
     fit = Fit.of(manifest.config)
     model.eval()
@@ -45,7 +49,7 @@ def predict(
 
 
 def _through_windows(infer: Callable[[Tensor], Tensor], image: Tensor, fit: Fit, at_once: int) -> Tensor:
-    """Logits, (outputs, H, W), of a whole tile, (H, W, bands): the mean over the windows that see a pixel."""
+    """Return the logits, (outputs, H, W), of a whole tile, (H, W, bands): for each pixel the mean over its windows."""
     height, width = image.shape[:2]
     total: Tensor | None = None
     seen = torch.zeros(height, width)
@@ -65,13 +69,13 @@ def _through_windows(infer: Callable[[Tensor], Tensor], image: Tensor, fit: Fit,
 
 
 def to_indices(logits: Tensor, size: tuple[int, ...], labels: Labels) -> Indices:
-    """Logits of one tile, (outputs, h, w), as indices (H, W) at another size."""
+    """Turn one tile's logits, (outputs, h, w), into indices, (H, W), uint8, where `size` is (H, W)."""
     if tuple(logits.shape[-2:]) != size:
         logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
     if labels.binary:
         indices = (logits[0].sigmoid() > THRESHOLD).to(torch.uint8)
     else:
-        # Outputs are the classes in order, after the background's where there is one.
+        # The outputs are the background, if there is one, and the classes in their order.
         first = BACKGROUND if labels.background else BACKGROUND + 1
         indices = (logits.argmax(dim=0) + first).to(torch.uint8)
     array: Indices = indices.cpu().numpy()

@@ -1,4 +1,4 @@
-"""A trained model + a split's folder -> metrics."""
+"""Validate a trained model on the tiles of a split."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from segtune.config import RunConfig
 from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, survey
 from segtune.data.fitting import Fit
@@ -17,7 +18,7 @@ from segtune.data.labels import Indices
 from segtune.data.pairs import find_tiles
 from segtune.data.reading import readable_at_once
 from segtune.data.store import DecodedTiles
-from segtune.data.tiles import Layout, Tile
+from segtune.data.tiles import Layout, Split, Tile
 from segtune.errors import InputError
 from segtune.evaluation.evaluate import evaluate
 from segtune.evaluation.masks import Mask
@@ -28,13 +29,13 @@ from segtune.models.checkpoint import load_model
 from segtune.models.device import resolve_device, within_memory
 from segtune.models.manifest import MEMORY_FORMAT, THRESHOLD, Manifest
 
-_MOST_LOADERS = 8  # processes that decode
+_MOST_LOADERS = 8  # processes that decode tiles
 OnPrediction = Callable[[Tile, Mask], None]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What measuring a model on a split gave."""
+    """The result of a validation: the scores, and the settings that they were measured with."""
 
     model_folder: Path
     manifest: Manifest
@@ -43,7 +44,7 @@ class Validation:
     device: str
 
     def metrics(self) -> dict[str, Any]:
-        """The content of metrics.json: the scores, and the settings that they were measured with."""
+        """Return the content of metrics.json."""
         config = self.manifest.config
         return {
             "miou": self.scores.miou,
@@ -64,7 +65,7 @@ class Validation:
         }
 
     def absent(self) -> list[str]:
-        """Classes that occur in none of the masks, and so count for nothing."""
+        """Return the classes that no mask contains; they are not part of the mean."""
         return [label for label, value in self.scores.iou.items() if value is None]
 
 
@@ -75,14 +76,23 @@ def validate(
     on_tile: OnPrediction | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Validation:
-    """Measure the model in a search's, a run's or its own folder on a split, as its training measured it.
+    """Measure a model on a split in the same way as its training did.
 
-    Batch size, precision and number of torch threads are those of the training's evaluation, so that on the same
-    device the score is the same to the last digit. Where memory is not enough for that batch size, the whole split is
-    measured again with half of it. `on_tile` gets each tile and its prediction, each time: a mask in the data set's
-    own labels, (H, W), at the size of the tile's mask. `say` gets a line on all that is odd about the data. Raises
-    InputError for a folder without a model, and for a split that is not sound, and DeviceMemoryError where memory is
-    not enough for one tile at a time.
+    Batch size, precision and number of torch threads are those of the training's evaluation, so on the same device
+    the score is the same to the last digit. If memory is not enough for that batch size, the whole split is measured
+    again with half of it.
+
+    Parameters
+    ----------
+    folder: the folder of a search, a run or a model.
+    split: the folder of a split, or the list of its tiles.
+    device: auto, cpu, cuda or cuda:N.
+    on_tile: called with each tile and its predicted mask in the data set's own labels, (H, W), at the size of the
+        tile's mask; called again for every tile when the split is measured again.
+    say: called with one line about each thing that is odd about the data.
+
+    Raises InputError if there is no model or the split is not sound, and DeviceMemoryError if memory is not enough for
+    one tile at a time.
     """
     place = resolve_device(device)
     model_folder = find_model(folder)
@@ -92,14 +102,9 @@ def validate(
     sources = range(1 + len(config.channels))
     fit = Fit.of(config)
     store = DecodedTiles(tiles, labels, manifest.bands, sources, fit, manifest.uint8, None, config.nodata)
-    # Before the first prediction is passed on.
-    masks = survey(tiles, config)
-    if not set(config.classes) & masks.pixels.keys():
-        raise InputError(f"{masks.place}: none of the classes occurs in the masks ({config.classes})")
-    check_kept(config, [masks])
-    if say:
-        for line in (*(f"warning: {text}" for text in tiles.unread), *mask_remarks(config, [masks])):
-            say(line)
+    for remark in _remarks(tiles, config):  # before the first prediction is passed on
+        if say:
+            say(remark)
 
     def pass_on(index: int, predicted: Indices, truth: Indices) -> None:
         if on_tile:
@@ -116,12 +121,22 @@ def validate(
         matrix, at_once = within_memory(measure, at_once)
     if not matrix.measurable:
         raise InputError(f"{tiles.folders[1]}: no valid pixel of any class occurs in the masks ({config.classes})")
-    manifest = replace(manifest, evaluation_batch_size=at_once)  # what was used
+    manifest = replace(manifest, evaluation_batch_size=at_once)  # the size that memory was enough for
     return Validation(model_folder, manifest, matrix.scores(), len(tiles), str(place))
+
+
+def _remarks(tiles: Split, config: RunConfig) -> list[str]:
+    """Read the masks and return a line about each thing that is odd; raise InputError if they cannot be scored."""
+    masks = survey(tiles, config)
+    if not set(config.classes) & masks.pixels.keys():
+        raise InputError(f"{masks.place}: none of the classes occurs in the masks ({config.classes})")
+    check_kept(config, [masks])
+    return [*(f"warning: {text}" for text in tiles.unread), *mask_remarks(config, [masks])]
 
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
+    """Let torch use this number of threads for a while; None changes nothing."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

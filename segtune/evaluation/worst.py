@@ -1,4 +1,4 @@
-"""The tiles of a split that a model gets most wrong."""
+"""Find the tiles of a split that a model predicts worst."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from segtune.data.labels import IGNORED, Indices
 
 @dataclass(frozen=True)
 class WorstTile:
-    """A tile among those that a model gets most wrong."""
+    """A tile that a model predicts badly."""
 
     score: float
     index: int  # the tile's position in its split
@@ -20,25 +20,25 @@ class WorstTile:
 
 
 class Worst:
-    """The `count` tiles with the lowest scores of those seen; never holds more predictions than that."""
+    """The `count` tiles with the lowest scores so far; it keeps the predictions of these alone."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._tiles: list[WorstTile] = []
 
     def add(self, score: float, index: int, predicted: Indices) -> None:
-        """Show it a tile: its score, its position in the split, and its predicted indices, (H, W)."""
+        """Add a tile: its score, its position in the split, and its predicted indices, (H, W)."""
         place = bisect_right(self._tiles, (score, index), key=lambda tile: (tile.score, tile.index))
         if place < self._count:
-            # A copy: what was predicted may be a view of a whole batch.
+            # A copy, because the prediction may be a view that keeps a whole batch in memory.
             self._tiles.insert(place, WorstTile(score, index, predicted.copy()))
             del self._tiles[self._count :]
 
     def tiles(self) -> list[WorstTile]:
-        """The worst tile first; of equal ones, the one that comes first in the split."""
+        """Return the tiles, the worst one first; equal ones in the order of the split."""
         return list(self._tiles)
 
 
 def wrong_pixels(predicted: Indices, truth: Indices) -> int:
-    """Pixels of a tile, (H, W), that were predicted wrong, without those that are ignored: what it costs the score."""
+    """Return how many pixels of a tile, (H, W), were predicted wrong; ignored pixels do not count."""
     return int(np.count_nonzero((predicted != truth) & (truth != IGNORED)))

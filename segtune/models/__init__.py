@@ -1,1 +1,1 @@
-"""Networks: built, loaded, saved, and on which device."""
+"""Networks: which ones exist, how they are built, saved and loaded, and on which device they run."""

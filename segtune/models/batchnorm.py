@@ -1,4 +1,4 @@
-"""Batch normalisation that survives a batch of one tile."""
+"""Batch normalization that also works with a batch of one tile."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def allow_single_values(model: nn.Module) -> None:
-    """Let a network train where a batch has one value per channel, which has no variance."""
+    """Make the network's BatchNorm layers accept one value per channel in training.
+
+    One value per channel (a 1x1 feature map of a single tile) has no variance, and torch refuses it. Such a step is
+    normalized with the running statistics, as in evaluation, and does not change them.
+    """
     for module in model.modules():
         if isinstance(module, _BatchNorm):
-            module.register_forward_pre_hook(_running_statistics)
-            module.register_forward_hook(_batch_statistics)
+            module.register_forward_pre_hook(_use_running_statistics)
+            module.register_forward_hook(_use_batch_statistics)
 
 
-def _running_statistics(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    # One value per channel (a 1x1 feature map of the last batch's only tile) has no variance, and torch refuses
-    # it in training: such a step normalises with the running statistics, as evaluation does.
+def _use_running_statistics(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
     values = inputs[0]
     if module.training and values.numel() == values.shape[1]:
         module.training = False
         module._segtune_borrowed = True  # type: ignore[assignment]
 
 
-def _batch_statistics(module: nn.Module, inputs: Any, output: Any) -> None:
+def _use_batch_statistics(module: nn.Module, inputs: Any, output: Any) -> None:
     if getattr(module, "_segtune_borrowed", False):
         module.training = True
         del module._segtune_borrowed

@@ -1,4 +1,4 @@
-"""Architecture + encoder -> model."""
+"""Build networks: an architecture of smp around an encoder, with its initial weights."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from segtune.models.weights import COLOURS, fitting_weights, load_weights, read_
 
 
 def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | None = None) -> None:
-    """Refuse initial weights that cannot be had or do not fit, before anything is trained; nothing is kept.
+    """Raise InputError, before anything is trained, if initial weights are missing or do not fit.
+
+    Every mistake is in the error, each one once. ImageNet weights are downloaded to the local cache; nothing else is
+    kept.
 
     Parameters
     ----------
-    starts: (model, encoder, encoder_weights) of each run. ImageNet weights are fetched into the hub's local cache;
-        a file is read and held against the encoder as this architecture uses it.
-    in_channels: bands of the input where they are known, else None: then a file whose first convolution takes other
-        than 3 channels passes, and is refused only by `build_model`.
-
-    Raises InputError with every mistake. A file is not compared with a pair that is incompatible.
+    starts: (model, encoder, encoder_weights) of each run. A file is compared with the encoder as this architecture
+        uses it, unless the two are incompatible.
+    in_channels: number of input bands; None if it is not known yet. Then a file whose first convolution takes a
+        number of channels other than 3 passes this check, and only `build_model` can refuse it.
     """
     read = functools.cache(read_weights)
 
@@ -44,7 +45,7 @@ def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | Non
             checks[encoder, weights] = partial(fetch_weights, encoder)
         elif file and not incompatibility(model, encoder, None):
             checks[model, encoder, weights] = partial(check_file, model, encoder, file)
-    mistakes: dict[str, None] = {}  # one that several runs share is told once
+    mistakes: dict[str, None] = {}  # a dict drops duplicates and keeps the order
     for check in checks.values():
         try:
             check()
@@ -55,11 +56,12 @@ def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | Non
 
 
 def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
-    """The network of a run, in channels_last memory format: (B, in_channels, S, S) -> (B, outputs, S, S).
+    """Build the network of a run, in channels_last memory format: (B, in_channels, S, S) -> (B, outputs, S, S).
 
-    The encoder starts as `encoder_weights` says. From weights of 3 channels, one channel gets their sum, and n get
-    them in turn, times 3/n: what smp does with weights that it downloads, and now with a file's too. A file whose
-    first convolution takes `in_channels` is used as it is. Raises InputError where the file does not fit.
+    The encoder starts with the weights that `encoder_weights` names. If they are for 3 channels and the input has
+    another number, a single channel gets the sum of the three, and n channels get them in turn, times 3/n. (smp does
+    this with downloaded weights; here it applies to files too.) A file whose first convolution already takes
+    `in_channels` is used unchanged. Raises InputError if the file does not fit.
     """
     model = _create(config.model, config.encoder, in_channels, outputs, config.encoder_weights == "imagenet")
     if file := weights_file(config.encoder_weights):
@@ -70,15 +72,15 @@ def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
 
 
 def blank_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
-    """The network of a run with random weights, for others to be loaded; nothing is downloaded."""
+    """Build the network of a run with random weights, to load saved ones into; nothing is downloaded."""
     return _create(config.model, config.encoder, in_channels, outputs)
 
 
 def freeze_encoder(model: nn.Module, frozen: bool) -> None:
-    """Keep the encoder as it is, or let it train; call it after every `model.train()`, which knows of no freezing.
+    """Freeze the encoder, or let it train. Call this after every `model.train()`, which undoes it.
 
-    A frozen encoder gets no gradients and runs in evaluation mode, so that BatchNorm's running statistics stay and
-    nothing is dropped. (smp's own `freeze_encoder` leaves dropout and stochastic depth on, in evaluation too.)
+    A frozen encoder gets no gradients and runs in evaluation mode: BatchNorm's running statistics do not change, and
+    there is no dropout. (smp's own `freeze_encoder` leaves dropout and stochastic depth on, in evaluation too.)
     """
     encoder = model.get_submodule("encoder")
     encoder.requires_grad_(not frozen)
@@ -87,16 +89,16 @@ def freeze_encoder(model: nn.Module, frozen: bool) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Numbers that training changes."""
+    """Return the number of parameters of a network."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _create(model: str, encoder: str, in_channels: int, outputs: int, imagenet: bool = False) -> nn.Module:
     weights = (True if encoder.startswith(TIMM) else "imagenet") if imagenet else None
-    # Without it a ViT takes images of the one size that it was made for.
+    # Without this option a ViT takes images of a single size.
     more = {"dynamic_img_size": True} if model == "dpt" else {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (UserWarning, FutureWarning))  # of timm and smp, about themselves
+        warnings.simplefilter("ignore", (UserWarning, FutureWarning))  # timm and smp warn about their own code
         network: nn.Module = smp.create_model(
             model, encoder_name=encoder, encoder_weights=weights, in_channels=in_channels, classes=outputs, **more
         )
@@ -104,10 +106,13 @@ def _create(model: str, encoder: str, in_channels: int, outputs: int, imagenet: 
 
 
 def _outline(model: str, encoder: str, in_channels: int | None) -> nn.Module:
-    """The encoder as an architecture uses it (pspnet's is shallower than others'), where possible without memory."""
+    """Return the encoder as this architecture uses it (pspnet's is shallower than others'), for its tensors' shapes.
+
+    It is built on the meta device, where tensors take no memory, if the encoder allows that.
+    """
     try:
         with torch.device("meta"):
             network = _create(model, encoder, in_channels or COLOURS, 1)
-    except RuntimeError:  # mit_* look at numbers while they are built, which nothing on meta has
+    except RuntimeError:  # mit_* read numbers while they are built, and meta tensors have none
         network = _create(model, encoder, in_channels or COLOURS, 1)
     return network.get_submodule("encoder")

@@ -1,4 +1,4 @@
-"""Exported models on disk: written whole or not at all, read without executing anything."""
+"""Save and load models. A folder is written completely or not at all; loading executes nothing that it contains."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from segtune.models.manifest import Manifest
 from segtune.models.tensors import check_numbers, check_plain, check_shape, disk_errors
 
 _MANIFEST, _CONFIG = "run.yaml", "config.json"
-_MOST_BYTES = 1 << 20  # of config.json, which stays far below
+_MOST_BYTES = 1 << 20  # that are read of config.json, which is far smaller
 
 
 def save_model(folder: Path, model: nn.Module, manifest: Manifest) -> None:
-    """Write a model's folder, replacing one that is there: smp's save_pretrained format and run.yaml."""
-    # smp would download the encoder's first weights again, only to load others over them.
+    """Write a model in smp's save_pretrained format, with its run.yaml; an existing folder is replaced."""
+    # Otherwise smp.from_pretrained would download the encoder's initial weights and then overwrite them.
     model.config["encoder_weights"] = None  # type: ignore[index,operator,assignment]
     with disk_errors(folder), replaced_folder(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
         manifest.write(temporary / _MANIFEST)
-        write_text(temporary / "README.md", _card(manifest))  # in place of the hub's template
+        write_text(temporary / "README.md", _card(manifest))  # replaces the hub's template
 
 
 def _card(manifest: Manifest) -> str:
-    """The page that a model's folder opens with, in Markdown."""
+    """Return the README.md of a model's folder."""
     config, miou = manifest.config, manifest.metrics.get("miou")
     classes = [f"- {label}: IoU {_score(manifest.metrics.get(f'iou/{label}'))}" for label in config.classes]
     size = f"{config.image_size} x {config.image_size} pixels"
@@ -63,7 +63,7 @@ def _card(manifest: Manifest) -> str:
             'model = smp.from_pretrained("FOLDER")',
             "```",
             "",
-            "run.yaml has the normalisation of the bands, the threshold, and every setting of the training.",
+            "run.yaml has the normalization of the bands, the threshold and every setting of the training.",
             "`python validate.py -cd FOLDER -d SPLIT` measures the model on other tiles.",
             "",
         ]
@@ -75,15 +75,15 @@ def _score(value: float | None) -> str:
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, Manifest]:
-    """A model as `save_model` wrote it, ready to evaluate; InputError where the folder holds none."""
+    """Load a model that `save_model` wrote, in evaluation mode; raise InputError if it is missing or damaged."""
     manifest = Manifest.read(folder / _MANIFEST)
     config = manifest.config
     try:
         check_network(config.model, config.encoder, config.image_size)
     except InputError as error:
         raise InputError(f"{folder / _MANIFEST}: {mistake}" for mistake in error.mistakes) from None
-    # Built from run.yaml, which was checked. smp's from_pretrained builds whatever config.json names: an encoder of the
-    # hub, say, with weights to download.
+    # The network is built from run.yaml, which was checked. smp's from_pretrained would build whatever config.json
+    # names, such as an encoder whose weights have to be downloaded.
     model = blank_model(config, len(manifest.bands), manifest.labels.outputs)
     _check_same_network(folder / _CONFIG, model)
     weights = folder / WEIGHTS
@@ -91,15 +91,15 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, Manifest]
         _check_tensors(load_file(weights), model)
         load_tensors(model, weights)
     except Exception as error:
-        # safetensors, torch and the file system each raise errors of their own for a broken file.
+        # For a broken file, safetensors, torch and the file system each raise errors of their own.
         raise InputError(f"{folder}: the model cannot be loaded ({one_line(error)})") from None
     return model.eval().to(device).to(memory_format=torch.channels_last), manifest
 
 
 def _check_same_network(path: Path, model: nn.Module) -> None:
-    """InputError where a config.json, by which smp alone would read the model, says that it is another one."""
+    """Raise InputError if config.json, which smp reads the model by, describes another network than run.yaml."""
     if not path.is_file():
-        raise InputError(f"{path}: is missing, or no regular file")
+        raise InputError(f"{path}: is missing, or not a regular file")
     try:
         with path.open("rb") as file:
             content = json.loads(file.read(_MOST_BYTES))
@@ -111,22 +111,23 @@ def _check_same_network(path: Path, model: nn.Module) -> None:
     expected = json.loads(json.dumps({**own, "_model_class": type(model).__name__}))
     for name, value in expected.items():
         if name != "encoder_weights" and content.get(name, value) != value:
-            raise InputError(f"{path}: {name} is {one_line(repr(content[name]))}, but {value!r} by {_MANIFEST}")
+            raise InputError(f"{path}: {name} is {one_line(repr(content[name]))}, but {value!r} in {_MANIFEST}")
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raise ValueError if a tensor cannot replace the model's tensor of the same name."""
     own = model.state_dict()
     for name in [name for name in tensors if name in own]:
         check_plain(name, tensors[name])
         check_numbers(name, tensors[name], own[name])
-        check_shape(name, tensors[name], own[name])  # smp would print a warning of many lines
+        check_shape(name, tensors[name], own[name])  # smp would print a warning of many lines instead
 
 
 def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:
-    """Leave the model of this epoch in its folder, and no other; whether there is one.
+    """Keep only this epoch's model in `folder`; return whether it exists.
 
-    A run writes a better model than the one that it has beside that one, then the state that knows of it, and lets it
-    take the other's place only then: a run that goes on finds the model of its state, whenever it was killed.
+    A run first writes its new best model to `candidate`, then the state that names it, and only then puts it into
+    `folder`. So a run that continues finds the model that its state names, at whatever moment it was killed.
     """
     recover_folder(folder)
     for place in (candidate, folder):
@@ -138,7 +139,7 @@ def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:
 
 
 def model_score(folder: Path) -> float | None:
-    """The mIoU that the model in a folder reached in training; None where there is no model, or none that tells."""
+    """Return the mIoU that a folder's model reached in training; None if there is no model or its mIoU is unknown."""
     try:
         return Manifest.read(folder / _MANIFEST).metrics.get("miou") if folder.is_dir() else None
     except InputError:

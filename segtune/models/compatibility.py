@@ -1,4 +1,4 @@
-"""Which encoders there are, and which architecture, encoder and image size go together."""
+"""Check which encoders exist, and which architectures, encoders and image sizes work together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import timm
 
 from segtune.errors import InputError, nearest
 
-TIMM = "tu-"  # what smp puts before the name of an encoder of timm's
+TIMM = "tu-"  # smp's prefix for the name of a timm encoder
 _VIT = (f"{TIMM}vit_*", f"{TIMM}deit*", f"{TIMM}beit*", f"{TIMM}eva*")
 _NOT_DILATED = (
     "vgg*",
@@ -23,22 +23,22 @@ _NOT_DILATED = (
     f"{TIMM}fastvit*",
     f"{TIMM}vgg*",
 )
-# Pairs that smp 0.6 refuses or fails on, by architecture.
-_IMPOSSIBLE = {
+# Encoders that smp 0.6 refuses or fails with, by architecture.
+_INCOMPATIBLE = {
     "unetplusplus": ("mit_*",),
     "linknet": ("mit_*",),
     "deeplabv3": _NOT_DILATED,
     "deeplabv3plus": _NOT_DILATED,
     "pan": _NOT_DILATED,
 }
-# Sides of the input that an architecture takes: a multiple of this, from this on; others: multiples of 32.
+# An architecture's image size must be a multiple of its stride and at least its smallest size.
 _STRIDES = {"unet": 1, "pspnet": 8, "deeplabv3": 8, "deeplabv3plus": 16, "pan": 16}
 _SMALLEST = {"pan": 128}
 _DEFAULT_STRIDE = 32
 
 
 def unknown_encoder(name: str) -> str | None:
-    """Why there is no such encoder, with the nearest name; None if there is one."""
+    """Return why there is no encoder of this name, with the nearest known name; None if there is one."""
     native, from_timm = _encoder_names()
     architecture, _, tag = name.removeprefix(TIMM).partition(".")
     if name.startswith(TIMM) and architecture in from_timm:
@@ -49,19 +49,22 @@ def unknown_encoder(name: str) -> str | None:
     known = native | {TIMM + other for other in from_timm}
     of_timm = TIMM + name.removeprefix("timm-")
     meant = f"; did you mean {of_timm!r}?" if name.startswith("timm-") and of_timm in known else nearest(name, known)
-    return f"unknown encoder {name!r} (smp's, or tu-NAME for one of timm's){meant}"
+    return f"unknown encoder {name!r} (names of smp, or tu-NAME for an encoder of timm){meant}"
 
 
 def incompatibility(model: str, encoder: str, image_size: int | None) -> str | None:
-    """Why an architecture, an encoder and an image size do not go together; None if they do."""
+    """Return why an architecture, an encoder and an image size do not work together; None if they do.
+
+    With `image_size` None, only the architecture and the encoder are checked.
+    """
     vit = any(fnmatch(encoder, pattern) for pattern in _VIT)
     if model == "dpt" and not vit:
-        return f"model dpt needs a ViT encoder of timm's (tu-vit_...), not {encoder}"
+        return f"model dpt needs one of timm's ViT encoders (tu-vit_...), not {encoder}"
     if vit and model != "dpt":
         return f"encoder {encoder} is a plain ViT, which works only with model dpt, not {model}"
     if model == "dpt" and "patch14" in encoder:
-        return f"model dpt does not work with encoder {encoder}: its patches of 14 pixels do not go into 32"
-    if any(fnmatch(encoder, pattern) for pattern in _IMPOSSIBLE.get(model, ())):
+        return f"model dpt does not work with encoder {encoder}: its patches of 14 pixels do not divide 32"
+    if any(fnmatch(encoder, pattern) for pattern in _INCOMPATIBLE.get(model, ())):
         return f"model {model} does not work with encoder {encoder}"
     if image_size is None:
         return None
@@ -74,7 +77,7 @@ def incompatibility(model: str, encoder: str, image_size: int | None) -> str | N
 
 
 def check_network(model: str, encoder: str, image_size: int | None) -> None:
-    """Raise InputError for an unknown encoder, and for an architecture, encoder and size that do not go together."""
+    """Raise InputError if the encoder is unknown, or does not work with the architecture or the image size."""
     if mistake := unknown_encoder(encoder):
         raise InputError(f"encoder: {mistake}")
     if mistake := incompatibility(model, encoder, image_size):
@@ -83,4 +86,5 @@ def check_network(model: str, encoder: str, image_size: int | None) -> None:
 
 @functools.cache
 def _encoder_names() -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the encoders of smp and of timm."""
     return frozenset(smp.encoders.get_encoder_names()), frozenset(timm.list_models())

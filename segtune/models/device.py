@@ -1,4 +1,4 @@
-"""Device and precision: from `auto` to what this machine has."""
+"""Choose the device and the precision on this machine, and cope with too little memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def resolve_device(wanted: str) -> torch.device:
-    """The torch device for a `device` setting; InputError where an explicit one is missing."""
+    """Return the torch device for a `device` setting; raise InputError if this machine does not have it."""
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_setting("device", wanted)
@@ -34,7 +34,7 @@ def resolve_device(wanted: str) -> torch.device:
 
 
 def resolve_precision(config: RunConfig, device: torch.device) -> str:
-    """fp32, fp16 or bf16 for a `precision` setting on this device."""
+    """Return fp32, fp16 or bf16 for a `precision` setting on this device; raise InputError for fp16 on the CPU."""
     if config.precision == "fp16" and device.type == "cpu":
         raise InputError("precision: fp16 needs a GPU, and this run is on the CPU")
     if config.precision != "auto":
@@ -45,16 +45,17 @@ def resolve_precision(config: RunConfig, device: torch.device) -> str:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Mixed precision for the forward pass; nothing for fp32."""
+    """Return a context for a forward pass in this precision; for fp32 it does nothing."""
     return torch.autocast(device.type, _DTYPES[precision]) if precision in _DTYPES else nullcontext()
 
 
 def within_memory(
     compute: Callable[[int], T], size: int, before_retry: Callable[[], object] | None = None
 ) -> tuple[T, int]:
-    """What `compute(size)` gives, and the size: the one asked for, or the first of its halves that memory takes.
+    """Call `compute(size)`, with half the size each time memory is not enough; return its result and the size.
 
-    `before_retry` puts back what an attempt that failed has changed. DeviceMemoryError where 1 is too much.
+    `before_retry` is called after each failed attempt, to undo what it changed. Raises DeviceMemoryError if memory is
+    not enough for a size of 1.
     """
     while True:
         try:
@@ -63,7 +64,7 @@ def within_memory(
             if not out_of_memory(error):
                 raise
             reason = str(error)
-        # Only here, without the exception, is what its traceback held free.
+        # Outside the except block: the exception's traceback no longer holds tensors in memory.
         if before_retry:
             before_retry()
         gc.collect()

@@ -1,4 +1,4 @@
-"""run.yaml: everything besides its weights that a model needs to be used."""
+"""Read and write run.yaml: everything that a model needs besides its weights."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from segtune.files.yamlfile import read_yaml
 from segtune.machine import versions
 
 MEMORY_FORMAT = "channels_last"
-THRESHOLD = 0.5  # of the probability, for a single class
+THRESHOLD = 0.5  # probability above which a pixel belongs to a single class
 _MOST_THREADS = 4096
 _Count = Annotated[int, Field(ge=1)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
-    """A section of run.yaml, of which what is here must be of its type."""
+    """A section of run.yaml. The fields named here must have these types; others are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -68,7 +68,7 @@ class _EvaluationPart(_Part):
 
 
 class _Sections(_Part):
-    """What a run adds to its settings in run.yaml."""
+    """The sections that a run adds to its settings in run.yaml."""
 
     data: _DataPart
     bands: Annotated[list[_BandPart], Field(min_length=1)]
@@ -79,34 +79,34 @@ class _Sections(_Part):
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything besides its weights that a model needs to be used, and where it comes from."""
+    """Everything that a model needs besides its weights, and where it comes from."""
 
-    config: RunConfig  # with a number for image_size
+    config: RunConfig  # image_size is a number
     labels: Labels
-    bands: tuple[Band, ...]  # of the network's input, in its order
+    bands: tuple[Band, ...]  # in the order of the network's input
     uint8: bool
-    precision: str  # that of evaluation: fp32, fp16 or bf16
+    precision: str  # in evaluation: fp32, fp16 or bf16
     device: str
     fingerprint: str
     parameters: int
-    micro_batch: int  # tiles at a time in training; below batch_size where memory was not enough
+    micro_batch: int  # tiles at a time in training; less than batch_size if memory was not enough
     evaluation_batch_size: int  # tiles, or windows, at a time in evaluation
-    tiles: Mapping[str, int] = field(default_factory=dict)  # trained or measured on, by split
-    left_out: Mapping[str, int] = field(default_factory=dict)  # the split's others, for limit_tiles or val_samples
+    tiles: Mapping[str, int] = field(default_factory=dict)  # number of tiles used, by split
+    left_out: Mapping[str, int] = field(default_factory=dict)  # not used because of limit_tiles or val_samples
     metrics: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
 
     def with_metrics(self, metrics: Mapping[str, Any]) -> Manifest:
-        """The same with the figures that the model reached."""
+        """Return a copy with the metrics that the model reached."""
         return replace(self, metrics=dict(metrics))
 
     def write(self, path: Path) -> None:
-        """Write as YAML: the settings first, so that `--config` reads them, then one section per subject."""
+        """Write the settings first, so that `--config` can read them, then one section per subject."""
         write_text(path, yaml.safe_dump(self._plain(), sort_keys=False, allow_unicode=True, width=120))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Read what `write` wrote; InputError where it is missing or was changed beyond use."""
+        """Read what `write` wrote; raise InputError if the file is missing or unusable."""
         content = read_yaml(path)
         try:
             sections = _Sections.model_validate(content)
@@ -160,7 +160,7 @@ class Manifest:
             "machine": {
                 "host": platform.node(),
                 "process": os.getpid(),
-                "node": os.environ.get("RAY_NODE_ID"),  # of a search's cluster; two may be on one host
+                "node": os.environ.get("RAY_NODE_ID"),  # of the search's Ray cluster; one host can run two
                 "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
             },
             "versions": versions(),
@@ -168,15 +168,15 @@ class Manifest:
 
 
 def _config(content: Mapping[str, Any], sections: _Sections, path: Path) -> RunConfig:
-    """Return the settings in a run.yaml; raise InputError where what the run found out contradicts them."""
+    """Return the settings in a run.yaml; raise InputError if its other sections contradict them."""
     config = RunConfig.from_settings(settings_of(content), f"{path}: ")
     if config.image_size is None:
-        raise InputError(f"{path}: image_size: is missing; it is the number that the model was trained with")
+        raise InputError(f"{path}: image_size: is missing; write the size that the model was trained with")
     for name in ("classes", "ignore"):
         found, own = getattr(sections.data.labels, name), getattr(config, name)
         if found != own:
-            raise InputError(f"{path}: data.labels.{name} is {found}, and {name} is {own}")
+            raise InputError(f"{path}: data.labels.{name} is {found}, but {name} is {own}")
     extra = [band.name for band in sections.bands[len(sections.bands) - len(config.channels) :]]
     if config.channels and extra != config.channels:
-        raise InputError(f"{path}: the last bands are {extra}, and channels is {config.channels}")
+        raise InputError(f"{path}: the last bands are {extra}, but channels is {config.channels}")
     return config

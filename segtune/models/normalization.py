@@ -1,4 +1,4 @@
-"""What a network's input is normalised with, and how."""
+"""Normalize a network's input: which statistics are used, and the operation itself."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from segtune.errors import InputError
 from segtune.models.compatibility import TIMM
 from segtune.models.weights import COLOURS
 
-# Mean and standard deviation of the inputs, 0 to 1, that smp's own encoders were trained with. smp has kept them on its
-# hub since 0.4; these are the values of smp 0.3.4, which had them in its code. Those that are not named are ImageNet's.
+# Mean and standard deviation, on a scale of 0 to 1, of the images that smp's own encoders were trained on. Since
+# version 0.4 smp keeps them on its hub; these are the values in the code of smp 0.3.4. The others use ImageNet's.
 _IMAGENET = (timm_data.IMAGENET_DEFAULT_MEAN, timm_data.IMAGENET_DEFAULT_STD)
 _INCEPTION = (timm_data.IMAGENET_INCEPTION_MEAN, timm_data.IMAGENET_INCEPTION_STD)
 _PREPROCESSING = {
@@ -31,24 +31,26 @@ _UINT8_MAX = 255.0
 
 
 def input_statistics(config: RunConfig, bands: tuple[Band, ...], uint8: bool) -> tuple[Band, ...]:
-    """The bands with the mean and standard deviation, in pixel values, that the input is normalised with.
+    """Return the bands with the mean and standard deviation, in pixel values, that normalize the input.
 
     Parameters
     ----------
-    config: `normalization` data leaves the bands as they are; encoder gives red, green and blue (`rgb`) the values
-        that the encoder's ImageNet weights were trained with. Other bands keep the data's own.
-    bands: of the input, with the statistics of the training tiles.
-    uint8: whether all images are 8-bit, which is what those values are for.
+    config: with `normalization` data, the bands stay as they are. With encoder, the bands that `rgb` names get the
+        values that the encoder's ImageNet weights were trained with, and the other bands stay as they are.
+    bands: bands of the input, with the statistics of the training tiles.
+    uint8: whether all images are 8-bit, as the encoder's values require.
 
-    Raises InputError where the images are not 8-bit or have no three rgb bands.
+    Raises InputError if `normalization` is encoder and the images are not 8-bit or `rgb` is not three bands.
     """
     if config.normalization == "data":
         return bands
     if not uint8:
-        raise InputError("normalization: encoder is for 8-bit images, and these are not; data fits any")
+        raise InputError("normalization: encoder is for 8-bit images, and these are not; data works with any image")
     positions = rgb_positions(config.rgb, bands)
     if len(positions) != COLOURS:
-        raise InputError("normalization: encoder needs three bands, red, green and blue, and rgb is one; data fits any")
+        raise InputError(
+            "normalization: encoder needs three bands, red, green and blue, but rgb is one band; data works with any"
+        )
     changed = list(bands)
     for position, mean, std in zip(positions, *_preprocessing(config.encoder), strict=True):
         changed[position] = replace(bands[position], mean=mean * _UINT8_MAX, std=std * _UINT8_MAX)
@@ -56,7 +58,7 @@ def input_statistics(config: RunConfig, bands: tuple[Band, ...], uint8: bool) ->
 
 
 def _preprocessing(encoder: str) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and standard deviation per colour, 0 to 1, of the input that an encoder's ImageNet weights are for."""
+    """Return mean and standard deviation per colour, 0 to 1, of the images that an encoder's weights are for."""
     if encoder.startswith(TIMM):
         settings = timm.models.get_pretrained_cfg(encoder.removeprefix(TIMM))
         return settings.mean, settings.std
@@ -65,7 +67,7 @@ def _preprocessing(encoder: str) -> tuple[Sequence[float], Sequence[float]]:
 
 
 class Normalization:
-    """Per-channel mean and standard deviation of the training set, applied on the device."""
+    """Normalization with each band's mean and standard deviation, computed on the device."""
 
     def __init__(self, bands: Sequence[Band], device: torch.device) -> None:
         self._mean = torch.tensor([band.mean for band in bands], device=device)
@@ -73,6 +75,6 @@ class Normalization:
         self._device = device
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(B, H, W, bands) of any type -> (B, bands, H, W) float32 on the device, channels_last in memory."""
+        """Normalize (B, H, W, bands) of any type to (B, bands, H, W), float32, channels_last, on the device."""
         moved = images.to(self._device, non_blocking=True)
         return ((moved.float() - self._mean) / self._std).permute(0, 3, 1, 2)

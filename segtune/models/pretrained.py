@@ -1,4 +1,4 @@
-"""ImageNet weights of encoders: downloaded to a local cache before anything is trained."""
+"""Download the ImageNet weights of encoders to a local cache, before anything is trained."""
 
 from __future__ import annotations
 
@@ -17,72 +17,76 @@ from huggingface_hub.errors import HfHubHTTPError
 from segtune.errors import InputError, one_line
 from segtune.models.compatibility import TIMM
 
-_ANSWER_S = 5.0  # seconds to wait for a server; the libraries that download try for half a minute
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # what smp and timm load from a repository
+_ANSWER_S = 5.0  # seconds to wait for a server; the downloads themselves retry for half a minute
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # smp and timm load one of these from a repository
 
 
 @dataclass(frozen=True)
 class _HubSource:
-    """A repository of the model hub."""
+    """Weights in a repository of the model hub."""
 
     repository: str
     revision: str | None  # None: its main branch
 
     @property
     def server(self) -> str:
+        """The address of the hub."""
         return constants.ENDPOINT
 
     def cached(self) -> bool:
+        """Return whether the weights are in the hub's local cache."""
         found = (try_to_load_from_cache(self.repository, name, revision=self.revision) for name in _HUB_FILES)
         return any(isinstance(path, str) for path in found)
 
     def ask(self) -> None:
-        """Send one request, without retries; raise what the hub's client does where nothing answers."""
+        """Send one request, without retries; raise an error of the hub's client if nothing answers."""
         try:
             HfApi().model_info(self.repository, revision=self.revision, timeout=_ANSWER_S)
         except HfHubHTTPError:
-            return  # an answer; the download says what is wrong
+            return  # the server answers; the download will tell what is wrong
 
 
 @dataclass(frozen=True)
 class _UrlSource:
-    """A file at an address of its own, which timm downloads with torch.hub."""
+    """Weights at an address of their own, which timm downloads with torch.hub."""
 
     url: str
 
     @property
     def server(self) -> str:
+        """The address of the server."""
         return f"https://{urlsplit(self.url).netloc}"
 
     def cached(self) -> bool:
+        """Return whether the weights are in torch.hub's local cache."""
         return Path(torch.hub.get_dir(), "checkpoints", PurePosixPath(urlsplit(self.url).path).name).is_file()
 
     def ask(self) -> None:
-        """Send one request; raise OSError where nothing answers."""
+        """Send one request; raise OSError if nothing answers."""
         try:
             urlopen(Request(self.url, method="HEAD"), timeout=_ANSWER_S).close()
         except HTTPError:
-            return  # an answer; the download says what is wrong
+            return  # the server answers; the download will tell what is wrong
 
 
 def fetch_weights(encoder: str) -> None:
     """Load an encoder's ImageNet weights once, so that they are in the local cache.
 
-    Where they are there already, no server is asked. Raises InputError where they do not exist, where their server
-    does not answer within seconds, and where they cannot be loaded.
+    If they are cached already, no server is asked whether it answers. Raises InputError if there are no such weights,
+    if their server does not answer within seconds, or if they cannot be loaded.
     """
     where = f"encoder_weights: imagenet weights of {encoder}"
     source = _source(encoder)
     if source is None:
-        raise InputError(f"{where} do not exist; encoder_weights none starts from random weights")
+        raise InputError(f"{where} do not exist; with encoder_weights none the encoder starts with random weights")
     if not source.cached():
         try:
             source.ask()
         except Exception as error:
-            # The hub's client raises whatever its HTTP library does.
+            # The hub's client passes on whatever its HTTP library raises.
             raise InputError(
-                f"{where} cannot be downloaded: {source.server} is out of reach ({_named(error)}); encoder_weights "
-                f"none starts from random weights"
+                f"{where} cannot be downloaded: {source.server} is out of reach ({_named(error)}); with "
+                f"encoder_weights none the encoder starts with random weights"
             ) from None
     try:
         if encoder.startswith(TIMM):
@@ -96,7 +100,7 @@ def fetch_weights(encoder: str) -> None:
 
 
 def _source(encoder: str) -> _HubSource | _UrlSource | None:
-    """Return where an encoder's ImageNet weights lie; None where smp or timm offers none."""
+    """Return where an encoder's ImageNet weights are; None if smp or timm offers none."""
     if not encoder.startswith(TIMM):
         settings = smp.encoders.encoders[encoder]["pretrained_settings"].get("imagenet")
         return _HubSource(settings["repo_id"], settings["revision"]) if settings else None
@@ -108,5 +112,5 @@ def _source(encoder: str) -> _HubSource | _UrlSource | None:
 
 
 def _named(error: Exception) -> str:
-    # Some texts alone say little, such as that of a KeyError.
+    """Return an error's type and text; the text alone can say little, such as that of a KeyError."""
     return f"{type(error).__name__}: {one_line(error)}"

@@ -1,4 +1,4 @@
-"""Tensors in files: what makes one unusable, and what is raised where none can be written."""
+"""Check tensors that were read from a file, and name the file when tensors cannot be written."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from segtune.torch_errors import loader_died
 
 
 def check_plain(name: str, tensor: Tensor) -> None:
-    """Raise ValueError where a tensor of a file is of a kind that no network here holds."""
+    """Raise ValueError if a tensor is complex, quantized, sparse, nested, or has no numbers at all."""
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_nested or tensor.layout is not torch.strided:
-        raise ValueError(f"{name} is no plain tensor")
+        raise ValueError(f"{name} is not a plain tensor")
     if tensor.is_meta:
-        raise ValueError(f"{name} has a shape alone, without numbers")
+        raise ValueError(f"{name} has only a shape, no numbers")
     if tensor.is_quantized:
-        raise ValueError(f"{name} is quantised")
+        raise ValueError(f"{name} is quantized")
     if tensor.is_complex():
         raise ValueError(f"{name} is complex")
 
 
 def check_numbers(name: str, given: Tensor, own: Tensor) -> None:
-    """Raise ValueError where a plain tensor holds numbers that cannot replace those of a network's own tensor."""
+    """Raise ValueError if a plain tensor holds NaN or infinity, or cannot replace a network's own one by its type."""
     if given.is_floating_point() != own.is_floating_point():
         kinds = [str(tensor.dtype).removeprefix("torch.") for tensor in (given, own)]
         raise ValueError(f"{name} is {kinds[0]} instead of {kinds[1]}")
     if not given.float().isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinite numbers")
+        raise ValueError(f"{name} holds NaN or infinity")
 
 
 def check_shape(name: str, given: Tensor, own: Tensor) -> None:
-    """Raise ValueError where a tensor has another shape than a network's own."""
+    """Raise ValueError if a tensor does not have the shape of a network's own one."""
     if given.shape != own.shape:
         raise ValueError(f"{name} is {_sides(given)} instead of {_sides(own)}")
 
@@ -48,11 +48,11 @@ def _sides(tensor: Tensor) -> str:
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn what torch and safetensors raise when the disk is full into an OSError that names the file."""
+    """Turn the errors of torch and safetensors on a full disk into an OSError that names the file."""
     try:
         yield
     except (torch.OutOfMemoryError, torch.AcceleratorError):
-        raise  # RuntimeErrors too, and not the disk's fault
+        raise  # also RuntimeErrors, but not about the disk
     except (RuntimeError, SafetensorError) as error:
         if loader_died(error):
             raise

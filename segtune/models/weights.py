@@ -1,4 +1,4 @@
-"""Encoder weights in a file: read, and found to fit an encoder."""
+"""Read encoder weights from a file, match them with an encoder's tensors, and load them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from torch import Tensor, nn
 from segtune.errors import InputError, first_few, nearest, one_line
 from segtune.models.tensors import check_numbers, check_plain, check_shape
 
-COLOURS = 3  # input channels of weights that were trained on photographs
-_NO_FILE = ("none", "imagenet")  # what encoder_weights can be besides a file
-# Where a file keeps its weights: entries of a training checkpoint, and modules that hold the encoder, whose names come
-# before its own.
-_ENTRIES = ("state_dict", "model")
+COLOURS = 3  # input channels of weights trained on photographs
+_NO_FILE = ("none", "imagenet")  # values of encoder_weights that are not a file
+_ENTRIES = ("state_dict", "model")  # entries of a training checkpoint that hold the weights
+# Modules that contain the encoder: their names are a prefix of its tensors' names, such as module.encoder.
 _WRAPPERS = {"module", "_orig_mod", "encoder", "model", "backbone"}
 
 
 def weights_file(setting: str) -> Path | None:
-    """The file that `encoder_weights` names; None where it is none or imagenet."""
+    """Return the file that `encoder_weights` names; None if it is none or imagenet."""
     return None if setting in _NO_FILE else Path(setting)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a state dict that torch.save wrote; InputError where it is neither."""
+    """Read the named tensors of a safetensors file or of a state dict that torch.save wrote.
+
+    Raises InputError if the file is neither of them. Nothing that it contains is executed.
+    """
     where = f"encoder_weights: {file}"
     if file.is_dir():
         raise InputError(f"{where}: is a folder; name the file in it")
     if file.exists() and not file.is_file():
-        raise InputError(f"{where}: is no regular file")
+        raise InputError(f"{where}: is not a regular file")
     if not file.exists():
         raise InputError(f"{where}: is neither none, imagenet, nor a file{nearest(file.name, _NO_FILE)}")
     try:
@@ -45,11 +47,11 @@ def read_weights(file: Path) -> dict[str, Tensor]:
                 warnings.simplefilter("ignore", UserWarning)  # about pickle protocols
                 content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
-        # safetensors, zip and torch's unpickler each have errors of their own (KeyError for a stray byte).
+        # safetensors, zip and torch's unpickler each raise errors of their own, such as a KeyError for a stray byte.
         if "Unsupported global" in str(error):
             reason = "holds pickled objects, which are never loaded; save model.state_dict() alone"
         else:
-            # torch's own text goes on to recommend weights_only=False.
+            # The text of torch's UnpicklingError would recommend weights_only=False.
             text = "" if isinstance(error, UnpicklingError) else f": {one_line(error)}"
             reason = f"cannot be read as safetensors, or as a state dict of torch.save ({type(error).__name__}{text})"
         raise InputError(f"{where}: {reason}") from None
@@ -59,15 +61,25 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     entries = content.items() if isinstance(content, Mapping) else ()
     tensors = {str(name): value for name, value in entries if isinstance(value, Tensor)}
     if not tensors:
-        raise InputError(f"{where}: holds no named tensors; a state dict is wanted")
+        raise InputError(f"{where}: holds no named tensors; save model.state_dict()")
     return tensors
 
 
 def fitting_weights(
     tensors: Mapping[str, Tensor], encoder: nn.Module, name: str, in_channels: int | None, file: Path
 ) -> dict[str, Tensor]:
-    """The file's tensor for each of the encoder's own, by the encoder's names; InputError where not all are there."""
-    # How many batches BatchNorm has seen matters to nothing here, and old files do not have it.
+    """Return a file's tensor for each tensor of an encoder, by the encoder's names.
+
+    Parameters
+    ----------
+    tensors: named tensors of the file.
+    encoder, name: the network whose tensors are needed, and its name for messages.
+    in_channels: number of input bands; None if it is not known yet.
+    file: path of the file, for messages.
+
+    Raises InputError if tensors are missing or do not fit.
+    """
+    # BatchNorm's number of batches has no effect here, and old files do not have it.
     own = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
     given = _by_own_names(tensors, own)
     missing = [key for key in own if key not in given]
@@ -88,19 +100,19 @@ def fitting_weights(
 
 
 def _by_own_names(tensors: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """What a file holds of the tensors named `own`, inside the wrapping where it holds most of them."""
-    # smp has timm's networks in a module `model`, some of them twice.
-    own_wrapping = max(set.intersection(*(set(_wrappings(name)) for name in own)), key=len)
-    flat = {name: _flat(name.removeprefix(own_wrapping)) for name in own}
+    """Return a file's tensors by the encoder's names, from under the prefix with the most matches."""
+    # smp puts timm's networks into a module `model`, some of them twice.
+    own_prefix = max(set.intersection(*(set(_prefixes(name)) for name in own)), key=len)
+    flat = {name: _flat(name.removeprefix(own_prefix)) for name in own}
     best: dict[str, Tensor] = {}
-    for wrapping in sorted({outer for name in tensors for outer in _wrappings(name)}):
-        inside = {_flat(name.removeprefix(wrapping)): tensors[name] for name in tensors if name.startswith(wrapping)}
+    for prefix in sorted({outer for name in tensors for outer in _prefixes(name)}):
+        inside = {_flat(name.removeprefix(prefix)): tensors[name] for name in tensors if name.startswith(prefix)}
         best = max(best, {name: inside[key] for name, key in flat.items() if key in inside}, key=len)
     return best
 
 
-def _wrappings(name: str) -> list[str]:
-    """What may be wrapped around a tensor's own name: of module.encoder.conv1.weight "", module. and module.encoder."""
+def _prefixes(name: str) -> list[str]:
+    """Return the possible prefixes of a name: of module.encoder.conv1.weight "", "module." and "module.encoder."."""
     found = [""]
     for part in name.split(".")[:-1]:
         if part not in _WRAPPERS:
@@ -110,19 +122,19 @@ def _wrappings(name: str) -> list[str]:
 
 
 def _flat(name: str) -> str:
-    # timm's networks that give features out have stages_0.blocks where the classifier has stages.0.blocks.
+    # timm names a tensor stages.0.blocks in a classifier, and stages_0.blocks in a network that returns features.
     return name.replace(".", "_")
 
 
 def _fitted(name: str, given: Tensor, own: Tensor, in_channels: int | None) -> Tensor:
-    """Return a tensor in the place of the encoder's own of this name; ValueError where it does not fit."""
+    """Return a tensor that can replace the encoder's own one of this name; raise ValueError if it does not fit."""
     check_plain(name, given)
     fitted = given
     if given.shape != own.shape and given.ndim == own.ndim == 4 and _but_channels(given) == _but_channels(own):
-        # A first convolution for other channels.
+        # A first convolution for another number of channels.
         if in_channels is None and own.shape[1] == COLOURS:
             check_numbers(name, given, own)
-            return given  # how many there will be is not known yet
+            return given  # the number of channels is not known yet
         if given.shape[1] == COLOURS and own.shape[1] == in_channels:
             fitted = _for_channels(given, in_channels)
     check_shape(name, fitted, own)
@@ -135,15 +147,15 @@ def _but_channels(kernel: Tensor) -> tuple[int, ...]:
 
 
 def _for_channels(kernel: Tensor, channels: int) -> Tensor:
-    """Return a first convolution of three channels, (N, 3, H, W), as one of `channels`, (N, channels, H, W)."""
+    """Turn a first convolution for three channels, (N, 3, H, W), into one for `channels`, (N, channels, H, W)."""
     if channels == 1:
         return kernel.sum(1, keepdim=True)
     return kernel[:, [channel % COLOURS for channel in range(channels)]] * (COLOURS / channels)
 
 
 def load_weights(encoder: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors, such as `fitting_weights` gives, into the encoder's own of the same names."""
-    # Not load_state_dict: that of some encoders takes names of its own making, or no strict=False.
+    """Copy tensors, as `fitting_weights` returns them, into the encoder's tensors of the same names."""
+    # load_state_dict of some encoders changes names or does not accept strict=False.
     own = encoder.state_dict()
     for name, tensor in tensors.items():
         own[name].copy_(tensor)

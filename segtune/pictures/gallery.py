@@ -1,4 +1,4 @@
-"""A run's tiles as pictures: before and after augmentation, and those that its model gets most wrong."""
+"""Draw the tiles of a run: before and after augmentation, and those that its model predicts worst."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from segtune.pictures.sheet import Prediction, Preview, preview_sheet, worst_she
 
 
 def write_preview(config: RunConfig, info: DataInfo, count: int, folder: Path) -> Path:
-    """Write a sheet of training tiles, spread over the set, before and after augmentation; gives its path.
+    """Write a sheet of training tiles before and after augmentation, and return its path.
 
-    They are augmented as in the first epoch of this run. `check_preview` says how many fit on a sheet.
+    `count` tiles are taken at equal distances from the training set and augmented as in the run's first epoch.
+    `check_preview` checks `count`.
     """
     bands = info.input_bands(config.channels)
     rgb = rgb_positions(config.rgb, bands)
@@ -44,13 +45,13 @@ def write_preview(config: RunConfig, info: DataInfo, count: int, folder: Path) -
 
 
 def worst_picture(store: TileStore, manifest: Manifest, worst: Sequence[WorstTile], title: str) -> Picture:
-    """The worst tiles of a split beside their truth and what was predicted."""
+    """Draw the worst tiles of a split beside their masks and predictions."""
     fit, rgb = Fit.of(manifest.config), rgb_positions(manifest.config.rgb, manifest.bands)
     rows = []
     for tile in worst:
         truth = store.target(tile.index)
         height, width = fit.inner(*truth.shape)
-        image = store.image(tile.index)[:height, :width]  # without what was added around it
+        image = store.image(tile.index)[:height, :width]  # without the padding
         picture = render(image, manifest.bands, rgb)
         iou = tile_iou(tile.predicted, truth, len(manifest.labels.classes)) or 0.0
         rows.append(Prediction(store.name(tile.index), iou, picture, truth, tile.predicted))

@@ -1,4 +1,4 @@
-"""Pictures as files."""
+"""Encode pictures and write them as PNG files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segtune.pictures.render import Picture
 
 
 def write_png(path: Path, picture: Picture) -> None:
-    """Write a picture, whole or not at all, to a path that may hold any characters; raises OSError on failure."""
+    """Write a picture completely or not at all; raise OSError on failure. The path may hold any characters."""
     try:
         data = encoded(picture, ".png")
     except ValueError as error:
@@ -21,10 +21,10 @@ def write_png(path: Path, picture: Picture) -> None:
 
 
 def encoded(picture: Picture, suffix: str) -> bytes:
-    """A picture as the bytes of a file of this suffix, .png or .jpg; ValueError where that cannot be."""
+    """Return a picture as the bytes of a .png or .jpg file; raise ValueError if its shape does not allow that."""
     try:
         written, data = cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    except cv2.error:  # an empty picture; one that is too large is not written
+    except cv2.error:  # raised for an empty picture; for one that is too large, `written` is false
         written = False
     if not written:
         raise ValueError(f"a picture of shape {picture.shape} cannot be written as {suffix[1:].upper()}")

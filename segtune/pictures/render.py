@@ -1,4 +1,4 @@
-"""Tiles and masks as pictures: pixels to colours.
+"""Draw tiles and masks as pictures.
 
 A picture is (H, W, 3), uint8, red, green, blue. Masks are indices as in `data.labels`: 0 is background, 1 to K are
 the classes in their order, 255 is ignored.
@@ -23,8 +23,8 @@ Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 WRONG: Colour = (255, 0, 0)
 
-# Okabe and Ito's palette, which people with the usual kinds of colour blindness can tell apart, without its black and
-# with green and blue first: built-up, vegetation and water is the order of many land-cover data sets.
+# Okabe and Ito's palette, whose colours people with the usual kinds of colour blindness can tell apart, without its
+# black. Green and blue come early because many land-cover data sets begin with built-up, vegetation and water.
 _OKABE_ITO: tuple[Colour, ...] = (
     *((230, 159, 0), (0, 158, 115), (86, 180, 233), (240, 228, 66)),
     *((204, 121, 167), (0, 114, 178), (213, 94, 0)),
@@ -33,10 +33,10 @@ _OKABE_ITO: tuple[Colour, ...] = (
 
 @cache
 def palette(count: int) -> tuple[Colour, ...]:
-    """A colour for each of `count` classes; a class has the same one whatever the count.
+    """Return a colour for each of `count` classes; the colour of a class does not depend on `count`.
 
-    The first seven can be told apart by colour-blind people. Each further one is, of a grid of colours, the one least
-    like all before it and like black and white.
+    Colour-blind people can tell the first seven apart. Each further colour is the one in a grid of colours that
+    differs most from all colours before it and from black, white and the red of wrong pixels.
     """
     grid = np.stack(np.meshgrid(*[np.linspace(0, 255, 12, dtype=np.uint8)] * 3), axis=-1).reshape(-1, 3)
     colours = list(_OKABE_ITO[:count])
@@ -49,7 +49,7 @@ def palette(count: int) -> tuple[Colour, ...]:
 
 
 def _unlike(colours: npt.NDArray[np.uint8], other: Colour) -> npt.NDArray[np.float32]:
-    """How different colours, (N, 3), look from another one: their distance in CIELAB."""
+    """Return how different colours, (N, 3), look from another one, (N,): their distances in CIELAB."""
     both = np.vstack([colours, np.array([other], dtype=np.uint8)])[None].astype(np.float32) / 255
     lab = cv2.cvtColor(both, cv2.COLOR_RGB2Lab)[0]
     distance: npt.NDArray[np.float32] = np.linalg.norm(lab[:-1] - lab[-1], axis=1)
@@ -57,15 +57,16 @@ def _unlike(colours: npt.NDArray[np.uint8], other: Colour) -> npt.NDArray[np.flo
 
 
 def render(image: npt.NDArray[Any], bands: Sequence[Band], rgb: Sequence[int]) -> Picture:
-    """An image as a picture: each band that is shown is stretched over its usual range.
+    """Draw an image as a picture in which each band is stretched over its usual range.
 
     Parameters
     ----------
-    image: (H, W, bands), of any type, not normalised.
-    bands: statistics of the image's bands, in their order. What is shown reaches from two standard deviations below
-        the mean to two above, within the lowest and highest value, so that a cloud leaves the ground visible.
-    rgb: positions of red, green and blue among the bands, or of one band that is shown grey, as
-        `segtune.data.labels.rgb_positions` gives them.
+    image: (H, W, bands), of any type, not normalized.
+    bands: statistics of the image's bands, in their order. The range that is shown reaches from two standard
+        deviations below the mean to two above it, within the lowest and highest value. So the ground stays visible
+        beside a bright cloud.
+    rgb: positions among the bands of red, green and blue, or of one band that is shown grey, as
+        `segtune.data.bands.rgb_positions` returns them.
     """
     if len(rgb) not in (1, 3):
         raise ValueError(f"rgb must be one position or three, but got {tuple(rgb)}")
@@ -79,17 +80,17 @@ def render(image: npt.NDArray[Any], bands: Sequence[Band], rgb: Sequence[int]) -
 
 
 def overlay(picture: Picture, indices: Indices, labels: Labels) -> Picture:
-    """A picture with its mask over it: classes tinted and outlined in their colours, ignored pixels hatched.
+    """Return a picture with its mask drawn over it: classes tinted and outlined, ignored pixels hatched.
 
-    The mask, (h, w), may have another size than the picture; background is left as it is. Returns a new picture.
+    The mask, (h, w), may have another size than the picture. Background pixels do not change.
     """
     return _tinted(picture, indices, palette(len(labels.classes)), opacity=0.45, outlined=True)
 
 
 def difference(picture: Picture, predicted: Indices, truth: Indices) -> Picture:
-    """A picture in grey where the wrong pixels are red and the ignored ones hatched.
+    """Return a picture in grey in which wrong pixels are red and ignored ones hatched.
 
-    `predicted` and `truth` are (h, w), of one size that may be another than the picture's. Returns a new picture.
+    `predicted` and `truth` are (h, w), both of the same size, which may differ from the picture's.
     """
     wrong = np.where(truth == IGNORED, IGNORED, predicted != truth).astype(np.uint8)
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -97,12 +98,12 @@ def difference(picture: Picture, predicted: Indices, truth: Indices) -> Picture:
 
 
 def _tinted(picture: Picture, indices: Indices, colours: Sequence[Colour], opacity: float, outlined: bool) -> Picture:
-    """Index 1 and up in these colours, 255 hatched, the rest as it was."""
+    """Return a picture with index 1 and up tinted in these colours and index 255 hatched."""
     height, width = picture.shape[:2]
     nearest = cv2.resize(indices, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    table = np.zeros((256, 4), dtype=np.uint8)  # red, green, blue, and whether there is a colour
+    table = np.zeros((256, 4), dtype=np.uint8)  # red, green, blue, and 255 if there is a colour
     table[1 : len(colours) + 1] = [(*colour, 255) for colour in colours]
-    # Where the mask is larger, colours are averaged: the nearest pixels would tear a narrow road.
+    # If the mask is larger, its colours are averaged. With the nearest pixel, a narrow road would get gaps.
     shrinks = indices.shape[0] > height or indices.shape[1] > width
     tint = cv2.resize(table[indices], (width, height), interpolation=cv2.INTER_AREA) if shrinks else table[nearest]
     tint = tint * np.float32(opacity)
@@ -115,7 +116,7 @@ def _tinted(picture: Picture, indices: Indices, colours: Sequence[Colour], opaci
 
 
 def _edges(indices: Indices) -> npt.NDArray[np.bool_]:
-    """Pixels one of whose four neighbours has another index."""
+    """Return which pixels have one of their four neighbours with another index."""
     edges = np.zeros(indices.shape, dtype=bool)
     down, across = indices[1:] != indices[:-1], indices[:, 1:] != indices[:, :-1]
     edges[1:] |= down
@@ -126,7 +127,7 @@ def _edges(indices: Indices) -> npt.NDArray[np.bool_]:
 
 
 def hatch(picture: npt.NDArray[np.float32], where: npt.NDArray[np.bool_]) -> None:
-    """Grey with light diagonal lines, which can be seen on dark and on bright ground; changes the picture itself."""
+    """Hatch pixels in place: grey with light diagonal lines, visible on dark and on bright ground."""
     rows, columns = np.nonzero(where)
     lines = np.where((rows + columns) % 8 < 2, 235, 95).astype(np.float32)
     picture[where] = 0.25 * picture[where] + 0.75 * lines[:, None]

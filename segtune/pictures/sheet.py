@@ -1,6 +1,6 @@
-"""Sheets: rows of tiles with captions, columns' names and a legend.
+"""Lay out sheets: rows of tiles with captions, column names and a legend.
 
-Every run of a search draws its worst tiles, so a sheet takes milliseconds: OpenCV alone draws, no plotting library.
+Every run of a search draws its worst tiles, so a sheet must take milliseconds. OpenCV draws it, not a plotting library.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from segtune.errors import InputError
 from segtune.evaluation.worst import wrong_pixels
 from segtune.pictures.render import WHITE, WRONG, Colour, Picture, difference, hatch, overlay, palette
 
-_MOST_ROWS = 64  # of a sheet of previews
+_MOST_ROWS = 64  # in a sheet of previews
 CELL = 256  # width in pixels of a tile on a sheet
-_TALLEST = 2.0  # height of a tile on a sheet, at most, in widths
+_TALLEST = 2.0  # greatest height of a tile on a sheet, as a multiple of its cell's width
 _MARGIN, _GAP = 16, 8  # around a sheet, and between its cells
-_LINE, _TEXT, _TITLE = 24, 15, 19  # height of a line, and sizes of its text and of a title's, in pixels
+_LINE, _TEXT, _TITLE = 24, 15, 19  # height of a line, and text sizes of a line and of the title, in pixels
 _BASELINE = 17  # from the top of a line
 _SWATCH = (14, 22)  # height and width of a colour in the legend
-_FEW = 20  # classes; a legend lists so many even where they are not seen
+_FEW = 20  # a legend lists up to this many classes even if they do not occur
 _REGULAR, _BOLD = 400, 600
 _INK, _GREY = (32, 32, 32), (110, 110, 110)
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A row of `preview_sheet`: a tile before and after augmentation. Masks may differ from pictures in size."""
+    """A row of `preview_sheet`: a tile before and after augmentation. A mask may differ in size from its picture."""
 
     name: str
     picture: Picture
@@ -42,10 +42,10 @@ class Preview:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A row of `worst_sheet`: a tile and what was predicted for it.
+    """A row of `worst_sheet`: a tile, its mask and its prediction.
 
-    `truth` and `predicted` have one size; the picture, which may be the square that the network saw, is drawn in
-    their aspect.
+    `truth` and `predicted` have the same size. The picture may be the square that the network sees; it is drawn in
+    their aspect ratio.
     """
 
     name: str
@@ -56,15 +56,15 @@ class Prediction:
 
 
 def check_preview(count: int) -> None:
-    """InputError for a number of tiles that fits on no sheet."""
+    """Raise InputError if a sheet cannot show this number of tiles."""
     if not 1 <= count <= _MOST_ROWS:
         raise InputError(f"--preview-augmentation: must be between 1 and {_MOST_ROWS} tiles, but got {count}")
 
 
 def preview_sheet(rows: Sequence[Preview], labels: Labels, level: str, cell: int = CELL) -> Picture:
-    """What an augmentation level does: a row per tile, `cell` pixels wide each time, with and without its mask.
+    """Draw what an augmentation level does: each tile in a row, before and after it, with and without its mask.
 
-    Raises ValueError where there is no row.
+    Each picture is at most `cell` pixels wide. Raises ValueError if there are no rows.
     """
     if not rows:
         raise ValueError("there must be at least one row")
@@ -85,9 +85,9 @@ def worst_sheet(
     with_difference: bool = True,
     cell: int = CELL,
 ) -> Picture:
-    """Tiles beside their truth and what was predicted, and, with `with_difference`, where the two differ.
+    """Draw tiles beside their mask, their prediction and, if `with_difference`, the pixels where the two differ.
 
-    Each is drawn `cell` pixels wide. Raises ValueError where there is no row.
+    Each picture is at most `cell` pixels wide. Raises ValueError if there are no rows.
     """
     if not rows:
         raise ValueError("there must be at least one row")
@@ -109,15 +109,15 @@ def worst_sheet(
 @dataclass(frozen=True)
 class _Row:
     name: str
-    note: str  # stands on the right
+    note: str  # written on the right
     cells: Sequence[Picture]
 
 
-_Legend = list[tuple[str, Picture]]  # a text, and the swatch that it explains
+_Legend = list[tuple[str, Picture]]  # texts, each with the swatch that it explains
 
 
 def _sheet(title: str, legend: _Legend, columns: Sequence[str], rows: Sequence[_Row], cell: int) -> Picture:
-    """Strips of one width, one below the other: title, legend, the columns' names, and a caption before each row."""
+    """Stack strips of the same width: title, legend, column names, and the rows, each below its caption."""
     width = len(columns) * cell + (len(columns) - 1) * _GAP + 2 * _MARGIN
     heading = _line(width, title, size=_TITLE, weight=_BOLD)
     strips = [_blank(_GAP, width), heading, *_legend_lines(legend, width), _blank(_GAP, width)]
@@ -131,7 +131,7 @@ def _sheet(title: str, legend: _Legend, columns: Sequence[str], rows: Sequence[_
 
 
 def _fitted(picture: Picture, shape: tuple[int, ...], cell: int) -> Picture:
-    """A picture in the aspect of a mask of this shape, (h, w), as large as fits a cell."""
+    """Resize a picture to the aspect ratio of a mask of this shape, (h, w), as large as fits a cell."""
     height, width = shape
     scale = min(cell / width, _TALLEST * cell / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -141,7 +141,7 @@ def _fitted(picture: Picture, shape: tuple[int, ...], cell: int) -> Picture:
 
 
 def _cells(pictures: Sequence[Picture], cell: int) -> Picture:
-    """Pictures side by side, each in the middle of its cell."""
+    """Draw pictures side by side, each in the middle of its cell."""
     width = len(pictures) * cell + (len(pictures) - 1) * _GAP + 2 * _MARGIN
     strip = _blank(max(len(picture) for picture in pictures), width)
     for number, picture in enumerate(pictures):
@@ -152,7 +152,10 @@ def _cells(pictures: Sequence[Picture], cell: int) -> Picture:
 
 
 def _legend(labels: Labels, masks: Sequence[Indices]) -> _Legend:
-    """The classes by their labels in the masks, of many only those that are seen; and hatching, where it is seen."""
+    """Return the entries for the classes, by label, and for ignored pixels if there are any.
+
+    If there are more than a few classes, only those that occur in the masks are listed.
+    """
     seen = np.sum([np.bincount(mask.ravel(), minlength=256) for mask in masks], axis=0) > 0
     colours = palette(len(labels.classes))
     entries: _Legend = [
@@ -168,7 +171,7 @@ def _legend(labels: Labels, masks: Sequence[Indices]) -> _Legend:
 
 
 def _legend_lines(legend: _Legend, width: int) -> list[Picture]:
-    """The legend in columns, on as many lines as it takes."""
+    """Draw the legend in columns, on as many lines as necessary."""
     if not legend:
         return []
     height, across = _SWATCH
@@ -188,7 +191,7 @@ def _blank(height: int, width: int) -> Picture:
 
 
 def _line(width: int, text: str, note: str = "", size: int = _TEXT, weight: int = _REGULAR) -> Picture:
-    """A strip with a text on the left and a note on the right."""
+    """Draw a strip with a text on the left and a note on the right."""
     strip = _blank(_LINE, width)
     taken = _text_width(note, size, weight) if note else 0
     if note:
@@ -200,14 +203,14 @@ def _line(width: int, text: str, note: str = "", size: int = _TEXT, weight: int 
 def _write(
     strip: Picture, text: str, left: int, room: int, size: int = _TEXT, weight: int = _REGULAR, colour: Colour = _INK
 ) -> None:
-    """Write on a strip, the middle left out where there is not room enough."""
+    """Write a text on a strip in place; if it is wider than `room`, leave out its middle."""
     text = _printable(text)
     shown = text
     while _text_width(shown, size, weight) > room and len(text) > 2:
         middle = len(text) // 2
         text = text[:middle] + text[middle + 1 :]
         shown = f"{text[: len(text) // 2]}…{text[len(text) // 2 :]}"
-    # A variable font keeps its weight, so each text has a face of its own; it costs microseconds.
+    # A new face for each text, because a variable font keeps the weight it was used with; this takes microseconds.
     cv2.putText(strip, shown, (left, _BASELINE), colour, cv2.FontFace("sans"), size, weight)
 
 
@@ -217,8 +220,8 @@ def _text_width(text: str, size: int, weight: int) -> int:
 
 
 def _printable(text: str) -> str:
-    """A file's name as OpenCV can draw it: its letters composed, and nothing that is not a character.
+    """Return a file name with composed letters and "?" for everything that OpenCV cannot draw.
 
-    A name that is not valid UTF-8 holds lone surrogates in Python; given one, OpenCV 5.0 ends the process.
+    A name that is not valid UTF-8 holds lone surrogates in Python, and OpenCV 5.0 ends the process when it gets one.
     """
     return "".join(letter if letter.isprintable() else "?" for letter in unicodedata.normalize("NFC", text))

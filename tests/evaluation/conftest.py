@@ -1,4 +1,4 @@
-"""Finished runs, and validate.py as a call."""
+"""Fixtures: finished runs, and validate.py as a function."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def several(tmp_path_factory: pytest.TempPathFactory, data_set: DataSet) -> Trai
 
 @pytest.fixture
 def run() -> Run:
-    """validate.py with these arguments; its exit status."""
+    """Run validate.py with these arguments; returns its exit status."""
     return functools.partial(status_of, "validate")

@@ -1,4 +1,4 @@
-"""What the tests of validation share: a finished run, and what validate.py printed and wrote."""
+"""Helpers: a finished run, and what validate.py printed and wrote."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Run = Callable[..., int]
 
 
 def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The lines on stderr, each of which tells of a mistake."""
+    """Return the lines on stderr; each of them must report a mistake."""
     lines = capsys.readouterr().err.splitlines()
     assert lines
     assert all(line.startswith("error: ") for line in lines), lines

@@ -96,7 +96,7 @@ def test_tiles_of_different_sizes_count_by_their_pixels() -> None:
     assert matrix.scores().miou == pytest.approx(1 / 10)
 
 
-def test_a_class_absent_from_the_masks_has_no_iou_however_often_it_is_predicted() -> None:
+def test_a_class_absent_from_the_masks_has_no_iou() -> None:
     truth = array([[1, 1, 0, 0]])
     for predicted in ([[1, 1, 0, 0]], [[1, 1, 2, 2]], [[2, 2, 2, 2]]):
         scores = scored(array(predicted), truth, (5, 6))
@@ -145,7 +145,7 @@ def test_ignored_pixels_count_in_nothing() -> None:
     np.testing.assert_array_equal(matrices[1].counts, matrices[0].counts)
 
 
-def test_ignored_pixels_count_in_nothing_where_there_are_as_many_classes_as_can_be() -> None:
+def test_ignored_pixels_do_not_count_with_the_most_classes() -> None:
     matrix = ConfusionMatrix(range(1, MAX_CLASSES + 1))
     every = np.arange(MAX_CLASSES + 1, dtype=np.uint8)
     matrix.update(np.tile(every, (2, 1)), np.stack([every, np.full_like(every, IGNORED)]))

@@ -1,4 +1,4 @@
-"""validate.py refuses what is wrong in one line that names a file, and overwrites nothing of others."""
+"""validate.py reports each mistake in one line that names a file, and overwrites nobody's files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_split_that_is_not_there_or_is_a_whole_data_set_is_named(
 
 
 @pytest.mark.parametrize("given", [".", "val/images", "val/gt", "val/images/000.tif", "val/gt/001.tif"])
-def test_what_is_near_a_split_leads_to_it(
+def test_a_path_near_a_split_suggests_the_split(
     binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], given: str
 ) -> None:
     split = binary.dataset / given
@@ -52,7 +52,7 @@ def test_what_is_near_a_split_leads_to_it(
     assert line.endswith(f"did you mean {binary.val}?")
 
 
-def test_what_is_odd_about_the_tiles_is_told_and_measured_all_the_same(
+def test_odd_tiles_are_measured_with_a_warning(
     binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     split = shutil.copytree(binary.val, tmp_path / "val")
@@ -68,7 +68,7 @@ def test_what_is_odd_about_the_tiles_is_told_and_measured_all_the_same(
     assert " 9 (0.23%)" in printed
 
 
-def test_a_split_whose_masks_lie_elsewhere_is_refused_before_anything_is_written(
+def test_masks_that_lie_elsewhere_are_refused_before_any_writing(
     binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     split = shutil.copytree(binary.val, tmp_path / "val")
@@ -129,7 +129,7 @@ def test_a_split_without_a_channel_is_refused_by_its_folder(
     assert "the model was trained with this channel" in line
 
 
-def test_a_split_with_none_of_the_classes_is_refused_and_nothing_is_written(
+def test_a_split_without_the_classes_is_refused(
     binary: Trained, tmp_path: Path, run: Run, data_set: DataSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = data_set(tmp_path / "set", train=1, val=2, labels=(0, 9))
@@ -155,7 +155,7 @@ def test_a_device_that_does_not_exist_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_predictions_join_what_is_in_the_folder_and_never_the_split(
+def test_predictions_join_the_folder_but_never_the_split(
     binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -171,7 +171,7 @@ def test_predictions_join_what_is_in_the_folder_and_never_the_split(
     assert not (binary.dataset / "val" / "masks").exists()
 
 
-def test_files_of_others_in_the_place_of_results_are_not_overwritten(
+def test_files_of_others_are_not_overwritten_by_results(
     binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = tmp_path / "other" / "masks" / "001.tif"  # another data set's own masks

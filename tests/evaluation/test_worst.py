@@ -1,4 +1,4 @@
-"""The worst tiles of a split: which are kept, and what makes a tile one."""
+"""The worst tiles of a split: which ones are kept, and how tiles are ranked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def prediction(value: int = 0) -> npt.NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 10])
-def test_the_lowest_scores_are_kept_the_worst_first(count: int) -> None:
+def test_the_lowest_scores_are_kept_with_the_worst_first(count: int) -> None:
     scores = [0.5, 0.1, 0.9, 0.3, 0.1, 0.7, 0.0]
     worst = Worst(count)
     for index, score in reversed(list(enumerate(scores))):
@@ -35,7 +35,7 @@ def test_what_is_kept_does_not_hold_on_to_a_batch() -> None:
     assert not worst.tiles()[0].predicted.any()
 
 
-def test_the_worst_tile_is_the_one_that_costs_the_score_most_and_not_one_of_a_single_pixel() -> None:
+def test_wrong_pixels_rank_a_large_error_above_a_single_pixel() -> None:
     truth = np.zeros((2, 10, 10), dtype=np.uint8)
     truth[0, 0, 0] = truth[1, :5] = 1  # a tile with one pixel of the class, missed: IoU 0; one with fifty, ten missed
     truth[1, 9, :4] = IGNORED

@@ -1,4 +1,4 @@
-"""Files and folders on disk: replaced whole or not at all, repaired after a kill, nobody else's touched."""
+"""Files and folders on disk: replaced completely or not at all, repaired after a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights, a saved model, and a hub that is out of reach."""
+"""Fixtures: files of weights, a saved model, and a model hub that is out of reach."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def no_hub(no_proxy: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever reaches for the network here fails."""
+    """Every attempt to open a connection fails the test."""
 
     def refused(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("the network is not to be touched")
+        raise AssertionError("the network was used")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
 
@@ -63,7 +63,7 @@ def imagenet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mobilenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
-    """A file as torchvision's mobilenet_v2, and smp's encoder with its weights."""
+    """A file with torchvision's names, and smp's encoder with the same weights."""
     path = tmp_path_factory.mktemp("mobilenet") / "mobilenet_v2.pth"
     return path, as_torchvision_saves("mobilenet_v2", "classifier.1", path)
 

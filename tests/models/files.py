@@ -1,4 +1,4 @@
-"""What the tests of weights' files share: files as others write them, and models that start from one."""
+"""Helpers: files of weights as other libraries write them, and models that start from one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def encoder_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def scrambled(model: nn.Module, seed: int = 1) -> nn.Module:
-    """The model with other numbers everywhere, BatchNorm's statistics included, as training leaves them."""
+    """Change all of a model's numbers, BatchNorm's statistics included, as training does."""
     generator = torch.Generator().manual_seed(seed)
     for value in model.state_dict().values():
         if value.is_floating_point():

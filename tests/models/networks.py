@@ -1,4 +1,4 @@
-"""What the tests of networks share: small ones, and a training step."""
+"""Helpers: small networks, and a training step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build(model: str, encoder: str = ENCODER, size: int = 64, channels: int = 4,
 
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, tiles: int, size: int, channels: int = 4) -> float:
-    """A training step on noise; its loss."""
+    """Train one step on noise; return its loss."""
     images = torch.randn(tiles, channels, size, size).to(memory_format=torch.channels_last)
     logits = model(images)
     assert logits.shape == (tiles, 1, size, size)

@@ -1,4 +1,4 @@
-"""What the tests of saved models share: a run's settings, and what loading says."""
+"""Helpers: the settings of a saved model, its outputs, and the message of a refused load."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def outputs(model: nn.Module) -> torch.Tensor:
 
 
 def refused(folder: Path) -> str:
-    """The one line that load_model says of a folder."""
+    """Return the one line with which load_model refuses a folder."""
     with pytest.raises(InputError) as caught:
         load_model(folder, CPU)
     (message,) = caught.value.mistakes

@@ -1,4 +1,4 @@
-"""Batches of one tile: they train, and statistics move only where there is a variance."""
+"""Batches of one tile: they train, and running statistics change only where there is a variance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.models.networks import ARCHITECTURES, VIT, build, step
 
 
 @pytest.mark.parametrize("model", [name for name in ARCHITECTURES if name != "dpt"])
-def test_an_architecture_trains_with_a_batch_of_one_and_with_a_last_batch_of_one(model: str) -> None:
+def test_every_architecture_trains_with_batches_of_one(model: str) -> None:
     size = 128 if model == "pan" else 64
     network = build(model, size=size).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -31,7 +31,7 @@ def norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
     return {name: module for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
 
 
-def test_running_statistics_move_with_normal_batches_and_stay_where_one_value_has_no_variance() -> None:
+def test_running_statistics_change_only_where_there_is_a_variance() -> None:
     network = build("deeplabv3plus").train()
     sizes: dict[str, int] = {}
     for name, module in norms(network).items():

@@ -1,4 +1,4 @@
-"""Networks as they are built: every pair that goes together, and frozen encoders."""
+"""Built networks: every compatible pair trains, and frozen encoders do not change."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def changed(before: dict[str, torch.Tensor], network: nn.Module, part: str) -> s
 
 
 @pytest.mark.parametrize("encoder", [ENCODER, "mit_b0"])
-def test_a_frozen_encoder_stays_as_it_is_to_the_last_statistic_and_then_trains(encoder: str) -> None:
+def test_a_frozen_encoder_does_not_change_and_trains_when_thawed(encoder: str) -> None:
     network = build("unet", encoder, channels=3)
     # Its decay moves whatever has a gradient, a zero one too.
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.1)

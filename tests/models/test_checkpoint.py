@@ -1,4 +1,4 @@
-"""Models on disk: written whole or not at all, read without executing anything."""
+"""Saved models: written completely or not at all, loaded without executing anything."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_weights_of_another_network_are_told_of_by_folder(saved: Path) -> None:
         ("encoder_weights", "imagenet"),
     ],
 )
-def test_no_config_json_makes_use_of_the_network_or_of_more_memory(
+def test_a_changed_config_json_uses_neither_network_nor_memory(
     saved: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
     def fail(*_: object, **__: object) -> None:

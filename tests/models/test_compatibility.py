@@ -1,4 +1,4 @@
-"""Encoders, architectures and image sizes: what goes together, and what is told otherwise."""
+"""Encoders, architectures and image sizes: what works together, and the message for what does not."""
 
 from __future__ import annotations
 

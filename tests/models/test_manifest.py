@@ -1,4 +1,4 @@
-"""run.yaml: it comes back as it was, and what is wrong in it is one line."""
+"""run.yaml: a manifest round-trips, and each mistake in the file gives one line."""
 
 from __future__ import annotations
 

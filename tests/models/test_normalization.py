@@ -1,4 +1,4 @@
-"""What the input is normalised with: the data's statistics, or those of an encoder's weights."""
+"""Normalization of the input: with the data's statistics, or with those of an encoder's weights."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("offline")
 
 
 @pytest.mark.parametrize("channels", [3, 4, 1])
-def test_imagenet_weights_give_the_features_that_timm_gets_from_them(imagenet_weights: Path, channels: int) -> None:
+def test_imagenet_weights_give_the_same_features_as_in_timm(imagenet_weights: Path, channels: int) -> None:
     # timm's own loader of the same file, with its own names and its own rule for other channels.
     reference = timm.create_model(
         LITE,
@@ -75,7 +75,7 @@ def test_the_decoder_starts_as_it_does_without_a_file(imagenet_weights: Path) ->
     ("name", "classifier", "channels"),
     [("mobilenet_v2", "classifier.1", 3), ("mobilenet_v2", "classifier.1", 1), ("resnet18", "fc", 4)],
 )
-def test_a_native_encoder_takes_the_files_weights_as_smp_takes_downloaded_ones(
+def test_a_native_encoder_takes_a_file_as_smp_takes_a_download(
     tmp_path: Path, name: str, classifier: str, channels: int
 ) -> None:
     reference = as_torchvision_saves(name, classifier, tmp_path / "weights.pth")
@@ -111,9 +111,7 @@ def test_wrappings_are_taken_off(mobilenet: tuple[Path, nn.Module], tmp_path: Pa
     ("name", "model"),
     [(SMALL, "unet"), ("convnext_atto", "unet"), ("coat_tiny", "pspnet"), ("vit_tiny_patch16_224", "dpt")],
 )
-def test_what_timm_saves_of_a_network_loads_whatever_smp_makes_of_its_names(
-    tmp_path: Path, name: str, model: str
-) -> None:
+def test_a_file_of_timm_loads_although_smp_changes_its_names(tmp_path: Path, name: str, model: str) -> None:
     trained = scrambled(timm.create_model(name))
     path = tmp_path / "timm.pth"
     torch.save(trained.state_dict(), path)
@@ -127,7 +125,7 @@ def test_what_timm_saves_of_a_network_loads_whatever_smp_makes_of_its_names(
 
 
 @pytest.mark.parametrize("encoder", ["mobilenet_v2", f"tu-{SMALL}"])
-def test_of_a_trained_model_that_segtune_or_smp_saved_the_encoder_is_taken(tmp_path: Path, encoder: str) -> None:
+def test_a_saved_model_gives_its_encoder(tmp_path: Path, encoder: str) -> None:
     trained = scrambled(smp.create_model("fpn", encoder, encoder_weights=None, in_channels=4, classes=2))
     trained.save_pretrained(str(tmp_path))
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Files of weights that cannot be read or do not fit, told before anything is trained."""
+"""Files of weights that cannot be read or do not fit are refused before anything is trained."""
 
 from __future__ import annotations
 
@@ -81,13 +81,11 @@ def test_a_file_without_named_tensors_is_told(tmp_path: Path, content: object) -
     path = tmp_path / "list.pth"
     torch.save(content, path)
     assert mistakes_of(lambda: check(path)) == [
-        f"encoder_weights: {path}: holds no named tensors; a state dict is wanted"
+        f"encoder_weights: {path}: holds no named tensors; save model.state_dict()"
     ]
 
 
-def test_tensors_that_are_missing_are_counted_and_the_first_are_named(
-    mobilenet: tuple[Path, nn.Module], tmp_path: Path
-) -> None:
+def test_missing_tensors_are_counted_and_the_first_are_named(mobilenet: tuple[Path, nn.Module], tmp_path: Path) -> None:
     state = torch.load(mobilenet[0], weights_only=True)
     del state["features.18.0.weight"]
     torch.save(state, tmp_path / "less.pth")
@@ -97,7 +95,7 @@ def test_tensors_that_are_missing_are_counted_and_the_first_are_named(
     ]
 
 
-def _quantised(tensor: torch.Tensor) -> torch.Tensor:
+def _quantized(tensor: torch.Tensor) -> torch.Tensor:
     return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
 
 
@@ -105,15 +103,15 @@ def _quantised(tensor: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda tensor: tensor.to("meta"), "has a shape alone"),
-        (_quantised, "is quantised"),
+        (lambda tensor: tensor.to("meta"), "has only a shape"),
+        (_quantized, "is quantized"),
         (lambda tensor: tensor.to(torch.complex64), "is complex"),
         (lambda tensor: tensor.to(torch.int32), "is int32 instead of float32"),
         (lambda tensor: tensor > 0, "is bool instead of float32"),
-        (lambda tensor: tensor.to_sparse(), "is no plain tensor"),
-        (lambda tensor: torch.full_like(tensor, torch.nan), "holds NaN or infinite numbers"),
+        (lambda tensor: tensor.to_sparse(), "is not a plain tensor"),
+        (lambda tensor: torch.full_like(tensor, torch.nan), "holds NaN or infinity"),
     ],
-    ids=["meta", "quantised", "complex", "int", "bool", "sparse", "nan"],
+    ids=["meta", "quantized", "complex", "int", "bool", "sparse", "nan"],
 )
 def test_tensors_that_are_no_weights_are_named(
     mobilenet: tuple[Path, nn.Module], tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], problem: str
@@ -135,7 +133,7 @@ def test_a_file_that_is_none_is_not_waited_for(tmp_path: Path, place: str) -> No
     path = tmp_path / place
     if place == "pipe":
         os.mkfifo(path)
-    with pytest.raises(InputError, match="is no regular file"):
+    with pytest.raises(InputError, match="is not a regular file"):
         read_weights(path)
 
 
@@ -204,7 +202,7 @@ def test_the_check_tells_every_mistake_once(mobilenet: tuple[Path, nn.Module], i
     assert found[3].startswith("encoder_weights: imagenet weights of tu-coatnet_0_224 do not exist; ")
 
 
-def test_a_first_convolution_for_other_channels_is_checked_where_the_bands_are_known(tmp_path: Path) -> None:
+def test_other_channels_are_checked_once_the_bands_are_known(tmp_path: Path) -> None:
     path = str(tmp_path / "four.safetensors")
     save_file(smp.encoders.get_encoder("mobilenet_v2", in_channels=4, weights=None).state_dict(), path)
     check_weights([("unet", "mobilenet_v2", path)])

@@ -1,4 +1,4 @@
-"""What the tests of pictures share: plain tiles, striped masks, and rows of a sheet."""
+"""Helpers: plain tiles, striped masks, and rows of a sheet."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_the_first_twenty_colours_look_different() -> None:
     assert distances[~np.eye(20, dtype=bool)].min() > 25
 
 
-def test_overlay_tints_classes_hatches_ignored_pixels_and_leaves_background() -> None:
+def test_overlay_tints_classes_and_hatches_ignored_pixels() -> None:
     picture = grey_picture()
     shown = overlay(picture, stripes(), LABELS)
     first, second = palette(2)

@@ -1,4 +1,4 @@
-"""Sheets: what stands in which column and legend, and that a sheet is as large as its rows say."""
+"""Sheets: their columns, legend and captions, and a size that follows from the rows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_tiles_of_different_sizes_share_a_sheet() -> None:
     assert sheet.ndim == 3
 
 
-def test_the_legend_names_each_class_and_explains_hatching_only_where_it_is_seen() -> None:
+def test_the_legend_explains_hatching_only_if_it_occurs() -> None:
     row = preview()
     first, second = palette(2)
     plain = Preview("a", row.picture, row.mask * 0, row.augmented, row.mask * 0)

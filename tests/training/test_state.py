@@ -1,4 +1,4 @@
-"""Training states on disk: written whole or not at all, read without executing anything."""
+"""Training states on disk: written completely or not at all, loaded without executing anything."""
 
 from __future__ import annotations
 
