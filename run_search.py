@@ -2,14 +2,14 @@
 
     python run_search.py --space quickstart.yaml                        the demo, in minutes
     python run_search.py --space encoders.yaml -d DATASET --trials 12   a shipped space on your tiles
-    python run_search.py --space overnight.yaml -d DATASET --dry-run    what it would do, and how long it would take
-    python run_search.py --resume encoders                              go on with it, with all that it was given
-    python run_search.py --status encoders                              how it stands, from another terminal
+    python run_search.py --space overnight.yaml -d DATASET --dry-run    show the plan and an estimate of its time
+    python run_search.py --resume encoders                              resume a search that was interrupted or killed
+    python run_search.py --status encoders                              show its state, from another terminal
     tensorboard --logdir ray_results                                    the curves of all trials
 
-A search space is a YAML file: a path, or a name in search_spaces/. Results go to ray_results/NAME: trials.csv,
-the winner in best/, and a folder per trial. NAME is the space's name unless --name says otherwise. A search that
-was interrupted or killed goes on with --resume; with a larger --trials, so does one that ended.
+A search space is a YAML file: a path, or the name of a file in search_spaces/. Results go to ray_results/NAME:
+trials.csv, the winner in best/, and a folder per trial. NAME is the name of the space file unless --name sets
+another. --resume continues with the settings that the search was started with; a larger --trials extends it.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from segtune.space.reader import load_space
 def parse() -> Namespace:
     parser = make_parser(__doc__ or "")
     tasks.add_tasks(parser)
-    parser.add_argument("-d", "--dataset", metavar="FOLDER", help="the data set; wins over `dataset` in the file")
-    results = "where searches lie [ray_results]"
+    parser.add_argument("-d", "--dataset", metavar="FOLDER", help="data set; overrides `dataset` in the space file")
+    results = "folder that holds the searches [ray_results]"
     parser.add_argument("--results-dir", default="ray_results", metavar="FOLDER", help=results)
-    parser.add_argument("--name", help="name of the search, and of its folder [the name of the space]")
+    parser.add_argument("--name", help="name of the search and of its folder [the name of the space file]")
     add_assignments(parser)
     cache = "folder for decoded tiles, on a local disk; none: no cache"
     parser.add_argument("--cache-dir", metavar="FOLDER", help=cache)
-    dry_run = "show the space, the data and about how long it takes; train nothing"
+    dry_run = "show the space, the data and an estimate of the time; train nothing"
     parser.add_argument("--dry-run", action="store_true", help=dry_run)
-    teachers = "earlier searches whose trials teach the sampler"
+    teachers = "earlier searches whose trials the sampler learns from"
     parser.add_argument("--warm-start", nargs="+", default=[], type=Path, metavar="FOLDER", help=teachers)
     parser.add_argument(
-        "--warm-start-anyway", action="store_true", help="with --warm-start: take searches on other data too"
+        "--warm-start-anyway", action="store_true", help="with --warm-start: accept searches that ran on different data"
     )
     add_search_flags(parser)
-    address = "join the Ray cluster at HOST:PORT, or the one on this machine (auto)"
+    address = "Ray cluster to run on: HOST:PORT, or auto for the one on this machine [a Ray of its own]"
     parser.add_argument("--address", metavar="ADDR", help=address)
     return tasks.checked_tasks(parser, parser.parse_args())
 
@@ -67,11 +67,11 @@ def main() -> int:
     space = load_space(path, settings, search, {"encoder": tasks.surely_unknown_encoder})
     goes_on = folder.path.exists() and not arguments.dry_run
     if goes_on and not arguments.resume:
-        raise InputError(f"{folder.path}: this search exists; --resume goes on with it, --name starts another")
+        raise InputError(f"{folder.path}: this search exists; --resume continues it, --name starts another")
     if started and not space.baseline.dataset:
         settings = {"dataset": started.baseline.dataset} | settings
     check_data(space.baseline.model_copy(update=settings), space.channels())
-    # Ray and torch take seconds to import; --help and many a mistake should not.
+    # Ray and torch take seconds to import; --help and common mistakes do not wait for them.
     from segtune.models.compatibility import unknown_encoder
     from segtune.planning.feasibility import check_space, scan_data
     from segtune.report.console import SearchConsole, make_console, reading_bar

@@ -1,12 +1,12 @@
 """Train one segmentation model: one run, no search.
 
     python run_single.py -d DATASET                                    with the default settings
-    python run_single.py -d DATASET --encoder resnet34 --epochs 30     with some of your own
-    python run_single.py --from-search ray_results/NAME --epochs 200   a search's winner again, for longer
-    python run_single.py --exp-name NAME                               go on with a run that was interrupted
+    python run_single.py -d DATASET --encoder resnet34 --epochs 30     with settings of your own
+    python run_single.py --from-search ray_results/NAME --epochs 200   train the winner of a search for longer
+    python run_single.py --exp-name NAME                               resume a run that was interrupted or killed
 
-The run's folder, logs/NAME, gets run.yaml, metrics.csv, TensorBoard events, the state to go on from and the best
-epoch's model in best/.
+The run's folder, logs/NAME, gets run.yaml (the settings), metrics.csv (a row per epoch), TensorBoard events, the
+model of the best epoch in best/, and the training state that the run resumes from.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from segtune.report.commands import same_command
 
 def parse() -> Namespace:
     parser = make_parser(__doc__ or "")
-    parser.add_argument("--config", metavar="FILE", help="YAML of settings; flags and --set win over it")
-    winner = "take the settings of this search's winner; flags win over them, and -d over its validation sets too"
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags and --set override it")
+    winner = "use the settings of this search's winner; flags override them, and -d its validation sets too"
     parser.add_argument("--from-search", metavar="FOLDER", help=winner)
-    parser.add_argument("--trial", type=int, metavar="N", help="with --from-search: this trial, not the winner")
+    parser.add_argument("--trial", type=int, metavar="N", help="with --from-search: this trial instead of the winner")
     add_assignments(parser)
-    parser.add_argument("-log", "--log-dir", default="logs", metavar="FOLDER", help="where runs go [logs]")
-    name = "name of the run, and of its folder; a run that exists goes on [model_encoder_date]"
+    parser.add_argument("-log", "--log-dir", default="logs", metavar="FOLDER", help="folder that holds the runs [logs]")
+    name = "name of the run and of its folder; an existing run is resumed [model_encoder_date]"
     parser.add_argument("--exp-name", metavar="NAME", help=name)
-    preview = "write a picture of N augmented tiles; train nothing"
+    preview = "write a picture of N tiles before and after augmentation; train nothing"
     parser.add_argument("--preview-augmentation", type=int, metavar="N", help=preview)
     add_settings(parser)
     return parser.parse_args()
@@ -57,7 +57,7 @@ def main() -> int:
         check_preview(preview)
     if not (folder and folder.begun):
         check_data(config, config.channels)
-    # torch takes seconds to import; --help and many a mistake should not.
+    # torch takes seconds to import; --help and common mistakes do not wait for it.
     import torch
 
     from segtune.data.scan import scan

@@ -1,10 +1,10 @@
-"""Measure a trained model on a split, and write its predictions.
+"""Measure a trained model on a split of a data set, and write its predictions.
 
-    python validate.py -cd ray_results/quickstart -d data/demo/val            a search's winner
-    python validate.py -cd logs/NAME -d DATASET/test --binary                 a run, with predicted masks
+    python validate.py -cd ray_results/quickstart -d data/demo/val            the winner of a search
+    python validate.py -cd logs/NAME -d DATASET/test --binary                 a run; also writes its predicted masks
 
--cd takes the folder of a search, a run or a model. OUT (-o) gets metrics.json and, with --binary, a mask per tile
-in the data set's own label values and at the tile's own size.
+-cd takes the folder of a search, a run or a model. OUT (-o) gets metrics.json and, with --binary, a predicted mask
+per tile, with the labels of the data set and the size of the tile.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def parse() -> Namespace:
         "--checkpoint-dir",
         required=True,
         metavar="FOLDER",
-        help="the model: the folder of a search, a run or a model",
+        help="folder of a search, a run or a model",
     )
     parser.add_argument(
-        "-d", "--dataset", required=True, metavar="SPLIT", help="the tiles: the folder of a split, such as DATASET/val"
+        "-d", "--dataset", required=True, metavar="SPLIT", help="folder of a split, such as DATASET/val"
     )
-    parser.add_argument("-o", "--out", metavar="OUT", help="where results go [FOLDER/validation/SPLIT]")
+    parser.add_argument("-o", "--out", metavar="OUT", help="folder for results [FOLDER/validation/SPLIT]")
     parser.add_argument("--binary", action="store_true", help="also write the predicted masks")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N [auto]")
+    parser.add_argument("--device", default="auto", help="device: auto, cpu, cuda or cuda:N [auto]")
     return parser.parse_args()
 
 
@@ -56,14 +56,14 @@ def main() -> int:
     name = split.resolve().name if split.is_dir() else split.stem  # of a folder, or of a list file
     out = Path(arguments.out or folder / "validation" / name)
     check_writable(out, "-o")
-    before = read_own_json(out / "metrics.json", "miou", "-o")  # of an earlier validation
+    before = read_own_json(out / "metrics.json", "miou", "-o") or {}  # of an earlier validation
     replaceable = not arguments.out or before.get("masks")
     model = find_model(folder)
     config = RunConfig.from_settings(settings_in(model / "run.yaml"))
     check_split(split, Layout.of(config, config.channels))
     if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
         raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
-    # torch takes seconds to import; --help and many a mistake should not.
+    # torch takes seconds to import; --help and common mistakes do not wait for it.
     from segtune.evaluation.masks import write_mask
     from segtune.evaluation.validate import validate
     from segtune.report.console import make_console, step_bar
@@ -71,7 +71,7 @@ def main() -> int:
 
     console = make_console()
     done = count(1)
-    # All masks or none: an unreadable tile among the last ones leaves nothing half-written.
+    # All masks or none: an unreadable tile at the end must not leave a part of them.
     masks = joined_folder(out / "masks") if arguments.binary else nullcontext()
     with step_bar(console) as bar, masks as written:
 

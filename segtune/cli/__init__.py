@@ -1,1 +1,1 @@
-"""What the three scripts share: flags, and how errors become exit statuses."""
+"""What the three scripts share: flags, the settings that they give, and exit statuses."""

@@ -1,4 +1,4 @@
-"""Settings of a run on the command line: values of flags, and KEY=VALUE."""
+"""Parse the values of settings on the command line: those of flags, and KEY=VALUE."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from segtune.mistakes import SettingsError
 
 
 def parse_value(name: str, text: str) -> Any:
-    """The value of a setting from the command line; InputError when RunConfig refuses it."""
+    """Parse the value of a setting on the command line; raise InputError where RunConfig refuses it."""
     if name not in RunConfig.model_fields:
         raise SettingsError([unknown_setting(name)])
     kind, text = base_type(name), text.strip()
@@ -40,21 +40,21 @@ def parse_value(name: str, text: str) -> Any:
 
 
 def parse_values(name: str, words: Sequence[str]) -> list[Any]:
-    """The value of a setting that is a list, from the words that follow its flag: ``1,2``, ``1 2`` or ``[1, 2]``."""
+    """Parse the value of a list setting from the words after its flag: ``1,2``, ``1 2`` or ``[1, 2]``."""
     if words[0].startswith("["):  # that the shell has split
         words = [" ".join(words)]
     return [value for word in words for value in parse_value(name, word)]
 
 
 def _separated(name: str, text: str) -> str:
-    """A list on the command line, ``1,2`` or ``1 2``, with commas; what holds paths is one path, whatever is in it."""
+    """Return a list, ``1,2`` or ``1 2``, with commas; a text for a list of folders is one path."""
     if name in FOLDER_LISTS:
         return json.dumps(text, ensure_ascii=False)
     return text if "," in text else ",".join(text.split())
 
 
 def parse_assignments(items: Sequence[str]) -> dict[str, Any]:
-    """The settings in ``["lr=1e-3", ...]``, the last of a name winning; InputError with all mistakes."""
+    """Parse the settings in ``["lr=1e-3", ...]``; the last of a name wins. Raise InputError with all mistakes."""
     settings, mistakes = {}, []
     for place, item in enumerate(items):
         name, equals, text = item.partition("=")
@@ -71,7 +71,7 @@ def parse_assignments(items: Sequence[str]) -> dict[str, Any]:
 
 
 def _no_assignment(before: str, items: Sequence[str]) -> str:
-    """Say what is wrong with words that follow an assignment but have no KEY=."""
+    """Return what is wrong with words without KEY= that follow an assignment."""
     name, equals, first = before.partition("=")
     if name in RunConfig.model_fields and base_type(name) is list and equals:
         more = itertools.takewhile(lambda item: "=" not in item, items)

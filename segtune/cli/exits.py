@@ -1,4 +1,4 @@
-"""How a script ends: errors and signals become messages and exit statuses."""
+"""Run a script and turn errors and signals into messages and exit statuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_PATH = 300  # characters that an error repeats
 
 
 class Terminated(BaseException):
-    """SIGTERM, or SIGHUP from a terminal that was closed, on its way up like KeyboardInterrupt."""
+    """Raised by SIGTERM, and by SIGHUP when the terminal is closed, as KeyboardInterrupt is by SIGINT."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
         super().__init__()
@@ -26,9 +26,9 @@ class Terminated(BaseException):
 
 
 def run_script(main: Callable[[], int]) -> None:
-    """Run a script's main and exit.
+    """Run the main function of a script, print its errors, and exit.
 
-    The status is 0 done, 2 the input is wrong, 1 another failure, 130 Ctrl-C, 143 SIGTERM, 129 a closed terminal.
+    Exit statuses: 0 done, 2 wrong input, 1 another failure, 130 Ctrl-C, 143 SIGTERM, 129 the terminal was closed.
     """
     drop_what_cannot_be_written()
     for number in ending_signals():
@@ -51,15 +51,15 @@ def run_script(main: Callable[[], int]) -> None:
     except Terminated as error:
         _say("terminated", error)
         status = 128 + error.number
-    except OSError as error:  # a full disk, a folder that may not be written
+    except OSError as error:  # such as a full disk or missing permissions
         _say(f"error: {_shortened(error.filename or 'writing')}: {error.strerror or error}", error)
-        status = 2 if error.errno == errno.ENAMETOOLONG else 1  # nobody but the user names files
+        status = 2 if error.errno == errno.ENAMETOOLONG else 1  # too long a name comes from the user
     sys.exit(status)
 
 
 @contextmanager
 def hinted(hint: str | None) -> Iterator[None]:
-    """Say, as the last line, how to go on when the block is interrupted, terminated, or cannot write a file."""
+    """Print the hint as the last line if the block is interrupted, is terminated or cannot write a file."""
     try:
         yield
     except (KeyboardInterrupt, Terminated, OSError) as error:
@@ -75,7 +75,7 @@ def _shortened(path: object) -> str:
 
 def _say(line: str, error: BaseException) -> None:
     notes = getattr(error, "__notes__", [])
-    for said in [line, *notes[:1]]:  # the innermost hint: it knows most
+    for said in [line, *notes[:1]]:  # the first hint is the innermost, and the most precise
         print(printable(said), file=sys.stderr)
 
 

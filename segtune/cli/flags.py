@@ -1,4 +1,4 @@
-"""The flags that scripts share: those of a run's settings and those of a search."""
+"""The flags of the settings of a run, and of the settings of a search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from segtune.config import RunConfig
 from segtune.fields import FOLDER_LISTS, base_type, choices
 
-# Flags that people know from their present scripts, beside --name-of-the-setting.
+# Flags that users know from other training scripts, besides --name-of-the-setting.
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "dataset": ("-d",),
     "val_dir": ("-val",),
@@ -25,14 +25,14 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """A flag for every setting of RunConfig."""
+    """Add a flag for every setting of RunConfig."""
     group = parser.add_argument_group("settings (also KEY=VALUE with --set, or in a YAML file)")
     for name, field in RunConfig.model_fields.items():
         known = f" ({', '.join(choices(name))})" if choices(name) else ""
         default = "" if field.default in (None, "") else f" [{_default(field.default)}]"
-        # A switch needs no value, and takes one all the same: false undoes what a file sets.
+        # A switch needs no value, but takes one: false overrides a file.
         form: dict[str, Any] = {"nargs": "?", "const": "true"} if base_type(name) is bool else {}
-        if base_type(name) is list:  # of paths, more with each flag
+        if base_type(name) is list:  # a second flag adds folders, but replaces other values
             form = {"nargs": "+", "action": "extend" if name in FOLDER_LISTS else "store"}
         group.add_argument(
             *ALIASES.get(name, ()),
@@ -47,7 +47,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_assignments(parser: argparse.ArgumentParser) -> None:
-    """The --set flag."""
+    """Add the flag --set."""
     parser.add_argument(
         "--set",
         nargs="+",
@@ -55,31 +55,35 @@ def add_assignments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="assignments",
-        help="set any setting of a run; wins over files and other flags",
+        help="set any settings of a run; overrides files and other flags",
     )
 
 
-# Flags for settings under `search:`.
+# Flags for settings under `search:`: the type, the placeholder and the help of each.
 SEARCH_FLAGS: Mapping[str, tuple[type, str, str]] = {
-    "trials": (int, "N", "trials in all, the baseline included; with --resume, a larger number extends the search"),
+    "trials": (
+        int,
+        "N",
+        "number of trials in total, with the baseline; on --resume, a larger number extends the search",
+    ),
     "time_budget": (
         str,
         "TIME",
-        "end the search after this time, summed over all its starts: 8h, 1h30m, or a number of seconds",
+        "end the search after this time, all starts together: 8h, 1h30m, or a number of seconds",
     ),
-    "patience": (int, "N", "end the search when so many trials in a row brought no improvement"),
-    "seed": (int, "N", "seed of the sampler; that of the runs is a setting (--set seed=N)"),
-    "disk_gb": (float, "GB", "most gigabytes that the search's folder may take"),
-    "max_concurrent": (int, "N", "most trials at a time"),
-    "gpus_per_trial": (float, "F", "GPUs of each trial; with 0.5, two trials share one"),
-    "cpus_per_trial": (int, "N", "CPU cores of each trial"),
+    "patience": (int, "N", "end the search after N trials in a row without improvement"),
+    "seed": (int, "N", "random seed of the sampler; --set seed=N sets that of the runs"),
+    "disk_gb": (float, "GB", "maximum size of the search folder in gigabytes"),
+    "max_concurrent": (int, "N", "maximum number of trials at the same time"),
+    "gpus_per_trial": (float, "F", "GPUs per trial; with 0.5, two trials share a GPU"),
+    "cpus_per_trial": (int, "N", "CPU cores per trial"),
 }
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that win over a space file's `search:`."""
+    """Add the flags that override the `search:` section of a space file."""
     for name, (kind, metavar, text) in SEARCH_FLAGS.items():
-        # Under a name of its own: a run has a seed, too.
+        # With a prefix, since a run has a setting `seed` too.
         parser.add_argument(f"--{name.replace('_', '-')}", dest=f"search_{name}", type=kind, metavar=metavar, help=text)
 
 

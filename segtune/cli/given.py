@@ -1,4 +1,4 @@
-"""The settings that a command line, or a file that it names, gives."""
+"""The settings that a command line gives, and the files that it names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segtune.files.yamlfile import read_yaml
 
 
 def given_search(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What was given as flags of `search:`."""
+    """Return the settings of a search that were given as flags; raise InputError for too large numbers."""
     given = {name: getattr(arguments, f"search_{name}") for name in SEARCH_FLAGS}
     if large := [name for name, value in given.items() if isinstance(value, int) and value.bit_length() > 63]:
         raise InputError(f"{name}: is too large a number" for name in large)
@@ -25,7 +25,7 @@ def given_search(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings given as flags and with --set (which wins), typed; InputError with all mistakes."""
+    """Return the settings given as flags and with --set, which wins; raise InputError with all mistakes."""
     settings, mistakes = _short_forms(arguments)
     for name in RunConfig.model_fields:
         text = getattr(arguments, name, None)
@@ -44,7 +44,7 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def settings_in(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file, such as a run.yaml; InputError, naming it, where one is wrong."""
+    """Return the settings in a YAML file, such as a run.yaml; raise InputError, naming it, where one is wrong."""
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a mapping of settings")
@@ -54,7 +54,7 @@ def settings_in(path: Path) -> dict[str, Any]:
 
 
 def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> str | None:
-    """A line where the number of threads is that of the run or trial before, and not what torch takes here."""
+    """Return a line that says so if `threads` stays as in an earlier run, and differs from torch's `own` number."""
     if arguments.config or config.threads in (None, own) or "threads" in given_settings(arguments):
         return None
     return (
@@ -64,7 +64,7 @@ def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> 
 
 
 def _short_forms(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """The settings that flags of another name stand for, and where they contradict the flags of that name."""
+    """Return the settings that --max-mask-val and --cpu stand for, and messages where other flags contradict them."""
     settings: dict[str, Any] = {}
     mistakes = []
     largest = getattr(arguments, "max_mask_val", 0)
@@ -82,11 +82,14 @@ def _short_forms(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[st
 
 
 def given_config(arguments: argparse.Namespace, folder: RunFolder | None) -> RunConfig:
-    """The run: what its folder, a file or a search says of it, and what the command line does, which wins."""
+    """Return the settings of a run: of its folder, a file or a search, overridden by the command line.
+
+    Raises InputError with all mistakes.
+    """
     if arguments.config and arguments.from_search:
         raise InputError("--config and --from-search both give settings; leave one out")
     if arguments.trial is not None and not arguments.from_search:
-        raise InputError("--trial says which of the trials of --from-search; that is missing")
+        raise InputError("--trial selects a trial of --from-search, which is missing")
     given = given_settings(arguments)
     settings = settings_in(folder.run_yaml) if folder and folder.begun else {}
     if folder and not (folder.begun or given.get("dataset") or arguments.config or arguments.from_search):
@@ -95,7 +98,7 @@ def given_config(arguments: argparse.Namespace, folder: RunFolder | None) -> Run
         settings |= settings_in(Path(arguments.config))
     if arguments.from_search:
         found = settings_in(SearchFolder(Path(arguments.from_search)).settings_yaml(arguments.trial))
-        if "dataset" in given:  # the search's validation sets are of other data
+        if "dataset" in given:  # the validation sets of the search belong to other data
             found = {name: value for name, value in found.items() if name not in VALIDATION_SETTINGS}
         settings |= found
     return RunConfig.from_settings(settings | given)

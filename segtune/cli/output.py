@@ -1,4 +1,4 @@
-"""Standard output and standard error that never stop the work: what cannot be written is dropped."""
+"""Standard output and standard error that never raise: output that cannot be written is dropped."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ if TYPE_CHECKING:
 
 
 class _Dropping(io.FileIO):
-    """A file descriptor that takes everything, also when nobody reads it, its disk is full or it is closed.
+    """A file that accepts all output, also when its reader is gone, its disk is full or it is closed.
 
-    A window that was closed, a `| head` that has read enough and a full disk behind `> log` are no reason to lose hours
-    of training.
+    A closed terminal, a `| head` that has ended or a full disk behind `> log` must not end hours of training.
     """
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write what can be written, and say that it was all."""
+        """Write what can be written; return the full length."""
         with suppress(OSError):
-            return super().write(data) or _bytes(data)  # None: a full pipe that does not wait
+            return super().write(data) or _bytes(data)  # None: a non-blocking pipe is full
         return _bytes(data)
 
 
 def drop_what_cannot_be_written() -> None:
-    """Have sys.stdout and sys.stderr of this process raise no OSError from here on.
+    """Replace sys.stdout and sys.stderr by streams that raise no OSError.
 
-    Streams that are not the process's own, such as a test's, are left alone.
+    Streams that something else has put there, such as a test, are left alone.
     """
     _open_closed()
     if sys.stdout is sys.__stdout__:
@@ -39,20 +38,20 @@ def drop_what_cannot_be_written() -> None:
 
 
 def _open_closed() -> None:
-    """Open what was closed with `>&-`: a file that is opened later would get its number, and what is printed."""
+    """Open descriptors that were closed with `>&-`; else a file opened later would get the number and the output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            os.open(os.devnull, os.O_RDWR)  # opens the lowest free number, which is this one
 
 
 def _dropping(stream: TextIO | None, number: int) -> TextIO:
-    if stream is None:  # it was closed when Python started; by now the number may be another file's
+    if stream is None:  # closed when Python started; the number may belong to another file by now
         return open(os.devnull, "w", encoding="utf-8")
     with suppress(OSError):
         stream.flush()
-    # A number of its own: a library that writes to standard error by itself can then be sent elsewhere.
+    # A descriptor of its own, so that output which a library writes to number 2 can be redirected.
     return io.TextIOWrapper(
         io.BufferedWriter(_Dropping(os.dup(number), "w")),
         encoding=stream.encoding,

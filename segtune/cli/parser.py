@@ -1,4 +1,4 @@
-"""A parser whose mistakes are errors of the user like all others."""
+"""The parser of the command line; it reports wrong flags like every other mistake of the user."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _SETTING_OF = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Wrong flags end like every other mistake of the user: an `error:` line each, status 2.
+    """A parser that raises InputError with all unknown flags, and takes no abbreviations.
 
-    A flag is spelt out: an abbreviation would mean another flag as soon as there is one more. argparse's own
-    `allow_abbrev` leaves flags of one dash out.
+    An abbreviation could mean another flag as soon as a flag is added. argparse's own `allow_abbrev` does not cover
+    flags with one dash.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        # argparse takes -1 for a value, but -1,-100 and -3.4e38 for flags that it does not know.
+        # argparse itself takes -1 for a value, but -1,-100 and -3.4e38 for unknown flags.
         self._negative_number_matcher = re.compile(r"-\.?[0-9]")
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Parse what was typed; InputError with every flag that there is not, before anything else that is wrong."""
+        """Parse the command line; raise InputError with every unknown flag before any other mistake."""
         typed = list(sys.argv[1:] if args is None else args)
-        # A study, YAML and JSON, in which paths are kept, are UTF-8.
+        # Paths are stored in a study, in YAML and in JSON, which are all UTF-8.
         unreadable = [f"{name}: its name is not UTF-8; rename it" for name in (os.getcwd(), *typed) if not _utf8(name)]
         if unreadable:
             raise InputError(unreadable)
@@ -47,14 +47,14 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(typed, namespace)
 
     def error(self, message: str) -> Any:
-        """Report a wrong flag."""
+        """Raise InputError; argparse calls this for a wrong flag or value."""
         raise InputError(f"{message} (see --help)")
 
     def _is_flag(self, word: str) -> bool:
         return word[:1] == "-" and len(word) > 1 and " " not in word and not self._negative_number_matcher.match(word)
 
     def _knows(self, word: str) -> bool:
-        """Whether a word is a flag, ``--flag=value``, or one of a single letter with its value, as ``-e3``."""
+        """Return whether a word is a known flag: ``--flag``, ``--flag=value``, or a letter and its value, ``-e3``."""
         flag, known = word.partition("=")[0], self._option_string_actions
         attached = word[1] != "-" and word[:2] in known and not _starting(known, f"-{flag}")
         return flag in known or attached
@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _utf8(name: str) -> bool:
-    return not any("\udc80" <= char <= "\udcff" for char in name)  # what Python makes of other bytes
+    return not any("\udc80" <= char <= "\udcff" for char in name)  # how Python shows bytes that are not UTF-8
 
 
 def _starting(known: Iterable[str], start: str) -> list[str]:
@@ -81,6 +81,6 @@ def _starting(known: Iterable[str], start: str) -> list[str]:
 
 
 def make_parser(manual: str) -> Parser:
-    """A parser whose help opens with the script's manual, and not with a list of fifty flags."""
+    """Return a parser whose help begins with the script's docstring, not with a usage line of fifty flags."""
     form = argparse.RawDescriptionHelpFormatter
     return Parser(description=manual, usage=argparse.SUPPRESS, formatter_class=form, allow_abbrev=False)

@@ -1,4 +1,4 @@
-"""What run_search.py is asked to do, and on which space and folder."""
+"""The task that run_search.py is given, and the space and the folder that it works on."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SPACES = Path(__file__).resolve().parent.parent.parent / "search_spaces"
 
 
 def add_tasks(parser: argparse.ArgumentParser) -> None:
-    """The flags of run_search.py that say what it is to do."""
+    """Add the flags that select the task of run_search.py."""
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--space", metavar="FILE", help="the search space: a path, or the name of one that ships")
-    what.add_argument("--status", metavar="NAME", help="say how a search stands, running or not; change nothing")
-    what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of spaces, for editors")
-    resume = "go on with the search of this name, with all that it was given; with --space: start it if there is none"
-    # A batch script adds one without a name to what it is given.
+    what.add_argument("--space", metavar="FILE", help="search space: a path, or the name of a file in search_spaces/")
+    what.add_argument("--status", metavar="NAME", help="show the state of a search, running or not; change nothing")
+    what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of space files, for editors")
+    resume = "resume the search of this name with its settings; with --space: start it if it does not exist"
+    # It may be given twice: a batch script adds one without a name.
     parser.add_argument("--resume", nargs="?", action="append", metavar="NAME", help=resume)
 
 
 def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:
-    """The same flags once more: `resumed` is the name that --resume gives, if any; InputError where none says what."""
+    """Return the flags with `resumed`, the name given with --resume, or None; raise InputError if there is no task."""
     names = given.resume or []
     given.resumed, given.resume = next(filter(None, names), None), bool(names)
     if given.resume and (given.status or given.write_schema):
@@ -44,7 +44,7 @@ def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
 
 
 def command_to_resume(given: argparse.Namespace) -> str:
-    """Return the command line that goes on with the search that this one started, or went on with."""
+    """Return the command line that resumes the search that this command line started or resumed."""
     words = sys.argv[1:]
     if not given.resumed:
         words = [*(word for word in words if word != "--resume"), "--resume"]
@@ -52,7 +52,7 @@ def command_to_resume(given: argparse.Namespace) -> str:
 
 
 def space_and_folder(given: argparse.Namespace) -> tuple[Path, SearchFolder]:
-    """The file of the space, and the search's folder: of a search that goes on by its name, the file in there."""
+    """Return the space file and the search folder; for a search resumed by name, the file is its search.yaml."""
     names = [name for name in (given.name, given.resumed) if name is not None]
     if len(set(names)) > 1:
         raise InputError(f"--resume {names[1]}: --name says {names[0]}; leave one out")
@@ -66,9 +66,9 @@ def space_and_folder(given: argparse.Namespace) -> tuple[Path, SearchFolder]:
 
 
 def start_of(given: argparse.Namespace, folder: SearchFolder) -> Space | None:
-    """Return the space that the search was started with; None for a search that starts now.
+    """Return the space that a resumed search was started with; None for a search that starts now.
 
-    A damaged search.yaml is written anew first, and a line says so. Raises InputError where that is not possible.
+    A damaged search.yaml is restored first, and a line says so. Raises InputError where that is not possible.
     """
     if not given.resume or (given.space and given.dry_run) or not folder.search_yaml.exists():
         return None
@@ -86,17 +86,17 @@ def start_of(given: argparse.Namespace, folder: SearchFolder) -> Space | None:
 
 
 def write_schema(path: Path) -> int:
-    """Write the JSON Schema of search spaces, which editors complete and check them by."""
+    """Write the JSON Schema of space files, which editors use to complete and check them; return the exit status."""
     read_own_json(path, "$schema", "--write-schema")
     write_text(path, schema_text())
     return 0
 
 
 def surely_unknown_encoder(name: str) -> str | None:
-    """Why there is no such encoder, with the nearest name; None if there is one, or if it is left to timm (tu-NAME).
+    """Return why there is no such encoder, with the most similar name; None if there is one, or if timm may have it.
 
-    Finding a mistake takes the import of torch, and a right name does not. timm's names are all left to it, since they
-    would.
+    Only a wrong name imports torch, to find the most similar one. Names of timm, tu-NAME, are checked later, since
+    every one of them would need that import.
     """
     if name in ENCODERS or name.startswith("tu-"):
         return None
@@ -106,6 +106,7 @@ def surely_unknown_encoder(name: str) -> str | None:
 
 
 def show_status(folder: SearchFolder) -> int:
+    """Print the state of a search; return the exit status."""
     folder.check_begun()
     from segtune.report.console import make_console
     from segtune.report.tables import state_of

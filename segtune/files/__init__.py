@@ -1,1 +1,1 @@
-"""Folders of runs and searches, and how files get there whole."""
+"""Folders of runs and searches: their paths, their locks, and how files are written into them."""

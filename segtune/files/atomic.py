@@ -1,4 +1,4 @@
-"""Files and models' folders that get their place whole or not at all."""
+"""Replace files and model folders completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pathlib import Path
 
 from segtune.files.temporary import beside
 
-WEIGHTS = "model.safetensors"  # in a model's folder
-# What a folder with a model holds. Whatever else lies there was put there by somebody, and is never deleted.
+WEIGHTS = "model.safetensors"  # in a model folder
+# The files of a model folder. Any other file there belongs to the user and is never deleted.
 MODEL_FILES = ("config.json", "model.safetensors", "run.yaml", "README.md")
-_SWAP_S = 0.2  # seconds in which a folder is replaced by far
+_SWAP_S = 0.2  # more than replacing a folder takes
 
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends without an error.
+    """Yield a temporary file beside `path` that replaces it when the block ends without an error.
 
-    A reader sees the old file or the new one, never half of it. An OSError that names no file, such as that of a full
-    disk, gets the name of `path`.
+    Readers see the old file or the new one, never a part. An OSError without a file name, such as that of a full disk,
+    gets the name of `path`.
     """
     temporary = beside(path, "tmp")
     try:
-        # Made here, and new: whatever opens it by its name writes to no other file.
+        # Created here, with O_EXCL: who opens it by its name cannot be led to another file by a link.
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
         yield temporary
         _flush(temporary)
@@ -42,26 +42,26 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file completely or not at all."""
     with replaced_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def replaced_folder(final: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of a model's folder when the block ends without an error.
+    """Yield a temporary folder that replaces a model folder when the block ends without an error.
 
-    What the folder held besides a model is set aside.
+    Other files of the replaced folder are kept in a folder beside it.
     """
     temporary = beside(final, "tmp")
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        # Some libraries give a file to its user alone, whatever the umask, which the folder itself follows.
+        # Some libraries ignore the umask and let only the user read a file; the folder follows the umask.
         mode = temporary.stat().st_mode & 0o666
         for file in temporary.rglob("*"):
             if file.is_file():
-                with suppress(PermissionError):  # of a file system without modes
+                with suppress(PermissionError):  # file systems without modes
                     file.chmod(mode)
                 _flush(file)
         replace_folder(temporary, final)
@@ -70,10 +70,10 @@ def replaced_folder(final: Path) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, final: Path) -> None:
-    """Give a model's folder the place of another beside it; what that one held besides a model is set aside.
+    """Replace the model folder `final` by `new`; keep its other files in a folder beside it.
 
-    That cannot be done in one step while the other holds files: it steps aside first, and `recover_folder` brings it
-    back should the process die between the two steps.
+    A folder with files cannot be replaced in one step: `final` is renamed first, and `recover_folder` renames it back
+    if the process dies between the two steps.
     """
     old = beside(final, "old")
     recover_folder(final)
@@ -85,7 +85,7 @@ def replace_folder(new: Path, final: Path) -> None:
 
 
 def discard_folder(path: Path) -> None:
-    """Delete a model's folder where it is there, whole at once; what it held besides a model is set aside."""
+    """Delete a model folder, if it exists, in one step; keep its other files in a folder beside it."""
     if os.path.lexists(path):
         gone = beside(path, "gone")
         os.replace(path, gone)
@@ -93,10 +93,10 @@ def discard_folder(path: Path) -> None:
 
 
 def recover_folder(final: Path) -> None:
-    """Bring back a model's folder that stepped aside in a `replace_folder` which was killed."""
+    """Restore a model folder that a killed `replace_folder` has renamed and not yet replaced."""
     if os.path.lexists(final) or not (left := _stepped_aside(final)):
         return
-    time.sleep(_SWAP_S)  # it may be alive, and between its two steps
+    time.sleep(_SWAP_S)  # the other process may be alive, between its two steps
     if not os.path.lexists(final):
         with suppress(FileNotFoundError):
             os.replace(left, final)
@@ -112,7 +112,7 @@ def _stepped_aside(final: Path) -> Path | None:
 
 
 def delete_model(folder: Path, final: Path) -> None:
-    """Delete a model's files and their folder, which was `final`; what else it holds is set aside beside that."""
+    """Delete a renamed model folder, which was `final`; keep its other files in a folder beside that."""
     if folder.is_symlink():
         folder.unlink()
         return
@@ -129,7 +129,7 @@ def delete_model(folder: Path, final: Path) -> None:
 
 
 def set_aside(path: Path, name: str) -> Path:
-    """Give a file or folder a name that nothing has yet: this one, and a number."""
+    """Rename a file or folder to this name and the first free number; return its new path."""
     for number in count(1):
         aside = path.with_name(f"{name}_{number}")
         if not os.path.lexists(aside):
@@ -139,7 +139,9 @@ def set_aside(path: Path, name: str) -> Path:
 
 
 def _flush(path: Path) -> None:
-    """Have a file on the disk, before its name stands for it: a network file system may find out only now that the
-    disk is full, and after a power cut the name must not stand for less."""
+    """Write a file from the system's cache to the disk, before it gets its final name.
+
+    A network file system may notice only now that the disk is full, and after a power cut the file must be complete.
+    """
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""Whether a file or folder is there to be used: what lies at a path, whether it can be written, what it takes."""
+"""Checks of files and folders before they are used: names, types, permissions, sizes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ _LONGEST_NAME = 255  # bytes
 
 
 def check_length(name: str, flag: str) -> None:
+    """Raise InputError, naming the flag, where a name is too long for a folder."""
     if len(os.fsencode(name)) > _LONGEST_NAME:
         raise InputError(f"{flag}: the name is too long for a folder; it may have {_LONGEST_NAME} bytes")
 
 
 def open_own(path: Path, flags: int) -> TextIO:
-    """Open a file of ours, with the flags of os.open; InputError where something else lies there.
+    """Open a file that segtune wrote, with the flags of `os.open`; raise InputError where something else lies there.
 
-    A folder that came from elsewhere may hold a link in its place, which would lead to any file of the user's, or a
-    pipe, which would be waited for.
+    A folder that came from elsewhere may hold a link in its place, which could lead to any file of the user, or a
+    pipe, which would block.
     """
     try:
         number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
@@ -40,9 +41,9 @@ def open_own(path: Path, flags: int) -> TextIO:
 
 
 def check_writable(folder: Path, setting: str) -> None:
-    """InputError, naming the setting, where a folder is not there and cannot be made, or cannot be written to.
+    """Raise InputError, naming the setting, where a folder cannot be created or written to.
 
-    Found by trying, which leaves nothing behind: what a file system allows, no permissions tell.
+    The check writes a temporary file, since permissions do not tell what a file system allows.
     """
     try:
         there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
@@ -50,19 +51,19 @@ def check_writable(folder: Path, setting: str) -> None:
             raise InputError(f"{setting}: {folder}: {there} is a link to nothing")
         if not there.is_dir():
             raise InputError(f"{setting}: {folder}: {there} is a file, not a folder")
-        folder.absolute().exists()  # for a name that is too long
+        folder.absolute().exists()  # raises OSError for a name that is too long
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise InputError(f"{setting}: {folder}: cannot be written to ({one_line(error.strerror)})") from None
 
 
-def read_own_json(file: Path, key: str, setting: str) -> dict[str, Any]:
-    """A JSON object that is about to be replaced; empty where there is none yet.
+def read_own_json(file: Path, key: str, setting: str) -> dict[str, Any] | None:
+    """Return the JSON object of a file that is about to be replaced; None where there is no such file.
 
-    InputError, naming the setting, where something else lies there: an object of ours has this key.
+    Raises InputError, naming the setting, where the file holds something else than an object with this key.
     """
     if not os.path.lexists(file):
-        return {}
+        return None
     try:
         with open_own(file, os.O_RDONLY) as opened:
             content = json.load(opened)
@@ -74,7 +75,7 @@ def read_own_json(file: Path, key: str, setting: str) -> dict[str, Any]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """What the files in a folder take; those that vanish meanwhile count as nothing."""
+    """Return the size of all files in a folder, in bytes; files that vanish meanwhile do not count."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -1,4 +1,4 @@
-"""Every path inside a run's or a search's folder."""
+"""The paths inside the folders of runs and searches."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ from segtune.files.locks import held_folder, holder, lock_of
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder: of `run_single.py`, or of one trial of a search."""
+    """The folder of a run: one of `run_single.py`, or a trial of a search."""
 
     path: Path
 
     @classmethod
     def named(cls, parent: Path, name: str) -> RunFolder:
-        """The folder of this name, new or of a run that goes on; InputError where it is something else."""
+        """Return the folder of this name, new or with a run; raise InputError where it holds something else."""
         if Path(name).name != name or name in ("", ".."):
-            raise InputError(f"--exp-name: {name!r} is not the name of a folder; --log-dir says where it lies")
+            raise InputError(
+                f"--exp-name: {name!r} is not the name of a folder; --log-dir sets the folder that it lies in"
+            )
         check_length(name, "--exp-name")
         folder = cls(parent / name)
         if folder.path.exists() and folder.foreign:
-            raise InputError(f"{folder.path}: exists, and is not a run; --exp-name gives the run another name")
+            raise InputError(f"{folder.path}: exists, and is not a run; choose another name with --exp-name")
         return folder
 
     @classmethod
     def new(cls, parent: Path, name: str) -> RunFolder:
-        """Make a folder of this name, with a suffix where that is taken: no other process gets the same."""
+        """Create a folder of this name, with a number appended where it exists; no two processes get the same."""
         parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):
             path = parent / (name if number == 1 else f"{name}_{number}")
@@ -45,12 +47,12 @@ class RunFolder:
 
     @property
     def run_yaml(self) -> Path:
-        """The settings, and what was found out about data and machine."""
+        """The settings, and facts about the data and the machine."""
         return self.path / "run.yaml"
 
     @property
     def metrics_csv(self) -> Path:
-        """A row per epoch."""
+        """A table with a row per epoch."""
         return self.path / "metrics.csv"
 
     @property
@@ -60,31 +62,31 @@ class RunFolder:
 
     @property
     def next_best(self) -> Path:
-        """A model that takes the place of the best one as soon as the state knows of it."""
+        """A new best model; it replaces `best` once the training state that knows of it is saved."""
         return self.path / "best.next"
 
     @property
     def state(self) -> Path:
-        """What an unfinished run continues from."""
+        """The training state that an unfinished run resumes from."""
         return self.path / "state.pt"
 
     @property
     def error(self) -> Path:
-        """The trace of a failed run."""
+        """The traceback of a failed run."""
         return self.path / "error.txt"
 
     @property
     def fault_txt(self) -> Path:
-        """Why the process of a trial was killed, written by itself."""
+        """The reason why the process of a trial killed itself."""
         return self.path / "fault.txt"
 
     def fault(self) -> str | None:
-        """Return why the process of a trial killed itself; None where it did not."""
+        """Return the reason why the process of a trial killed itself; None where it did not."""
         return self.fault_txt.read_text(encoding="utf-8").strip() if self.fault_txt.is_file() else None
 
     @property
     def worst(self) -> Path:
-        """The worst validation tiles of the best epoch, as a picture."""
+        """A picture of the worst validation tiles in the best epoch."""
         return self.path / "worst.png"
 
     @property
@@ -93,7 +95,7 @@ class RunFolder:
         return self.run_yaml.is_file()
 
     def check_begun(self) -> None:
-        """InputError, with the nearest name that there is, where no run was started here."""
+        """Raise InputError, with the most similar name of a run, where no run was started here."""
         if not self.begun:
             meant = nearest(self.path.name, (path.parent.name for path in self.path.parent.glob("*/run.yaml")))
             new = "a new one needs its data, -d DATASET"
@@ -101,22 +103,22 @@ class RunFolder:
 
     @property
     def foreign(self) -> bool:
-        """Whether something else than a run lies here."""
+        """Whether the path is something else than a run or an empty folder."""
         if not self.path.is_dir():
             return True
         return not self.begun and any(not entry.name.startswith(".") for entry in self.path.iterdir())
 
     @property
     def _written(self) -> tuple[Path, ...]:
-        """What is written beside its final place first."""
+        """Files and folders that are written under a temporary name first."""
         files = (self.run_yaml, self.metrics_csv, self.state, self.error, self.fault_txt, self.worst)
         return *files, self.best, self.next_best
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder and keep it to this process; InputError while another one trains in it.
+        """Create the folder and lock it until the block ends; raise InputError where another process trains in it.
 
-        Nobody else writes here then: what processes that were killed were about to write is deleted.
+        Temporary files that killed processes left here are deleted.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with held_folder(self.path, "trains in this folder"):
@@ -124,33 +126,33 @@ class RunFolder:
             try:
                 yield
             finally:
-                if not self.begun and not self.foreign:  # nothing came of it
+                if not self.begun and not self.foreign:  # the run never started
                     lock_of(self.path).unlink()
                     with suppress(OSError):
                         self.path.rmdir()
 
     def held(self) -> bool:
-        """Whether a process trains in this folder, as one may for a moment whose search was killed."""
+        """Return whether a process trains in this folder; one whose search was killed may, for a moment."""
         return holder(self.path) is not None
 
 
 @dataclass(frozen=True)
 class SearchFolder:
-    """A search's folder, `ray_results/<name>`."""
+    """The folder of a search, `ray_results/<name>`."""
 
     path: Path
 
     @classmethod
     def named(cls, parent: Path, name: str, flag: str = "--name") -> SearchFolder:
-        """The folder of this name; InputError where it is not the name of a folder, or one that a study cannot have."""
+        """Return the folder of this name; raise InputError for a name that a folder or a study cannot have."""
         if Path(name).name != name or name in ("", "..") or "?" in name:
-            raise InputError(f"{flag}: {name!r} is not a name for a search; --results-dir says where its folder lies")
+            raise InputError(f"{flag}: {name!r} is not a name for a search; --results-dir sets where it lies")
         check_length(name, flag)
         return cls(parent / name)
 
     @property
     def search_yaml(self) -> Path:
-        """The resolved space and settings, enough to repeat the search."""
+        """The resolved space and settings; they are enough to repeat the search."""
         return self.path / "search.yaml"
 
     @property
@@ -160,26 +162,26 @@ class SearchFolder:
 
     @property
     def trials_csv(self) -> Path:
-        """A row per trial."""
+        """A table with a row per trial."""
         return self.path / "trials.csv"
 
     @property
     def best(self) -> Path:
-        """The winner."""
+        """The model of the winner."""
         return self.path / "best"
 
     def check_begun(self) -> None:
-        """InputError, with the nearest name that there is, where no search lies here."""
+        """Raise InputError, with the most similar name of a search, where there is no search here."""
         if not self.search_yaml.is_file():
             others = [path.parent.name for path in self.path.parent.glob(f"*/{self.search_yaml.name}")]
             meant = nearest(self.path.name, others)
             raise InputError(f"{self.path}: no search (it has no {self.search_yaml.name}){meant}")
 
     def settings_yaml(self, trial: int | None) -> Path:
-        """The file with the settings of a trial, or of the winner; InputError where there is none."""
+        """Return the run.yaml of a trial, or of the winner for None; raise InputError where there is none."""
         self.check_begun()
         path = self.best / "run.yaml" if trial is None else self.trial(trial).run_yaml
-        if self.holder() is None:  # else the search may just be replacing its winner
+        if self.holder() is None:  # else the search may be replacing its winner right now
             recover_folder(self.best)
         if not path.is_file():
             what = "no winner yet" if trial is None else f"no trial {trial} that was started"
@@ -188,10 +190,10 @@ class SearchFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep the folder, which exists, to this process; InputError while another one searches in it.
+        """Lock the folder, which exists, until the block ends; raise InputError where another process runs the search.
 
-        Nobody else writes here then: what processes that were killed were about to write is deleted. InputError also
-        where the study is a link: it would be written to wherever that leads.
+        Temporary files that killed processes left here are deleted. Raises InputError also where the study is a link,
+        since segtune would write to the file that it leads to.
         """
         if self.study_db.is_symlink():
             raise InputError(f"{self.study_db}: is a link, which is not followed; put the file itself in its place")
@@ -200,39 +202,39 @@ class SearchFolder:
             yield
 
     def holder(self) -> str | None:
-        """Which process runs this search now, None where none does."""
+        """Return the process that runs this search, as ``process 4711 on NODE``; None where none does."""
         return holder(self.path)
 
     def trials(self) -> list[RunFolder]:
-        """The folders of trials that there are, by number."""
+        """Return the existing folders of trials, by number."""
         return [RunFolder(path) for path in sorted(self.path.glob("trial_[0-9][0-9][0-9][0-9]*")) if path.is_dir()]
 
     @property
     def ray_log(self) -> Path:
-        """What Ray had to say, when something went wrong with its processes."""
+        """The messages of Ray's processes, written when one of them failed."""
         return self.path / "ray.log"
 
     @property
     def ray(self) -> Path:
-        """Ray's own experiment state; disposable."""
+        """Ray's own experiment state; it may be deleted."""
         return self.path / ".ray"
 
     def trial(self, number: int) -> RunFolder:
-        """The folder of one trial."""
+        """Return the folder of a trial."""
         return RunFolder(self.path / f"trial_{number:04d}")
 
     @staticmethod
     def number(trial: RunFolder) -> int:
-        """The number of a trial, of its folder's name."""
+        """Return the number of a trial, from the name of its folder."""
         return int(trial.path.name.removeprefix("trial_"))
 
 
 def find_model(folder: Path) -> Path:
-    """The model's folder in a search's, a run's or its own folder; InputError where there is none."""
+    """Return the model folder of a search, a run or a model; raise InputError where there is no model."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder (-cd takes a search, a run or a model)")
     run = RunFolder(folder)
-    if not run.held():  # else its process may just be replacing the model
+    if not run.held():  # else its process may be replacing the model right now
         recover_folder(run.best)
     for candidate in (run.best, folder):
         if (candidate / WEIGHTS).is_file():
@@ -240,7 +242,7 @@ def find_model(folder: Path) -> Path:
     search = SearchFolder(folder.absolute().parent)
     if search.search_yaml.is_file() and any(trial.path == folder.absolute() for trial in search.trials()):
         raise InputError(
-            f"{folder}: the weights of this trial are not there: a search keeps those of its best trials (keep: N); "
+            f"{folder}: the weights of this trial were deleted: a search keeps those of its best trials (keep: N); "
             f"run_single.py --from-search {search.path} --trial {search.number(run)} trains it again"
         )
     raise InputError(f"{folder}: holds no model, neither best/{WEIGHTS} nor {WEIGHTS}")

@@ -1,4 +1,4 @@
-"""What processes that were killed left behind in a folder."""
+"""Delete what killed processes left behind in a folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from segtune.files.temporary import TEMPORARY
 
 
 def clear_held(folder: Path, written: Collection[Path]) -> None:
-    """Delete what processes that were killed left in a folder that this one holds the lock of.
+    """Delete temporary files and folders of killed processes; this process must hold the folder's lock.
 
-    Their names end in a number of ours; those of earlier releases are known by what was `written`.
+    Temporary names have a random part. Those of earlier releases have none, and are recognised by the files that are
+    `written` in such a folder.
     """
     known = {path.name for path in written}
     for left in list(folder.iterdir()):
@@ -26,10 +27,10 @@ def clear_held(folder: Path, written: Collection[Path]) -> None:
             left.unlink()
         elif found["kind"] == "tmp" and (found["random"] or _partial_model(left)):
             shutil.rmtree(left)
-        elif found["kind"] == "gone" or final.exists():  # else it is what `recover_folder` brings back
+        elif found["kind"] == "gone" or final.exists():  # else `recover_folder` restores it
             delete_model(left, final)
 
 
 def _partial_model(folder: Path) -> bool:
-    """Whether a folder holds nothing but what saving a model leaves when it is killed."""
+    """Return whether a folder holds nothing but a partly saved model."""
     return all(name in MODEL_FILES or name.startswith(".tmp") for name in os.listdir(folder))

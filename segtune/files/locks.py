@@ -1,4 +1,4 @@
-"""Locks that keep a folder, or a file, to one process, and end with it."""
+"""Locks that give a folder, or a file, to one process, and end with that process."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from segtune.errors import InputError
 from segtune.files.checks import open_own
 
 _LOCK_POLL_S = 0.3
-_HELD_BY = "process "  # what a lock's text begins with
-_GLANCES, _GLANCE_S = 3, 0.02  # tries that whoever only asks for the holder may spoil
+_HELD_BY = "process "  # how the text of a lock file begins
+_GLANCES, _GLANCE_S = 3, 0.02  # first attempts: a process that only asks for the holder may be in the way
 
 
 def lock_of(folder: Path) -> Path:
+    """Return the lock file of a folder."""
     return folder / ".lock"
 
 
 @contextmanager
 def held_folder(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a folder; InputError, saying that another process does `what`, while one holds it."""
+    """Hold the lock of a folder; raise InputError, saying that another process does `what`, where that holds it."""
     place = lock_of(folder)
 
     def refuse() -> None:
@@ -44,12 +45,12 @@ def held_folder(folder: Path, what: str) -> Iterator[None]:
 
 
 def holder(folder: Path) -> str | None:
-    """Who holds the lock of a folder, as ``process 4711 on NODE``; None where nobody does.
+    """Return the process that holds the lock of a folder, as ``process 4711 on NODE``; None where there is none.
 
-    Not to be asked by the holder itself: a POSIX lock ends when its process closes the file, whoever opened it.
+    The holder itself must not call this: a POSIX lock ends when its process closes the file, even a second time opened.
     """
     try:
-        # A lock that is shared, for reading: whoever may look at the folder may ask.
+        # A shared lock needs read access only.
         with open_own(lock_of(folder), os.O_RDONLY) as file:
             try:
                 _try_lock(file, fcntl.LOCK_SH)
@@ -67,11 +68,11 @@ def _text_of(path: Path) -> str:
 
 @contextmanager
 def locked_file(path: Path, busy: Callable[[], None]) -> Iterator[TextIO]:
-    """Hold a lock until the block ends; while another process holds it, call `busy` again and again.
+    """Hold a lock until the block ends; while another process holds it, call `busy` repeatedly.
 
-    A lock that is held for a moment only, by someone who asks whether it is held, is none. A POSIX lock ends with its
-    process, however that ends, and is not inherited: loader processes that a killed run leaves behind for a moment do
-    not hold it. Where a file system knows no locks, there are none.
+    A POSIX lock ends with its process and is not inherited, so loader processes that outlive a killed run do not hold
+    it. A process that only asks for the holder takes the lock for a moment; `busy` is not called for that. Where a file
+    system has no locks, the block runs without one.
     """
     with open_own(path, os.O_RDWR | os.O_CREAT) as file:
         for attempt in count():

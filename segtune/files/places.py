@@ -1,4 +1,4 @@
-"""Folders of this machine that libraries need, found by trying: for sockets, and for what they keep."""
+"""Folders of this machine that libraries need: for sockets and for caches."""
 
 from __future__ import annotations
 
@@ -15,22 +15,21 @@ from segtune.errors import InputError, one_line
 
 _TMPDIRS = ("RAY_TMPDIR", "TMPDIR", "TEMP", "TMP")
 _COMMON = ("/tmp", "/var/tmp", "/dev/shm")
-# What multiprocessing appends to the folder for temporary files: of the sockets over which loader processes hand
-# their batches.
+# The path of a socket over which loader processes pass batches, below the folder for temporary files.
 _LISTENER = "/pymp-xxxxxxxx/listener-xxxxxxxx"
-# Where libraries keep what they download: a variable of theirs, and their folder's name in the user's cache.
+# Caches of libraries: the environment variable, and the name of the folder in the user's cache.
 _CACHES = {"HF_HOME": "huggingface", "TORCH_HOME": "torch", "MPLCONFIGDIR": "matplotlib"}
 
 
 def socket_folder(prefix: str, below: str) -> Path:
-    """Make a folder of this user's alone in which a socket may lie as deep as `below`, a path such as Ray makes them.
+    """Create a folder that only this user can enter, in which a socket may have the relative path `below`.
 
-    TMPDIR is taken where it can be; the name of a socket must not be longer than some hundred bytes, and a batch system
-    may give more. InputError where no folder can be had.
+    TMPDIR is preferred. The path of a socket may have about a hundred bytes, and the TMPDIR of a batch system can be
+    longer. Raises InputError where no folder is suitable.
     """
     tried = []
     for place in _temporary_folders():
-        if not re.fullmatch(r"[\w./+@=-]+", place, re.ASCII):  # Ray makes a line of words from it
+        if not re.fullmatch(r"[\w./+@=-]+", place, re.ASCII):  # Ray splits its command line at spaces
             tried.append(f"{place} (spaces or special characters)")
             continue
         try:
@@ -47,9 +46,9 @@ def socket_folder(prefix: str, below: str) -> Path:
 
 
 def shorten_sockets() -> None:
-    """Have this process make its temporary files where a socket's name is not too long.
+    """Let this process create temporary files where the path of a socket is short enough.
 
-    Loader processes wait for ever for one that cannot be made.
+    Loader processes would wait forever for a socket that cannot be created.
     """
     usual = tempfile.gettempdir()
     if _no_socket(Path(usual), _LISTENER):
@@ -58,11 +57,11 @@ def shorten_sockets() -> None:
 
 
 def place_caches() -> None:
-    """Give libraries another folder for their caches where the home folder cannot take them, before they are imported.
+    """Give libraries another folder for their caches where the home folder is not writable; call it before imports.
 
-    A cache that is there stays, though it may be read-only: it may hold the weights that a run starts from.
+    An existing cache stays in use even if it is read-only, since it may hold pretrained weights.
     """
-    if not os.path.isabs(os.path.expanduser("~")):  # a user whom the system does not know, as in containers
+    if not os.path.isabs(os.path.expanduser("~")):  # a user without an entry in /etc/passwd, as in containers
         os.environ["HOME"] = str(_own_folder())
     usual = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     missing = {variable: name for variable, name in _CACHES.items() if not (usual / name).is_dir()}
@@ -82,7 +81,7 @@ def _can_be_made(folder: Path) -> bool:
 
 
 def _own_folder() -> Path:
-    """A folder of this user's alone: always the same, or a new one where somebody else has its name."""
+    """Return a folder that only this user can enter: the same each time, or a new one if another user owns it."""
     parent, name = Path(tempfile.gettempdir()), f"segtune-home-{os.getuid()}"
     folder = parent / name
     with suppress(FileExistsError):
@@ -94,7 +93,7 @@ def _own_folder() -> Path:
 
 
 def abandoned(prefix: str) -> Iterator[Path]:
-    """Folders of this user's that `socket_folder` made, now or earlier."""
+    """Yield the folders of this user that `socket_folder` created, now or earlier."""
     for place in _temporary_folders():
         for folder in Path(place).glob(f"{prefix}????????"):
             with suppress(OSError):

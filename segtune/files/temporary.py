@@ -1,4 +1,4 @@
-"""Temporary files and folders beside their final place, by names that tell whose they are."""
+"""Temporary files and folders beside their final place; their names tell which process made them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pathlib import Path
 from segtune.errors import InputError
 from segtune.files.checks import open_own
 
-# What is written beside its final place (tmp), what stepped aside for it (old), and what is about to be deleted (gone).
-# Earlier releases had no random part.
+# tmp: written beside its final place; old: moved aside for it; gone: about to be deleted.
+# Names of earlier releases have no random part.
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old|gone)-(?P<process>[0-9]+)(?P<random>-[0-9a-f]{8})?")
-_LONGEST_PART = 200  # bytes of a name that a temporary name repeats; file systems take 255 in all
-_WORK = "segtune.json"  # marks a temporary folder as ours, and says which process's it is
-_STALE_S = 86400.0  # age from which a temporary folder of another machine is taken for left
+_LONGEST_PART = 200  # bytes of the final name that a temporary name repeats; file systems allow 255 in all
+_WORK = "segtune.json"  # marks a temporary folder as segtune's, and names its process
+_STALE_S = 86400.0  # age from which a temporary folder of another machine counts as abandoned
 
 
 def beside(path: Path, kind: str) -> Path:
-    """A name beside a path that nothing has, by which the next process knows it for ours."""
+    """Return a new temporary path beside a path; later processes recognise it."""
     return path.with_name(f".{_part(path)}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
@@ -35,10 +35,10 @@ def _part(path: Path) -> str:
 
 @contextmanager
 def workplace(final: Path) -> Iterator[Path]:
-    """A new folder of our own beside `final`, to prepare that in; gone when the block ends.
+    """Yield a new temporary folder beside `final`, in which that is prepared; delete it when the block ends.
 
-    Those that killed processes left of it before go, too. Folders above it that are made for it go when it leaves them
-    empty.
+    Temporary folders for `final` that killed processes left behind are deleted too, and so are parent folders that
+    were created for it and stay empty.
     """
     made = [parent for parent in final.parents if not parent.exists()]
     work = beside(final, "tmp")
@@ -59,7 +59,7 @@ def workplace(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def joined_folder(final: Path) -> Iterator[Path]:
-    """A temporary folder whose files go to `final`, beside what is there, when the block ends without an error."""
+    """Yield a temporary folder; move its files into the folder `final` when the block ends without an error."""
     with workplace(final) as work:
         files = work / "files"
         files.mkdir()
@@ -70,14 +70,14 @@ def joined_folder(final: Path) -> Iterator[Path]:
 
 
 def _abandoned(work: Path) -> bool:
-    """Whether a folder is a workplace whose process is gone."""
+    """Return whether a folder is a workplace whose process has ended."""
     try:
         with open_own(work / _WORK, os.O_RDONLY) as file:
             of = json.load(file)
             process, host = int(of["process"]), of["host"]
             age = time.time() - os.fstat(file.fileno()).st_mtime
     except (InputError, OSError, ValueError, KeyError, TypeError):
-        return False  # another's, or one that begins at this moment
+        return False  # not segtune's, or created at this moment
     return age > _STALE_S if host != platform.node() else not _alive(process)
 
 
@@ -86,6 +86,6 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # a process of another user
         return True
     return True

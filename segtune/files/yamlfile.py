@@ -1,4 +1,4 @@
-"""YAML as segtune reads it: plain data, and for every part of it the line on which it stands.
+"""Read YAML into plain data, and know the line of every part of it.
 
 Scalars follow YAML 1.2, because YAML 1.1 has surprises in a file of settings: ``1e-5`` is a number here,
 ``no`` and ``off`` are words, ``010`` is ten and ``2024-05-01`` (a folder, say) is a string.
@@ -18,15 +18,15 @@ import yaml
 
 from segtune.errors import InputError
 
-# What a file of settings stays far below. More is a mistake, or meant to fill the memory.
+# Limits far above any file of settings, against mistakes and files that are meant to fill the memory.
 _MOST_BYTES = 1 << 20
-_MOST_VALUES = 20_000  # with what aliases stand for
-_MOST_DIGITS = 18  # of a whole number: what fits into 64 bits
-_WAIT_S = 5.0  # for what a pipe gives
+_MOST_VALUES = 20_000  # aliases written out
+_MOST_DIGITS = 18  # of a whole number, so that it fits into 64 bits
+_WAIT_S = 5.0  # for data from a pipe
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2's scalars, which remembers the keys that stand in a mapping twice."""
+    """A SafeLoader with the scalars of YAML 1.2; it remembers keys that occur twice in a mapping."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  (none of YAML 1.1's; PyYAML declares it on the class)
 
@@ -77,13 +77,13 @@ def _too_many(mark: Any) -> yaml.MarkedYAMLError:
 
 
 def _check_aliases(root: yaml.Node) -> None:
-    """YAMLError where aliases, written out, make a document far larger than it looks."""
+    """Raise YAMLError where aliases, written out, make a document far larger than its text."""
     sizes: dict[int, int] = {}  # by node
 
     def size(node: yaml.Node) -> int:
         if id(node) in sizes:
             return sizes[id(node)]
-        sizes[id(node)] = 1  # for an alias inside of what it stands for, which is refused where it means nothing
+        sizes[id(node)] = 1  # for an alias inside its own value; the reader of the setting refuses it
         parts: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
             parts = [part for entry in node.value for part in entry]
@@ -99,7 +99,7 @@ def _check_aliases(root: yaml.Node) -> None:
 
 
 def _load(loader: _Loader) -> tuple[yaml.Node | None, Any]:
-    """The root and the plain data of a document; YAMLError, or RecursionError where it is nested too deeply."""
+    """Return the root and the plain data of a document; raise YAMLError, or RecursionError if nested too deeply."""
     root = loader.get_single_node()
     if root is None:
         return None, None
@@ -123,17 +123,17 @@ _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.v
 
 @dataclass(frozen=True)
 class Document:
-    """A file that was read: its plain data, and where in the file each part of it stands."""
+    """A file that was read: its plain data, and the line of each part of it."""
 
     path: Path
     data: Any
-    repeated: tuple[tuple[int, str], ...]  # (line, message) of each key that stands in its mapping twice
+    repeated: tuple[tuple[int, str], ...]  # (line, message) of each key that occurs twice in its mapping
     root: yaml.Node | None
     loader: yaml.SafeLoader
-    entries: dict[int, dict[Any, tuple[yaml.Node, yaml.Node]]] = field(default_factory=dict)  # by mapping, as asked for
+    entries: dict[int, dict[Any, tuple[yaml.Node, yaml.Node]]] = field(default_factory=dict)  # by id of the mapping
 
     def line(self, *steps: Hashable) -> int:
-        """The line of what the keys and list indices lead to, or of the nearest part above it."""
+        """Return the line of the value at these keys and list indices, or of the nearest part above it."""
         node, line = self.root, 1
         for step in steps:
             if isinstance(node, yaml.MappingNode):
@@ -148,13 +148,13 @@ class Document:
         return line
 
     def _entries(self, node: yaml.MappingNode) -> dict[Any, tuple[yaml.Node, yaml.Node]]:
-        if id(node) not in self.entries:  # of keys that stand there twice, the last is the one in force
+        if id(node) not in self.entries:  # of equal keys the last one counts
             self.entries[id(node)] = {self.loader.construct_object(k, deep=True): (k, v) for k, v in node.value}
         return self.entries[id(node)]
 
 
 def read_document(path: Path) -> Document:
-    """Read a file; InputError when it cannot be read or is no YAML."""
+    """Read a file; raise InputError where it cannot be read or is not YAML."""
     text = _read_text(path)
     try:
         loader = _Loader(text)
@@ -168,7 +168,7 @@ def read_document(path: Path) -> Document:
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain data of a file; InputError when it cannot be read, is no YAML or repeats a key."""
+    """Return the plain data of a file; raise InputError where it cannot be read, is not YAML or repeats a key."""
     document = read_document(path)
     if document.repeated:
         raise InputError(f"{path}:{line}: {message}" for line, message in document.repeated)
@@ -176,7 +176,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The plain data of a text, by the same rules; InputError when it is no YAML."""
+    """Return the plain data of a text, by the same rules; raise InputError where it is not YAML."""
     try:
         return _load(_Loader(text))[1]
     except yaml.YAMLError as error:
@@ -196,22 +196,22 @@ def _read_text(path: Path) -> str:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """What a file, or a pipe, gives; InputError where that is too much, or nothing comes."""
-    # A pipe that nobody writes to would be waited for without an end.
+    """Return the bytes of a file or a pipe; raise InputError where they are too many, or none arrive."""
+    # A pipe that nobody writes to would block forever.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
         content = bytearray()
         ready = select.poll()
         ready.register(file, select.POLLIN)
         while len(content) <= _MOST_BYTES:
             if not ready.poll(_WAIT_S * 1000):
-                raise InputError(f"{path}: gives nothing to read; a file of settings is wanted")
+                raise InputError(f"{path}: gives nothing to read; expected a file of settings")
             part = file.read(_MOST_BYTES)
-            if not part:  # the end, or, where it is None, nothing yet
+            if not part:  # b"" is the end, None means that no data has arrived yet
                 if part is not None:
                     return bytes(content)
                 continue
             content += part
-    raise InputError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB; a file of settings is wanted")
+    raise InputError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB; expected a file of settings")
 
 
 def _explain(error: yaml.YAMLError, text: str) -> tuple[int, str]:

@@ -18,12 +18,12 @@ from segtune.training.resolve import resolve
 _SAMPLES = 10  # configurations shown
 _PROBED = 3  # of them measured, beside the first run
 _MOST_DRAWS = 10_000
-_MOST_REPEATED = 1_000  # draws of runs that are there already: a small space has no more
+_MOST_REPEATED = 1_000  # draws of known runs, after which a small space counts as exhausted
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Runs as a search would draw them."""
+    """Some runs that a search would draw."""
 
     runs: list[RunConfig]  # with image_size and paths filled in
     searched: list[dict[str, Any]]  # of each run, the settings that were drawn
@@ -31,9 +31,9 @@ class Samples:
 
 
 def draw_samples(space: Space, info: DataInfo) -> Samples:
-    """The first runs of a grid, or some that are drawn at random, each one once.
+    """Return the first runs of a grid, or different runs drawn at random.
 
-    What does not go together, and what is there already, is drawn again.
+    Impossible combinations of settings and repeated runs are drawn again.
     """
     if space.search.sampler == "grid":
         points = [point for _, point in zip(range(_SAMPLES), space.grid(), strict=False)]
@@ -63,6 +63,6 @@ def draw_samples(space: Space, info: DataInfo) -> Samples:
 
 
 def measured_runs(first: RunConfig, samples: Sequence[RunConfig]) -> dict[str, RunConfig]:
-    """The first run and some of the samples, by name, each configuration once."""
+    """Return the runs to measure, by name: the baseline, and some of the other samples."""
     others = [(f"run {number}", run) for number, run in enumerate(samples, start=1) if run != first]
     return {"baseline": first, **dict(others[:_PROBED])}

@@ -1,4 +1,4 @@
-"""What to type next: commands that work in the shell that this process was started from."""
+"""Commands to type next, in the form that works in the shell that started this process."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from shlex import join
 
 
 def script_command(name: str, arguments: Sequence[str]) -> str:
-    """The command line of one of the scripts, which lie beside the one that was started."""
+    """Return the command line of one of the scripts, which lie in the same folder as the running one."""
     return join([_program("python"), str(Path(sys.argv[0]).with_name(name)), *arguments])
 
 
 def same_command(arguments: Sequence[str]) -> str:
-    """The command line of the script that was started, with other arguments."""
+    """Return the command line of the running script with other arguments."""
     return script_command(Path(sys.argv[0]).name, arguments)
 
 
 def tensorboard_command(folder: str) -> str:
-    """The command line that shows the curves of all runs in a folder."""
+    """Return the command line that shows the curves of all runs in a folder."""
     return join([_program("tensorboard"), "--logdir", folder])
 
 
 def _program(name: str) -> str:
-    """A program of this Python's environment: its name where the shell finds that one, else its path."""
+    """Return a program of this Python's environment: its name if the shell finds it by that, else its path."""
     own = Path(sys.executable).with_name(name)
-    if not own.exists():  # installed elsewhere, or an interpreter of another name
+    if not own.exists():  # installed elsewhere, or the interpreter has another name
         return sys.executable if name == "python" else name
     found = shutil.which(name)
     if found and Path(found).absolute() == own.absolute():

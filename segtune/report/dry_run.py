@@ -1,4 +1,4 @@
-"""What a search would do: its space, a few of its runs, its data, its share of the machine, and about how long."""
+"""The report of --dry-run: the space, some of its runs, the data, the resources and an estimate of the time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from segtune.space.parameters import Parameter, Range
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
 
-_HEADERS = 64  # tiles of a split whose sizes are looked up
+_HEADERS = 64  # tiles of a split whose sizes are read
 
 
 def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | None = None) -> int:
-    """Print what a search would do; writes nothing into its folder and trains nothing to its end. Exit status 0."""
+    """Print what a search would do, and return the exit status; nothing is written and no run is trained to its end."""
     console.print(space_tree(space), soft_wrap=False)
     fixed = {name: value for name, value in space.fixed.items() if value != RunConfig.model_fields[name].default}
     console.print()
@@ -56,7 +56,7 @@ def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | 
 
 
 def space_tree(space: Space) -> Tree:
-    """The searched settings with their values, those of branches below the value that brings them."""
+    """Return a tree of the searched settings and their values; settings of a branch stand below its value."""
     size = space.size()
     count = "continuous" if size is None else f"{size:,} combinations"
     tree = Tree(f"{space.path}: {counted(len(space.searched()), 'setting')} searched, {count}")
@@ -88,7 +88,7 @@ def _range_text(parameter: Range) -> str:
 
 
 def sample_table(space: Space, samples: Samples) -> SettingsTable:
-    """A row per run, the first one on top."""
+    """Return a table of runs, the baseline first."""
     table = SettingsTable("Some of the runs", ("run",))
     first = space.baseline.settings()
     table.add(("baseline",), {name: first[name] for name in space.searched()})
@@ -106,7 +106,7 @@ def _drawn_text(space: Space, samples: Samples) -> str:
 
 
 def data_table(info: DataInfo, config: RunConfig) -> Table:
-    """Tiles, their sizes, and the share of pixels of each class, a column per split."""
+    """Return a table with a column per split: tiles, their sizes, and the share of pixels of each class."""
     table = plain_table(f"Data: {config.dataset}")
     table.add_column("")
     for split in info.counts:
@@ -126,7 +126,7 @@ def data_table(info: DataInfo, config: RunConfig) -> Table:
 
 
 def _share(pixels: Mapping[int, int], labels: Sequence[int] | set[int], ignored: Sequence[int]) -> str:
-    """The share of the pixels that count."""
+    """Return the share of pixels with these labels among those that are not ignored."""
     total = sum(count for label, count in pixels.items() if label not in ignored)
     part = sum(pixels.get(label, 0) for label in labels)
     return f"{part / total:.2%}" if part and total else "none"
@@ -140,7 +140,7 @@ def _sizes(tiles: Split) -> str:
 
 
 def data_lines(info: DataInfo) -> Iterator[str]:
-    """The input's bands, and what of the data is in the cache."""
+    """Yield lines about the bands of the input and about the data in the cache."""
     kind = "uint8" if info.uint8 else "float32"
     yield f"bands: {', '.join(band.name for band in info.bands)} ({kind} in memory)"
     if not info.entries:
@@ -154,12 +154,12 @@ def data_lines(info: DataInfo) -> Iterator[str]:
 
 
 def _shared(folders: Sequence[Path]) -> Path:
-    """CACHE_DIR of CACHE_DIR/KEY/ENTRY."""
+    """Return the cache folder; an entry lies at CACHE_DIR/KEY/ENTRY."""
     return folders[0].parent.parent
 
 
 def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], plan: Plan) -> Iterator[str]:
-    """Measure these runs; yield what each takes, and about how long the search takes at that pace."""
+    """Measure these runs; yield the time of each, and an estimate of the time of the search."""
     run_seconds: list[float] = []
     for name, run in runs.items():
         try:

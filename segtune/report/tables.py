@@ -1,4 +1,4 @@
-"""A finished search -> tables. Gets plain data; knows nothing of Ray or Optuna."""
+"""Tables of the trials of a search. They are made of plain data and need neither Ray nor Optuna."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from segtune.errors import counted
 from segtune.report.text import duration, failures, spent_line, summary, value_text
 from segtune.trials import ENDED, SearchState, Trial, ranked
 
-_SHOWN = 10  # trials in the ranking; trials.csv has all
-_WORDS = ("run", "status", "on")  # columns that are not numbers
-_ANY_WIDTH = 10_000  # columns in which every table fits
-_INDENT = " " * 6  # of settings below their run
+_SHOWN = 10  # trials in the ranking; all are in trials.csv
+_WORDS = ("run", "status", "on")  # columns of text
+_ANY_WIDTH = 10_000  # wider than any table, in characters
+_INDENT = " " * 6  # before the settings below a run
 
 
 def ranking(trials: Sequence[Trial]) -> SettingsTable:
-    """The best trials, best first, with the settings that were searched."""
+    """Return a table of the best trials, best first, with the searched settings."""
     order = ranked(trials)
     title = f"Trials by mIoU ({min(_SHOWN, len(order))} of {len(trials)}; all in trials.csv)"
     table = SettingsTable(title, ("rank", "trial", "miou", "status", "epochs", "time"))
@@ -41,9 +41,9 @@ def ranking(trials: Sequence[Trial]) -> SettingsTable:
 
 
 def comparison(trials: Sequence[Trial], name: str) -> Table:
-    """Best and median mIoU, parameters and seconds for each value of one setting.
+    """Return a table with best and median mIoU, parameters and seconds for each value of a setting.
 
-    Only finished trials count, and of the configurations only those that every value finished.
+    Only finished trials count, and only configurations that finished with every value of the setting.
     """
     by_configuration: dict[str, dict[str, Trial]] = {}
     for trial in trials:
@@ -75,7 +75,7 @@ def _scores(trials: Iterable[Trial]) -> list[float]:
 
 
 def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) -> list[str | RenderableType]:
-    """A search's tables, its winner, what failed, and what the time went for; `ended`: not interrupted."""
+    """Return tables and lines with the results of a search; `ended` is false if it was interrupted."""
     tables: list[str | RenderableType] = [comparison(trials, compare)] if compare else []
     spent = spent_line(trials)
     if ranked(trials):
@@ -84,9 +84,9 @@ def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) ->
 
 
 def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
-    """How a search stands: a line on it, what runs where since when, the best so far, and what failed.
+    """Return lines and tables with the state of a search: running trials, the best so far, and failures.
 
-    `now` is the clock's time, in seconds.
+    `now` is the present time, in seconds since the epoch.
     """
     counts = Counter(trial.status for trial in search.trials)
     ended = [trial for trial in search.trials if trial.ended]
@@ -116,7 +116,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
 
 
 def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial]) -> str:
-    """The time left at the rate so far; the trials that run count with the part that they have done."""
+    """Return the estimated time left, or an empty text; running trials count by the share of epochs they did."""
     done = len(ended) + sum(trial.epochs_done / trial.epochs for trial in running)
     if not search.holder or done < 1 or done >= search.wanted:
         return ""
@@ -127,7 +127,7 @@ def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial])
 
 
 def class_table(classes: Sequence[int], iou: Mapping[str, float | None]) -> Table:
-    """IoU per class, and of the background where there is one."""
+    """Return a table of the IoU of each class, and of the background if there is one."""
     table = plain_table()
     table.add_column("class")
     add_figures(table, "iou")
@@ -139,28 +139,28 @@ def class_table(classes: Sequence[int], iou: Mapping[str, float | None]) -> Tabl
 
 
 def plain_table(title: str | None = None) -> Table:
-    """An empty table in the style of all."""
+    """Return an empty table in the common style."""
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def add_figures(table: Table, name: str) -> None:
-    """Add a column of numbers, which keep to one line as long as a column of texts can give way."""
+    """Add a column of numbers, which are wrapped only when columns of text cannot become narrower."""
     table.add_column(name, justify="right", no_wrap=True, overflow="fold")
 
 
 class SettingsTable:
-    """A row per run: some figures, and its settings, each in a column or, where there is no room for that, below."""
+    """A table with a row per run: figures, and its settings, in columns or, if too wide, in lines below the row."""
 
     def __init__(self, title: str, figures: Sequence[str]) -> None:
         self._title, self._head = title, tuple(figures)
         self._rows: list[tuple[tuple[str, ...], dict[str, str]]] = []
 
     def add(self, figures: Sequence[str], settings: Mapping[str, Any]) -> None:
-        """Add a run."""
+        """Add the row of a run."""
         self._rows.append((tuple(figures), {name: value_text(value) for name, value in settings.items()}))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the form that fits the console; rich's call."""
+        """Yield the form that fits the console; rich calls this."""
         table = self._table()
         if console.measure(table, options=options.update_width(_ANY_WIDTH)).maximum <= options.max_width:
             yield table
@@ -193,7 +193,7 @@ class SettingsTable:
 
 
 def _filled(items: Sequence[str], room: int) -> Iterator[str]:
-    """Items, with commas, in as few lines as they fit into."""
+    """Yield lines of items with commas, each line as full as possible."""
     line = ""
     for position, item in enumerate(items, start=1):
         text = item if position == len(items) else f"{item},"

@@ -1,4 +1,4 @@
-"""Runs and searches in words: durations, settings, winners, failures and what to type next."""
+"""Runs and searches as text: durations, settings, winners, failures and the commands to type next."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segtune.trials import Trial, ranked, seed_margin
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 8.2 s, 3 min 20 s, 2 h 05 min."""
+    """Format seconds: 8.2 s, 3 min 20 s, 2 h 05 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -32,7 +32,7 @@ def duration(seconds: float) -> str:
 
 
 def value_text(value: Any) -> str:
-    """A setting's value, short: numbers with three digits, lists without quotes."""
+    """Format the value of a setting: numbers with three digits, lists without quotes."""
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list):
@@ -41,12 +41,12 @@ def value_text(value: Any) -> str:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings on one line: ``encoder resnet18, lr 0.002``."""
+    """Format settings on one line: ``encoder resnet18, lr 0.002``."""
     return ", ".join(f"{name} {value_text(value)}" for name, value in settings.items())
 
 
 def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
-    """How a single run ended, and what to type next, in lines."""
+    """Return lines with the result of a single run and the commands to type next."""
     content = read_yaml(folder.run_yaml)
     config = RunConfig.from_settings(settings_of(content), f"{folder.run_yaml}: ")
     results = read_results(folder, config.epochs)
@@ -62,7 +62,7 @@ def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
 
 
 def _some_of_the_tiles(data: Mapping[str, Any], only_added: bool) -> str:
-    """On how many validation tiles a run was scored, where those were not all, by the `data` of its run.yaml."""
+    """Return on how many validation tiles a run was scored, if not on all; `data` is that section of run.yaml."""
     tiles, others = (
         sum(count for split, count in data.get(name, {}).items() if split == VAL or (only_added and split != TRAIN))
         for name in ("tiles", "left_out")
@@ -71,7 +71,7 @@ def _some_of_the_tiles(data: Mapping[str, Any], only_added: bool) -> str:
 
 
 def scored_split(config: RunConfig) -> Path | None:
-    """The split that a run is scored on, or the first of several; None where its data is not there any more."""
+    """Return the split that a run is scored on, or the first of several; None where its data is gone."""
     try:
         places = split_places(config)
     except InputError:
@@ -82,7 +82,7 @@ def scored_split(config: RunConfig) -> Path | None:
 
 
 def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
-    """The winner in words: its score, its settings, and what it gains over the baseline.
+    """Return lines with the winner: its score, its settings, and its gain over the baseline.
 
     `ended` is false for a search that was interrupted.
     """
@@ -103,13 +103,13 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
 
 
 def _limit(settings: Mapping[str, Any]) -> str:
-    """On how many validation tiles a trial was scored, where its settings say that these are not all."""
+    """Return on how many validation tiles a trial was scored, if its settings limit them."""
     limits = [limit for name in ("limit_tiles", "val_samples") if (limit := settings.get(name)) is not None]
     return f" (on at most {min(limits)} tiles of each validation set)" if limits else ""
 
 
 def _gain(best: Trial, baseline: Trial, others: int, ended: bool) -> str:
-    """What the best trial gains over the baseline; `others`: how many trials but the best one have a score."""
+    """Return the gain of the best trial over the baseline; `others` is the number of other trials with a score."""
     if best is not baseline:
         gain, margin = (best.miou or 0.0) - (baseline.miou or 0.0), seed_margin(best, baseline)
         text = f"gain over the baseline: {gain:+.4f} (baseline {baseline.miou:.4f})"
@@ -120,13 +120,13 @@ def _gain(best: Trial, baseline: Trial, others: int, ended: bool) -> str:
 
 
 def has_winner(trials: Iterable[Trial]) -> bool:
-    """Whether a search that ended has a winner: a trial that has a score and is not among failed ones alone."""
+    """Return whether a search that ended has a winner: a trial with a score, and not only failed trials."""
     found = list(trials)
     return bool(ranked(found)) and any(trial.status != "failed" for trial in found)
 
 
 def failures(trials: Iterable[Trial]) -> list[str]:
-    """One line for each reason that trials failed for."""
+    """Return a line for each reason why trials failed."""
     reasons: dict[str, list[int]] = {}
     for trial in trials:
         if trial.status == "failed":
@@ -135,7 +135,7 @@ def failures(trials: Iterable[Trial]) -> list[str]:
 
 
 def next_commands(folder: SearchFolder, config: RunConfig, results_dir: str) -> list[str]:
-    """What to type after a search; a model is measured, or trained again, only where there is one."""
+    """Return the commands to type after a search; those for the winner only if there is one."""
     split, lines = scored_split(config), []
     if folder.best.is_dir():
         lines = [f"  {_validation(folder.path, split)}"] if split else []
@@ -148,7 +148,7 @@ def _validation(folder: Path, split: Path) -> str:
 
 
 def spent_line(trials: Sequence[Trial]) -> str | None:
-    """What the trials' time went for: ``time of the trials: 92% training, 4% evaluation, ...``; None where unknown."""
+    """Return how the time of the trials was spent: ``time of the trials: 92% training, ...``; None if unknown."""
     seconds = {name: sum(trial.spent.get(name, 0.0) for trial in trials) for name in PHASES}
     total = sum(seconds.values())
     if not total:
