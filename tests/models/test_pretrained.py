@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import segmentation_models_pytorch as smp
+import timm
+from safetensors.torch import save_file
 
 from segtune.errors import InputError
 from segtune.models.pretrained import fetch_weights
@@ -141,6 +143,25 @@ def test_cached_weights_need_no_hub(tmp_path: Path, loaded: list[str]) -> None:
     fetch_weights("resnet18")
     fetch_weights(VIT)
     assert loaded == ["resnet18", VIT.removeprefix("tu-")]
+
+
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", ENCODER])
+@pytest.mark.usefixtures("no_hub")
+def test_cached_weights_load_while_the_hub_is_out_of_reach(tmp_path: Path, encoder: str) -> None:
+    if encoder == ENCODER:
+        name = encoder.removeprefix("tu-")
+        network, repository, revision = timm.create_model(name), timm.models.get_pretrained_cfg(name).hf_hub_id, "0123"
+    else:
+        settings = smp.encoders.encoders[encoder]["pretrained_settings"]["imagenet"]
+        network = smp.encoders.get_encoder(encoder, weights=None)
+        repository, revision = settings["repo_id"], settings["revision"]
+    put_into_cache(tmp_path, repository, revision)
+    (snapshot,) = tmp_path.glob("*/snapshots/*")
+    (snapshot / "config.json").write_text("{}")
+    save_file(network.state_dict(), snapshot / "model.safetensors")
+    start = time.perf_counter()
+    fetch_weights(encoder)
+    assert time.perf_counter() - start < 10
 
 
 @pytest.mark.usefixtures("no_hub")
