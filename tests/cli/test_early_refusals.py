@@ -34,9 +34,7 @@ from tests.scripts import ROOT
         ("run_search", "--space overnight --dry-run", "dataset: is missing"),
     ],
 )
-def test_without_a_data_set_nothing_begins_and_the_demo_is_not_meant(
-    typed: Typed, name: str, words: str, line: str
-) -> None:
+def test_without_a_data_set_nothing_starts_and_no_demo_is_made(typed: Typed, name: str, words: str, line: str) -> None:
     Path("run.yaml").write_text("epochs: 3\n")
     Path("space.yaml").write_text("space: {lr: [0.1, 0.2]}\n")
     Path("logs/first").mkdir(parents=True)
@@ -47,7 +45,7 @@ def test_without_a_data_set_nothing_begins_and_the_demo_is_not_meant(
     assert not Path("data").exists()
 
 
-def test_a_search_goes_on_with_the_data_that_it_was_started_with(typed: Typed) -> None:
+def test_a_search_is_resumed_on_the_data_that_it_started_with(typed: Typed) -> None:
     Path("ray_results/encoders").mkdir(parents=True)
     Path("ray_results/encoders/search.yaml").write_text("dataset: moved\nspace: {lr: [0.1, 0.2]}\n")
     line = "error: moved: no such data set folder (dataset, -d)"
@@ -70,7 +68,7 @@ finally:
 
 
 @pytest.mark.parametrize("words", [("run_search", "--status"), ("run_single", "-d", "x", "--from-search")])
-def test_a_search_that_there_is_not_comes_with_the_nearest_name(typed: Typed, words: tuple[str, ...]) -> None:
+def test_an_unknown_search_is_refused_with_the_most_similar_name(typed: Typed, words: tuple[str, ...]) -> None:
     Path("ray_results/encoders").mkdir(parents=True)
     Path("ray_results/encoders/search.yaml").touch()
     where = "" if words[0] == "run_search" else "ray_results/"
@@ -93,7 +91,9 @@ def test_a_search_that_there_is_not_comes_with_the_nearest_name(typed: Typed, wo
         ("validate", "-cd model -d nowhere", "nowhere: no such folder; a split's folder is needed"),
     ],
 )
-def test_what_can_be_refused_without_torch_and_ray_is(tmp_path: Path, name: str, words: str, line: str) -> None:
+def test_common_mistakes_are_refused_without_importing_torch_and_ray(
+    tmp_path: Path, name: str, words: str, line: str
+) -> None:
     (tmp_path / "half" / "train" / "images").mkdir(parents=True)
     (tmp_path / "half" / "train" / "gt").mkdir()
     (tmp_path / "half" / "train" / "nir").mkdir()
@@ -109,11 +109,11 @@ def test_what_can_be_refused_without_torch_and_ray_is(tmp_path: Path, name: str,
     assert done.stdout == "\n"
 
 
-def test_the_encoders_that_are_known_beforehand_are_those_of_smp() -> None:
+def test_the_listed_encoders_are_those_of_smp() -> None:
     assert sorted(ENCODERS) == sorted(smp.encoders.get_encoder_names())
 
 
-def test_a_misspelt_encoder_is_told_of_with_the_other_mistakes_of_a_space(typed: Typed) -> None:
+def test_a_misspelt_encoder_is_reported_with_other_mistakes(typed: Typed) -> None:
     Path("space.yaml").write_text("space: {encoder: [resnet19, tu-resnet18], lr: [fast]}\n")
     status, lines = typed("run_search", "--space", "space.yaml")
     assert (status, len(lines)) == (2, 2)

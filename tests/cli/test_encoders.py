@@ -38,7 +38,7 @@ def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def test_an_encoder_from_a_file_stays_as_it_is_while_it_is_frozen_and_then_trains(plain: Plain, tmp_path: Path) -> None:
+def test_a_frozen_encoder_from_a_file_stays_unchanged_and_then_trains(plain: Plain, tmp_path: Path) -> None:
     start = plain.folder.best / "model.safetensors"
     changes = {"encoder_weights": str(start), "freeze_encoder_epochs": 1, "loss": "dice+bce"}
     config = RunConfig.from_settings({**settings(plain.folder), **changes})

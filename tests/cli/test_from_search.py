@@ -17,7 +17,7 @@ from tests.cli.runs import (
 from tests.scripts import call
 
 
-def test_a_searchs_winner_runs_again_with_flags_on_top(search: Path, plain: Plain, tmp_path: Path) -> None:
+def test_the_winner_of_a_search_is_trained_with_flags_on_top(search: Path, plain: Plain, tmp_path: Path) -> None:
     ended = call("run_single", "--from-search", search, "-log", tmp_path, "--exp-name", "run", "-e", 3)
     assert (ended.status, ended.err) == (0, "")
     folder = RunFolder(tmp_path / "run")
@@ -26,7 +26,7 @@ def test_a_searchs_winner_runs_again_with_flags_on_top(search: Path, plain: Plai
     measures_the_same(folder, plain.dataset / "val", tmp_path / "out")
 
 
-def test_a_trial_of_a_search_runs_again_on_other_data(
+def test_a_trial_of_a_search_is_trained_on_other_data(
     search: Path, plain: Plain, tmp_path: Path, data_set: DataSet
 ) -> None:
     other = data_set(tmp_path / "other", bands=4, labels=(0, 1, 2), channels=(), suffix=".tif")
@@ -39,7 +39,7 @@ def test_a_trial_of_a_search_runs_again_on_other_data(
     measures_the_same(folder, other / "val", tmp_path / "out")
 
 
-def test_a_search_without_a_winner_or_that_trial_is_told_of(search: Path, plain: Plain, tmp_path: Path) -> None:
+def test_a_missing_winner_or_trial_is_reported(search: Path, plain: Plain, tmp_path: Path) -> None:
     (line,) = refused(plain.dataset, tmp_path / "logs", "--from-search", search, "--trial", 4)
     assert str(search) in line
     assert "no trial 4" in line

@@ -97,7 +97,7 @@ def test_set_wins_over_flags_and_flags_win_over_the_file(config_of: ConfigOf, tm
     assert (config.lr, config.epochs, config.batch_size, config.model) == (0.001, 12, 2, "unet")
 
 
-def test_the_settings_of_a_run_yaml_are_taken_and_its_other_sections_are_not(config_of: ConfigOf, first: Path) -> None:
+def test_config_takes_only_the_settings_of_a_run_yaml(config_of: ConfigOf, first: Path) -> None:
     assert config_of("--config", first / "run.yaml") == Manifest.read(first / "run.yaml").config
     changed = config_of("--config", first / "run.yaml", "--set", "lr=1e-3", "epochs=5")
     assert changed == Manifest.read(first / "run.yaml").config.model_copy(update={"lr": 0.001, "epochs": 5})
@@ -113,7 +113,7 @@ def test_the_settings_of_a_run_yaml_are_taken_and_its_other_sections_are_not(con
         (["-val", "new/test"], ("new/test", ["old/more"], True)),
     ],
 )
-def test_on_other_data_a_searchs_winner_is_not_validated_on_that_of_the_search(
+def test_on_other_data_validation_sets_of_the_search_are_dropped(
     config_of: ConfigOf, tmp_path: Path, flags: list[str], expected: tuple[str | None, list[str], bool]
 ) -> None:
     (tmp_path / "best").mkdir()

@@ -90,9 +90,7 @@ run_script(main)
 
 
 @pytest.mark.parametrize(("prefix", "status"), [("exec ", 129), ("trap '' HUP; exec ", 0)], ids=["heard", "ignored"])
-def test_a_terminal_that_is_closed_ends_the_work_in_order_unless_nohup_says_otherwise(
-    prefix: str, status: int, tmp_path: Path
-) -> None:
+def test_a_closed_terminal_ends_the_work_in_order_except_under_nohup(prefix: str, status: int, tmp_path: Path) -> None:
     during = "" if status else "end = min(end, time.monotonic() + 0.5)"
     command = ["bash", "-c", f'{prefix}"$@"', "bash", sys.executable, "-c", WAIT.format(during=during)]
 

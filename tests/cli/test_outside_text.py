@@ -24,13 +24,13 @@ HARMFUL = "a\nb\rc\x1b[2Jd\x9b1me\x07f\u202eg\u2066h\u2028i\udcff"
 SHOWN = r"a\nb\rc\x1b[2Jd\x9b1me\x07f\u202eg\u2066h\u2028i\udcff"
 
 
-def test_what_commands_a_terminal_is_shown_as_python_writes_it() -> None:
+def test_control_characters_are_shown_as_python_writes_them() -> None:
     assert printable(HARMFUL) == SHOWN
     assert printable(SHOWN) == SHOWN
 
 
 @pytest.mark.parametrize("text", ["straße/日本", "[/red] {x} 100 %", "C:\\new", "نمی\u200cآید", "👩\u200d🌾", "a  b "])
-def test_what_only_looks_unusual_stays_as_it_is(text: str) -> None:
+def test_unusual_but_harmless_text_stays_as_it_is(text: str) -> None:
     assert printable(text) == text
 
 
@@ -75,7 +75,7 @@ def table_of(text: str) -> Table:
     return table
 
 
-def test_the_console_shows_brackets_as_they_are_and_nothing_that_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_console_shows_brackets_and_escapes_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"[red]runs[/] [/x] \\[y] :smile: {HARMFUL}"
     shown = f"[red]runs[/] [/x] \\[y] :smile: {SHOWN}"
     lines = printed(monkeypatch, "utf-8", text, table_of(text)).split("\n")
@@ -83,7 +83,7 @@ def test_the_console_shows_brackets_as_they_are_and_nothing_that_commands(monkey
     assert [line.strip(" ┃│") for line in lines if shown in line] == [shown] * 4
 
 
-def test_a_bar_shows_brackets_as_they_are_and_nothing_that_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_shows_brackets_and_escapes_control_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     bar = step_bar(Console(file=out, force_terminal=True, width=200, color_system=None))
     with bar:
@@ -93,7 +93,9 @@ def test_a_bar_shows_brackets_as_they_are_and_nothing_that_commands(monkeypatch:
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("ascii", r"n\xefve \u65e5"), ("latin-1", "nïve \\u65e5")])
-def test_what_an_encoding_does_not_have_is_escaped(monkeypatch: pytest.MonkeyPatch, encoding: str, shown: str) -> None:
+def test_characters_outside_the_encoding_are_escaped(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, shown: str
+) -> None:
     out = printed(monkeypatch, encoding, "nïve 日", table_of("nïve 日"))
     assert out.count(shown) == 4
     assert len({len(line) for line in out.splitlines()[2:]}) == 1  # the table is straight

@@ -36,16 +36,14 @@ from tests.cli.runs import (
         ("run_search", "--class-list=1", "here it is --set classes=VALUE"),
     ],
 )
-def test_a_flag_that_is_not_spelt_out_is_refused_with_the_one_that_is_meant(
-    typed: Typed, name: str, word: str, hint: str
-) -> None:
+def test_an_abbreviated_flag_is_refused_with_the_full_one(typed: Typed, name: str, word: str, hint: str) -> None:
     status, lines = typed(name, word, "x")
     assert status == 2
     flag = word.partition("=")[0]
     assert lines == [f"error: unknown flag {flag!r}{hint and '; '}{hint} (see --help)"]
 
 
-def test_all_unknown_flags_are_told_of_at_once(typed: Typed) -> None:
+def test_all_unknown_flags_are_reported_at_once(typed: Typed) -> None:
     assert len(typed("run_single", "-c", "x", "--epoch", "3", "-lr", "1e-3", "--", "-y")[1]) == 2
 
 
@@ -77,7 +75,7 @@ def test_lists_are_taken_with_and_without_commas(
 
 
 @pytest.mark.parametrize("value", ["-1", "-1,-100", "-1 -100", "-0.5"])
-def test_a_negative_value_is_no_flag(typed: Typed, value: str) -> None:
+def test_a_negative_value_is_not_taken_for_a_flag(typed: Typed, value: str) -> None:
     _, lines = typed("run_single", "-d", "x", "-lr", *value.split())
     assert "flag" not in lines[0]
     assert "expected" not in lines[0]
@@ -92,5 +90,5 @@ def test_a_negative_value_is_no_flag(typed: Typed, value: str) -> None:
         ("lr", "'lr' is no assignment; write KEY=VALUE"),
     ],
 )
-def test_a_list_among_assignments_is_told_how_it_is_written(typed: Typed, words: str, line: str) -> None:
+def test_a_list_with_blanks_in_set_is_refused_with_its_right_form(typed: Typed, words: str, line: str) -> None:
     assert typed("run_search", "--space", "quickstart", "--set", *words.split()) == (2, [f"error: {line}"])

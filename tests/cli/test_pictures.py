@@ -82,7 +82,7 @@ def test_a_preview_needs_no_weights(plain: Plain, tmp_path: Path, monkeypatch: p
     preview(plain, tmp_path / "sheet", "--preview-augmentation", 1, "--encoder-weights", "imagenet")
 
 
-def test_a_number_of_tiles_that_fits_on_no_sheet_is_refused_before_the_tiles_are_read(tmp_path: Path) -> None:
+def test_too_large_a_preview_is_refused_before_tiles_are_read(tmp_path: Path) -> None:
     (line,) = train_in(tmp_path / "none", tmp_path, "--preview-augmentation", 65).mistakes
     assert line == "--preview-augmentation: must be between 1 and 64 tiles, but got 65"
 

@@ -108,7 +108,7 @@ def test_sigterm_to_a_whole_batch_job_lets_the_run_save_its_state(tiles: Path, t
 @pytest.mark.parametrize(
     ("ending", "status", "word"), [(KeyboardInterrupt, 130, "interrupted"), (Terminated, 143, "terminated")]
 )
-def test_a_run_that_is_ended_while_it_reads_its_tiles_goes_on_with_the_same_line(
+def test_a_run_interrupted_while_reading_tiles_resumes_by_the_same_line(
     ending: type[BaseException],
     status: int,
     word: str,

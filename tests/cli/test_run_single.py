@@ -48,7 +48,7 @@ def test_the_run_yaml_of_a_run_runs_again_with_the_same_numbers(first: Path, run
     assert [(row["loss"], row["miou"]) for row in again] == [(row["loss"], row["miou"]) for row in rows]
 
 
-def test_what_is_odd_about_the_data_is_told_once_before_the_run(
+def test_warnings_about_the_data_are_printed_once_before_the_run(
     tmp_path: Path, data_set: DataSet, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiles = data_set(tmp_path / "set", labels=(0, 1, 2), channels=())
@@ -84,7 +84,7 @@ def test_without_a_name_runs_of_the_same_day_get_folders_of_their_own(
     assert "6 train, 4 val tiles at 32 px" in printed.out
 
 
-def test_a_name_alone_goes_on_and_starts_nothing(first: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_alone_resumes_and_starts_nothing(first: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--exp-name", "frist", "-log", first.parent) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: --exp-name: there is no run")

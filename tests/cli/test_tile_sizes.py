@@ -99,7 +99,7 @@ def test_a_tile_as_large_as_the_window_is_seen_as_without_windows(plain: Plain, 
 
 
 @pytest.mark.parametrize(("samples", "in_an_epoch"), [(5, 3), (9, 5)])
-def test_an_epoch_is_as_long_as_asked_for_and_validation_is_on_the_same_tiles_whatever_the_seed(
+def test_samples_per_epoch_and_val_samples_limit_tiles_for_any_seed(
     plain: Plain, tmp_path: Path, samples: int, in_an_epoch: int
 ) -> None:
     flags = ["-b", 2, "--samples-per-epoch", samples, "--val-samples", 2, "--seed", samples]

@@ -53,7 +53,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory, data_set: DataSet) -> Sets:
     return Sets(dataset, places["val"], places["восток"], places["west"], file)
 
 
-def test_added_sets_are_measured_in_their_turn_and_count_for_nothing(sets: Sets, tmp_path: Path) -> None:
+def test_added_sets_are_measured_at_adv_freq_and_do_not_count(sets: Sets, tmp_path: Path) -> None:
     flags = ["-val", sets.val, "--add-val-dirs", sets.file, "--adv-freq", 2, "-e", 3]
     ended = train_in(sets.dataset, tmp_path, *flags)
     assert (ended.status, ended.err) == (0, "")
@@ -70,7 +70,7 @@ def test_added_sets_are_measured_in_their_turn_and_count_for_nothing(sets: Sets,
     assert Path(next_command(ended.out)[-1]) == sets.val
 
 
-def test_where_only_added_sets_count_their_pixels_count_together(sets: Sets, tmp_path: Path) -> None:
+def test_with_added_sets_alone_their_pixels_are_pooled(sets: Sets, tmp_path: Path) -> None:
     places = f"[{sets.east}, {sets.west}]"
     ended = train_in(sets.dataset, tmp_path, "--add-val-dirs", places, "--use-only-add-val", "--adv-freq", 2, "-e", 3)
     assert (ended.status, ended.err) == (0, "")
@@ -94,7 +94,7 @@ def test_where_only_added_sets_count_their_pixels_count_together(sets: Sets, tmp
     assert call("validate", *next_command(ended.out)).status == 0
 
 
-def test_where_only_added_sets_count_it_is_told_on_how_many_of_their_tiles(sets: Sets, tmp_path: Path) -> None:
+def test_with_added_sets_alone_the_number_of_their_tiles_is_shown(sets: Sets, tmp_path: Path) -> None:
     places = f"[{sets.east}, {sets.west}]"
     ended = train_in(sets.dataset, tmp_path, "--add-val-dirs", places, "--use-only-add-val", "--val-samples", 2)
     assert "(on 4 of 7 validation tiles)" in ended.out

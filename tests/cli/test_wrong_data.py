@@ -118,7 +118,7 @@ def other_bands(dataset: Path, write: Any) -> Path:
         other_bands,
     ],
 )
-def test_unsound_data_is_told_of_by_file(
+def test_unsound_data_is_reported_with_its_file(
     broken: Path,
     write_image: Callable[..., Path],
     run: Run,
@@ -130,7 +130,9 @@ def test_unsound_data_is_told_of_by_file(
     assert str(guilty) in line
 
 
-def test_both_splits_mistakes_are_told_of_at_once(broken: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_of_both_splits_are_reported_at_once(
+    broken: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     masks(broken)[0].unlink()
     shutil.rmtree(broken / "val" / "images")
     lines = refusal(run, capsys, "-d", broken, *FAST)
@@ -139,7 +141,7 @@ def test_both_splits_mistakes_are_told_of_at_once(broken: Path, run: Run, capsys
     assert str(broken / "val" / "images") in lines[1]
 
 
-def test_a_class_that_no_mask_contains_is_told_of_with_those_that_they_hold(
+def test_a_class_that_no_mask_contains_is_refused_with_the_labels_there(
     tiles: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = refusal(run, capsys, "-d", tiles, "--class-list", "1,255,3", "--loss", "dice", *FAST)
@@ -209,7 +211,7 @@ def only_added_sets_count_and_hold_no_class(dataset: Path, write: WriteImage) ->
         only_added_sets_count_and_hold_no_class,
     ],
 )
-def test_unsound_lists_and_added_sets_are_told_of_by_file(
+def test_unsound_lists_and_added_sets_are_reported_with_their_file(
     tmp_path: Path,
     data_set: DataSet,
     write_image: WriteImage,

@@ -39,7 +39,7 @@ from tests.cli.runs import FAST, Plain, Run, refusal, refused
         (["--config", "missing.yaml"], ["missing.yaml"]),
     ],
 )
-def test_a_wrong_setting_is_told_of_in_one_line(
+def test_a_wrong_setting_is_reported_in_one_line(
     tiles: Path, run: Run, capsys: pytest.CaptureFixture[str], flags: list[str], words: list[str]
 ) -> None:
     (line,) = refusal(run, capsys, "-d", tiles, *flags)
@@ -47,7 +47,7 @@ def test_a_wrong_setting_is_told_of_in_one_line(
         assert word in line
 
 
-def test_all_wrong_settings_are_told_of_at_once(tiles: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_wrong_settings_are_reported_at_once(tiles: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     lines = refusal(run, capsys, "-d", tiles, "-e", "x", "-lr", "y", "--set", "encodr=z", "batch_size=0")
     assert len(lines) == 4
     for word in ("epochs", "lr", "encodr", "batch_size"):
@@ -76,12 +76,12 @@ def test_a_wrong_file_of_settings_is_named(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_gpu_that_is_not_there_is_told_of(tiles: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu_is_reported(tiles: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = refusal(run, capsys, "-d", tiles, "--device", "cuda:1")
     assert line.startswith("device: cuda:1")
 
 
-def test_weights_that_cannot_be_downloaded_are_told_of(
+def test_weights_that_cannot_be_downloaded_are_reported(
     tiles: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -133,7 +133,7 @@ def test_weights_that_cannot_be_downloaded_are_told_of(
     ],
     ids=lambda words: " ".join(words)[:40],
 )
-def test_a_wrong_flag_is_told_of_in_one_line(
+def test_a_wrong_flag_is_reported_in_one_line(
     plain: Plain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], words: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -143,7 +143,7 @@ def test_a_wrong_flag_is_told_of_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_log_folder_that_cannot_be_is_told_of_before_any_work(
+def test_an_impossible_log_folder_is_reported_before_any_work(
     tiles: Path, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")

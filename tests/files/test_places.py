@@ -115,7 +115,7 @@ def test_a_user_without_a_home_gets_one(cacheless: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("script", ["run_search", "run_single", "validate"])
 @pytest.mark.parametrize("place", ["file", "file/below", "link", "/proc/none", "y" * 300])
-def test_a_place_for_results_that_cannot_be_is_told_of_before_any_work(
+def test_an_impossible_results_folder_is_reported_before_any_work(
     script: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -134,7 +134,7 @@ def test_a_place_for_results_that_cannot_be_is_told_of_before_any_work(
 
 @pytest.mark.parametrize("script", ["run_search", "run_single", "validate"])
 @pytest.mark.parametrize("where", ["working folder", "data", "results"])
-def test_a_folder_whose_name_is_not_utf8_is_one_line(
+def test_a_folder_name_that_is_not_utf8_is_reported_in_one_line(
     script: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/Fl\xe4che")

@@ -36,6 +36,6 @@ def test_a_probe_extrapolates_a_step_and_a_batch_to_an_epoch(
     assert cost.epoch_seconds == pytest.approx(cost.step_seconds * steps + cost.batch_seconds * batches)
 
 
-def test_a_run_that_cannot_be_measured_says_why(tiles: Path, info: DataInfo) -> None:
+def test_a_probe_of_an_impossible_run_raises_the_reason(tiles: Path, info: DataInfo) -> None:
     with pytest.raises(NonFiniteLossError, match="loss became"):
         probe(resolve(run_of(tiles, lr=1e30, grad_clip=0.0, optimizer="sgd"), info), info)

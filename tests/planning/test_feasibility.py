@@ -48,7 +48,7 @@ from segtune.space.reader import load_space
         ),
     ],
 )
-def test_only_what_goes_with_nothing_is_a_mistake(tmp_path: Path, text: str, mistakes: list[str]) -> None:
+def test_only_values_that_fit_no_other_value_are_mistakes(tmp_path: Path, text: str, mistakes: list[str]) -> None:
     path = tmp_path / "s.yaml"
     first = "" if "baseline" in text or "encoder: [" not in text else "\nbaseline: {encoder: resnet18, model: unet}"
     path.write_text(text + first)

@@ -14,7 +14,7 @@ from segtune.tuning.asha import OBJECTIVE, Asha
 @pytest.mark.parametrize(
     ("trials", "grace", "factor", "epochs"), [(60, 5, 3, 45), (16, 4, 3, 12), (9, 9, 2, 9), (30, 2, 2, 31)]
 )
-def test_the_share_of_epochs_is_what_asha_trains_of_trials_in_random_order(
+def test_asha_share_is_that_of_the_scheduler_on_random_scores(
     trials: int, grace: int, factor: int, epochs: int
 ) -> None:
     shares = []

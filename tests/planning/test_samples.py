@@ -11,7 +11,7 @@ from segtune.space.reader import load_space
 from segtune.training.resolve import resolve
 
 
-def test_draws_are_the_seed_s_and_only_what_a_search_may_try(tmp_path: Path, tiles: Path) -> None:
+def test_samples_depend_on_the_seed_and_are_possible_runs(tmp_path: Path, tiles: Path) -> None:
     (tmp_path / "s.yaml").write_text(
         f"dataset: {tiles}\nclasses: [3, 7, 255]\nspace:\n"
         "  model: [unet, linknet, fpn]\n  encoder: [resnet18, mit_b0]\n"
@@ -30,7 +30,7 @@ def test_draws_are_the_seed_s_and_only_what_a_search_may_try(tmp_path: Path, til
         assert {name: getattr(run, name) for name in searched} == searched
 
 
-def test_no_configuration_is_shown_or_measured_twice(tmp_path: Path, tiles: Path) -> None:
+def test_no_run_is_sampled_or_measured_twice(tmp_path: Path, tiles: Path) -> None:
     (tmp_path / "s.yaml").write_text(
         f"dataset: {tiles}\nclasses: [3, 7, 255]\nspace: {{lr: [1e-3, 1e-2], batch_size: [2, 6]}}\n"
     )

@@ -11,7 +11,7 @@ from segtune.report.commands import same_command, script_command, tensorboard_co
 
 
 @pytest.mark.parametrize("started", ["run_search.py", "../segtune/run_search.py", "/opt/segtune/run_search.py"])
-def test_the_next_command_lies_where_the_one_that_was_typed_did(monkeypatch: pytest.MonkeyPatch, started: str) -> None:
+def test_the_next_command_has_the_path_of_the_running_script(monkeypatch: pytest.MonkeyPatch, started: str) -> None:
     monkeypatch.setattr(sys, "argv", [started])
     words = script_command("validate.py", ["-cd", "a b"]).split(" ", 1)
     assert words[1] == f"{started.replace('run_search', 'validate')} -cd 'a b'"
@@ -32,7 +32,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_an_environment_that_is_not_activated_is_named(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_inactive_environment_is_part_of_the_command(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert same_command([]) == ".venv/bin/python run_single.py"
     assert tensorboard_command("my logs") == ".venv/bin/tensorboard --logdir 'my logs'"
@@ -41,7 +41,7 @@ def test_an_environment_that_is_not_activated_is_named(environment: Path, monkey
     assert same_command([]) == f"{environment}/python run_single.py"
 
 
-def test_an_environment_that_is_activated_is_not(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_active_environment_is_not_part_of_the_command(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{environment}:/usr/bin:/bin")
     assert same_command([]) == "python run_single.py"
     assert tensorboard_command("logs") == "tensorboard --logdir logs"

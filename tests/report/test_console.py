@@ -43,7 +43,7 @@ def test_one_of_something_is_singular() -> None:
     assert [counted(number, "tile") for number in (0, 1, 2, 1000)] == ["0 tiles", "1 tile", "2 tiles", "1000 tiles"]
 
 
-def test_the_bar_of_a_search_does_not_end_with_nothing_running_and_no_time_left(
+def test_the_bar_of_a_search_ends_without_running_trials_and_time_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said: list[str] = []
@@ -61,7 +61,7 @@ def test_the_bar_of_a_search_does_not_end_with_nothing_running_and_no_time_left(
 @pytest.mark.parametrize(
     ("miou", "collapsed", "praised"), [(0.0, 0, False), (0.0, 1, False), (0.17, 1, False), (0.17, 0, True)]
 )
-def test_an_epoch_that_learnt_nothing_is_not_praised(miou: float, collapsed: int, praised: bool) -> None:
+def test_an_epoch_that_learnt_nothing_is_not_called_the_best(miou: float, collapsed: int, praised: bool) -> None:
     line = epoch_line(epoch_result(miou=miou, collapsed_epochs=collapsed))
     assert line.startswith(f"epoch 1/3  loss 1.0000  miou {miou:.4f}")
     assert ("best so far" in line) == praised

@@ -35,7 +35,7 @@ def dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return typed
 
 
-def test_a_dry_run_shows_all_and_leaves_nothing(dry_run, tiles: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_dry_run_shows_everything_and_writes_nothing(dry_run, tiles: Path, tmp_path: Path, monkeypatch) -> None:
     def download(encoder: str) -> None:
         raise AssertionError(f"{encoder} was about to be downloaded")
 
@@ -94,7 +94,7 @@ def test_a_dry_run_shows_all_and_leaves_nothing(dry_run, tiles: Path, tmp_path: 
     assert list(Path("ray_results/s").iterdir()) == []
 
 
-def test_a_dry_run_of_a_grid_shows_its_first_runs_and_refuses_what_a_search_refuses(dry_run, tiles: Path) -> None:
+def test_a_dry_run_of_a_grid_shows_its_first_runs_and_checks_it(dry_run, tiles: Path) -> None:
     text = (
         f"dataset: {tiles}\nclasses: [3, 7, 255]\nrun: {{{SMALL}, cache_dir: none}}\n"
         "space: {lr: [1e-3, 1e-2], loss: [ce, dice, focal]}\nforbid: [{lr: 1e-2, loss: focal}]\n"

@@ -73,7 +73,7 @@ def test_a_gain_that_another_seed_may_bring_is_told_of(best: float, waver: float
     assert ("no more than another seed may bring" in line) == doubted
 
 
-def test_how_much_a_score_varies_is_seen_in_the_second_half_and_not_where_it_rises() -> None:
+def test_wobble_is_that_of_the_second_half_and_ignores_a_rise() -> None:
     assert wobble([0.1, 0.9, 0.2, 0.5, 0.5, 0.5]) == 0
     assert wobble([0.0, 0.0, 0.0, 0.5, 0.52, 0.5]) == pytest.approx(0.02 / 2**0.5)
     assert wobble([0.0] * 6 + [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]) == pytest.approx(0.1 / 2**0.5)

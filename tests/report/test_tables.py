@@ -45,7 +45,7 @@ def shown(part: Table | SettingsTable, width: int) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
-def test_the_ranking_is_whole_at_every_width(width: int) -> None:
+def test_the_ranking_is_complete_at_every_width(width: int) -> None:
     lines = shown(ranking(_TRIALS), width)
     assert max(map(len, lines)) <= width
     text = " ".join("\n".join(lines).split())
@@ -75,7 +75,7 @@ def test_scores_are_never_cut_nor_broken(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
-def test_trials_that_run_and_runs_to_come_are_whole_at_every_width(width: int) -> None:
+def test_running_trials_are_complete_at_every_width(width: int) -> None:
     running = replace(_TRIALS[1], status="running", epochs_done=3, since=1.0, where="node-17, GPU 3")
     state = SearchState(Path("ray_results/x"), [_TRIALS[0], running], 20, 300.0, "process 1 on node-17")
     (table,) = (part for part in state_of(state, 100.0) if isinstance(part, SettingsTable))
@@ -85,7 +85,7 @@ def test_trials_that_run_and_runs_to_come_are_whole_at_every_width(width: int) -
     assert any("tu-mobilenetv3_small_100" in line for line in lines)
 
 
-def test_the_state_of_a_search_that_ended_early_says_why_and_of_one_that_did_not_how_to_go_on() -> None:
+def test_the_state_of_a_search_says_why_it_ended_or_how_to_resume_it() -> None:
     state = SearchState(Path("x"), [_TRIALS[0]], 20, 300.0, None)
     assert state_of(state, 0.0)[0] == "x: not running; --resume goes on with it"
     assert state_of(replace(state, reason="nothing is left"), 0.0)[0] == "x: not running; ended early: nothing is left"
