@@ -108,7 +108,7 @@ def main() -> int:
         console.print(f"interrupted; to go on: {again}")
         return 128 + outcome.signal
     if outcome.halted:
-        raise SegtuneError(f"{outcome.reason}; when that is mended, go on: {again}")
+        raise SegtuneError(f"{outcome.reason}; fix that, then go on: {again}")
     if outcome.reason:
         console.print(f"ended early: {outcome.reason}")
     console.print()

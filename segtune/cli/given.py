@@ -58,8 +58,8 @@ def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> 
     if arguments.config or config.threads in (None, own) or "threads" in given_settings(arguments):
         return None
     return (
-        f"threads stays {config.threads}, as before, since results depend on it; torch's own number here is {own} "
-        f"(--threads {own} takes that)"
+        f"threads stays {config.threads} as before, since results depend on it; torch would use {own} here "
+        f"(--threads {own} sets that)"
     )
 
 
