@@ -107,10 +107,10 @@ def main() -> int:
     if outcome.signal:
         console.print(f"interrupted; to go on: {again}")
         return 128 + outcome.signal
-    if outcome.halted:
-        raise SegtuneError(f"{outcome.reason}; fix that, then go on: {again}")
-    if outcome.reason:
-        console.print(f"ended early: {outcome.reason}")
+    if outcome.early and outcome.halted:
+        raise SegtuneError(f"{outcome.early.reason}; fix that, then go on: {again}")
+    if outcome.early:
+        console.print(f"ended early: {outcome.early.reason}")
     console.print()
     console.print(f"everything is in {folder.path}; next:")
     for line in next_commands(folder, space.baseline, arguments.results_dir):

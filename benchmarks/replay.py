@@ -6,14 +6,13 @@ import csv
 import hashlib
 import heapq
 import io
+import math
 import multiprocessing
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import optuna
 from curves import append_row, read_curves
@@ -22,27 +21,43 @@ from surrogate import Prediction, Recorded, World
 from segtune.errors import InputError
 from segtune.files.atomic import write_text
 from segtune.files.folders import SearchFolder
-from segtune.planning.rungs import rungs
 from segtune.space.reader import load_space
 from segtune.space.space import Space
-from segtune.tuning.asha import OBJECTIVE, Asha
-from segtune.tuning.failures import NONFINITE
+from segtune.training.result import EpochResult
+from segtune.tuning.asha import make_asha
+from segtune.tuning.ends import Decision
+from segtune.tuning.failures import Failure, Fault
+from segtune.tuning.proposals import Proposals
 from segtune.tuning.sampler import build_sampler
-from segtune.tuning.searcher import StudySearcher
+from segtune.tuning.searcher import Searcher
 from segtune.tuning.stopping import Rules
+from segtune.tuning.teaching import AsComplete, AsPruned, Lesson, TopRung
 
 BUDGETS = (5, 10, 20, 50, 100)  # full trainings
-METHODS: Mapping[str, Mapping[str, str]] = {  # by name: the settings of `search:`
-    "random": {"sampler": "random", "scheduler": "none"},
-    "random+asha": {"sampler": "random", "scheduler": "asha"},
-    "tpe": {"sampler": "tpe", "scheduler": "none"},
-    "tpe+asha complete": {"sampler": "tpe", "scheduler": "asha", "teach": "complete"},
-    "tpe+asha pruned": {"sampler": "tpe", "scheduler": "asha", "teach": "pruned"},
-    "tpe+asha top_rung": {"sampler": "tpe", "scheduler": "asha", "teach": "top_rung"},
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a search draws and stops: settings of `search:`, and how stopped trials teach the sampler."""
+
+    sampler: str
+    scheduler: str
+    lesson: Callable[[Space], Lesson] = AsComplete
+
+
+METHODS: Mapping[str, Method] = {
+    "random": Method("random", "none"),
+    "random+asha": Method("random", "asha"),
+    "tpe": Method("tpe", "none"),
+    "tpe+asha complete": Method("tpe", "asha"),
+    "tpe+asha pruned": Method("tpe", "asha", AsPruned),
+    "tpe+asha top_rung": Method("tpe", "asha", TopRung),
 }
+DEFAULT = "tpe+asha complete"  # what a search does when nothing is given
 _MANY = 1_000_000  # trials: the budget is what ends a replay
 _SEARCHES = tuple(  # modules that are replayed
-    f"segtune.tuning.{name}" for name in ("asha", "points", "sampler", "searcher", "teaching")
+    f"segtune.tuning.{name}"
+    for name in ("asha", "ends", "points", "proposals", "sampler", "searcher", "stopping", "teaching")
 )
 
 
@@ -69,105 +84,121 @@ class Replay:
 
 def with_method(space: Space, method: str, seed: int) -> Space:
     """The space searched by a method: everything else of `search:` as it is when nothing is given."""
-    update = {**METHODS[method], "trials": _MANY, "seed": seed}
+    chosen = METHODS[method]
+    update = {"sampler": chosen.sampler, "scheduler": chosen.scheduler, "trials": _MANY, "seed": seed}
     return replace(space, search=space.search.model_copy(update=update))
 
 
-class Search:
-    """A search on virtual workers, each of which trains one trial at a time at the speed that the world gives.
+class Untold:
+    """A watcher that needs to know nothing."""
 
-    Results reach scheduler and searcher in the order and the form in which Ray Tune brings them. What a search costs
-    besides training (asking the sampler, starting trials) takes no virtual time.
+    def epoch(self, number: int, result: EpochResult) -> None:
+        pass
+
+    def ended(self, number: int) -> None:
+        pass
+
+    def repeated(self, number: int, reason: str) -> None:
+        pass
+
+
+class Simulated:
+    """Runs trials on virtual workers, each of which trains one at a time at the speed that the world gives.
+
+    What a search costs besides training (asking the sampler, starting trials) takes no virtual time.
     """
 
-    def __init__(self, space: Space, world: World, workers: int) -> None:
-        self._world, self._workers = world, workers
-        self._epochs = max(space.values_of("epochs"))
-        self._asha = (
-            None
-            if space.search.scheduler == "none"
-            else Asha(rungs(space)[0], space.search.reduction_factor, self._epochs)
-        )
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.study = optuna.create_study(direction="maximize", sampler=build_sampler(space))
-        self._searcher = StudySearcher(
-            self.study,
-            space,
-            SearchFolder(Path("replay")),
-            lambda config: config,
-            workers,
-            lambda: self._asha.stopped if self._asha else set(),
-            Rules(space.search, self.study),
-            lambda number: None,
-            lambda number, reason: None,
-        )
-        self._events: list[tuple[float, int, int, Any, Prediction]] = []  # when, order, epoch, trial, its curve
+    def __init__(self, world: World, workers: int, epochs: int, seconds: float) -> None:
+        self._world, self._workers, self._epochs, self._seconds = world, workers, epochs, seconds
+        self._events: list[tuple[float, int, int, int, Prediction]] = []  # when, order, epoch, trial, its curve
         self._begun = 0
         self.history: list[tuple[float, int, int, float]] = []  # seconds, trial, epoch, best mIoU of the trial
 
-    def run(self, seconds: float) -> None:
+    def run(self, searcher: Searcher) -> None:
         """Let every worker train for so many seconds."""
         for _ in range(self._workers):
-            self._begin(0.0)
-        while self._events and self._events[0][0] <= seconds:
-            now, _, epoch, trial, curve = heapq.heappop(self._events)
-            if self._goes_on(now, epoch, trial, curve):
-                self._schedule(now, epoch + 1, trial, curve)
+            self._begin(searcher, 0.0)
+        while self._events and self._events[0][0] <= self._seconds:
+            now, order, epoch, number, curve = heapq.heappop(self._events)
+            if self._goes_on(searcher, now, epoch, number, curve):
+                self._schedule(now, order, epoch + 1, number, curve)
             else:
-                self._begin(now)
+                self._begin(searcher, now)
+        if searcher.error:
+            raise searcher.error
 
-    def _begin(self, now: float) -> None:
+    def _begin(self, searcher: Searcher, now: float) -> None:
+        start = searcher.next_trial()
+        if start is None:
+            raise RuntimeError(f"the search ended early: {searcher.error or searcher.early_end()}")
         self._begun += 1
-        name = str(self._begun)
-        config = self._searcher.suggest(name)
-        if not isinstance(config, dict):
-            raise RuntimeError(f"the searcher gave {config!r} instead of a trial")
-        trial = SimpleNamespace(trial_id=name, config=config)
-        if self._asha:
-            self._asha.on_trial_add(None, trial)
-        self._schedule(now, 1, trial, self._world.train(config["settings"]))
+        self._schedule(now, self._begun, 1, start.number, self._world.train(start.config.settings()))
 
-    def _schedule(self, now: float, epoch: int, trial: Any, curve: Prediction) -> None:
+    def _schedule(self, now: float, order: int, epoch: int, number: int, curve: Prediction) -> None:
         # Where two epochs end at once, the trial that began first reports first.
-        heapq.heappush(self._events, (now + curve.seconds, int(trial.trial_id), epoch, trial, curve))
+        heapq.heappush(self._events, (now + curve.seconds, order, epoch, number, curve))
 
-    def _goes_on(self, now: float, epoch: int, trial: Any, curve: Prediction) -> bool:
-        """Tell of an epoch that ended; whether another one follows."""
+    def _goes_on(self, searcher: Searcher, now: float, epoch: int, number: int, curve: Prediction) -> bool:
+        """Tell of an epoch that ended; return whether another one follows."""
         if epoch > len(curve.best):
-            self._end(trial, {"error": "the loss became NaN", "fault": NONFINITE}, error=True)
+            searcher.ended(number, Failure("the loss became NaN", Fault.DIVERGED))
             return False
         value = curve.best[epoch - 1]
-        result = {"epoch": epoch, "epochs": self._epochs, OBJECTIVE: value, "seconds": epoch * curve.seconds}
-        self.history.append((now, trial.config["number"], epoch, value))
-        if self._asha and self._asha.on_trial_result(None, trial, result) == Asha.STOP:
-            self._end(trial, result)  # Ray keeps the report that stops a trial from the searcher
-            return False
-        self._searcher.on_trial_result(trial.trial_id, result)
-        if epoch == self._epochs:
-            self._end(trial, result)
-            return False
-        return True
+        self.history.append((now, number, epoch, value))
+        decision = searcher.epoch(number, _epoch_result(epoch, self._epochs, value, epoch * curve.seconds))
+        if decision is Decision.CONTINUE and epoch < self._epochs:
+            return True
+        searcher.ended(number)
+        return False
 
-    def _end(self, trial: Any, result: dict[str, Any], error: bool = False) -> None:
-        if self._asha and not error:
-            self._asha.on_trial_complete(None, trial, result)
-        self._searcher.on_trial_complete(trial.trial_id, result)
+
+def _epoch_result(epoch: int, epochs: int, value: float, seconds: float) -> EpochResult:
+    """What a search looks at in an epoch; the rest is left open."""
+    return EpochResult(
+        epoch=epoch,
+        epochs=epochs,
+        loss=math.nan,
+        scores=None,
+        added={},
+        best_miou=value,
+        best_epoch=epoch,
+        lr=math.nan,
+        micro_batch=0,
+        collapsed_epochs=0,
+        train_seconds=seconds / epoch,
+        eval_seconds=0.0,
+        data_seconds=0.0,
+        checkpoint_seconds=0.0,
+        report_seconds=0.0,
+        seconds=seconds,
+        spent={},
+    )
+
+
+def make_searcher(space: Space, workers: int, lesson: Callable[[Space], Lesson] = AsComplete) -> Searcher:
+    """Make the searcher of a search in memory, of which nothing is told."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize", sampler=build_sampler(space, lesson=lesson))
+    folder = SearchFolder(Path("replay"))
+    proposals = Proposals(study, space, folder, lambda config: config)
+    rules = Rules(space.search, study)
+    return Searcher(study, folder, proposals, workers, space.search.retries, make_asha(space, study), rules, Untold())
 
 
 def simulate(space: Space, recorded: Recorded, method: str, workers: int, seed: int) -> Replay:
     """A search until the largest of `BUDGETS` is spent: so many full trainings, shared by all workers."""
     full = recorded.full_training()
-    search = Search(with_method(space, method, seed), World(recorded, seed), workers)
-    search.run(BUDGETS[-1] * full / workers)
+    space, epochs = with_method(space, method, seed), max(space.values_of("epochs"))
+    backend = Simulated(World(recorded, seed), workers, epochs, BUDGETS[-1] * full / workers)
+    backend.run(make_searcher(space, workers, METHODS[method].lesson))
     spent: list[float] = []
     best: list[float] = []
-    for now, _, _, value in search.history:
+    for now, _, _, value in backend.history:
         if not best or value > best[-1]:
             spent.append(round(now * workers / full, 4))
             best.append(round(value, 5))
-    numbers = {number for _, number, _, _ in search.history}
-    epochs = max(space.values_of("epochs"))
-    finished = sum(epoch == epochs for _, _, epoch, _ in search.history)
+    numbers = {number for _, number, _, _ in backend.history}
+    finished = sum(epoch == epochs for _, _, epoch, _ in backend.history)
     return Replay(method, workers, seed, len(numbers), finished, tuple(spent), tuple(best))
 
 

@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
-from replay import BUDGETS, METHODS, Replay
+from replay import BUDGETS, DEFAULT, METHODS, Replay
 from scipy import stats
 from surrogate import Recorded, cross_validate
-
-from segtune.space.settings import SearchSettings
 
 Array = npt.NDArray[np.float64]
 RIVAL = "random+asha"  # what every method is held against
@@ -23,12 +21,6 @@ DECISIVE = tuple(budget for budget in BUDGETS if budget >= 20)  # full trainings
 _TARGETS = (20, 50)  # full trainings: what `PLAIN` has reached by then is to be reached
 _CONFIDENCE = 0.95
 _NAME = 30  # characters of a method's name
-
-
-def default_method() -> str:
-    """The method that a search uses when nothing is given."""
-    default = SearchSettings.model_validate({})
-    return f"{default.sampler}+{default.scheduler} {default.teach}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +109,7 @@ def _count(number: int, noun: str) -> str:
 
 def _rows(cells: Mapping[str, Iterable[str]]) -> Iterator[str]:
     for method, row in cells.items():
-        name = f"  {method}{' (default)' if method == default_method() else ''}"
+        name = f"  {method}{' (default)' if method == DEFAULT else ''}"
         yield f"{name:{_NAME}}" + "".join(f"{cell:>18}" for cell in row)
 
 
@@ -152,7 +144,7 @@ def _ratio(spent: float, plain: float) -> str:
 def _verdict(results: Results) -> Iterator[str]:
     """Over all decisive budgets and numbers of workers: which method wins, and what the default loses or wins."""
     yield ""
-    budgets, default = ", ".join(map(str, DECISIVE)), default_method()
+    budgets, default = ", ".join(map(str, DECISIVE)), DEFAULT
     yield f"mean over {budgets} full trainings and {', '.join(map(str, results.workers))} workers, paired by seed"
     against = [RIVAL, default] if default in results.methods else [RIVAL]
     yield f"{'':{_NAME}}{'best mIoU ':>18}" + "".join(f"  {f'less {method}':>24}" for method in against)
@@ -175,7 +167,7 @@ def draw(results: Results, recorded: Recorded, path: Path) -> None:
         for number, method in enumerate(results.methods):
             bands = [Band.of(results.at(method, workers, budget)) for budget in spent]
             mean, half = (np.array([getattr(band, name) for band in bands]) for name in ("mean", "half"))
-            label = f"{method} (default)" if method == default_method() else method
+            label = f"{method} (default)" if method == DEFAULT else method
             # Dashes on every other line: methods that find the same cover each other.
             panel.plot(spent * seconds, mean, "--" if number % 2 else "-", color=f"C{number}", label=label, lw=1.6)
             if results.seeds > 1:

@@ -109,7 +109,7 @@ class SearchState:
     seconds: float  # that it has run, all starts together
     holder: str | None  # the process that runs it, None where none does
     budget: float | None = None  # seconds that it may run
-    reason: str = ""  # why it ended before its trials were used up
+    reason: str | None = None  # why it ended before its trials were used up
     remarks: Sequence[str] = ()  # what is wrong with its files
 
 

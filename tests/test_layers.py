@@ -32,8 +32,9 @@ ORDER = (
     ("", "trials"),
     (
         "tuning",
-        "asha failures messages session cluster study results retention points teaching sampler recovery stopping "
-        "searcher ray_hooks stored status warm_start watchdog worker search",
+        "ends failures giving_up messages session cluster study asha results retention points teaching sampler "
+        "recovery stopping proposals searcher stored status warm_start watchdog trial_run in_process worker ray_hooks "
+        "ray_backend search",
     ),
     ("report", "commands text tables console dry_run"),
     ("cli", "output assignments flags parser given dataset tasks exits"),

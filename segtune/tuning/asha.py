@@ -1,74 +1,77 @@
-"""ASHA with an exempt baseline and a memory of whom it stopped."""
+"""Asynchronous successive halving with an exempt baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+import optuna
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-OBJECTIVE = "best_miou"  # the best epoch so far
+from segtune.planning.rungs import rungs
+from segtune.space.space import Space
+from segtune.training.result import EpochResult
+from segtune.tuning.study import WARM_START
 
 
-class Asha(AsyncHyperBandScheduler):  # type: ignore[misc]
+class Asha:
     """Asynchronous successive halving on epochs (Li et al. 2020, arXiv:1810.05934).
 
-    Rungs count epochs, not seconds: a large encoder is compared with what the others had reached after as many
-    epochs, however long they take.
+    Ray's implementation keeps the rungs; this class needs no running Ray. Rungs count epochs, not seconds: a large
+    encoder is compared with what the others had reached after as many epochs, however long they take.
     """
 
     def __init__(self, grace_period: int, reduction_factor: int, epochs: int) -> None:
-        super().__init__(
+        self._halving = AsyncHyperBandScheduler(
             time_attr="epoch",
-            metric=OBJECTIVE,
+            metric="best_miou",
             mode="max",
             grace_period=grace_period,
             reduction_factor=reduction_factor,
             max_t=max(epochs, grace_period),
         )
-        self.stopped: set[str] = set()  # ids of the trials that it ended early
 
-    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Ray's call when a trial is new to it."""
-        super().on_trial_add(tune_controller, _key(trial))
+    def add(self, number: int) -> None:
+        """Begin to compare a trial, also one that goes on."""
+        self._halving.on_trial_add(None, _Key(str(number)))
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Continue or stop; the baseline fills its rungs and continues."""
-        action: str = super().on_trial_result(tune_controller, _key(trial), result)
-        if action != TrialScheduler.STOP or trial.config["baseline"]:
-            return TrialScheduler.CONTINUE
-        if result["epoch"] >= result["epochs"]:
-            return TrialScheduler.CONTINUE  # it ends by itself, with its budget used
-        self.stopped.add(trial.trial_id)
-        return action
+    def stops(self, number: int, result: EpochResult) -> bool:
+        """Record an epoch; return whether the trial is to stop. The baseline, number 0, fills the rungs alone."""
+        action = self._halving.on_trial_result(None, _Key(str(number)), _reported(result.epoch, result.best_miou))
+        return bool(action == TrialScheduler.STOP and number > 0 and not result.finished)
 
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Ray's call when a trial ended."""
-        super().on_trial_complete(tune_controller, _key(trial), result)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Ray's call when a trial ended without having run."""
-        super().on_trial_remove(tune_controller, _key(trial))
+    def ended(self, number: int, last: EpochResult) -> None:
+        """Record the last epoch of a trial that did not fail."""
+        self._halving.on_trial_complete(None, _Key(str(number)), _reported(last.epoch, last.best_miou))
 
     def replay(self, number: int, values: Mapping[int, float], ended: bool = True) -> None:
-        """Fill the rungs with what a trial of an earlier start had reached, by epoch.
+        """Fill the rungs with the scores by epoch of a trial of an earlier start.
 
-        The last epoch of one that goes on is left out: should it have been at a rung, and the search killed before it
-        was stopped there, the trial's next epoch is held against that rung.
+        The last epoch of an unfinished trial is left out. The search may have been killed before it could stop the
+        trial at that rung; the next epoch of the trial is then compared there.
         """
-        key = _Key(str(number))
-        super().on_trial_add(None, key)
+        self.add(number)
         for epoch, value in sorted(values.items())[: None if ended else -1]:
-            super().on_trial_result(None, key, {"epoch": epoch, OBJECTIVE: value})
+            self._halving.on_trial_result(None, _Key(str(number)), _reported(epoch, value))
+
+
+def make_asha(space: Space, study: optuna.Study) -> Asha | None:
+    """Make the ASHA of a space, its rungs filled by the study's trials; None where the space asks for none."""
+    if space.search.scheduler == "none":
+        return None
+    asha = Asha(rungs(space)[0], space.search.reduction_factor, max(space.values_of("epochs")))
+    for trial in study.get_trials(deepcopy=False):
+        if WARM_START not in trial.user_attrs:
+            asha.replay(trial.number, trial.intermediate_values, trial.state.is_finished())
+    return asha
 
 
 @dataclass(frozen=True)
 class _Key:
-    """What the rungs know of a trial. Ray's own ids change with every start; the trial's number stays."""
+    """A trial as the rungs know it: by its number, since Ray's ids change with every start."""
 
     trial_id: str
 
 
-def _key(trial: Any) -> _Key:
-    return _Key(str(trial.config["number"]))
+def _reported(epoch: int, value: float | None) -> dict[str, float]:
+    return {"epoch": epoch} if value is None else {"epoch": epoch, "best_miou": value}

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import errno
-from typing import Literal
+from dataclasses import dataclass
+from enum import Enum
 
 import torch
 
 from segtune.errors import LoaderError, NonFiniteLossError, PlaceError, SegtuneError, TileError
 
-Fault = Literal["disk", "place", "settings", "diverged", "transient"]
-DISK: Fault = "disk"  # full: the next trial would fail as well
-SETTINGS: Fault = "settings"  # the trial's own: it would fail again
-NONFINITE: Fault = "diverged"  # of its settings too, and the sampler should know
-PLACE: Fault = "place"  # what a trial needs is out of sight on its node: on another one it may not be
-TRANSIENT: Fault = "transient"  # worth another try
 LOST = "the worker process died (killed by the system, or out of memory)"
 
 # EIO is also what a failed write of weights or state ends in, whose library does not say why.
@@ -22,26 +17,49 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _LONGEST = 300  # characters of a reason
 
 
-def fault_of(error: Exception) -> Fault:
+class Fault(Enum):
     """What may be done about a failure."""
+
+    DISK = "disk"  # the disk is full: the next trial would fail as well
+    SETTINGS = "settings"  # caused by the trial's settings: it would fail again
+    DIVERGED = "diverged"  # the loss became NaN or infinite; the sampler learns from it
+    PLACE = "place"  # the node does not see a file that the trial needs; another node may
+    TRANSIENT = "transient"  # worth another try
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The failure of a trial."""
+
+    reason: str | None  # None where the process died and could not report one
+    fault: Fault = Fault.TRANSIENT
+
+
+def failure_of(error: Exception) -> Failure:
+    """Classify an error that ended a trial."""
+    return Failure(reason_of(error), fault_of(error))
+
+
+def fault_of(error: Exception) -> Fault:
+    """Return what may be done about an error."""
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        return DISK
+        return Fault.DISK
     if isinstance(error, NonFiniteLossError):
-        return NONFINITE
+        return Fault.DIVERGED
     if isinstance(error, PlaceError):
-        return PLACE
+        return Fault.PLACE
     if isinstance(error, SegtuneError) and not isinstance(error, TileError | LoaderError):
-        return SETTINGS
-    return TRANSIENT
+        return Fault.SETTINGS
+    return Fault.TRANSIENT
 
 
 def beyond_repair(error: Exception) -> bool:
-    """Whether the process can be of no more use: after an error on a GPU, every later call there fails."""
+    """Return whether the process is of no more use: after an error on a GPU, every later call there fails."""
     return isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)
 
 
-def one_line(error: Exception) -> str:
-    """The reason as tables show it."""
+def reason_of(error: Exception) -> str:
+    """Describe an error on one line, as tables show it."""
     text = " ".join(str(error).split())
     name = type(error).__name__
     if isinstance(error, OSError) and error.filename:

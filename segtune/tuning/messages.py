@@ -57,9 +57,9 @@ class RayMessages:
                 if text := file.read():
                     os.write(2, b"\n" + log.name.encode() + b":\n" + text)
 
-    def where(self) -> str:
-        """Where they are, to be appended to a line; empty where there are none."""
-        return f"; what Ray says of it is in {self.path}" if self.path and self.path.stat().st_size else ""
+    def pointed_to(self, line: str) -> str:
+        """Return the line, extended by the place of Ray's messages where there are any."""
+        return f"{line}; what Ray says of it is in {self.path}" if self.path and self.path.stat().st_size else line
 
     def _redirect_logger(self, handler: logging.Handler) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))

@@ -34,7 +34,12 @@ class Results:
     def __init__(self, study: optuna.Study, folder: SearchFolder, space: Space, fingerprint: str) -> None:
         self._study, self._folder, self._space, self._fingerprint = study, folder, space, fingerprint
         self._ended: dict[int, Trial] = {}  # they no longer change, and need not be read again
+        self._reported: dict[int, dict[int, EpochResult]] = {}  # by trial and epoch: of this start
         self._damaged: dict[int, str] = {}  # by trial
+
+    def report(self, number: int, result: EpochResult) -> None:
+        """Take note of an epoch of a trial; what was reported need not be read from its files."""
+        self._reported.setdefault(number, {})[result.epoch] = result
 
     def trials(self) -> list[Trial]:
         """Every trial that has settings, in the order of the numbers."""
@@ -48,6 +53,7 @@ class Results:
                 trial = self._trial(frozen)
                 if trial.ended:
                     self._ended[trial.number] = trial
+                    self._reported.pop(trial.number, None)
                 found.append(trial)
         return found
 
@@ -69,9 +75,8 @@ class Results:
         values = frozen.intermediate_values
         spent = dict(frozen.user_attrs.get(SPENT, {}))
         best: float | None = max(values.values(), default=None)
-        rows, run_yaml = self._files_of(frozen, folder)
-        known = [row for row in rows if row.epoch in values]
-        reached = next((row for row in rows if row.best_miou == best), None)
+        epochs, run_yaml = self._files_of(frozen, folder)
+        reached = next((epoch for epoch in epochs if epoch.best_miou == best), None)
         return Trial(
             number=frozen.number,
             status=_STATUS[frozen.state],
@@ -79,7 +84,7 @@ class Results:
             epochs_done=max(values, default=0),
             miou=best,
             best_epoch=min((epoch for epoch, value in values.items() if value == best), default=None),
-            seconds=known[-1].seconds if known else None,
+            seconds=round(epochs[-1].seconds, 3) if epochs else None,
             error=frozen.user_attrs.get(ERROR, ""),
             fingerprint=self._fingerprint,
             parameters=run_yaml.get("parameters"),
@@ -89,25 +94,36 @@ class Results:
             spent=spent,
             searched=self._searched(frozen),
             collapsed=reached is not None and reached.collapsed_epochs > 0,
-            wobble=wobble([row.scores.miou for row in known if row.scores]),
+            wobble=wobble([epoch.scores.miou for epoch in epochs if epoch.scores]),
             **_running(frozen, run_yaml),
         )
 
+    def _epochs_of(self, frozen: FrozenTrial, folder: RunFolder) -> list[EpochResult]:
+        """Return a trial's epochs that the study knows: as reported in this start, else as metrics.csv has them."""
+        values, reported = frozen.intermediate_values, self._reported.get(frozen.number, {})
+        if values and values.keys() <= reported.keys():
+            return [reported[epoch] for epoch in sorted(values)]
+        rows = read_results(folder, frozen.user_attrs["settings"]["epochs"])
+        epochs = max(values, default=0)
+        if frozen.state.is_finished() and folder.begun and len(rows) < epochs:
+            self._damaged_by(frozen, f"{folder.metrics_csv}: has {len(rows)} of {counted(epochs, 'epoch')}")
+        return [row for row in rows if row.epoch in values]
+
     def _files_of(self, frozen: FrozenTrial, folder: RunFolder) -> tuple[list[EpochResult], Mapping[str, Any]]:
-        """A trial's rows and its run.yaml, as far as they can be read: its values are those of the study anyhow."""
-        rows: list[EpochResult] = []
+        """Return a trial's epochs and its run.yaml, as far as they can be read: its scores are the study's anyhow."""
+        epochs: list[EpochResult] = []
         run_yaml: Mapping[str, Any] = {}
-        epochs = max(frozen.intermediate_values, default=0)
         try:
-            rows = read_results(folder, frozen.user_attrs["settings"]["epochs"])
-            if frozen.state.is_finished() and folder.begun and len(rows) < epochs:
-                raise InputError(f"{folder.metrics_csv}: has {len(rows)} of {counted(epochs, 'epoch')}")
+            epochs = self._epochs_of(frozen, folder)
             if folder.begun:
                 Manifest.read(folder.run_yaml)
                 run_yaml = read_yaml(folder.run_yaml)
         except InputError as error:
-            self._damaged[frozen.number] = f"trial {frozen.number}: {error}; its values are those of the study"
-        return rows, run_yaml
+            self._damaged_by(frozen, str(error))
+        return epochs, run_yaml
+
+    def _damaged_by(self, frozen: FrozenTrial, damage: str) -> None:
+        self._damaged[frozen.number] = f"trial {frozen.number}: {damage}; its values are those of the study"
 
     def _searched(self, frozen: FrozenTrial) -> dict[str, Any]:
         settings = frozen.user_attrs["settings"]

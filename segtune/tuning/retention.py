@@ -36,11 +36,11 @@ class Retention:
             if trial.ended:
                 _discard(self._folder.trial(trial.number), weights=trial.number not in kept)
 
-    def too_large(self) -> str:
-        """Why the search must end: its folder exceeds `disk_gb` without anything left to delete; empty where not."""
+    def too_large(self) -> str | None:
+        """Return why the search must end: its folder exceeds `disk_gb` with nothing left to delete; None otherwise."""
         limit = self._search.disk_gb
         if limit is None:
-            return ""
+            return None
         spare = [
             folder
             for trial in reversed(ranked(self._results.trials()))
@@ -53,7 +53,7 @@ class Retention:
                 return f"disk_gb: {self._folder.path} takes {size / 1e9:.2g} GB, of {limit:g}, with nothing to spare"
             # The winner's model has its copy in the search's best/ by now.
             discard_folder(spare.pop(0).best)
-        return ""
+        return None
 
     def follow(self, miou: float) -> None:
         """Bring best/ up to date where a trial that runs may be the best with this score; takes little of the time."""
@@ -63,11 +63,11 @@ class Retention:
         self._keep_winner(ranked(self._results.trials()))
         self._copy_at = time.monotonic() + _COPY_PAUSE * (time.monotonic() - start)
 
-    def without_model(self) -> str:
-        """A line where best/ is not of the winner, whose own model is gone; empty where it is."""
+    def without_model(self) -> str | None:
+        """Return a line where best/ is not the winner's model, which is gone; None where it is."""
         order, best = ranked(self._results.trials()), self._folder.best
         if not order or self._kept == (order[0].number, order[0].miou) or model_score(best) == order[0].miou:
-            return ""
+            return None
         what = "is of another trial" if best.is_dir() else "is missing"
         return f"{best}: {what}; the best one, #{order[0].number}, has no model any more"
 

@@ -18,7 +18,7 @@ from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
 from segtune.tuning.points import Lookup, Signature, distributions, encode, signature
 from segtune.tuning.study import WARM_START
-from segtune.tuning.teaching import LESSONS, Taught
+from segtune.tuning.teaching import AsComplete, Lesson, Taught
 
 _STARTUP_TRIALS = 10  # random ones before TPE models anything; Optuna's own default
 _LEAST_STARTUP_TRIALS = 4
@@ -29,18 +29,25 @@ _REDRAWS = 50  # by the sampler, of a point that is not to be tried; after them,
 Allowed = Callable[[Mapping[str, Any]], "str | None"]
 
 
-def build_sampler(space: Space, allowed: Allowed | None = None, known: int = 0) -> SpaceSampler:
+def build_sampler(
+    space: Space,
+    allowed: Allowed | None = None,
+    known: int = 0,
+    lesson: Callable[[Space], Lesson] = AsComplete,
+) -> SpaceSampler:
     """The sampler that a space asks for; a grid is enqueued point by point and draws nothing.
 
     Parameters
     ----------
     allowed: why a point's settings cannot be run, None where they can; what cannot is drawn again.
     known: trials that are in the study already: with the seed of the first start they would be drawn once more.
+    lesson: how trials that were stopped early teach TPE.
     """
     search = space.search
     seed = (search.seed + known * _SEED_STEP) % 2**32
     at_random = RandomSampler(seed=seed)
-    return SpaceSampler(space, _tpe(search, seed) if search.sampler == "tpe" else at_random, at_random, allowed)
+    inner = _tpe(search, seed) if search.sampler == "tpe" else at_random
+    return SpaceSampler(space, inner, at_random, lesson(space), allowed)
 
 
 def _tpe(search: SearchSettings, seed: int) -> BaseSampler:
@@ -59,11 +66,18 @@ class SpaceSampler(BaseSampler):
     cannot take a parameter back. So the whole point is drawn when Optuna asks for its relative part.
     """
 
-    def __init__(self, space: Space, inner: BaseSampler, random: BaseSampler, allowed: Allowed | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        inner: BaseSampler,
+        random: BaseSampler,
+        lesson: Lesson,
+        allowed: Allowed | None = None,
+    ) -> None:
         self._space, self._inner, self._random = space, inner, random
         self._allowed = allowed or (lambda settings: None)
         self._distributions = dict(distributions(space.parameters))
-        self._lesson = LESSONS[space.search.teach](space)
+        self._lesson = lesson
         self._open = _Open(space, self._allows)
         self.redrawn = 0  # points that could not be run, or were tried
 

@@ -12,9 +12,6 @@ from typing import Any, Protocol
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from ray import tune
-from ray.tune import FailureConfig, TuneConfig, Tuner
-from ray.tune import RunConfig as RayRunConfig
 
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
@@ -25,28 +22,28 @@ from segtune.files.folders import SearchFolder
 from segtune.machine import signals_noted
 from segtune.models.weights import weights_file
 from segtune.planning.feasibility import check_precision, possible_run
-from segtune.planning.resources import Plan, make_plan
-from segtune.planning.rungs import rungs
+from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
 from segtune.trials import Trial
-from segtune.tuning.asha import Asha
+from segtune.tuning.asha import make_asha
 from segtune.tuning.cluster import check_nodes, ray_runtime
+from segtune.tuning.ends import Cause, EarlyEnd
 from segtune.tuning.failures import LOST
+from segtune.tuning.in_process import InProcess
 from segtune.tuning.messages import RayMessages
-from segtune.tuning.ray_hooks import Stop, Watch
+from segtune.tuning.proposals import Proposals
+from segtune.tuning.ray_backend import OnRay
 from segtune.tuning.recovery import catch_up_all, check_drawn_from, reconcile
 from segtune.tuning.results import Results
 from segtune.tuning.retention import Retention
 from segtune.tuning.sampler import build_sampler
-from segtune.tuning.searcher import StudySearcher
-from segtune.tuning.session import RayLost, ray_lost_is_raised
+from segtune.tuning.searcher import Backend, Searcher
 from segtune.tuning.stopping import Rules
 from segtune.tuning.stored import store_space
 from segtune.tuning.study import WARM_START, open_study, same_data, settle, trouble
 from segtune.tuning.warm_start import tell_earlier
-from segtune.tuning.worker import run_trial
 
 _LOOK_EVERY_S = 10.0  # between looks at table and size of a search whose trials report
 
@@ -74,8 +71,12 @@ class Outcome:
     trials: list[Trial]
     folder: SearchFolder
     signal: int | None  # that interrupted it
-    reason: str  # why it ended before its trials were used up
-    halted: bool  # for a fault that another trial would meet as well
+    early: EarlyEnd | None  # why it ended before its trials were used up
+
+    @property
+    def halted(self) -> bool:
+        """Whether it ended for a fault that another trial would meet as well."""
+        return self.early is not None and self.early.cause is Cause.FAULT
 
 
 def run_search(
@@ -86,15 +87,24 @@ def run_search(
     address: str | None = None,
     resume: bool = False,
     warm_start: Sequence[Path] = (),
+    in_process: bool = False,
 ) -> Outcome:
     """Search a space that `check_space` accepted, on the data that `scan_data` saw.
 
     Everything lies in `folder`, which must not exist unless the search in it is to go on (`resume`): from its study
     and its trials' folders, in a fresh run of Ray Tune. Ray is started here and ended here, unless the process is
-    connected to one already. Ended trials of the searches in `warm_start`, which `check_earlier` accepted, teach the
-    sampler where they lie in this space. SIGINT and SIGTERM end the search in order: what runs is set back to waiting.
-    SegtuneError when the study can no longer be written.
+    connected to one already; with `in_process`, trials run one after another in this process, and Ray is not started.
+    Ended trials of the searches in `warm_start`, which `check_earlier` accepted, teach the sampler where they lie in
+    this space. SIGINT and SIGTERM end the search in order: what runs is set back to waiting. SegtuneError when the
+    study can no longer be written.
     """
+    if in_process:
+        one = space.search.model_copy(update={"max_concurrent": 1})
+        plan = make_plan(one, [local_resources()], space.baseline.device)
+        with _opened(folder, space, info, resume, listener.say) as study:
+            listener.say("trials run in this process, one at a time, without Ray")
+            search = _Search(space, info, folder, study, plan, listener, warm_start)
+            return search.run(InProcess(info, plan, search.threads))
     # Ray's messages last: those of its end are among them.
     with RayMessages() as messages, ray_runtime(address) as nodes:
         plan = make_plan(space.search, nodes, space.baseline.device)
@@ -103,10 +113,8 @@ def run_search(
             check_nodes(folder.path.parent, _read(space.baseline))
         with _opened(folder, space, info, resume, listener.say) as study:
             messages.into(folder.ray_log)
-            search = _Search(space, info, folder, study, plan, listener, messages)
-            for line in tell_earlier(study, space, resolve(space.baseline, info), warm_start):
-                listener.say(line)
-            outcome = search.run()
+            search = _Search(space, info, folder, study, plan, listener, warm_start, messages)
+            outcome = search.run(OnRay(info, plan, search.threads, space.search.hang_time, folder, messages))
     shutil.rmtree(folder.ray, ignore_errors=True)
     return outcome
 
@@ -148,7 +156,7 @@ def _one_line(folder: SearchFolder) -> Iterator[None]:
 
 
 class _Search:
-    """One start of a search: the study's side, Ray's side, and what is told of both."""
+    """One start of a search: its study and its files, and what the listener is told of them."""
 
     def __init__(
         self,
@@ -158,109 +166,81 @@ class _Search:
         study: optuna.Study,
         plan: Plan,
         listener: Listener,
-        messages: RayMessages,
+        warm_start: Sequence[Path],
+        messages: RayMessages | None = None,
     ) -> None:
-        self._space, self._info, self._folder, self._study = space, info, folder, study
-        self._plan, self._listener, self._messages = plan, listener, messages
-        study.sampler = build_sampler(space, self._clash, known=len(study.get_trials(deepcopy=False)))
+        self._folder, self._study, self._plan = folder, study, plan
+        self._listener, self._messages = listener, messages
         self._results = Results(study, folder, space, info.fingerprint)
         self._retention = Retention(self._results, folder, space.search)
         self._rules = Rules(space.with_search({"trials": space.trials()}).search, study)
         self._look_at = 0.0  # by time.monotonic()
-        self._threads, remark = trial_threads(space, study, plan)
+        self.threads, remark = trial_threads(space, study, plan)
         if remark:
             listener.say(remark)
-        self._scheduler = _scheduler(space, study)
-        self._searcher = StudySearcher(
-            study,
-            space,
-            SearchFolder(folder.path.absolute()),  # a node's working directory is another
-            lambda config: resolve(config.model_copy(update={"threads": self._threads}), info),
-            plan.concurrent,
-            lambda: self._scheduler.stopped if self._scheduler else set(),
-            self._rules,
-            self._ended,
-            self._repeated,
+        self._searcher = self._make_searcher(space, info)
+        for line in tell_earlier(study, space, resolve(space.baseline, info), warm_start):
+            listener.say(line)
+
+    def _make_searcher(self, space: Space, info: DataInfo) -> Searcher:
+        study, folder = self._study, SearchFolder(self._folder.path.absolute())  # a node's working directory is another
+
+        def clash(settings: Mapping[str, Any]) -> str | None:
+            try:
+                possible_run(space, info, settings)
+            except InputError as error:
+                return error.mistakes[0]
+            return None
+
+        def resolved(config: RunConfig) -> RunConfig:
+            return resolve(config.model_copy(update={"threads": self.threads}), info)
+
+        study.sampler = build_sampler(space, clash, known=len(study.get_trials(deepcopy=False)))
+        asha = make_asha(space, study)
+        proposals = Proposals(study, space, folder, resolved)
+        return Searcher(
+            study, folder, proposals, self._plan.concurrent, space.search.retries, asha, self._rules, watcher=self
         )
 
-    def run(self) -> Outcome:
+    def run(self, backend: Backend) -> Outcome:
         """Run trials until there are enough, or until something ends the search."""
         trials = self._results.trials()
         for remark in self._results.remarks():
             self._listener.say(remark)
         self._listener.started(self._plan, trials)
-        self._rules.note_end("")
+        self._rules.note_end(None)
         with signals_noted(self._searcher.interrupt) as interruption:
             try:
-                with ray_lost_is_raised():
-                    self._tuner().fit()
-            except BaseException as error:  # a second Ctrl-C among them: nothing stays RUNNING
+                backend.run(self._searcher)
+            except BaseException:  # a second Ctrl-C among them: nothing stays RUNNING
                 with suppress(StorageInternalError):  # the disk may be what failed
                     settle(self._study, interrupted=True, reason=LOST)
                     self._rules.note_time()
                     self._retention.update()
-                if isinstance(error, RayLost):
-                    raise self._without_ray(error) from None
                 raise
         settle(self._study, self._searcher.interrupted, LOST)
-        if self._searcher.broken:
-            raise self._searcher.broken
+        if self._searcher.error:
+            raise self._searcher.error
         self._rules.note_time()
         catch_up_all(self._study, self._folder)
         self._retention.update()
         if line := self._retention.without_model():
             self._listener.say(line)
-        early = self._rules.why_over() or self._searcher.exhausted
-        # What was interrupted goes on, whatever else was about to end it.
-        self._rules.note_end("" if interruption or self._searcher.halted else early)
-        return Outcome(
+        outcome = Outcome(
             self._results.trials(),
             self._folder,
             interruption[0] if interruption else None,
-            self._searcher.halted or early,
-            bool(self._searcher.halted),
+            self._searcher.early_end(),
         )
+        # What was interrupted goes on, whatever else was about to end it.
+        self._rules.note_end(None if interruption or outcome.halted else outcome.early)
+        return outcome
 
-    def _without_ray(self, lost: RayLost) -> SegtuneError:
-        self._messages.add(lost.logs)
-        cause = f"Ray's {lost.process} died (killed by the system, or out of memory)"
-        return SegtuneError(f"{cause}{self._messages.where()}; --resume goes on with the search")
+    # The searcher's calls
 
-    def _tuner(self) -> Tuner:
-        trainable = tune.with_parameters(
-            run_trial,
-            info=self._info.light(),
-            threads=self._threads,
-            hang_time=self._space.search.hang_time,
-        )
-        return Tuner(
-            tune.with_resources(trainable, self._plan.request()),
-            tune_config=TuneConfig(
-                search_alg=self._searcher,
-                scheduler=self._scheduler,
-                num_samples=-1,  # as many as the searcher wants: a trial that is repeated is one more for Ray
-                reuse_actors=True,
-            ),
-            run_config=RayRunConfig(
-                name="tune",
-                storage_path=str(self._folder.ray.absolute()),
-                verbose=0,
-                callbacks=[Watch(self._epoch, self._searcher)],
-                stop=Stop(self._searcher, self._rules),
-                failure_config=FailureConfig(max_failures=0),
-            ),
-        )
-
-    def _clash(self, settings: Mapping[str, Any]) -> str | None:
-        """Why a point of the space cannot be run; None where it can."""
-        try:
-            possible_run(self._space, self._info, settings)
-        except InputError as error:
-            return error.mistakes[0]
-        return None
-
-    def _epoch(self, number: int, result: EpochResult) -> None:
-        """A trial reported: now and then, have the table show it, and see what its files have grown to."""
+    def epoch(self, number: int, result: EpochResult) -> None:
+        """Now and then, have the table show a trial that reported, and see what its files have grown to."""
+        self._results.report(number, result)
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
             self._results.write()
@@ -269,46 +249,37 @@ class _Search:
             self._retention.follow(result.best_miou)
         self._listener.epoch(number, result)
 
-    def _check_size(self) -> None:
-        if problem := self._retention.too_large():
-            self._searcher.halt(problem)
-
-    def _ended(self, number: int) -> None:
-        """The searcher's call when the study knows how a trial ended."""
+    def ended(self, number: int) -> None:
+        """Bring the files up to date, and tell the listener."""
         self._retention.update()
         if not self._rules.complete():  # else nothing is left to grow
             self._check_size()
         self._listener.ended(next(trial for trial in self._results.trials() if trial.number == number))
 
-    def _repeated(self, number: int, reason: str) -> None:
+    def repeated(self, number: int, reason: str) -> None:
+        """Bring the files up to date, and say why a trial is repeated."""
         self._retention.update()
-        where = self._messages.where() if reason == LOST else ""
-        self._listener.say(f"#{number} is repeated: {reason}{where}")
+        line = f"#{number} is repeated: {reason}"
+        self._listener.say(self._messages.pointed_to(line) if self._messages and reason == LOST else line)
+
+    def _check_size(self) -> None:
+        if problem := self._retention.too_large():
+            self._searcher.halt(problem)
 
 
-def trial_threads(space: Space, study: optuna.Study, plan: Plan) -> tuple[int, str]:
-    """The torch threads of every trial, and a line where it is not plain why: results depend on them.
+def trial_threads(space: Space, study: optuna.Study, plan: Plan) -> tuple[int, str | None]:
+    """Return the torch threads of every trial, on which results depend, and a line where the reason is not obvious.
 
-    They are what the space says, else what the trials before had, else the cores of a trial.
+    They are those of the space, else those of the trials before, else the cores of a trial.
     """
     own = (trial for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs)
     known = [trial.user_attrs["settings"].get("threads") for trial in own if "settings" in trial.user_attrs]
     given, before, cores = space.baseline.threads, known[-1] if known else None, plan.cpus_per_trial
     if given:
-        return given, f"threads is {given} from here on, and was {before}" if before not in (None, given) else ""
+        return given, f"threads is {given} from here on, and was {before}" if before not in (None, given) else None
     if before is None or before == cores:
-        return cores, ""
+        return cores, None
     return before, (
         f"threads stays {before}, with which the trials so far were trained, though each has {cores} of the cores now; "
         f"--set threads={cores} changes it"
     )
-
-
-def _scheduler(space: Space, study: optuna.Study) -> Asha | None:
-    if space.search.scheduler == "none":
-        return None
-    asha = Asha(rungs(space)[0], space.search.reduction_factor, max(space.values_of("epochs")))
-    for trial in study.get_trials(deepcopy=False):
-        if WARM_START not in trial.user_attrs:
-            asha.replay(trial.number, trial.intermediate_values, trial.state.is_finished())
-    return asha

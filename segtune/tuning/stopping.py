@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -12,6 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from segtune.clock import running_seconds
 from segtune.errors import counted
 from segtune.space.settings import SearchSettings
+from segtune.training.result import EpochResult
+from segtune.tuning.ends import Cause, EarlyEnd
 from segtune.tuning.study import WARM_START
 
 # User attributes of the study:
@@ -26,7 +26,6 @@ class Rules:
         self._search, self._study = search, study
         self._before = seconds_of(study)
         self._start = self._noted = running_seconds()
-        self._stopped: dict[str, str] = {}  # by Ray's id of the trial: why
 
     # The search
 
@@ -40,9 +39,10 @@ class Rules:
             self._noted = running_seconds()
             self._study.set_user_attr(_SECONDS, self.seconds())
 
-    def note_end(self, reason: str) -> None:
-        """Write down why it ended early, for whoever asks how it stands; empty while it may go on."""
-        if reason_of(self._study) != reason:
+    def note_end(self, end: EarlyEnd | None) -> None:
+        """Write down why the search ended early, for --status; None while it may go on."""
+        reason = end.reason if end else ""
+        if self._study.user_attrs.get(_REASON, "") != reason:
             self._study.set_user_attr(_REASON, reason)
 
     def over(self) -> bool:
@@ -66,36 +66,30 @@ class Rules:
         """How many trials ended since the best one did."""
         return without_improvement(self._study.get_trials(deepcopy=False))
 
-    def why_over(self) -> str:
-        """Why the search ended before its trials were used up; empty where it did not."""
+    def why_over(self) -> EarlyEnd | None:
+        """Return why the search ended before its trials were used up; None where it did not."""
         if self.complete():
-            return ""
+            return None
         if self.over():
-            return f"the time budget of {self._search.time_budget:g} s is used up"
+            return EarlyEnd(Cause.TIME, f"the time budget of {self._search.time_budget:g} s is used up")
         trials = self._study.get_trials(deepcopy=False)
         since, patience = without_improvement(trials), self._search.patience
         if patience and since >= patience and len(trials) - told_before(trials) < self._search.trials:
-            return f"{counted(since, 'trial')} in a row brought no improvement"
-        return ""
+            return EarlyEnd(Cause.PATIENCE, f"{counted(since, 'trial')} in a row brought no improvement")
+        return None
 
     # A trial
 
-    def stop(self, trial_id: str, baseline: bool, result: Mapping[str, Any]) -> bool:
-        """Whether a trial that reported this is to end now."""
-        if baseline or result["epoch"] >= result["epochs"]:
-            return False
+    def why_stop(self, number: int, result: EpochResult) -> str | None:
+        """Return why a trial that reported this epoch is to end now; None where it goes on."""
+        if number == 0 or result.finished:
+            return None
         limit, collapse = self._search.max_trial_time, self._search.collapse_epochs
-        if collapse and result["collapsed_epochs"] >= collapse:
-            self._stopped[trial_id] = (
-                f"predicted one class everywhere for {counted(result['collapsed_epochs'], 'epoch')}"
-            )
-        elif limit and result["seconds"] >= limit:
-            self._stopped[trial_id] = f"trained for {result['seconds']:.0f} s, longer than max_trial_time"
-        return trial_id in self._stopped
-
-    def stopped(self, trial_id: str) -> str | None:
-        """Why a rule stopped a trial; None where none did."""
-        return self._stopped.get(trial_id)
+        if collapse and result.collapsed_epochs >= collapse:
+            return f"predicted one class everywhere for {counted(result.collapsed_epochs, 'epoch')}"
+        if limit and result.seconds >= limit:
+            return f"trained for {result.seconds:.0f} s, longer than max_trial_time"
+        return None
 
 
 def seconds_of(study: optuna.Study) -> float:
@@ -103,9 +97,9 @@ def seconds_of(study: optuna.Study) -> float:
     return float(study.user_attrs.get(_SECONDS, 0.0))
 
 
-def reason_of(study: optuna.Study) -> str:
-    """Why a search ended early, as far as it was written down."""
-    return str(study.user_attrs.get(_REASON, ""))
+def reason_of(study: optuna.Study) -> str | None:
+    """Return why a search ended early, as far as it was written down; None where it did not."""
+    return study.user_attrs.get(_REASON) or None
 
 
 def told_before(trials: list[FrozenTrial]) -> int:

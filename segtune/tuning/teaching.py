@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Protocol
 
 import optuna
@@ -72,9 +72,6 @@ class TopRung:
             for trial in trials
             if trial.number in reached or trial.state is TrialState.RUNNING
         ]
-
-
-LESSONS: Mapping[str, Callable[[Space], Lesson]] = {"complete": AsComplete, "pruned": AsPruned, "top_rung": TopRung}
 
 
 def _value_at(trial: FrozenTrial, rung: int) -> float | None:

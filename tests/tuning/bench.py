@@ -1,8 +1,8 @@
-"""A study and its searcher, driven as Ray Tune drives them, without Ray."""
+"""A study and its searcher without a backend: tests call the searcher themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,16 @@ from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.models.manifest import Manifest
 from segtune.space.reader import load_space
-from segtune.tuning.asha import OBJECTIVE
+from segtune.training.result import EpochResult
+from segtune.tuning.ends import Cause, Decision
+from segtune.tuning.failures import Failure, Fault
+from segtune.tuning.proposals import Proposals, TrialStart
 from segtune.tuning.results import Results
 from segtune.tuning.sampler import build_sampler
-from segtune.tuning.searcher import StudySearcher
+from segtune.tuning.searcher import Searcher
 from segtune.tuning.stopping import Rules
 from segtune.tuning.study import open_study
+from tests.epochs import epoch_result
 
 SPACE = """
 run: {epochs: 3, model: unet, lr: 1e-3, batch_size: 4}
@@ -32,16 +36,32 @@ search: {trials: 8, sampler: random}
 """
 
 
+class ChosenAsha:
+    """Stops the trials that a test chooses."""
+
+    def __init__(self) -> None:
+        self.chosen: set[int] = set()
+
+    def add(self, number: int) -> None:
+        pass
+
+    def stops(self, number: int, result: EpochResult) -> bool:
+        return number in self.chosen
+
+    def ended(self, number: int, last: EpochResult) -> None:
+        pass
+
+
 @dataclass
 class Bench:
-    """A study and its searcher, without Ray."""
+    """A study and its searcher, driven by a test in the place of a backend. It is told what becomes of trials."""
 
     folder: SearchFolder
     space_text: str
     concurrent: int = 2
-    stopped: set[str] = field(default_factory=set)
-    ended: list[int] = field(default_factory=list)
-    repeated: list[tuple[int, str]] = field(default_factory=list)
+    resolve: Callable[[RunConfig], RunConfig] = lambda config: config
+    ends: list[int] = field(default_factory=list)
+    repeats: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.path.mkdir(exist_ok=True)
@@ -51,16 +71,11 @@ class Bench:
         self.study = open_study(self.folder, "s")
         self.study.sampler = build_sampler(self.space, self.clash, known=len(self.study.trials))
         self.rules = Rules(self.space.search, self.study)
-        self.searcher = StudySearcher(
-            self.study,
-            self.space,
-            self.folder,
-            lambda config: config,
-            self.concurrent,
-            lambda: self.stopped,
-            self.rules,
-            self.ended.append,
-            lambda number, reason: self.repeated.append((number, reason)),
+        self.asha = ChosenAsha()
+        proposals = Proposals(self.study, self.space, self.folder, self.resolve)
+        retries = self.space.search.retries
+        self.searcher = Searcher(
+            self.study, self.folder, proposals, self.concurrent, retries, self.asha, self.rules, watcher=self
         )
 
     @staticmethod
@@ -71,20 +86,54 @@ class Bench:
             return error.mistakes[0]
         return None
 
-    def start(self, ray_id: str) -> dict[str, Any]:
-        config = self.searcher.suggest(ray_id)
-        assert isinstance(config, dict)
-        return config
+    def epoch(self, number: int, result: EpochResult) -> None:
+        pass
 
-    def report(self, ray_id: str, epoch: int, value: float) -> dict[str, Any]:
-        result = {"epoch": epoch, "epochs": 3, OBJECTIVE: value, "seconds": 1.0, "collapsed_epochs": 0}
-        self.searcher.on_trial_result(ray_id, result)
-        return result
+    def ended(self, number: int) -> None:
+        self.ends.append(number)
 
-    def finish(self, ray_id: str, value: float = 0.5) -> None:
+    def repeated(self, number: int, reason: str) -> None:
+        self.repeats.append((number, reason))
+
+    def start(self) -> TrialStart:
+        start = self.searcher.next_trial()
+        assert start
+        return start
+
+    def over(self) -> bool:
+        """Whether no more trials come, and none runs."""
+        return self.searcher.next_trial() is None and not self.searcher.live
+
+    def waits(self) -> bool:
+        """Whether no trial may start before one that runs has ended."""
+        return self.searcher.next_trial() is None and bool(self.searcher.live)
+
+    def report(self, number: int, epoch: int, value: float, **others: Any) -> Decision:
+        return self.searcher.epoch(number, epoch_result(epoch, value, **others))
+
+    def finish(self, number: int, value: float = 0.5) -> None:
+        """Report all epochs of a trial, and its end."""
         for epoch in (1, 2, 3):
-            result = self.report(ray_id, epoch, value)
-        self.searcher.on_trial_complete(ray_id, result)
+            self.report(number, epoch, value)
+        self.searcher.ended(number)
+
+    def stop(self, number: int, epoch: int, value: float) -> None:
+        """Report an epoch after which the trial is stopped early."""
+        self.asha.chosen.add(number)
+        assert self.report(number, epoch, value) is Decision.STOP
+        self.searcher.ended(number)
+
+    def fail(self, number: int, reason: str | None, fault: Fault = Fault.SETTINGS) -> None:
+        self.searcher.ended(number, Failure(reason, fault))
+
+    def lose(self, number: int) -> None:
+        """The trial's process died."""
+        self.searcher.ended(number, Failure(None))
+
+    def halted(self) -> str | None:
+        """Why the search cannot go on."""
+        end = self.searcher.early_end()
+        return end.reason if end and end.cause is Cause.FAULT else None
 
     def results(self) -> Results:
         return Results(self.study, self.folder, self.space, "fingerprint")

@@ -19,10 +19,10 @@ def searched(folder: Path, values: list[float], **search: Any) -> tuple[Bench, R
     more = "".join(f", {name}: {value}" for name, value in search.items())
     bench = Bench(SearchFolder(folder), SPACE.replace("trials: 8", f"trials: 8{more}"))
     for number, value in enumerate(values):
-        bench.start(str(number))
+        bench.start()
         model_of(bench, number).mkdir(parents=True)
         (model_of(bench, number) / "model.safetensors").write_bytes(bytes([number]) * MODEL_BYTES)
-        bench.finish(str(number), value)
+        bench.finish(number, value)
     return bench, Retention(bench.results(), bench.folder, bench.space.search)
 
 
@@ -38,9 +38,9 @@ def unfinished(folder: Path) -> tuple[Bench, Retention]:
     """A search with a finished trial, 0.5, and one that runs, 0.7 in its second epoch of three."""
     bench, retention = searched(folder, [0.5])
     retention.update()
-    bench.start("b")
+    bench.start()
     for epoch, value in ((1, 0.3), (2, 0.7)):
-        bench.report("b", epoch, value)
+        bench.report(1, epoch, value)
         leave_model(model_of(bench, 1), epoch, value, data=bytes([epoch]))
     return bench, retention
 

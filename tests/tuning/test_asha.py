@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import pytest
 
 from segtune.planning.rungs import grace_period
-from segtune.tuning.asha import OBJECTIVE, Asha
+from segtune.tuning.asha import Asha
+from tests.epochs import epoch_result
 from tests.tuning.bench import Bench
 
 
-@dataclass
-class RayTrial:
-    trial_id: str
-    config: dict[str, Any]
-
-
-def reports(asha: Asha, number: int, values: list[float], baseline: bool = False, since: int = 1) -> int:
+def reports(asha: Asha, number: int, values: list[float], since: int = 1) -> int:
     """Report values, from epoch `since` on, until ASHA stops the trial; the epochs that it was given."""
-    trial = RayTrial(f"ray{number}", {"number": number, "baseline": baseline})
-    asha.on_trial_add(None, trial)
+    asha.add(number)
     for epoch, value in list(enumerate(values, start=1))[since - 1 :]:
-        result = {"epoch": epoch, "epochs": len(values), OBJECTIVE: value}
-        if asha.on_trial_result(None, trial, result) != "CONTINUE":
+        if asha.stops(number, epoch_result(epoch, value, epochs=len(values))):
             return epoch
     return len(values)
 
 
 def test_asha_stops_poor_trials_at_a_rung_and_never_the_baseline() -> None:
     asha = Asha(grace_period=3, reduction_factor=3, epochs=27)
-    for number in range(3):
+    for number in range(1, 4):
         assert reports(asha, number, [0.5 + 0.1 * number] * 27) in (3, 9, 27)
-    assert reports(asha, 3, [0.1] * 27) == 3
-    assert asha.stopped >= {"ray3"}
-    assert reports(asha, 4, [0.0] * 27, baseline=True) == 27
+    assert reports(asha, 4, [0.1] * 27) == 3
+    assert reports(asha, 0, [0.0] * 27) == 27
 
 
 def test_a_slow_starter_survives_the_grace_period() -> None:

@@ -37,6 +37,8 @@ from segtune.training.result import EpochResult
 from segtune.training.runlog import read_rows
 from segtune.tuning import worker as trial_module
 from segtune.tuning.cluster import alive_nodes, ray_runtime, wait_for_nodes
+from segtune.tuning.failures import Failure, Fault
+from segtune.tuning.proposals import TrialStart
 from segtune.tuning.search import run_search as search
 from segtune.tuning.worker import run_trial
 from tests.conftest import WriteDataSet
@@ -112,13 +114,8 @@ class Watch:
     def started(self, plan: Any, trials: list[Any]) -> None:
         self.plan = plan
 
-    def node(self, number: int) -> str:
-        """The node on which a trial trains."""
-        content = yaml.safe_load(self.folder.trial(number).run_yaml.read_text())
-        return str(content["machine"]["node"])
-
     def epoch(self, number: int, result: EpochResult) -> None:
-        self.epochs.setdefault(number, []).append(self.node(number))
+        self.epochs.setdefault(number, []).append(machine_of(self.folder, number)["node"])
         if len({node for trained in self.epochs.values() for node in trained}) < self.nodes:
             time.sleep(1)
         if self.on_epoch:
@@ -129,6 +126,12 @@ class Watch:
 
     def say(self, line: str) -> None:
         self.lines.append(line)
+
+
+def machine_of(folder: SearchFolder, number: int) -> dict[str, str]:
+    """The machine that a trial runs on, as its run.yaml has it."""
+    machine: dict[str, str] = yaml.safe_load(folder.trial(number).run_yaml.read_text())["machine"]
+    return machine
 
 
 def space_of(folder: Path, tiles: Path | str, epochs: int, search: str, gpus: int = 0) -> Space:
@@ -168,10 +171,10 @@ def test_trials_run_on_both_nodes_each_with_a_gpu_and_a_cache_of_its_own(
     places = {number: set(trained) for number, trained in watch.epochs.items()}
     assert all(len(place) == 1 for place in places.values())
     assert len(set.union(*places.values())) == 2
-    assert set.union(*places.values()) <= {node.node_id for node in nodes.cluster.list_all_nodes()}
-    for number in places:
-        machine = yaml.safe_load(folder.trial(number).run_yaml.read_text())["machine"]
+    for number, place in places.items():
+        machine = machine_of(folder, number)
         assert machine["host"] == socket.gethostname()
+        assert place <= {node.node_id for node in nodes.cluster.list_all_nodes()}
         assert machine["cuda_visible_devices"] == "0"  # the one that each node has
     with folder.trials_csv.open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["finished"] * 2
@@ -247,8 +250,8 @@ class Lone:
         reports: list[dict[str, Any]] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trial_module.tune, "report", reports.append)
-            config = {"folder": str(self.folder.trial(0).path), "settings": self.settings, "asked": time.time()}
-            run_trial(config, self.info, threads=1, hang_time=600.0)
+            start = TrialStart(0, RunConfig.from_settings(self.settings), self.folder.trial(0).path)
+            run_trial({"start": start}, self.info, threads=1, hang_time=600.0)
         return reports
 
 
@@ -268,23 +271,22 @@ def test_a_trial_leaves_another_nodes_cache_alone(lone: Lone, tmp_path: Path, mo
         assert path.is_dir()
     monkeypatch.setenv("SEGTUNE_CACHE_DIR", str(tmp_path / "here"))
     lone.info = lone.info.light()
-    assert lone.run()[-1]["epoch"] == 1
+    assert lone.run()[-1]["result"].epoch == 1
     assert len(entries(tmp_path / "here")) == 2
 
 
 def test_a_trial_whose_end_nobody_learnt_of_reports_what_it_would_have_then(lone: Lone) -> None:
-    (report,) = lone.run()
-    (again,) = lone.run()
-    assert again.keys() == report.keys()
-    assert all(again[name] == report[name] for name in ("epoch", "epochs", "best_miou", "best_epoch"))
-    assert 0 < again["spent_training"] <= report["spent_training"]
+    report, again = (lone.run()[0]["result"] for _ in range(2))
+    assert all(getattr(again, name) == getattr(report, name) for name in ("epoch", "epochs", "best_miou", "best_epoch"))
+    assert again.spent.keys() == report.spent.keys()
+    assert 0 < again.spent["training"] <= report.spent["training"]
 
 
 def test_a_trial_that_does_not_see_the_search_trains_nothing(lone: Lone) -> None:
     lone.folder.search_yaml.unlink()
     (report,) = lone.run()
-    assert str(lone.folder.search_yaml) in report["error"]
-    assert f"node {socket.gethostname()}" in report["error"]
+    assert str(lone.folder.search_yaml) in report["failure"].reason
+    assert f"node {socket.gethostname()}" in report["failure"].reason
     assert not any(lone.folder.path.iterdir())
 
 
@@ -298,8 +300,8 @@ def test_a_trial_that_does_not_see_the_data_set_names_node_and_path(
         lone.info = scan(RunConfig.from_settings(lone.settings))
     lone.settings["dataset"] = str(tmp_path / "gone")
     (report,) = lone.run()
-    assert re.fullmatch(rf"{tmp_path}/gone: no such .* \(node {socket.gethostname()}\)", report["error"])
-    assert report["fault"] == "place"
+    assert re.fullmatch(rf"{tmp_path}/gone: no such .* \(node {socket.gethostname()}\)", report["failure"].reason)
+    assert report["failure"].fault is Fault.PLACE
 
 
 @pytest.mark.parametrize("part", ["images", "gt"])
@@ -312,10 +314,8 @@ def test_an_emptied_folder_of_tiles_is_no_fault_of_the_trial(
     shutil.rmtree(data / "val" / part)
     (data / "val" / part).mkdir()
     (report,) = lone.run()
-    assert report == {
-        "error": f"{data}/val/{part}/000.png: no such folder or file (node {socket.gethostname()})",
-        "fault": "place",
-    }
+    reason = f"{data}/val/{part}/000.png: no such folder or file (node {socket.gethostname()})"
+    assert report == {"failure": Failure(reason, Fault.PLACE)}
 
 
 @pytest.mark.slow
@@ -324,7 +324,7 @@ def test_a_lost_node_costs_its_trials_one_repeat(nodes: Nodes, third: Any, tiles
     lost: dict[int, list[dict[str, str]]] = {}
 
     def lose(number: int, result: EpochResult) -> None:
-        if not lost and watch.node(number) == third.node_id and result.epoch >= 3:
+        if not lost and machine_of(folder, number)["node"] == third.node_id and result.epoch >= 3:
             nodes.cluster.remove_node(third, allow_graceful=False)
             lost[number] = read_rows(RunFolder(folder.trial(number).path))
 

@@ -31,11 +31,11 @@ def folder_of(bench: Bench, number: int, values: list[float], state: bool = True
 def bench(tmp_path: Path) -> Bench:
     """Trial 0 finished; trial 1 was running, with one epoch known to the study."""
     bench = Bench(SearchFolder(tmp_path / "search"), SPACE)
-    bench.start("a")
-    bench.finish("a")
+    bench.start()
+    bench.finish(0)
     folder_of(bench, 0, [0.5, 0.5, 0.5], state=False)
-    bench.start("b")
-    bench.report("b", 1, 0.2)
+    bench.start()
+    bench.report(1, 1, 0.2)
     return bench
 
 
@@ -55,13 +55,13 @@ def test_epochs_that_the_study_missed_are_told_to_it(bench: Bench) -> None:
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_trial_of_which_the_study_knows_more_goes_on_from_its_folder(bench: Bench, there: bool) -> None:
-    bench.report("b", 2, 0.3)
+    bench.report(1, 2, 0.3)
     if there:
         folder_of(bench, 1, [0.2])
     (remark,) = reconcile(bench.study, bench.folder)
     assert remark == f"trial 1: the study knows of 2 epochs, its folder has {int(there)}; it goes on from there"
     later = Bench(bench.folder, SPACE)
-    assert later.start("x")["number"] == 1
+    assert later.start().number == 1
 
 
 def test_a_trial_without_its_state_begins_again_and_what_it_had_is_kept(bench: Bench) -> None:

@@ -25,8 +25,8 @@ def table(bench: Bench) -> list[tuple[str, str]]:
 
 def test_the_table_shows_trials_that_run(tmp_path: Path) -> None:
     bench, _ = searched(tmp_path / "s", [0.5])
-    bench.start("running")
-    bench.report("running", 1, 0.4)
+    bench.start()
+    bench.report(1, 1, 0.4)
     bench.results().write()
     assert table(bench) == [("finished", "3"), ("running", "1")]
 

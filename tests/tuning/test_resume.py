@@ -36,8 +36,8 @@ from tests.tuning.bench import SPACE, Bench
 def bench(tmp_path: Path) -> Bench:
     """A search that was started, with a trial that finished."""
     bench = Bench(SearchFolder(tmp_path / "search"), SPACE)
-    bench.start("a")
-    bench.finish("a")
+    bench.start()
+    bench.finish(0)
     write_space(bench.folder, bench.space)
     return bench
 
@@ -122,7 +122,7 @@ def test_a_damaged_study_or_another_programs_is_told_in_one_line_and_left_alone(
 @pytest.mark.parametrize("name", ["a%20b", "a?b", "a#b", "a{b}", "a b", "ä"])
 def test_the_study_lies_in_its_folder_whatever_that_is_called(name: str, tmp_path: Path) -> None:
     bench = Bench(SearchFolder(tmp_path / name), SPACE)
-    bench.start("a")
+    bench.start()
     assert {path.name for path in tmp_path.iterdir()} == {name}
     assert {path.name for path in (tmp_path / name).iterdir()} == {"space.yaml", "study.db"}
     assert len(read_study(bench.folder).trials) == 1
@@ -145,14 +145,14 @@ def test_a_study_that_another_program_holds_while_the_search_runs_is_not_called_
 ) -> None:
     monkeypatch.setattr("segtune.tuning.study._BUSY_S", 0.1)
     running = Bench(bench.folder, SPACE)
-    running.start("b")
+    running.start()
     with closing(sqlite3.connect(bench.folder.study_db, isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
-        running.report("b", 1, 0.5)
-        assert running.searcher.suggest("c") is None  # one runs still
+        running.report(1, 1, 0.5)
+        assert running.waits()  # one runs still
     assert running.searcher.interrupted
-    assert running.searcher.broken
-    assert "another program holds it (database is locked)" in trouble(bench.folder, running.searcher.broken)
+    assert running.searcher.error
+    assert "another program holds it (database is locked)" in trouble(bench.folder, running.searcher.error)
     full = StorageInternalError("...")
     full.__cause__ = sqlite3.OperationalError("database or disk is full")
     assert "is the disk full? (database or disk is full)" in trouble(bench.folder, full)
@@ -208,9 +208,8 @@ def test_a_search_is_refused_with_the_settings_that_changed(bench: Bench) -> Non
 def test_a_space_that_the_trials_were_not_drawn_from_is_refused_also_without_search_yaml(
     bench: Bench, tmp_path: Path, old: str, new: str, differs: str
 ) -> None:
-    for number in range(6):
-        bench.start(str(number))
-        bench.finish(str(number))
+    for _ in range(6):
+        bench.finish(bench.start().number)
     check_drawn_from(bench.study, bench.space, bench.folder)
     (tmp_path / "space.yaml").write_text(SPACE.replace(old, new))
     space = load_space(tmp_path / "space.yaml")
@@ -327,7 +326,7 @@ def test_a_damaged_search_yaml_of_an_earlier_release_needs_the_file_of_the_first
 def test_threads_stay_those_of_the_trials_before(
     bench: Bench, before: int | None, given: int | None, cores: int, threads: int, said: str
 ) -> None:
-    bench.start("b")
+    bench.start()
     running = bench.study.trials[1]
     settings = running.user_attrs["settings"] | {"threads": before}
     bench.study._storage.set_trial_user_attr(running._trial_id, "settings", settings)

@@ -13,6 +13,7 @@ from segtune.models.manifest import Manifest
 from segtune.report.tables import state_of
 from segtune.report.text import next_commands, summary
 from segtune.trials import ranked
+from segtune.tuning.failures import Fault
 from segtune.tuning.recovery import catch_up_all
 from segtune.tuning.study import settle
 from tests.epochs import epoch_result, write_results
@@ -48,7 +49,7 @@ def test_beyond_the_quota_weights_go_the_worst_first_and_then_the_search_ends(tm
     bench, retention = searched(tmp_path / "s", [0.5, 0.9, 0.7], keep=3, disk_gb=0.0036)
     retention.update()
     assert kept(bench) == [0, 1, 2]
-    assert retention.too_large() == ""
+    assert retention.too_large() is None
     assert kept(bench) == [1, 2]  # two, and the winner's copy
     model_of(bench, 0).parent.joinpath("events").write_bytes(bytes(3 * MODEL_BYTES))
     assert retention.too_large().startswith(f"disk_gb: {bench.folder.path} takes 0.004")
@@ -59,7 +60,7 @@ def test_beyond_the_quota_weights_go_the_worst_first_and_then_the_search_ends(tm
 def test_without_a_quota_nothing_is_too_large(tmp_path: Path) -> None:
     bench, retention = searched(tmp_path / "s", [0.5, 0.9], keep=2)
     retention.update()
-    assert retention.too_large() == ""
+    assert retention.too_large() is None
     assert kept(bench) == [0, 1]
 
 
@@ -75,7 +76,7 @@ def test_a_trial_that_is_not_finished_wins_where_its_score_is_the_best(tmp_path:
     assert best_of(bench) == b"\2"
     assert Manifest.read(bench.folder.settings_yaml(None)).metrics == {"epoch": 2, "miou": 0.7}
     assert find_model(bench.folder.path) == bench.folder.best
-    assert retention.without_model() == ""
+    assert retention.without_model() is None
 
 
 def test_a_trial_that_runs_wins_as_soon_as_it_is_the_best(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_trial_that_runs_wins_as_soon_as_it_is_the_best(tmp_path: Path) -> Non
     retention.follow(0.7)
     assert best_of(bench) == b"\2"
     retention.follow(0.7)
-    bench.report("b", 3, 0.8)
+    bench.report(1, 3, 0.8)
     leave_model(model_of(bench, 1), 3, 0.8, data=b"\3")
     retention.update()
     assert best_of(bench) == b"\3"
@@ -98,7 +99,7 @@ def test_copying_models_takes_little_of_the_time(tmp_path: Path, monkeypatch: py
     retention._copy_at = -1.0
     retention.follow(0.7)  # takes two seconds
     leave_model(model_of(bench, 1), 3, 0.8, data=b"\3")
-    bench.report("b", 3, 0.8)
+    bench.report(1, 3, 0.8)
     retention.follow(0.8)
     assert best_of(bench) == b"\2"
 
@@ -120,7 +121,7 @@ def test_a_model_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_next(
     assert not [path for path in bench.folder.path.iterdir() if ".tmp" in path.name]
     retention.update()  # the study does not know of this model yet
     assert best_of(bench) == bytes(MODEL_BYTES)
-    bench.report("b", 3, 0.8)
+    bench.report(1, 3, 0.8)
     retention.update()
     assert best_of(bench) == b"\3"
 
@@ -141,7 +142,7 @@ def test_what_a_trial_reached_while_the_search_ended_counts(tmp_path: Path, row:
 def test_what_a_trial_reached_before_its_process_died_counts(tmp_path: Path) -> None:
     bench, retention = unfinished(tmp_path / "s")
     leave_model(model_of(bench, 1), 3, 0.8, data=b"\3")
-    bench.searcher.on_trial_complete("b", {"error": "the device is gone", "fault": "settings"})
+    bench.fail(1, "the device is gone", Fault.SETTINGS)
     retention.update()
     assert bench.states() == ["COMPLETE", "FAIL"]
     assert (ranked(bench.results().trials())[0].miou, best_of(bench)) == (0.8, b"\3")
@@ -161,7 +162,7 @@ def test_a_best_model_that_is_gone_is_told_of(tmp_path: Path) -> None:
     retention.update()
     assert retention.without_model() == f"{bench.folder.best}: is missing; the best one, #0, has no model any more"
     leave_model(bench.folder.best, 1, 0.5)
-    assert retention.without_model() == ""
+    assert retention.without_model() is None
 
 
 def test_a_trial_without_weights_says_what_can_be_done(tmp_path: Path) -> None:

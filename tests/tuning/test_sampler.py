@@ -8,10 +8,11 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
+from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.report.tables import state_of
-from segtune.tuning.asha import OBJECTIVE
+from segtune.tuning.ends import Cause, EarlyEnd
 from segtune.tuning.points import distributions, encode
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.status import search_state
@@ -20,10 +21,8 @@ from tests.tuning.bench import SPACE, Bench
 
 
 def test_each_optimizer_draws_its_own_settings(bench: Bench) -> None:
-    bench.concurrent = 8
-    for number in range(8):
-        bench.start(str(number))
-        bench.finish(str(number))
+    for _ in range(8):
+        bench.finish(bench.start().number)
     for trial in bench.study.trials[1:]:
         own = {"adamw": "optimizer.adamw.weight_decay", "sgd": "optimizer.sgd.momentum"}[trial.params["optimizer"]]
         assert set(trial.params) == {"encoder", "optimizer", own}
@@ -39,16 +38,16 @@ space: {epochs: [2, 9], warmup_epochs: [1, 5], lr: {low: 1e-4, high: 1e-2}}
 search: {trials: 30, sampler: random}
 """
     bench = Bench(SearchFolder(tmp_path / "search"), text, concurrent=40)
-    bench.start("baseline")
-    for number in range(20):
+    bench.start()
+    for _ in range(20):
         trial = bench.study.ask()
         drawn = trial._suggest("epochs", dict(distributions(bench.space.parameters))["epochs"])
         wait(bench.study, trial._trial_id)
         bench = Bench(bench.folder, text, concurrent=40)
-        config = bench.start(str(number))
-        assert config["number"] == trial.number
-        assert encode({"epochs": config["settings"]["epochs"]}) == {"epochs": drawn}
-        assert config["settings"]["warmup_epochs"] < config["settings"]["epochs"]
+        start = bench.start()
+        assert start.number == trial.number
+        assert encode({"epochs": start.config.epochs}) == {"epochs": drawn}
+        assert start.config.warmup_epochs < start.config.epochs
 
 
 def test_values_that_do_not_go_together_are_drawn_again(tmp_path: Path) -> None:
@@ -61,19 +60,21 @@ search: {trials: 30, sampler: SAMPLER}
         bench = Bench(SearchFolder(tmp_path / sampler), text.replace("SAMPLER", sampler), concurrent=40)
         points = []
         for number in range(16):
-            settings = bench.start(str(number))["settings"]
+            settings = bench.start().config.settings()
             points.append((settings["epochs"], settings["warmup_epochs"]))
             # TPE is drawn to where a part of the points cannot be run.
-            bench.finish(str(number), 0.9 if settings["epochs"] == 2 else 0.1)
+            bench.finish(number, 0.9 if settings["epochs"] == 2 else 0.1)
         assert set(points[1:]) == {(2, 1), (9, 1), (9, 5)}
         assert {trial.state for trial in bench.study.trials} <= {TrialState.COMPLETE, TrialState.WAITING}
 
 
 def test_a_space_in_which_nothing_goes_together_fails_by_name(tmp_path: Path) -> None:
-    bench = Bench(SearchFolder(tmp_path / "s"), SPACE)
+    def refuse(config: RunConfig) -> RunConfig:
+        raise InputError("lr: no")
+
+    bench = Bench(SearchFolder(tmp_path / "s"), SPACE, resolve=refuse)
     bench.study.sampler = build_sampler(bench.space, lambda settings: "no")
-    bench.searcher._complete = lambda config: (_ for _ in ()).throw(InputError("lr: no"))
-    assert bench.searcher.suggest("a") == "FINISHED"
+    assert bench.over()
     assert bench.study.trials[0].user_attrs["error"] == "lr: no"
 
 
@@ -88,8 +89,8 @@ search: {trials: 20, sampler: grid, scheduler: none, compare: encoder}
 def test_a_grid_runs_every_point_once_and_the_compared_setting_fastest(tmp_path: Path) -> None:
     bench = Bench(SearchFolder(tmp_path / "s"), GRID, concurrent=20)
     points = []
-    while isinstance(config := bench.searcher.suggest(str(len(points))), dict):
-        points.append((config["settings"]["lr"], config["settings"]["encoder"]))
+    while start := bench.searcher.next_trial():
+        points.append((start.config.lr, start.config.encoder))
     assert points[0] == (1e-2, "resnet18")  # the baseline
     assert points[1:4] == [(1e-3, "resnet18"), (1e-3, "mobilenet_v2"), (1e-3, "resnet34")]
     assert len(points) == len(set(points)) == 6
@@ -102,11 +103,10 @@ def test_a_grid_that_was_tried_from_end_to_end_is_a_search_that_ended(
     text = GRID.replace("encoder: resnet18}", f"encoder: {encoder}}}")
     bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=20)
     bench.folder.search_yaml.write_text(yaml.safe_dump(bench.space.dump()))
-    for number in range(points):
+    for _ in range(points):
         assert "--resume goes on with it" in str(state_of(search_state(bench.folder), 0.0)[0])
-        bench.start(str(number))
-        bench.finish(str(number))
-    assert bench.searcher.suggest("z") == "FINISHED"
+        bench.finish(bench.start().number)
+    assert bench.over()
     lines = state_of(search_state(bench.folder), 0.0)
     assert lines[0] == f"{bench.folder.path}: not running"
     assert str(lines[1]).startswith(f"{points} of {points} trials ended ({points} finished)")
@@ -120,15 +120,15 @@ FEW = {
     "branches": ("optimizer:\n    adamw: {lr: [1e-3, 2e-3]}\n    sgd: {momentum: {low: 0.8, high: 0.9, step: 0.1}}", 4),
     "one": ("lr: {low: 1e-3, high: 1e-3, log: true}\n  batch_size: {low: 5, high: 7, log: true}", 3),
 }
-EXHAUSTED = "the space is exhausted: every configuration that can be run was tried"
+EXHAUSTED = EarlyEnd(Cause.EXHAUSTED, "the space is exhausted: every configuration that can be run was tried")
 
 
 def finish_all(bench: Bench, most: int = 99) -> list[str]:
     """What is tried until the searcher has no more."""
     points = []
-    while len(points) < most and isinstance(config := bench.searcher.suggest(str(len(points))), dict):
-        points.append(str(sorted(bench.study.trials[config["number"]].params.items())))
-        bench.finish(str(len(points) - 1), 0.5)
+    while len(points) < most and (start := bench.searcher.next_trial()):
+        points.append(str(sorted(bench.study.trials[start.number].params.items())))
+        bench.finish(start.number, 0.5)
     return points
 
 
@@ -142,10 +142,10 @@ def test_no_point_is_tried_twice_and_a_space_that_is_exhausted_ends_the_search(
     bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=1)  # which goes on
     points += finish_all(bench)
     assert len(points) == len(set(points)) == size
-    assert bench.searcher.exhausted == EXHAUSTED
+    assert bench.searcher.early_end() == EXHAUSTED
     again = Bench(SearchFolder(tmp_path / "s"), text, concurrent=1)
-    assert again.searcher.suggest("z") == "FINISHED"
-    assert again.searcher.exhausted == EXHAUSTED
+    assert again.over()
+    assert again.searcher.early_end() == EXHAUSTED
 
 
 def test_trials_beside_each_other_try_different_points_and_what_cannot_be_run_is_left_out(tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ search: {trials: 30, sampler: random}
 """
     bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=40)
     points = []
-    while isinstance(config := bench.searcher.suggest(str(len(points))), dict):
-        points.append(tuple(config["settings"][name] for name in ("epochs", "warmup_epochs", "batch_size")))
-    assert config is None  # one of those that run may still be repeated
+    while start := bench.searcher.next_trial():
+        points.append(tuple(getattr(start.config, name) for name in ("epochs", "warmup_epochs", "batch_size")))
+    assert bench.waits()  # one of those that run may still be repeated
     assert set(points[1:]) == {(2, 1, 6), (2, 1, 7), (9, 1, 6), (9, 1, 7), (9, 5, 6), (9, 5, 7)}
     assert len(points) == 7  # the baseline lies outside
 
@@ -182,7 +182,7 @@ search: {trials: 16, sampler: tpe}
 def test_lists_are_values_too(tmp_path: Path) -> None:
     text = "run: {model: unet}\nspace: {channels: [[], [nir]]}\nsearch: {trials: 9, sampler: random}\n"
     bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=20)
-    seen = {tuple(bench.start(str(number))["settings"]["channels"]) for number in range(2)}
+    seen = {tuple(bench.start().config.channels) for number in range(2)}
     assert seen == {(), ("nir",)}
 
 
@@ -190,24 +190,21 @@ def test_tpe_learns_from_stopped_trials_and_skips_a_baseline_outside(tmp_path: P
     text = SPACE.replace("sampler: random", "sampler: tpe").replace("trials: 8", "trials: 60")
     bench = Bench(SearchFolder(tmp_path / "s"), text)
     for number in range(60):
-        config = bench.start(str(number))
-        good = config["settings"]["optimizer"] == "sgd"
+        start = bench.start()
+        good = start.config.optimizer == "sgd"
         if good:
-            bench.finish(str(number), 0.9)
+            bench.finish(number, 0.9)
         else:
-            bench.stopped.add(str(number))
-            bench.searcher.on_trial_complete(str(number), {"epoch": 1, "epochs": 3, OBJECTIVE: 0.1})
+            bench.stop(number, 1, 0.1)
     late = [trial.params["optimizer"] for trial in bench.study.trials[30:]]
     assert late.count("sgd") > 20
 
 
 def test_a_search_that_goes_on_draws_new_values(bench: Bench) -> None:
-    for number in range(4):
-        bench.start(str(number))
-        bench.finish(str(number))
+    for _ in range(4):
+        bench.finish(bench.start().number)
     later = Bench(bench.folder, SPACE)
-    for number in range(4, 7):
-        later.start(str(number))
-        later.finish(str(number))
+    for _ in range(3):
+        later.finish(later.start().number)
     drawn = [str(trial.params) for trial in later.study.trials[1:]]
     assert len(drawn) == len(set(drawn)) == 6

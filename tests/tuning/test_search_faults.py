@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from segtune.files.folders import RunFolder
+from segtune.files.folders import RunFolder, SearchFolder
 from segtune.planning import feasibility
 from segtune.training.runlog import read_rows
-from segtune.tuning import search as search_module
+from segtune.tuning.ray_backend import OnRay
+from segtune.tuning.searcher import Searcher
 from segtune.tuning.study import read_study
 from tests.conftest import WriteDataSet
 from tests.tuning.searches import RUN, Ended, call, rows
@@ -165,13 +166,13 @@ def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
 def test_a_search_that_is_terminated_before_its_first_trial_ends_in_order(
     search: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tuner = search_module._Search._tuner
+    run = OnRay.run
 
-    def then_terminate(self: Any) -> Any:
+    def terminated(self: OnRay, searcher: Searcher) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        return tuner(self)
+        run(self, searcher)
 
-    monkeypatch.setattr(search_module._Search, "_tuner", then_terminate)
+    monkeypatch.setattr(OnRay, "run", terminated)
     begun = time.monotonic()
     ended = search("trials: 2, max_concurrent: 1")
     assert (ended.status, ended.err) == (143, "")
@@ -202,7 +203,7 @@ def test_a_finished_search_can_be_extended_and_its_state_be_asked_for(
     assert "% training" in ended.out
     assert all(float(row["spent_training"]) > 0 for row in after)
     assert all(row["micro_batch"] == row["batch_size"] for row in after)
-    names = {key for trial in read_study(search_module.SearchFolder(folder)).trials for key in trial.params}
+    names = {key for trial in read_study(SearchFolder(folder)).trials for key in trial.params}
     assert names == {"lr"}  # what optuna-dashboard shows
 
 

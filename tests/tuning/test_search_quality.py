@@ -16,7 +16,7 @@ import pytest
 import replay
 import search_quality
 from curves import Curve, drawn, read_curves
-from replay import BUDGETS, Plan, Replay, Search, with_method
+from replay import BUDGETS, Plan, Replay, Simulated, make_searcher, with_method
 from report import Band, Results, draw
 from surrogate import Prediction, Recorded, World
 
@@ -177,10 +177,10 @@ def test_four_workers_take_a_quarter_of_the_time(folder: Path, method: str) -> N
     space = with_method(load_space(folder / "space.yaml"), method, 0)
     ended = {}
     for workers in (1, 4):
-        search = Search(space, Steady(), workers)  # type: ignore[arg-type]
-        search.run(8 * 27 / workers)
-        assert len({number for _, number, epoch, _ in search.history if epoch == 1}) >= 8
-        ended[workers] = search.history
+        backend = Simulated(Steady(), workers, 27, 8 * 27 / workers)
+        backend.run(make_searcher(space, workers))
+        assert len({number for _, number, epoch, _ in backend.history if epoch == 1}) >= 8
+        ended[workers] = backend.history
     assert len(ended[4]) == len(ended[1]) == 8 * 27  # epochs
     assert ended[4][-1][0] == ended[1][-1][0] / 4
     assert [now for now, *_ in ended[4][:8]] == [1.0] * 4 + [2.0] * 4
@@ -191,10 +191,11 @@ def test_a_run_that_diverges_ends_its_trial_and_the_next_one_begins(folder: Path
         def train(self, settings: Mapping[str, Any]) -> Prediction:
             return Prediction((0.5,) * (27 if settings["batch_size"] == 8 else 2), 1.0, settings["batch_size"] != 8)
 
-    search = Search(with_method(load_space(folder / "space.yaml"), "random", 0), Broken(), 1)  # type: ignore[arg-type]
-    search.run(200)
-    ends = Counter(number for _, number, _, _ in search.history)
-    states = {trial.number: trial.state.name for trial in search.study.get_trials(deepcopy=False)}
+    backend = Simulated(Broken(), 1, 27, 200)
+    searcher = make_searcher(with_method(load_space(folder / "space.yaml"), "random", 0), 1)
+    backend.run(searcher)
+    ends = Counter(number for _, number, _, _ in backend.history)
+    states = {trial.number: trial.state.name for trial in searcher.study.get_trials(deepcopy=False)}
     ended = {number: epochs for number, epochs in ends.items() if number < max(ends)}
     assert {2, 27} == set(ended.values())
     assert all(states[number] == ("FAIL" if epochs == 2 else "COMPLETE") for number, epochs in ended.items())

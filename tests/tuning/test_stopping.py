@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from segtune.files.folders import SearchFolder
-from segtune.tuning.asha import OBJECTIVE
-from segtune.tuning.results import Results
+from segtune.tuning.ends import Cause, Decision, EarlyEnd
 from segtune.tuning.stopping import seconds_of
 from tests.tuning.bench import SPACE, Bench
 
@@ -18,10 +17,10 @@ def test_the_time_spent_is_noted_while_no_trial_reports(bench: Bench, monkeypatc
     monkeypatch.setattr("segtune.tuning.stopping.running_seconds", lambda: now)
     bench = Bench(bench.folder, SPACE)
     now += 29
-    bench.searcher.look_at_the_clock()
+    bench.searcher.poll()
     assert seconds_of(bench.study) == 0
     now += 2
-    bench.searcher.look_at_the_clock()
+    bench.searcher.poll()
     assert seconds_of(bench.study) == 31
 
 
@@ -31,30 +30,30 @@ def with_rules(tmp_path: Path, rules: str) -> Bench:
 
 def test_without_improvement_for_long_enough_no_more_trials_are_asked_for(tmp_path: Path) -> None:
     bench = with_rules(tmp_path, "patience: 3")
-    for number, value in enumerate([0.5, 0.4, 0.6, 0.6, 0.1, 0.2]):
-        bench.start(str(number))
-        bench.finish(str(number), value)
-    assert bench.searcher.suggest("z") == "FINISHED"
-    assert bench.rules.why_over() == "3 trials in a row brought no improvement"
+    for value in (0.5, 0.4, 0.6, 0.6, 0.1, 0.2):
+        bench.finish(bench.start().number, value)
+    assert bench.over()
+    assert bench.rules.why_over() == EarlyEnd(Cause.PATIENCE, "3 trials in a row brought no improvement")
 
 
 def test_the_time_budget_is_that_of_all_starts_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("segtune.tuning.stopping.running_seconds", lambda: now)
     bench = with_rules(tmp_path, "time_budget: 1m")
-    bench.start("a")
+    bench.start()
     now += 40
-    bench.finish("a")
+    bench.finish(0)
     now = 5.0  # another process, after a reboot
     bench = with_rules(tmp_path, "time_budget: 1m")
     assert bench.rules.seconds() == 40
-    assert isinstance(bench.searcher.suggest("b"), dict)
+    assert bench.searcher.next_trial()
     now += 25
     assert bench.rules.over()
-    bench.searcher.on_trial_complete("b", {"epoch": 1, "epochs": 3, OBJECTIVE: 0.2})
-    assert bench.searcher.suggest("c") == "FINISHED"
+    bench.report(1, 1, 0.2)
+    bench.searcher.ended(1)
+    assert bench.over()
     assert bench.searcher.interrupted
-    assert "time budget" in bench.rules.why_over()
+    assert bench.rules.why_over() == EarlyEnd(Cause.TIME, "the time budget of 60 s is used up")
 
 
 @pytest.mark.parametrize(
@@ -70,13 +69,12 @@ def test_a_rule_stops_a_trial_with_its_reason_but_not_the_baseline(
     tmp_path: Path, rules: str, report: dict[str, float], reason: str | None
 ) -> None:
     bench = with_rules(tmp_path, rules)
-    result = {"epoch": 2, "epochs": 3, OBJECTIVE: 0.1, "seconds": 1.0, "collapsed_epochs": 0} | report
-    bench.start("a")
-    assert not bench.rules.stop("a", bench.searcher.is_baseline("a"), result)
-    bench.finish("a")
-    bench.start("b")
-    assert bench.rules.stop("b", bench.searcher.is_baseline("b"), result) == bool(reason)
-    bench.searcher.on_trial_complete("b", result)
-    trial = Results(bench.study, bench.folder, bench.space, "").trials()[1]
+    bench.start()
+    assert bench.report(0, 2, 0.1, **report) is Decision.CONTINUE
+    bench.finish(0)
+    bench.start()
+    assert bench.report(1, 2, 0.1, **report) is (Decision.STOP if reason else Decision.CONTINUE)
+    bench.searcher.ended(1)
+    trial = bench.results().trials()[1]
     assert trial.status == ("stopped" if reason else "pending")
     assert (reason or "") in trial.note

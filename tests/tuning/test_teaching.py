@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from segtune.files.folders import SearchFolder
 from segtune.space.reader import load_space
-from segtune.tuning.asha import OBJECTIVE
-from segtune.tuning.teaching import LESSONS
+from segtune.space.space import Space
+from segtune.tuning.failures import Fault
+from segtune.tuning.teaching import AsComplete, AsPruned, Lesson, TopRung
 from tests.tuning.bench import SPACE, Bench
 
 
-def lesson(bench: Bench, teach: str) -> dict[int, tuple[str, float | None]]:
-    space = load_space(bench.folder.path / "space.yaml", search_overrides={"teach": teach, "grace_period": 1})
-    taught = LESSONS[teach](space)(bench.study.get_trials())
+def shown(bench: Bench, lesson: Callable[[Space], Lesson]) -> dict[int, tuple[str, float | None]]:
+    space = load_space(bench.folder.path / "space.yaml", search_overrides={"grace_period": 1})
+    taught = lesson(space)(bench.study.get_trials())
     return {trial.number: (trial.state.name, trial.value) for trial in taught}
 
 
 def test_the_three_ways_of_teaching(tmp_path: Path) -> None:
     bench = Bench(SearchFolder(tmp_path / "s"), SPACE.replace("epochs: 3,", "epochs: 9,"), concurrent=9)
     for number, values in enumerate([[0.5, 0.5, 0.9], [0.2], [0.4, 0.4, 0.4], [0.3], [0.1], [0.6], [0.2], []]):
-        name = str(number)
-        bench.start(name)
+        bench.start()
+        if number in (1, 2, 3, 4, 6):
+            bench.asha.chosen.add(number)
         for epoch, value in enumerate(values, start=1):
-            bench.report(name, epoch, value)
+            bench.report(number, epoch, value, epochs=9)
         if number == 5:
             continue  # runs still
         if number == 7:
-            bench.searcher.on_trial_complete(name, {"error": "nan", "fault": "diverged"})
+            bench.fail(number, "nan", Fault.DIVERGED)
             continue
-        bench.stopped.add(name)
-        ended = {"epoch": 9, "epochs": 9, OBJECTIVE: 0.95} if number == 0 else {"epoch": 0}
-        bench.searcher.on_trial_complete(name, ended)
+        if number == 0:
+            bench.report(0, 9, 0.95, epochs=9)
+        bench.searcher.ended(number)
     diverged = ("COMPLETE", 0.0)
-    pruned = lesson(bench, "pruned")
+    pruned = shown(bench, AsPruned)
     assert pruned[0] == ("COMPLETE", 0.95)
     assert {pruned[number][0] for number in (1, 2, 3, 4, 6)} == {"PRUNED"}
     assert (pruned[5], pruned[7]) == (("RUNNING", None), diverged)
-    complete = lesson(bench, "complete")
+    complete = shown(bench, AsComplete)
     assert [complete[number][1] for number in (0, 1, 2, 3, 4, 6)] == [0.95, 0.2, 0.4, 0.3, 0.1, 0.2]
     assert (complete[5], complete[7]) == (("RUNNING", None), diverged)
     # Rungs 1, 3, 9: the third epoch is known of two trials, and of one that diverged; six would be enough.
-    top = lesson(bench, "top_rung")
+    top = shown(bench, TopRung)
     assert [top[number] for number in range(8)] == [
         *(("COMPLETE", value) for value in (0.5, 0.2, 0.4, 0.3, 0.1, 0.6, 0.2)),
         diverged,

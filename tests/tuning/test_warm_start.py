@@ -15,7 +15,6 @@ from segtune.files.folders import SearchFolder
 from segtune.space.reader import load_space
 from segtune.space.space import Space
 from segtune.tuning.recovery import check_drawn_from
-from segtune.tuning.results import Results
 from segtune.tuning.study import same_data, settle
 from segtune.tuning.warm_start import check_earlier, tell_earlier
 from tests.tuning.bench import SPACE, Bench
@@ -40,13 +39,10 @@ def earlier(tmp_path: Path) -> Bench:
     bench = Bench(SearchFolder(tmp_path / "earlier"), SPACE, concurrent=9)
     same_data(bench.study, "abc")
     for number in range(4):
-        bench.start(str(number))
-        bench.finish(str(number), 0.5 + number / 10)
-    bench.start("4")
-    bench.report("4", 1, 0.2)
-    bench.stopped.add("4")
-    bench.searcher.on_trial_complete("4", {"epoch": 1, "epochs": 3})
-    bench.start("5")
+        bench.finish(bench.start().number, 0.5 + number / 10)
+    bench.start()
+    bench.stop(4, 1, 0.2)
+    bench.start()
     return bench
 
 
@@ -67,12 +63,12 @@ def test_they_are_no_trials_of_the_new_search(earlier: Bench, tmp_path: Path) ->
     later = Bench(SearchFolder(tmp_path / "later"), SPACE, concurrent=9)
     tell_earlier(later.study, later.space, later.space.baseline, [earlier.folder.path])
     numbers = []
-    for attempt in range(8):
-        numbers.append(later.start(str(attempt))["number"])
-        later.finish(str(attempt), 0.1)
+    for _ in range(8):
+        numbers.append(later.start().number)
+        later.finish(numbers[-1], 0.1)
     assert numbers == [0, 5, 6, 7, 8, 9, 10, 11]
-    assert later.searcher.suggest("z") == "FINISHED"
-    trials = Results(later.study, later.folder, later.space, "").trials()
+    assert later.over()
+    trials = later.results().trials()
     assert [trial.number for trial in trials] == numbers
     assert later.rules.without_improvement() == 7  # 0.1 each: the earlier 0.8 is none of this search's
 
@@ -137,10 +133,10 @@ def test_a_loss_that_an_earlier_release_spelt_otherwise_is_the_same_loss(tmp_pat
     space = "space: {loss: [jaccard, %s], lr: {low: 1e-4, high: 1e-2}}"
     text = f"run: {{epochs: 3, model: unet}}\n{space}\nsearch: {{trials: 5}}\n"
     old = Bench(SearchFolder(tmp_path / "old"), text % "dice+bce", concurrent=9)
-    for number in range(5):
-        old.start(str(number))
+    for _ in range(5):
+        old.start()
     for number in range(4):
-        old.finish(str(number), 0.5 + number / 10)
+        old.finish(number, 0.5 + number / 10)
     old.study._storage.remove_session()
     with closing(sqlite3.connect(old.folder.study_db)) as database, database:
         for table, column in (("trial_params", "distribution_json"), ("trial_user_attributes", "value_json")):
@@ -152,10 +148,9 @@ def test_a_loss_that_an_earlier_release_spelt_otherwise_is_the_same_loss(tmp_pat
     again = Bench(old.folder, (text % "bce+dice").replace("trials: 5", "trials: 8"))
     check_drawn_from(again.study, again.space, again.folder)
     settle(again.study, True, "")
-    for number in range(4):
-        again.start(str(number))
-        again.finish(str(number))
-    assert not again.searcher.broken
+    for _ in range(4):
+        again.finish(again.start().number)
+    assert not again.searcher.error
     losses = {trial.user_attrs["settings"]["loss"] for trial in again.study.trials}
     assert losses | {trial.params["loss"] for trial in again.study.trials if trial.params} == {
         "dice",
@@ -177,10 +172,9 @@ def test_a_grid_trains_the_points_that_an_earlier_search_trained(tmp_path: Path)
     for name in ("earlier", "later"):  # of which the later one was started when grids took told trials
         bench = Bench(SearchFolder(tmp_path / name), GRID, concurrent=9)
         tell_earlier(bench.study, bench.space, bench.space.baseline, [before.folder.path for before in benches])
-        for number in range(4):
-            bench.start(str(number))
-            bench.finish(str(number))
-        assert bench.searcher.suggest("z") == "FINISHED"
+        for _ in range(4):
+            bench.finish(bench.start().number)
+        assert bench.over()
         benches.append(bench)
 
 
@@ -188,14 +182,13 @@ def test_what_an_earlier_search_tried_is_tried_last(tmp_path: Path) -> None:
     text = GRID.replace("[resnet18, mobilenet_v2]", "[resnet18, mobilenet_v2, resnet34]").replace("grid", "tpe")
     earlier = Bench(SearchFolder(tmp_path / "earlier"), text)
     later = Bench(SearchFolder(tmp_path / "later"), text)
-    for number in range(3):
-        earlier.start(str(number))
-        earlier.finish(str(number), 0.9)
+    for _ in range(3):
+        earlier.finish(earlier.start().number, 0.9)
     tell_earlier(later.study, later.space, later.space.baseline, [earlier.folder.path])
     points = []
-    while isinstance(config := later.searcher.suggest(str(len(points))), dict):
-        points.append(later.study.trials[config["number"]].params)
-        later.finish(str(len(points) - 1), 0.1)
+    while start := later.searcher.next_trial():
+        points.append(later.study.trials[start.number].params)
+        later.finish(start.number, 0.1)
     known = [trial.params for trial in earlier.study.trials]
     assert [point in known for point in points] == [True, False, False, False, True, True]  # the baseline comes first
     assert len({str(sorted(point.items())) for point in points}) == 6

@@ -1,0 +1,128 @@
+"""What is tried next: a trial that waits, the next point of a grid, or what the sampler draws."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+
+from segtune.config import RunConfig
+from segtune.errors import InputError
+from segtune.fields import OF_THE_MACHINE
+from segtune.files.folders import RunFolder, SearchFolder
+from segtune.models.weights import weights_file
+from segtune.space.space import Space
+from segtune.tuning.points import FromTrial, encode, signature
+from segtune.tuning.sampler import SpaceSampler
+from segtune.tuning.study import WARM_START, waiting
+
+
+@dataclass(frozen=True)
+class TrialStart:
+    """A trial that is to start, or to go on."""
+
+    number: int
+    config: RunConfig  # drawn, checked and resolved: what is trained
+    path: Path  # its folder
+    asked: float = field(default_factory=time.time)  # when, in seconds of the clock
+
+    @property
+    def folder(self) -> RunFolder:
+        """The trial's folder."""
+        return RunFolder(self.path)
+
+
+class Proposals:
+    """Asks the study for trials, and gives each the run that it trains.
+
+    Parameters
+    ----------
+    study: the Optuna study; its trial 0 is the baseline.
+    space: where settings are drawn from.
+    folder: the search's folder, which names each trial's own.
+    resolve: fills in the settings that depend on the data.
+    """
+
+    def __init__(
+        self, study: optuna.Study, space: Space, folder: SearchFolder, resolve: Callable[[RunConfig], RunConfig]
+    ) -> None:
+        self._study, self._space, self._folder, self._resolve = study, space, folder, resolve
+        self._grid: Iterator[dict[str, Any]] | None = space.grid() if space.search.sampler == "grid" else None
+        self.exhausted = False  # nothing is left to be tried, before there are as many trials as were asked for
+        if not study.get_trials(deepcopy=False):
+            self._enqueue_baseline()
+
+    def next(self, enough: Callable[[], bool]) -> optuna.Trial | None:
+        """Return the next trial, one that waits before a new one; None where no new one is left.
+
+        `enough` says whether there are as many trials as were asked for.
+        """
+        if not waiting(self._study):
+            if enough():
+                return None
+            if self._grid is not None:
+                point = self._next_point(self._grid)
+                if point is None:
+                    return None
+                self._study.enqueue_trial(point)
+            elif isinstance(self._study.sampler, SpaceSampler) and self._study.sampler.exhausted(self._study):
+                self.exhausted = True
+                return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return self._study.ask()
+
+    def start(self, trial: optuna.Trial) -> TrialStart:
+        """Draw, check and resolve a trial's settings, and record them; InputError where they do not go together."""
+        kept = trial.user_attrs.get("settings")
+        if kept is not None:
+            settings = self._moved(kept, trial.number)
+            trial.set_user_attr("settings", settings)
+            config = RunConfig.from_settings(settings)
+        else:
+            drawn = self._space.baseline.settings() if trial.number == 0 else {}
+            if trial.number > 0 or self._space.locate(drawn) is not None:
+                drawn |= self._space.draw(FromTrial(trial))
+            try:
+                config = self._resolve(RunConfig.from_settings(drawn))
+            except InputError:
+                trial.set_user_attr("settings", RunConfig.from_settings({}).settings() | drawn)
+                raise
+            trial.set_user_attr("settings", config.settings())
+        return TrialStart(trial.number, config, self._folder.trial(trial.number).path)
+
+    def _next_point(self, grid: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+        trials = self._study.get_trials(deepcopy=False)
+        known = {signature(trial.params) for trial in trials if WARM_START not in trial.user_attrs}
+        return next((point for point in map(encode, grid) if signature(point) not in known), None)
+
+    def _moved(self, settings: dict[str, Any], number: int) -> dict[str, Any]:
+        """Return a trial's settings with the data and the machine of this start, which may be others than before."""
+        here = self._resolve(self._space.baseline).settings()
+        moved = settings | {name: here[name] for name in OF_THE_MACHINE}
+        moved |= {"threads": here["threads"]} if self._space.baseline.threads else {}
+        if not self._folder.trial(number).state.is_file():  # else it goes on with the weights in its state
+            known = (*self._space.values_of("encoder_weights"), self._space.baseline.encoder_weights)
+            moved["encoder_weights"] = _found_again(settings["encoder_weights"], known)
+        return moved
+
+    def _enqueue_baseline(self) -> None:
+        point = self._space.locate(self._space.baseline.settings())
+        # Outside the space, the first trial has no parameters in the study: the sampler learns nothing from it.
+        self._study.enqueue_trial(encode(point or {}))
+
+
+def _found_again(kept: str, known: Iterable[str]) -> str:
+    """Return where the space has a trial's file of weights now: by its name, and its path as far as it is relative."""
+    file = weights_file(kept)
+    if file is None or file.is_file():
+        return kept
+    same = [path for path in map(weights_file, known) if path is not None and path.name == file.name]
+    return str(max(same, key=lambda path: kept.endswith(f"{os.sep}{path}"), default=file).absolute())

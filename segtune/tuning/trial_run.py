@@ -1,0 +1,148 @@
+"""The training of one trial, the same wherever it runs."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+
+import cv2
+import torch
+
+from segtune.clock import running_seconds
+from segtune.config import RunConfig
+from segtune.data.cache import Cache
+from segtune.data.dataset import DataInfo
+from segtune.data.fitting import Fit
+from segtune.data.scan import scan
+from segtune.data.splits import split_places
+from segtune.errors import InputError, PlaceError
+from segtune.files.atomic import write_text
+from segtune.files.folders import RunFolder
+from segtune.training.result import EpochResult
+from segtune.training.runlog import read_results
+from segtune.training.state import load_state
+from segtune.training.train import train
+from segtune.tuning.failures import Failure, beyond_repair, failure_of
+from segtune.tuning.proposals import TrialStart
+
+_EARLIER_S = 60.0  # for which the process of a trial's attempt before may outlive it
+
+Alive = Callable[[str], None]
+Stop = Callable[[], bool]
+
+
+def prepare_process() -> None:
+    """Set up this process for trials, once or again."""
+    # Left at its default, OpenCV would use all cores of the machine beside torch's threads.
+    cv2.setNumThreads(0)
+    if not gc.get_freeze_count():
+        # train() collects garbage when it ends. What the imports made, a million objects, need not be looked
+        # through after every trial.
+        gc.freeze()
+
+
+def trial_epochs(
+    start: TrialStart, info: DataInfo, threads: int, alive: Alive, stop: Stop | None = None
+) -> Generator[EpochResult]:
+    """Train a trial, or go on with it, epoch by epoch.
+
+    Parameters
+    ----------
+    start: the trial.
+    info: the search's scan of the data.
+    threads: torch threads of a run that leaves them open.
+    alive, stop: see `train`.
+
+    The time that the trial waited for its process, and the caller's own time between epochs, are added to what it
+    spent. A trial of which no epoch is left yields its last one again.
+    """
+    waited = max(0.0, time.time() - start.asked)  # for the process, and for what it imports
+    folder = start.folder
+    folder.fault_txt.unlink(missing_ok=True)  # of an attempt before this one
+    with _named_node():
+        data = _at_hand(info, start.config, alive)
+    _outlive_earlier(folder, alive)
+    reporting = 0.0
+    result = None
+    run = train(start.config, data, folder, threads=threads, go_on=True, alive=alive, stop=stop)
+    with closing(run) as epochs:
+        for result in epochs:
+            spent = dict(result.spent)
+            spent["start"] += waited
+            spent["reporting"] += reporting
+            asked = running_seconds()
+            yield replace(result, spent=spent)
+            reporting += running_seconds() - asked
+    if result is None and not (stop and stop()):  # a driver that was killed did not learn of the last epoch
+        yield last_epoch(folder, start.config.epochs)
+
+
+def last_epoch(folder: RunFolder, epochs: int) -> EpochResult:
+    """Return the last epoch of a run that needs no more training, from its row and its state."""
+    return replace(read_results(folder, epochs)[-1], spent=load_state(folder.state)["spent"])
+
+
+def note_failure(error: Exception, folder: RunFolder) -> Failure:
+    """Classify an error that ended a trial, and leave its trace in the trial's folder."""
+    failure = failure_of(error)
+    with suppress(OSError):  # a full disk may be what is reported here
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_text(folder.error, traceback.format_exc())
+        if beyond_repair(error):
+            write_text(folder.fault_txt, failure.reason or "")
+    return failure
+
+
+def free_memory() -> None:
+    """Free what a failed trial held; to be called when its exception, and with it the traceback, is gone."""
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+def _outlive_earlier(folder: RunFolder, alive: Alive) -> None:
+    """Wait for the process of an attempt before this one, which may still be ending; whoever stays is refused."""
+    limit = running_seconds() + _EARLIER_S
+    while folder.held() and running_seconds() < limit:
+        alive("start")
+        time.sleep(0.5)
+
+
+def _at_hand(info: DataInfo, run: RunConfig, alive: Alive) -> DataInfo:
+    """The driver's scan, with the decoded tiles of this node: found in its own cache, or else read into it."""
+    cache = Cache.of(run)
+    # An entry's key stands for the files and for what is learnt: the same on every node, wherever its cache lies.
+    # Another node's cache, should it be in sight, is left alone: it is not on a disk of this one.
+    found = {what: cache and cache.entry(path.parent.name, path.name) for what, path in info.entries.items()}
+    entries = {what: path for what, path in found.items() if path}
+    if len(entries) == len(found) and not info.tiles:
+        return replace(info, entries=entries)
+    # A folder that stayed may be empty, as the place is where a disk was mounted. One tile stands for the others.
+    files = (file for split in info.tiles.values() for tile in split[:1] for file in (tile.image, tile.mask))
+    missing = [place for place in (*split_places(run).values(), *files) if not os.path.exists(place)]
+    if missing:
+        raise InputError(f"{missing[0]}: no such folder or file")
+    if len(entries) == len(found):  # there was no room for all of them, and will not be
+        return replace(info, entries=entries)
+    # The first trial that comes by reads the tiles for all that follow; those beside it wait.
+    fits = [Fit.of(run), *map(Fit.keeping, info.wanted)]
+    wanted = [(fit.mode, fit.size) for fit in fits]
+    own = scan(run, info.channels, lambda done, total: alive("start"), wanted)
+    if own.fingerprint != info.fingerprint:
+        raise InputError(f"{run.dataset}: not the tiles that the search was started with")
+    return own
+
+
+@contextmanager
+def _named_node() -> Iterator[None]:
+    """Have mistakes name the node that they were met on: another may have the files."""
+    try:
+        yield
+    except InputError as error:
+        raise PlaceError(f"{mistake} (node {platform.node()})" for mistake in error.mistakes) from None
