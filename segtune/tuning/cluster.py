@@ -23,7 +23,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from segtune.errors import InputError, SegtuneError
 from segtune.machine import HANGUP, ending_signals
 from segtune.planning.resources import Resources, local_resources
-from segtune.tuning.session import InstalledCodeOnly, close_to_others, private_session, this_machine_only
+from segtune.tuning.session import (
+    InstalledCodeOnly,
+    authentication_put_back,
+    close_to_others,
+    private_session,
+    this_machine_only,
+)
 
 _KNOCK_S, _ANSWER_S = 10.0, 120.0  # a node's first process may have to read Python from a network's disk
 # What opens an HTTP/2 connection (RFC 9113, section 3.4): a magic string, and a frame of settings, here an empty one.
@@ -74,6 +80,7 @@ def ray_runtime(address: str | None) -> Iterator[list[Resources]]:
         yield _resources()
         return
     with ExitStack() as stack:
+        stack.enter_context(authentication_put_back())
         if address:
             _join(address)
         else:

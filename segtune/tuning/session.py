@@ -14,13 +14,14 @@ from types import FrameType
 
 import ray
 from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 
 from segtune.files.locks import holder, locked_file
 from segtune.files.places import abandoned, socket_folder
 
 _VITAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
+_AUTHENTICATION = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
 _PREFIX = "segtune-ray-"
 _SOCKET = "/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest name that Ray makes
 
@@ -102,6 +103,25 @@ def ray_lost_is_raised() -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+@contextmanager
+def authentication_put_back() -> Iterator[None]:
+    """Put back what the environment said of Ray's authentication when the block ends.
+
+    A token of this process's own would otherwise stay in the environment of every process that is started later, and
+    Ray's mode would decide for the next cluster that is joined.
+    """
+    before = {name: os.environ.get(name) for name in _AUTHENTICATION}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager

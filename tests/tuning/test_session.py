@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import profile
 import stat
 import subprocess
@@ -28,6 +29,7 @@ class Seen:
     folder: Path
     open: list[Path]  # folders in it that others may enter
     home: list[Path]
+    environment: dict[str, str]  # of Ray's authentication, when it ended
     profile: str  # the file that its workers import as Python's module of this name
 
 
@@ -57,7 +59,10 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
             }
             inside = [session.parent.parent, session.parent, *session.rglob("*")]
             entered = [path for path in inside if path.is_dir() and stat.S_IMODE(path.lstat().st_mode) & 0o077]
-        yield Seen(addresses, session.parent.parent, entered, list(home.rglob("*")), profile)
+        left = {name: os.environ[name] for name in os.environ if name.startswith("RAY_AUTH")}
+        with ray_runtime(None):  # once more, with a token of its own
+            assert ray.get(ray.remote(lambda: 1).remote()) == 1
+        yield Seen(addresses, session.parent.parent, entered, list(home.rglob("*")), left, profile)
 
 
 def test_no_port_can_be_reached_from_another_machine(seen: Seen) -> None:
@@ -84,6 +89,7 @@ def test_a_file_beside_the_scripts_does_not_either(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_when_it_ended(seen: Seen) -> None:
+    assert seen.environment == {}
     assert seen.folder.name.startswith("segtune-ray-")
     assert not seen.folder.exists()
 
