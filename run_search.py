@@ -20,7 +20,7 @@ from pathlib import Path
 from segtune.cli import tasks
 from segtune.cli.dataset import check_data, ensure_demo
 from segtune.cli.exits import hinted, run_script
-from segtune.cli.flags import add_assignments, add_search_flags
+from segtune.cli.flags import add_assignments, add_backend_flags, add_search_flags
 from segtune.cli.given import given_search, given_settings
 from segtune.cli.parser import make_parser
 from segtune.errors import InputError, SegtuneError
@@ -47,8 +47,7 @@ def parse() -> Namespace:
         "--warm-start-anyway", action="store_true", help="with --warm-start: accept searches that ran on different data"
     )
     add_search_flags(parser)
-    address = "Ray cluster to run on: HOST:PORT, or auto for the one on this machine [a Ray of its own]"
-    parser.add_argument("--address", metavar="ADDR", help=address)
+    add_backend_flags(parser)
     return tasks.checked_tasks(parser, parser.parse_args())
 
 
@@ -98,7 +97,8 @@ def main() -> int:
     searched = ", ".join(space.searched())
     console.print(f"{space.baseline.dataset}: {info.counted()}; searching {searched}")
     with hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
-        outcome = run_search(space, info, folder, listener, arguments.address, arguments.resume, arguments.warm_start)
+        address, alone = arguments.address, arguments.in_process
+        outcome = run_search(space, info, folder, listener, address, arguments.resume, arguments.warm_start, alone)
     console.print()
     unfinished = any(trial.status == "pending" for trial in outcome.trials)
     ended = not (unfinished or outcome.signal or outcome.halted)

@@ -87,6 +87,15 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", dest=f"search_{name}", type=kind, metavar=metavar, help=text)
 
 
+def add_backend_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say where trials run; on this machine's Ray when neither is given."""
+    where = parser.add_mutually_exclusive_group()
+    address = "Ray cluster to run on: HOST:PORT, or auto for the one on this machine [a Ray of its own]"
+    where.add_argument("--address", metavar="ADDR", help=address)
+    alone = "run trials in this process, one at a time and without Ray, so that breakpoints work"
+    where.add_argument("--in-process", action="store_true", help=alone)
+
+
 def _default(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
