@@ -1,0 +1,108 @@
+"""Searches whose trials run in this process, without Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import yaml
+
+from segtune.files.folders import SearchFolder
+from segtune.planning.feasibility import scan_data
+from segtune.space.reader import load_space
+from segtune.space.space import Space
+from segtune.training.result import EpochResult
+from segtune.training.runlog import epochs_done
+from segtune.tuning.search import Outcome, run_search
+from tests.conftest import write_data_set
+from tests.scripts import call as run
+from tests.test_seeded import SPACE, call
+from tests.test_seeded import rows as results_of
+from tests.tuning.searches import RUN
+
+
+@pytest.mark.slow
+def test_trials_and_numbers_are_those_of_ray(tmp_path: Path) -> None:
+    data = write_data_set(tmp_path / "tiles")
+    (tmp_path / "small.yaml").write_text(SPACE)
+    found: list[Any] = []
+    for name, flags in (("ray", ()), ("alone", ("--in-process",))):
+        space = ("--space", tmp_path / "small.yaml", "--name", name, "--results-dir", tmp_path)
+        call("run_search.py", "-d", data, *space, *flags)
+        epochs = [results_of(path) for path in sorted((tmp_path / name).glob("trial_*/metrics.csv"))]
+        found.append((results_of(tmp_path / name / "trials.csv"), epochs))
+    assert found[0] == found[1]
+
+
+class Heard:
+    """A listener that can send a signal after an epoch."""
+
+    def __init__(self, signal_after: int | None = None) -> None:
+        self.epochs: list[tuple[int, int]] = []  # trial, epoch
+        self._signal_after = signal_after
+
+    def started(self, plan: Any, trials: list[Any]) -> None:
+        assert plan.concurrent == 1
+
+    def epoch(self, number: int, result: EpochResult) -> None:
+        self.epochs.append((number, result.epoch))
+        if len(self.epochs) == self._signal_after:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def ended(self, trial: Any) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        pass
+
+
+def space_of(tmp_path: Path, tiles: Path, text: str) -> Space:
+    (tmp_path / "s.yaml").write_text(f"dataset: {tiles}\n{RUN}{text}")
+    return load_space(tmp_path / "s.yaml")
+
+
+def searched(space: Space, folder: Path, listener: Heard, resume: bool = False) -> Outcome:
+    return run_search(space, scan_data(space), SearchFolder(folder), listener, resume=resume, in_process=True)
+
+
+def test_trials_finish_are_stopped_and_fail_in_this_very_process(tiles: Path, tmp_path: Path) -> None:
+    connected = ray.is_initialized()
+    text = (
+        "space: {lr: [1e-9, 5e-3, 2e-9, 1e30], batch_size: [2]}\n"
+        "baseline: {lr: 1e-9, batch_size: 2}\n"
+        "search: {sampler: grid, trials: 4, grace_period: 1, keep: 2, gpus_per_trial: 0, max_concurrent: 3}\n"
+    )
+    outcome = searched(space_of(tmp_path, tiles, text), tmp_path / "s", Heard())
+    assert [trial.status for trial in outcome.trials] == ["finished", "finished", "stopped", "failed"]
+    assert "the loss became" in outcome.trials[3].error
+    folder = SearchFolder(tmp_path / "s")
+    assert "NonFiniteLossError" in folder.trial(3).error.read_text()
+    for number in range(4):
+        machine = yaml.safe_load(folder.trial(number).run_yaml.read_text())["machine"]
+        assert machine["process"] == os.getpid()
+        assert machine["cuda_visible_devices"] == ""  # trials without a GPU see none
+    assert (folder.best / "model.safetensors").is_file()
+    assert ray.is_initialized() == connected
+    assert not folder.ray.exists()
+
+
+def test_an_interrupted_trial_goes_on_where_it_was(tiles: Path, tmp_path: Path) -> None:
+    text = "space: {lr: [1e-3, 3e-3]}\nsearch: {sampler: grid, scheduler: none, gpus_per_trial: 0}\n"
+    space, folder = space_of(tmp_path, tiles, text), SearchFolder(tmp_path / "s")
+    interrupted = searched(space, folder.path, Heard(signal_after=4))
+    assert interrupted.signal == signal.SIGINT
+    assert [trial.status for trial in interrupted.trials] == ["finished", "pending"]
+    assert epochs_done(folder.trial(1)) == 1
+    heard = Heard()
+    outcome = searched(space, folder.path, heard, resume=True)
+    assert {trial.status for trial in outcome.trials} == {"finished"}
+    assert heard.epochs[:2] == [(1, 2), (1, 3)]
+
+
+def test_a_cluster_and_this_process_exclude_each_other() -> None:
+    ended = run("run_search", "--space", "quickstart", "--in-process", "--address", "auto")
+    assert "not allowed with" in ended.mistakes[0]
