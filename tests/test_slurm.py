@@ -178,7 +178,7 @@ def test_shellcheck_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_ray_starts_on_every_node_of_the_allocation_and_ends_with_the_search(slurm: Slurm) -> None:
+def test_ray_starts_on_every_node_and_ends_with_the_search(slurm: Slurm) -> None:
     slurm.nodes = ("node1", "node2", "node3")
     given = ["--space", "quick start.yaml", "--set", "epochs=3"]
     status, _, err = ended(slurm.start(*given, SEARCH="0", SLURM_GPUS_ON_NODE="4"))
@@ -205,7 +205,7 @@ def test_ray_starts_on_every_node_of_the_allocation_and_ends_with_the_search(slu
     assert not slurm.requeued()
 
 
-def test_before_the_time_limit_the_search_ends_in_order_and_the_job_is_requeued(slurm: Slurm) -> None:
+def test_before_the_time_limit_the_search_ends_and_the_job_is_requeued(slurm: Slurm) -> None:
     process = slurm.start("--space", "s.yaml", SEARCH="waits")
     slurm.wait("searching", process)
     assert stat.S_IMODE(slurm.temporary.stat().st_mode) == 0o700
@@ -238,7 +238,7 @@ def test_a_cancelled_job_ends_in_order_and_is_not_requeued(slurm: Slurm) -> None
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])
-def test_a_search_that_ended_by_itself_is_not_requeued_and_its_status_is_the_jobs(code: int, slurm: Slurm) -> None:
+def test_a_search_that_ended_by_itself_is_not_requeued(code: int, slurm: Slurm) -> None:
     assert ended(slurm.start("--space", "s.yaml", SEARCH=str(code)))[0] == code
     assert not slurm.requeued()
     assert slurm.nothing_left()

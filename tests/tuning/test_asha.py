@@ -50,7 +50,7 @@ def test_rungs_are_the_same_after_a_replay() -> None:
         assert reports(asha, 99, poor) == reports(replayed, 99, poor)
 
 
-def test_a_trial_that_a_kill_saved_from_being_stopped_is_stopped_when_it_goes_on() -> None:
+def test_a_trial_killed_before_asha_stopped_it_is_stopped_on_resume() -> None:
     asha = Asha(grace_period=3, reduction_factor=3, epochs=27)
     for number in range(3):
         asha.replay(number, dict.fromkeys(range(1, 28), 0.9))

@@ -275,7 +275,7 @@ def test_a_trial_leaves_another_nodes_cache_alone(lone: Lone, tmp_path: Path, mo
     assert len(entries(tmp_path / "here")) == 2
 
 
-def test_a_trial_whose_end_nobody_learnt_of_reports_what_it_would_have_then(lone: Lone) -> None:
+def test_a_finished_trial_reports_its_last_epoch_again(lone: Lone) -> None:
     report, again = (lone.run()[0]["result"] for _ in range(2))
     assert all(getattr(again, name) == getattr(report, name) for name in ("epoch", "epochs", "best_miou", "best_epoch"))
     assert again.spent.keys() == report.spent.keys()

@@ -26,7 +26,7 @@ def test_a_failed_trial_keeps_its_reason_and_its_values(bench: Bench) -> None:
     assert trial.intermediate_values == {1: 0.2}
 
 
-def test_a_trial_whose_worker_was_lost_is_repeated_once_and_then_fails_with_the_reason(bench: Bench) -> None:
+def test_a_lost_trial_is_repeated_once_and_then_fails(bench: Bench) -> None:
     first = bench.start()
     bench.report(0, 1, 0.2)
     bench.lose(0)
@@ -58,7 +58,7 @@ def test_what_is_wrong_with_the_settings_is_not_tried_again(bench: Bench) -> Non
     assert not bench.repeats
 
 
-def test_a_repeat_comes_before_a_new_trial_and_is_not_one_more_of_those_asked_for(bench: Bench) -> None:
+def test_a_repeat_comes_first_and_does_not_count_as_a_new_trial(bench: Bench) -> None:
     numbers = []
     for attempt in range(9):
         numbers.append(bench.start().number)
@@ -70,7 +70,7 @@ def test_a_repeat_comes_before_a_new_trial_and_is_not_one_more_of_those_asked_fo
     assert bench.over()
 
 
-def test_the_search_is_not_finished_while_a_trial_that_may_be_repeated_runs(bench: Bench) -> None:
+def test_a_search_waits_for_a_trial_that_may_be_repeated(bench: Bench) -> None:
     for _ in range(7):
         bench.finish(bench.start().number)
     bench.start()
@@ -79,7 +79,7 @@ def test_the_search_is_not_finished_while_a_trial_that_may_be_repeated_runs(benc
     assert bench.start().number == 7
 
 
-def test_when_the_first_trials_fail_for_one_cause_the_search_stops_and_they_wait(bench: Bench) -> None:
+def test_first_trials_that_fail_for_one_cause_halt_the_search_and_wait(bench: Bench) -> None:
     for number in range(3):
         bench.start()
         error = f"CUDA driver error {number}"
@@ -108,7 +108,7 @@ def test_first_trials_that_fail_by_themselves_are_told_as_failed(bench: Bench, t
     assert bench.study.trials[0].user_attrs["error"] == "encoder a: no"
 
 
-def test_losses_that_explode_do_not_end_a_search_whose_baseline_still_trains(tmp_path: Path) -> None:
+def test_diverging_losses_do_not_end_a_search(tmp_path: Path) -> None:
     bench = Bench(SearchFolder(tmp_path / "search"), SPACE, concurrent=4)
     for number in range(7):
         bench.start()
@@ -121,7 +121,7 @@ def test_losses_that_explode_do_not_end_a_search_whose_baseline_still_trains(tmp
 
 
 @pytest.mark.parametrize("then", ["trains", "fails too"])
-def test_failures_for_one_cause_are_judged_when_no_trial_runs_that_may_still_report(tmp_path: Path, then: str) -> None:
+def test_first_failures_are_judged_when_no_other_trial_runs(tmp_path: Path, then: str) -> None:
     bench = Bench(SearchFolder(tmp_path / "search"), SPACE, concurrent=4)
     for _ in range(4):
         bench.start()
@@ -190,7 +190,7 @@ def test_data_out_of_sight_are_looked_for_once_more_and_end_the_search(bench: Be
 
 
 @pytest.mark.parametrize("moment", ["epoch", "end", "start"])
-def test_a_study_that_cannot_be_written_ends_the_search_and_loses_no_trial(
+def test_a_study_that_cannot_be_written_ends_the_search(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     bench.start()

@@ -98,7 +98,7 @@ def test_an_empty_study_is_no_new_search_where_there_are_trials(bench: Bench, tm
     assert open_study(never, "never").trials == []
 
 
-def test_a_damaged_study_or_another_programs_is_told_in_one_line_and_left_alone(bench: Bench, tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_study_is_refused_and_left_alone(bench: Bench, tmp_path: Path) -> None:
     bench.study._storage.remove_session()
     whole = bench.folder.study_db.read_bytes()
     contents = {
@@ -140,9 +140,7 @@ def test_a_study_that_another_program_holds_is_said_to_be_held(bench: Bench, mon
             assert "--name" not in str(caught.value)
 
 
-def test_a_study_that_another_program_holds_while_the_search_runs_is_not_called_a_full_disk(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_locked_study_is_not_reported_as_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("segtune.tuning.study._BUSY_S", 0.1)
     running = Bench(bench.folder, SPACE)
     running.start()
@@ -169,7 +167,7 @@ def resumed(bench: Bench, text: str, **given: object) -> tuple[Space, list[str]]
     return (to_resume(space, started, given, said.append) if started else space), said
 
 
-def test_what_the_first_start_was_given_stays_and_a_file_that_differs_is_told_of(bench: Bench) -> None:
+def test_the_budget_of_the_first_start_stays_and_a_difference_is_told(bench: Bench) -> None:
     write_space(bench.folder, bench.space.with_search({"trials": 4, "time_budget": 3600.0}))
     space, said = resumed(bench, SPACE.replace("trials: 8", "trials: 8, time_budget: 2h, keep: 5"))
     assert (space.search.trials, space.search.time_budget, space.search.keep) == (4, 3600.0, 5)
@@ -205,7 +203,7 @@ def test_a_search_is_refused_with_the_settings_that_changed(bench: Bench) -> Non
         ("lr: 1e-3", "lr: 2e-3", "run: lr"),
     ],
 )
-def test_a_space_that_the_trials_were_not_drawn_from_is_refused_also_without_search_yaml(
+def test_another_space_is_refused_also_without_search_yaml(
     bench: Bench, tmp_path: Path, old: str, new: str, differs: str
 ) -> None:
     for _ in range(6):
@@ -298,7 +296,7 @@ def test_a_damaged_search_yaml_is_written_anew_from_the_study(
     assert (bench.folder.path / "lost_search.yaml_1").read_bytes() == content
 
 
-def test_a_damaged_search_yaml_of_an_earlier_release_needs_the_file_of_the_first_start(
+def test_a_damaged_search_yaml_without_a_copy_needs_the_first_file(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench.folder.search_yaml.write_bytes(b"")

@@ -45,7 +45,7 @@ def test_nothing_is_deleted_before_the_better_model_is_written(tmp_path: Path, m
     assert bench.folder.best.is_dir()
 
 
-def test_beyond_the_quota_weights_go_the_worst_first_and_then_the_search_ends(tmp_path: Path) -> None:
+def test_over_quota_the_worst_weights_go_and_then_the_search_ends(tmp_path: Path) -> None:
     bench, retention = searched(tmp_path / "s", [0.5, 0.9, 0.7], keep=3, disk_gb=0.0036)
     retention.update()
     assert kept(bench) == [0, 1, 2]
@@ -104,9 +104,7 @@ def test_copying_models_takes_little_of_the_time(tmp_path: Path, monkeypatch: py
     assert best_of(bench) == b"\2"
 
 
-def test_a_model_that_is_replaced_while_it_is_copied_is_not_mixed_with_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_replaced_while_being_copied_is_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bench, retention = unfinished(tmp_path / "s")
     copy = shutil.copyfile
 

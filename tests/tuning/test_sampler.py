@@ -29,7 +29,7 @@ def test_each_optimizer_draws_its_own_settings(bench: Bench) -> None:
     assert {trial.params["optimizer"] for trial in bench.study.trials[1:]} == {"adamw", "sgd"}
 
 
-def test_a_trial_that_was_drawn_in_part_when_the_search_was_killed_is_completed_by_what_goes_with_it(
+def test_a_partly_drawn_trial_is_completed_with_matching_values(
     tmp_path: Path,
 ) -> None:
     text = """
@@ -133,9 +133,7 @@ def finish_all(bench: Bench, most: int = 99) -> list[str]:
 
 
 @pytest.mark.parametrize(("few", "sampler"), [*((few, "tpe") for few in FEW), ("values", "random")])
-def test_no_point_is_tried_twice_and_a_space_that_is_exhausted_ends_the_search(
-    few: str, sampler: str, tmp_path: Path
-) -> None:
+def test_no_point_is_tried_twice_and_an_exhausted_space_ends_the_search(few: str, sampler: str, tmp_path: Path) -> None:
     space, size = FEW[few]
     text = f"run: {{model: unet, epochs: 3}}\nspace:\n  {space}\nsearch: {{trials: 12, sampler: {sampler}}}\n"
     points = finish_all(Bench(SearchFolder(tmp_path / "s"), text, concurrent=1), most=2)
@@ -148,7 +146,7 @@ def test_no_point_is_tried_twice_and_a_space_that_is_exhausted_ends_the_search(
     assert again.searcher.early_end() == EXHAUSTED
 
 
-def test_trials_beside_each_other_try_different_points_and_what_cannot_be_run_is_left_out(tmp_path: Path) -> None:
+def test_concurrent_trials_try_different_points_that_can_be_run(tmp_path: Path) -> None:
     text = """
 run: {model: unet}
 space: {epochs: [2, 9], warmup_epochs: [1, 5], batch_size: [6, 7]}

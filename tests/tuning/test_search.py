@@ -197,7 +197,7 @@ class Watch:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", ["tiles", "cache"])
-def test_trials_read_the_drivers_cache_or_where_there_is_none_make_their_own(
+def test_trials_read_the_cache_of_the_driver_or_make_their_own(
     cluster: None,
     tmp_path: Path,
     data_set: WriteDataSet,

@@ -107,7 +107,7 @@ def test_a_trial_that_hangs_is_killed_repeated_and_given_up(
 
 
 @pytest.mark.slow
-def test_when_the_first_trials_fail_for_one_cause_the_search_stops_shows_it_and_can_go_on(
+def test_a_search_halted_by_its_first_trials_shows_the_cause_and_resumes(
     search: Callable[..., Ended], tmp_path: Path, data_set: WriteDataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = data_set(tmp_path / "own", train=4, val=2)

@@ -103,7 +103,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 # Replay
 
 
-def test_where_early_epochs_tell_all_asha_and_tpe_win_and_the_table_says_so(
+def test_where_early_epochs_tell_all_asha_and_tpe_win(
     replayed: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search_quality.main(command(folder, "--picture", f"{folder / 'picture.png'}"))

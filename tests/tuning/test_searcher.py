@@ -80,7 +80,7 @@ def test_a_trial_goes_on_where_the_data_are_now(bench: Bench) -> None:
     assert settings[1] == before | {"dataset": "elsewhere"}
 
 
-def test_a_trial_that_was_drawn_before_the_search_moved_starts_from_the_weights_where_they_are_now(
+def test_a_trial_finds_its_initial_weights_after_the_search_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("a/model.pt", "b/model.pt", "b/other.pt")

@@ -76,11 +76,11 @@ def test_no_folder_is_open_to_others_and_the_token_is_not_on_disk(seen: Seen) ->
     assert seen.home == []
 
 
-def test_a_file_in_the_working_folder_does_not_take_the_place_of_a_module_of_pythons(seen: Seen) -> None:
+def test_a_file_in_the_working_folder_does_not_shadow_pythons_modules(seen: Seen) -> None:
     assert Path(seen.profile) == Path(profile.__file__)
 
 
-def test_a_file_beside_the_scripts_does_not_either(tmp_path: Path) -> None:
+def test_a_file_beside_the_scripts_does_not_shadow_them_either(tmp_path: Path) -> None:
     (tmp_path / "segtune").symlink_to(Path(segtune.__file__).parent)
     (tmp_path / "profile.py").touch()
     (tmp_path / "script.py").write_text("import segtune, profile; print(segtune.__file__, profile.__file__)")

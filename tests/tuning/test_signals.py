@@ -48,9 +48,7 @@ def test_a_search_that_is_terminated_while_it_starts_says_how_to_go_on(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])
-def test_when_a_process_of_ray_dies_the_search_ends_at_once_and_says_how_to_go_on(
-    name: str, tmp_path: Path, data_set: WriteDataSet
-) -> None:
+def test_when_a_process_of_ray_dies_the_search_ends_at_once(name: str, tmp_path: Path, data_set: WriteDataSet) -> None:
     import ray  # noqa: F401  # brings psutil, and knows where it is
     import psutil  # type: ignore[import-untyped]  # isort: skip
 

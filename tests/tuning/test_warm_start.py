@@ -46,7 +46,7 @@ def earlier(tmp_path: Path) -> Bench:
     return bench
 
 
-def test_trials_inside_the_new_space_are_told_with_their_values_and_marked(earlier: Bench, tmp_path: Path) -> None:
+def test_trials_inside_the_new_space_are_told_with_values_and_marked(earlier: Bench, tmp_path: Path) -> None:
     later = Bench(SearchFolder(tmp_path / "later"), SPACE)
     (line,) = tell_earlier(later.study, later.space, later.space.baseline, [earlier.folder.path])
     assert line == f"{earlier.folder.path}: 4 of its 5 ended trials lie in this space, and teach the sampler"
