@@ -1,4 +1,4 @@
-"""Ray's start-up: a runtime on this machine's share, or one that runs already."""
+"""Start Ray on this process's share of the machine, or join a Ray cluster."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from segtune.tuning.session import (
     this_machine_only,
 )
 
-_KNOCK_S, _ANSWER_S = 10.0, 120.0  # a node's first process may have to read Python from a network's disk
-# What opens an HTTP/2 connection (RFC 9113, section 3.4): a magic string, and a frame of settings, here an empty one.
+_KNOCK_S, _ANSWER_S = 10.0, 120.0  # a node's first process may have to read Python from a network disk
+# The opening of an HTTP/2 connection (RFC 9113, section 3.4): a magic string and a settings frame, here an empty one.
 _HTTP2_SETTINGS = b"\x04"
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + _HTTP2_SETTINGS + bytes(5)
 _WITHOUT_TOKEN = """
@@ -50,9 +50,9 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours also serves SIGTERM
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial reports its error alone
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial reports only its failure
     "TUNE_GLOBAL_CHECKPOINT_S": "100000000",  # Ray's own state is not what a search goes on from
-    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # no bound: the searcher has one; else processes start one after another
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # no limit, or processes would start one after another
     "TUNE_WARN_THRESHOLD_S": "60",
     # A stopped trial's thread may be in the middle of its clean-up; after 2 s (Ray's default) the next trial of
     # the same process would be lost.
@@ -68,9 +68,9 @@ ENVIRONMENT = {
 
 @contextmanager
 def ray_runtime(address: str | None) -> Iterator[list[Resources]]:
-    """A Ray runtime, quiet and of this process's share of the machine, or a cluster's; gives its nodes' resources.
+    """Provide a quiet Ray runtime, of this process's share of the machine or of a cluster; yield its nodes' resources.
 
-    A process that is connected to Ray already stays so. InputError where no cluster answers at `address`.
+    A process that is already connected to Ray stays connected. Raises InputError where no cluster answers at `address`.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -91,7 +91,7 @@ def ray_runtime(address: str | None) -> Iterator[list[Resources]]:
 
 def _start(folder: Path) -> None:
     local = local_resources()
-    # "local": not a cluster that someone else runs on this machine.
+    # "local" keeps Ray from joining a cluster that someone else runs on this machine.
     with _signals_held_back(), this_machine_only():
         started = ray.init(
             address="local",
@@ -111,11 +111,12 @@ def _resources() -> list[Resources]:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """While Ray starts: its processes inherit that SIGTERM and SIGHUP are blocked, and this process's handlers stay.
+    """Block SIGTERM and SIGHUP while Ray starts, so that its processes inherit this; keep this process's handlers.
 
-    `timeout`, systemd and batch systems send SIGTERM to every process of a group or job, a terminal that is closed
-    SIGHUP. Without Ray's, which end with this process anyhow, nothing can end in order. One that comes meanwhile is
-    handled when Ray has started. Ray's own handler, which would end this process at once, is not installed.
+    `timeout`, systemd and batch systems send SIGTERM to every process of a group or job; a closing terminal sends
+    SIGHUP. Without Ray's processes, which end with this process anyhow, the search could not end in order. A signal
+    that arrives meanwhile is handled when Ray has started. Ray's own handler, which would end this process at once, is
+    not installed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -123,7 +124,7 @@ def _signals_held_back() -> Iterator[None]:
     noted: list[int] = []
     usual = utils.set_sigterm_handler
     utils.set_sigterm_handler = lambda handler: None
-    # Blocked in this thread alone, which starts Ray's processes: another thread may still take the signal.
+    # Blocked only in this thread, which starts Ray's processes: another thread may still take the signal.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, HANGUP})
     handlers = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in ending_signals()}
     try:
@@ -138,12 +139,12 @@ def _signals_held_back() -> Iterator[None]:
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """Ray's table of the nodes that answer: NodeID, NodeManagerHostname, NodeManagerAddress, Resources, ..."""
+    """Return Ray's table of the nodes that answer: NodeID, NodeManagerHostname, NodeManagerAddress, Resources, ..."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 
 def wait_for_nodes(address: str, number: int, seconds: float = 300.0) -> None:
-    """Return when so many nodes joined the cluster; SegtuneError when they do not in time."""
+    """Wait until so many nodes have joined the cluster; raise SegtuneError when they do not within `seconds`."""
     end = time.monotonic() + seconds
     with ray_runtime(address) as nodes:
         there = len(nodes)
@@ -155,9 +156,9 @@ def wait_for_nodes(address: str, number: int, seconds: float = 300.0) -> None:
 
 
 def check_nodes(results: Path, places: Iterable[Path]) -> None:
-    """InputError, naming node and path, unless every node can write to the folder `results` and sees all `places`.
+    """Raise InputError, naming node and path, unless every node can write to `results` and sees all `places`.
 
-    Shown by a file that is written here and looked for there: a folder of the same name may be another disk's.
+    The test is a file that is written here and looked for there: a folder of the same name may be on another disk.
     """
     results = results.absolute()
     made = [parent for parent in (results, *results.parents) if not parent.exists()]
@@ -191,9 +192,9 @@ def _not_shared(marker: Path, places: Sequence[str]) -> list[str]:
 
 
 def _look_on(node: str) -> Any:
-    """A remote function on a node: whether it can write where a marker lies, and which places it does not see."""
+    """Make a remote function for a node: can it write beside a marker, and which places does it not see?"""
 
-    # Nested, so that it is sent as code: the node's process need not import this package, and torch with it.
+    # Nested, so that it is sent as code: the node's process need not import this package, which would import torch.
     def look(marker: str, places: list[str]) -> tuple[bool, list[str]]:
         writable = os.path.exists(marker) and os.access(os.path.dirname(marker), os.W_OK)
         return writable, [place for place in places if not os.path.exists(place)]
@@ -217,12 +218,12 @@ def _join(address: str) -> None:
 
 
 def _authenticate(address: str) -> None:
-    """Send this user's token where the cluster asks for one, as Ray says in RAY_AUTH_MODE.
+    """Enable token authentication where the cluster asks for a token, unless RAY_AUTH_MODE decides.
 
-    `ray start --head` asks for a token as soon as the user has one, and has one made by the first search without a
-    cluster; those who join are to know it. Either way round a wrong guess fails, late and in many words.
+    `ray start --head` asks for a token as soon as the user has one. A wrong guess, either way, fails late and with many
+    messages.
     """
-    # Not public: who joins no cluster does without.
+    # Not public; imported only by those who join a cluster.
     from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
     from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
@@ -234,15 +235,15 @@ def _authenticate(address: str) -> None:
         assert process.stderr
         refused = any("InvalidAuthToken" in line for line in process.stderr)
         process.kill()  # it would try again and again
-    # The look has loaded the token, and with it loaded this process turns the calls of a cluster that sends none away:
-    # the cluster then takes every actor for abandoned and ends it.
+    # This check has loaded the token. While it is loaded, this process rejects the calls of a cluster that sends none,
+    # and the cluster then takes every actor for abandoned and ends it.
     AuthenticationTokenLoader.instance().reset_cache()
     if refused:
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def _knock(address: str) -> None:
-    """OSError or ValueError where no gRPC server listens: Ray itself would try for minutes, with many warnings."""
+    """Raise OSError or ValueError where no gRPC server listens; Ray itself would try for minutes, with warnings."""
     host, colon, port = address.rpartition(":")
     if not colon:  # auto: Ray knows the port from a file
         return

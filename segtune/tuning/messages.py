@@ -1,4 +1,4 @@
-"""What Ray prints, kept in a file: when one of its processes dies, traces and records would fill the terminal."""
+"""Keep Ray's messages in a file: when one of its processes dies, traces and records would fill the terminal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ray._private import worker
 
 from segtune.files.checks import open_own
 
-_LAST = 20_000  # bytes that are kept of a log of Ray's
+_LAST = 20_000  # bytes that are kept of each log
 
 
 class RayMessages:
-    """Ray's messages to this process go to the file that `into` names, until the block ends.
+    """Redirects Ray's messages to the file that `into` names, until the block ends.
 
     They come from Python's loggers, from the raylet and the GCS, and from Ray's C++ parts in this process, which write
-    to standard error themselves. The file stays only when there is something in it.
+    to standard error themselves. An empty file is removed at the end.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class RayMessages:
             self.path.unlink()
 
     def into(self, path: Path) -> None:
-        """Write to the end of this file from here on."""
+        """Append messages to this file from now on."""
         self.path = path
         file = self._stack.enter_context(open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT))
         self._redirect_logger(logging.StreamHandler(file))
@@ -50,7 +50,7 @@ class RayMessages:
         self._stack.callback(os.dup2, usual, 2)
 
     def add(self, logs: Iterable[Path]) -> None:
-        """Append the ends of logs that Ray's processes wrote, which are gone when the search is."""
+        """Append the ends of logs of Ray's processes, which are deleted when the search ends."""
         for log in logs:
             with suppress(OSError), log.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST))
@@ -58,7 +58,7 @@ class RayMessages:
                     os.write(2, b"\n" + log.name.encode() + b":\n" + text)
 
     def pointed_to(self, line: str) -> str:
-        """Return the line, extended by the place of Ray's messages where there are any."""
+        """Return the line, with a pointer to the file where there are messages."""
         return f"{line}; what Ray says of it is in {self.path}" if self.path and self.path.stat().st_size else line
 
     def _redirect_logger(self, handler: logging.Handler) -> None:
@@ -71,7 +71,7 @@ class RayMessages:
 
         logger.handlers, logger.propagate = [handler], False
         self._stack.callback(put_back)
-        # What the raylet and the GCS say of processes that died: Ray prints it, and has no setting against that.
+        # The raylet and the GCS report processes that died: Ray prints that, and has no setting to stop it.
         usual = worker.print_to_stdstream
         worker.print_to_stdstream = lambda data, ignore_prefix: logger.error("\n".join(data["lines"]))
         self._stack.callback(setattr, worker, "print_to_stdstream", usual)

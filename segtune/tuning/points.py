@@ -1,4 +1,4 @@
-"""Points of a space as an Optuna study keeps them: parameters by key, categories, and drawing from a trial."""
+"""Convert points of a space to what an Optuna study stores, and draw them from Optuna trials."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from optuna.distributions import (
 
 from segtune.space.parameters import Choice, Parameter, Range
 
-# A point, whatever rounding its steps came by; points that are drawn in part equal none.
+# A point up to rounding; a partly drawn point equals no other.
 Signature = frozenset[tuple[str, Any]]
 
 
 def signature(point: Mapping[str, Any]) -> Signature:
-    """What two points have in common that are the same."""
+    """Return a key that equal points share, whatever rounding their steps produced."""
     return frozenset((key, float(f"{v:.12g}") if isinstance(v, float) else v) for key, v in point.items())
 
 
 class Lookup:
-    """Draws a space's parameters by looking them up by key."""
+    """Draws a space's parameters by looking up their keys."""
 
     def __init__(self, value: Callable[[str], Any]) -> None:
         self._value = value
 
     def choice(self, parameter: Choice) -> int:
-        """The index of the value."""
+        """Return the index of the value."""
         return _categories(parameter).index(self._value(parameter.key))
 
     def number(self, parameter: Range) -> float | int:
-        """The number."""
+        """Return the number."""
         number: float | int = self._value(parameter.key)
         return number
 
 
 class FromTrial:
-    """Draws a space's parameters from an Optuna trial, which takes note of them."""
+    """Draws a space's parameters from an Optuna trial, which records them."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self._trial = trial
 
     def choice(self, parameter: Choice) -> int:
-        """The index of the value drawn."""
+        """Return the index of the drawn value."""
         values = _categories(parameter)
         return values.index(self._trial.suggest_categorical(parameter.key, values))
 
     def number(self, parameter: Range) -> float | int:
-        """The number drawn, an int where the setting is one."""
+        """Return the drawn number, an int where the setting is one."""
         if parameter.integer:
             return self._trial.suggest_int(
                 parameter.key, int(parameter.low), int(parameter.high), log=parameter.log, step=int(parameter.step or 1)
@@ -64,12 +64,12 @@ class FromTrial:
 
 
 def encode(point: Mapping[str, Any]) -> dict[str, Any]:
-    """A point of the space as the study keeps it."""
+    """Convert a point of the space to what the study stores."""
     return {key: _category(value) for key, value in point.items()}
 
 
 def distributions(parameters: Sequence[Parameter]) -> list[tuple[str, BaseDistribution]]:
-    """Every parameter, those of branches included, as Optuna describes it, by key."""
+    """Return the Optuna distribution of every parameter, those of branches included, by key."""
     found: list[tuple[str, BaseDistribution]] = []
     for parameter in parameters:
         found.append((parameter.key, distribution(parameter)))
@@ -79,7 +79,7 @@ def distributions(parameters: Sequence[Parameter]) -> list[tuple[str, BaseDistri
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
-    """A parameter as Optuna describes it."""
+    """Return the Optuna distribution of a parameter."""
     if isinstance(parameter, Choice):
         return CategoricalDistribution(_categories(parameter))
     if parameter.integer:
@@ -94,5 +94,5 @@ def _categories(parameter: Choice) -> list[Any]:
 
 
 def _category(value: Any) -> Any:
-    # Optuna's categories are scalars; a list (of channels) is kept as its text.
+    # Optuna's categories are scalars; a list (of channels) is stored as JSON.
     return json.dumps(value) if isinstance(value, list) else value

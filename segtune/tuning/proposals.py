@@ -1,4 +1,4 @@
-"""What is tried next: a trial that waits, the next point of a grid, or what the sampler draws."""
+"""Propose the next trial: one that waits, the next point of a grid, or what the sampler draws."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from segtune.tuning.study import WARM_START, waiting
 
 @dataclass(frozen=True)
 class TrialStart:
-    """A trial that is to start, or to go on."""
+    """A trial that starts or continues."""
 
     number: int
     config: RunConfig  # drawn, checked and resolved: what is trained
@@ -35,12 +35,12 @@ class TrialStart:
 
     @property
     def folder(self) -> RunFolder:
-        """The trial's folder."""
+        """Return the trial's folder."""
         return RunFolder(self.path)
 
 
 class Proposals:
-    """Asks the study for trials, and gives each the run that it trains.
+    """Asks the study for trials, and resolves the run of each.
 
     Parameters
     ----------
@@ -55,14 +55,14 @@ class Proposals:
     ) -> None:
         self._study, self._space, self._folder, self._resolve = study, space, folder, resolve
         self._grid: Iterator[dict[str, Any]] | None = space.grid() if space.search.sampler == "grid" else None
-        self.exhausted = False  # nothing is left to be tried, before there are as many trials as were asked for
+        self.exhausted = False  # every point was tried before there were as many trials as requested
         if not study.get_trials(deepcopy=False):
             self._enqueue_baseline()
 
     def next(self, enough: Callable[[], bool]) -> optuna.Trial | None:
-        """Return the next trial, one that waits before a new one; None where no new one is left.
+        """Return the next trial, a waiting one before a new one; None where no new one is left.
 
-        `enough` says whether there are as many trials as were asked for.
+        `enough` says whether there are as many trials as requested.
         """
         if not waiting(self._study):
             if enough():
@@ -80,7 +80,7 @@ class Proposals:
             return self._study.ask()
 
     def start(self, trial: optuna.Trial) -> TrialStart:
-        """Draw, check and resolve a trial's settings, and record them; InputError where they do not go together."""
+        """Draw, check, resolve and record a trial's settings; raise InputError where they do not go together."""
         kept = trial.user_attrs.get("settings")
         if kept is not None:
             settings = self._moved(kept, trial.number)
@@ -104,7 +104,7 @@ class Proposals:
         return next((point for point in map(encode, grid) if signature(point) not in known), None)
 
     def _moved(self, settings: dict[str, Any], number: int) -> dict[str, Any]:
-        """Return a trial's settings with the data and the machine of this start, which may be others than before."""
+        """Return a trial's settings with the data paths and the machine of this start, which may differ from before."""
         here = self._resolve(self._space.baseline).settings()
         moved = settings | {name: here[name] for name in OF_THE_MACHINE}
         moved |= {"threads": here["threads"]} if self._space.baseline.threads else {}
@@ -120,7 +120,7 @@ class Proposals:
 
 
 def _found_again(kept: str, known: Iterable[str]) -> str:
-    """Return where the space has a trial's file of weights now: by its name, and its path as far as it is relative."""
+    """Return where a trial's file of initial weights is now, found in the space by its name and relative path."""
     file = weights_file(kept)
     if file is None or file.is_file():
         return kept

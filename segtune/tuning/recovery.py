@@ -1,4 +1,4 @@
-"""Study and trial folders, the two truths about a search, brought together before it goes on."""
+"""Reconcile the study with the trials' folders before a search continues."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from segtune.training.state import load_state
 from segtune.tuning.points import distributions
 from segtune.tuning.study import WARM_START, wait
 
-_ORPHANS_S = 90.0  # for which the trials of a search that was killed may outlive it
-_ENDING_S, _ENDING_POLL_S = 10.0, 0.05  # for which processes of trials may take to end, and between looks at them
+_ORPHANS_S = 90.0  # seconds that trials of a killed search may outlive it
+_ENDING_S, _ENDING_POLL_S = 10.0, 0.05  # seconds for the trials' processes to end, and between two looks
 
 
 def reconcile(study: optuna.Study, folder: SearchFolder) -> list[str]:
-    """Make the two agree, and say, a line each, on what they did not.
+    """Make study and folders agree; return a line for each difference.
 
-    Trials that had not ended are set to wait. Epochs that a folder has and the study does not are told to the study,
-    since they were trained; of epochs that only the study knows, nothing is taken back, and they are trained again.
-    Folders that the study knows nothing of, or that a trial cannot go on in, are set aside, not deleted. InputError
-    when a trial's process of an earlier start does not end.
+    Unfinished trials are set to WAITING. Epochs that only a folder has are reported to the study. Epochs that only the
+    study has are kept there and trained again. Folders of unknown trials, and folders in which a trial cannot continue,
+    are set aside, not deleted. Raises InputError when a trial's process of an earlier start does not end.
     """
     _outlive_orphans(folder)
     trials = study.get_trials(deepcopy=False)
@@ -51,9 +50,9 @@ def reconcile(study: optuna.Study, folder: SearchFolder) -> list[str]:
 
 
 def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) -> None:
-    """Refuse a space that the study's trials were not drawn from: it could not be drawn from beside them.
+    """Raise InputError for a space that the study's trials were not drawn from.
 
-    search.yaml tells of more that may have changed; where that is gone, the trials' own settings do.
+    search.yaml shows more changes than the study; where it is missing, the trials' settings are compared.
     """
     own = [trial for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs]
     known = dict(distributions(space.parameters))
@@ -61,7 +60,7 @@ def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) ->
     differs = {f"space: {key}" for key, kind in drawn if known.get(key) != kind}
     if not folder.search_yaml.is_file():
         elsewhere = CHANGEABLE_IN_SEARCH | {"encoder_weights"}
-        # What is left to the data or the machine is known of no trial.
+        # A value left to the data or the machine cannot be compared with a trial's.
         fixed = {name: v for name, v in space.fixed.items() if name not in elsewhere and v not in (None, "auto")}
         runs = [trial.user_attrs["settings"] for trial in own[1:] if "settings" in trial.user_attrs]
         differs |= {f"run: {name}" for run in runs for name in fixed if run.get(name, fixed[name]) != fixed[name]}
@@ -74,7 +73,7 @@ def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) ->
 
 
 def catch_up(study: optuna.Study, number: int, run: RunFolder) -> bool:
-    """Tell the study of those epochs of an unfinished trial that its folder alone has; whether there are any."""
+    """Report to the study the epochs of an unfinished trial that only its folder has; return whether there are any."""
     trial = study.get_trials(deepcopy=False)[number]
     known = max(trial.intermediate_values, default=0)
     new = {
@@ -86,7 +85,7 @@ def catch_up(study: optuna.Study, number: int, run: RunFolder) -> bool:
 
 
 def catch_up_all(study: optuna.Study, folder: SearchFolder) -> None:
-    """The same for all trials that wait, as soon as none of their processes trains on, or has had time to end."""
+    """Do the same for all waiting trials, once their processes have ended or had time to end."""
     limit = time.monotonic() + _ENDING_S
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         if "settings" in trial.user_attrs:
@@ -97,20 +96,20 @@ def catch_up_all(study: optuna.Study, folder: SearchFolder) -> None:
 
 
 def _trained(run: RunFolder, epochs: int) -> dict[int, float]:
-    """The best score so far by epoch, as a trial's folder has it: a model is there before the row that tells of it."""
+    """Return the best score so far by epoch from a trial's folder; a model is written before the row of its epoch."""
     try:
         results = read_results(run, epochs)
         found = {result.epoch: result.best_miou for result in results if result.best_miou is not None}
         if run.best.is_dir():
             metrics = Manifest.read(run.best / "run.yaml").metrics
             found.setdefault(metrics["epoch"], metrics["miou"])
-    except (InputError, KeyError):  # damaged: what the study knows has to do
+    except (InputError, KeyError):  # damaged: the study's values have to be enough
         return {}
     return found
 
 
 def _strangers(folder: SearchFolder, known: int) -> Iterator[str]:
-    """Folders whose trial the study lost, or never had."""
+    """Set aside the folders of trials that the study does not know."""
     for run in folder.trials():
         if folder.number(run) >= known:
             yield f"{run.path}: the study knows no such trial; now {_lost(run.path)}"
@@ -121,7 +120,7 @@ def _lost(path: Path) -> Path:
 
 
 def _damage(run: RunFolder, budget: int) -> str | None:
-    """Why an unfinished trial cannot go on from its folder; None where it can, or where it has not come far."""
+    """Return why an unfinished trial cannot continue from its folder; None where it can, or where it did no epoch."""
     try:
         if run.state.is_file():
             Manifest.read(run.run_yaml)
@@ -137,7 +136,7 @@ def _damage(run: RunFolder, budget: int) -> str | None:
 
 
 def _damaged_rows(run: RunFolder) -> str | None:
-    """Why metrics.csv cannot be read; None where it can."""
+    """Return why metrics.csv cannot be read; None where it can."""
     if run.metrics_csv.is_dir():
         return f"{run.metrics_csv}: is a folder"
     try:
@@ -163,7 +162,7 @@ def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iter
 
 
 def _outlive_orphans(folder: SearchFolder) -> None:
-    """Wait for the trials' processes of a search that was killed; they end when they notice."""
+    """Wait for the trials' processes of a killed search; they end when they notice it."""
     limit = running_seconds() + _ORPHANS_S
     for run in folder.trials():
         while run.held():

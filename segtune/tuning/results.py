@@ -1,4 +1,4 @@
-"""A search's trials as data, and trials.csv."""
+"""Provide a search's trials as data, and write trials.csv."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ class Results:
 
     def __init__(self, study: optuna.Study, folder: SearchFolder, space: Space, fingerprint: str) -> None:
         self._study, self._folder, self._space, self._fingerprint = study, folder, space, fingerprint
-        self._ended: dict[int, Trial] = {}  # they no longer change, and need not be read again
+        self._ended: dict[int, Trial] = {}  # no longer change
         self._reported: dict[int, dict[int, EpochResult]] = {}  # by trial and epoch: of this start
         self._damaged: dict[int, str] = {}  # by trial
 
     def report(self, number: int, result: EpochResult) -> None:
-        """Take note of an epoch of a trial; what was reported need not be read from its files."""
+        """Record an epoch of a trial, so that it need not be read from the trial's files."""
         self._reported.setdefault(number, {})[result.epoch] = result
 
     def trials(self) -> list[Trial]:
-        """Every trial that has settings, in the order of the numbers."""
+        """Return every trial that has settings, by number."""
         found = []
         for frozen in self._study.get_trials(deepcopy=False):
             if WARM_START in frozen.user_attrs:
-                continue  # trained in another search, whose table has it
+                continue  # trained in another search
             if frozen.number in self._ended:
                 found.append(self._ended[frozen.number])
             elif "settings" in frozen.user_attrs:
@@ -58,14 +58,14 @@ class Results:
         return found
 
     def remarks(self) -> list[str]:
-        """A line for each trial of which a file is damaged, among those that `trials` gave."""
+        """Return a line for each trial with a damaged file, among those that `trials` returned."""
         return [self._damaged[number] for number in sorted(self._damaged)]
 
     def write(self) -> list[Trial]:
         """Bring trials.csv up to date."""
         trials = self.trials()
         table = self._folder.trials_csv
-        if table.is_dir():  # a table that is a file, whatever is in it, is written anew
+        if table.is_dir():  # a damaged table that is a file is simply written again
             set_aside(table, f"lost_{table.name}")
         write_trials(table, trials)
         return trials
@@ -110,7 +110,7 @@ class Results:
         return [row for row in rows if row.epoch in values]
 
     def _files_of(self, frozen: FrozenTrial, folder: RunFolder) -> tuple[list[EpochResult], Mapping[str, Any]]:
-        """Return a trial's epochs and its run.yaml, as far as they can be read: its scores are the study's anyhow."""
+        """Return a trial's epochs and its run.yaml, as far as they can be read; its scores come from the study."""
         epochs: list[EpochResult] = []
         run_yaml: Mapping[str, Any] = {}
         try:
@@ -134,7 +134,7 @@ class Results:
 
 
 def _running(frozen: FrozenTrial, run_yaml: Mapping[str, Any]) -> dict[str, Any]:
-    """Since when a running trial runs, and where."""
+    """Return when a running trial started, and where it runs."""
     if frozen.state is not TrialState.RUNNING or frozen.datetime_start is None:
         return {}
     machine = run_yaml.get("machine") or {}

@@ -1,4 +1,4 @@
-"""What a search keeps on disk: the winner's model, and the weights of its trials that are worth it."""
+"""Keep the winner's model and the best trials' weights on disk, and delete the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segtune.space.settings import SearchSettings
 from segtune.trials import Trial, ranked
 from segtune.tuning.results import Results
 
-_COPY_PAUSE = 20.0  # times as long as copying a model took, before the next one is copied while trials run
+_COPY_PAUSE = 20.0  # pause between two copies while trials run, as a multiple of the time that the last copy took
 
 
 class Retention:
@@ -23,8 +23,8 @@ class Retention:
 
     def __init__(self, results: Results, folder: SearchFolder, search: SearchSettings) -> None:
         self._results, self._folder, self._search = results, folder, search
-        self._kept: tuple[int, float] | None = None  # the trial, and its score, whose model best/ holds
-        self._copy_at = 0.0  # by time.monotonic(): not before, while trials run
+        self._kept: tuple[int, float] | None = None  # number and score of the trial whose model best/ holds
+        self._copy_at = 0.0  # by time.monotonic(): no copy before, while trials run
 
     def update(self) -> None:
         """Bring trials.csv, the winner in best/ and the kept weights up to date."""
@@ -37,7 +37,7 @@ class Retention:
                 _discard(self._folder.trial(trial.number), weights=trial.number not in kept)
 
     def too_large(self) -> str | None:
-        """Return why the search must end: its folder exceeds `disk_gb` with nothing left to delete; None otherwise."""
+        """Delete the worst weights while the folder exceeds `disk_gb`; return why that is not enough, or None."""
         limit = self._search.disk_gb
         if limit is None:
             return None
@@ -51,12 +51,12 @@ class Retention:
         while (size := folder_bytes(self._folder.path)) > limit * 1e9:
             if not spare:
                 return f"disk_gb: {self._folder.path} takes {size / 1e9:.2g} GB, of {limit:g}, with nothing to spare"
-            # The winner's model has its copy in the search's best/ by now.
+            # The search's best/ holds a copy of the winner's model by now.
             discard_folder(spare.pop(0).best)
         return None
 
     def follow(self, miou: float) -> None:
-        """Bring best/ up to date where a trial that runs may be the best with this score; takes little of the time."""
+        """Update best/ if a running trial may be the best with this score; limit the share of time spent on copying."""
         if time.monotonic() < self._copy_at or (self._kept and miou <= self._kept[1]):
             return
         start = time.monotonic()
@@ -64,7 +64,7 @@ class Retention:
         self._copy_at = time.monotonic() + _COPY_PAUSE * (time.monotonic() - start)
 
     def without_model(self) -> str | None:
-        """Return a line where best/ is not the winner's model, which is gone; None where it is."""
+        """Return a line if best/ does not hold the winner's model because that is gone; None otherwise."""
         order, best = ranked(self._results.trials()), self._folder.best
         if not order or self._kept == (order[0].number, order[0].miou) or model_score(best) == order[0].miou:
             return None
@@ -72,7 +72,7 @@ class Retention:
         return f"{best}: {what}; the best one, #{order[0].number}, has no model any more"
 
     def _keep_winner(self, order: Sequence[Trial]) -> None:
-        """Copy the winner's model to the search's best/, before anything of another trial is deleted."""
+        """Copy the winner's model to the search's best/; called before anything of another trial is deleted."""
         if not order or self._kept == (order[0].number, order[0].miou):
             return
         winner, run = order[0], self._folder.trial(order[0].number)
@@ -85,18 +85,18 @@ class Retention:
             with replaced_folder(self._folder.best) as temporary:
                 _copy_model(run.best, temporary, None if ended else winner.miou)
         except _ReplacedError:
-            return  # the study will hear of the better one
+            return  # the study will be told of the better one
         self._kept = (winner.number, winner.miou or 0.0)
 
 
 class _ReplacedError(Exception):
-    """A trial that runs replaced its model while that was copied."""
+    """A running trial replaced its model while it was being copied."""
 
 
 def _copy_model(source: Path, target: Path, score: float | None) -> None:
-    """Copy a model's files; _ReplacedError unless all are of the model with this score, where one is given.
+    """Copy a model's files; raise _ReplacedError unless all belong to the model with this score, where one is given.
 
-    Models in a trial's best/ only become better: with the score before and after, all that was copied between is its.
+    Models in a trial's best/ only get better: if the score is the same before and after, all copied files belong to it.
     """
     try:
         before = score if score is None else model_score(source)
@@ -111,9 +111,9 @@ def _copy_model(source: Path, target: Path, score: float | None) -> None:
 
 
 def _discard(folder: RunFolder, weights: bool) -> None:
-    """Delete what an ended trial no longer needs: its state, and its weights where they are not kept.
+    """Delete what an ended trial no longer needs: its state, and its weights unless they are kept.
 
-    Not behind a link, which leads to somebody's run of another place.
+    A folder that is a link is left alone: it leads to a run elsewhere.
     """
     if folder.path.is_symlink():
         return

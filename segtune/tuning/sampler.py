@@ -1,4 +1,4 @@
-"""What is tried next: Optuna's samplers, taught by trials that were stopped early, drawing whole points of a space."""
+"""Draw whole points of a space with Optuna's samplers, which also learn from trials that were stopped early."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from segtune.tuning.points import Lookup, Signature, distributions, encode, sign
 from segtune.tuning.study import WARM_START
 from segtune.tuning.teaching import AsComplete, Lesson, Taught
 
-_STARTUP_TRIALS = 10  # random ones before TPE models anything; Optuna's own default
+_STARTUP_TRIALS = 10  # random trials before TPE models anything; Optuna's default
 _LEAST_STARTUP_TRIALS = 4
 _SEED_STEP = 1_000_003
-_LOOKED_AT = 10_000  # points, one after another, for those that can be run
-_REDRAWS = 50  # by the sampler, of a point that is not to be tried; after them, as many random ones times ten
+_LOOKED_AT = 10_000  # points that are checked for being possible, at most
+_REDRAWS = 50  # attempts of the sampler to draw a new point; then ten times as many random ones
 
 Allowed = Callable[[Mapping[str, Any]], "str | None"]
 
@@ -35,12 +35,12 @@ def build_sampler(
     known: int = 0,
     lesson: Callable[[Space], Lesson] = AsComplete,
 ) -> SpaceSampler:
-    """The sampler that a space asks for; a grid is enqueued point by point and draws nothing.
+    """Make the sampler of a space; a grid is enqueued point by point and draws nothing.
 
     Parameters
     ----------
-    allowed: why a point's settings cannot be run, None where they can; what cannot is drawn again.
-    known: trials that are in the study already: with the seed of the first start they would be drawn once more.
+    allowed: returns why a point's settings cannot be run, None where they can; such a point is drawn again.
+    known: number of trials that are already in the study; it changes the seed, or they would be drawn again.
     lesson: how trials that were stopped early teach TPE.
     """
     search = space.search
@@ -54,15 +54,15 @@ def _tpe(search: SearchSettings, seed: int) -> BaseSampler:
     startup = max(_LEAST_STARTUP_TRIALS, min(_STARTUP_TRIALS, search.trials // 4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        # Multivariate TPE in groups (Falkner et al. 2018, arXiv:1807.01774, for the multivariate kernel): settings
-        # of an optimizer's own are modelled together where they occur, not drawn at random.
+        # Multivariate TPE in groups (multivariate kernel: Falkner et al. 2018, arXiv:1807.01774): the settings of an
+        # optimizer are modelled together where they occur, not drawn at random.
         return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True)
 
 
 class SpaceSampler(BaseSampler):
-    """Draws whole points of a space, and again where one cannot be run or was tried.
+    """Draws whole points of a space, and draws again where a point cannot be run or was tried.
 
-    Optuna asks for one parameter after another; whether they go together is known only at the last, and a study
+    Optuna asks for one parameter after another. Whether they go together is known only with the last one, and a study
     cannot take a parameter back. So the whole point is drawn when Optuna asks for its relative part.
     """
 
@@ -79,23 +79,23 @@ class SpaceSampler(BaseSampler):
         self._distributions = dict(distributions(space.parameters))
         self._lesson = lesson
         self._open = _Open(space, self._allows)
-        self.redrawn = 0  # points that could not be run, or were tried
+        self.redrawn = 0  # points that could not be run or had been tried
 
     def reseed_rng(self) -> None:
-        """Optuna's call in a forked process."""
+        """Seed the samplers anew; Optuna calls this in a forked process."""
         self._inner.reseed_rng()
         self._random.reseed_rng()
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Every parameter of the space, those of all branches."""
+        """Return the distributions of all parameters, those of all branches included."""
         return self._distributions
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A point that may be run and was not tried, as {key: value}; the last one drawn where no such one is found.
+        """Return a point that can be run and was not tried, as {key: value}; the last one drawn where none is found.
 
-        What another search tried, and this one was told of, is tried here when nothing else is left.
+        Points that a warm start brought from another search are tried here when nothing else is left.
         """
         if "fixed_params" in trial.system_attrs:  # the baseline, or a point of a grid
             return {}
@@ -111,11 +111,11 @@ class SpaceSampler(BaseSampler):
         return self._left(tried, trial) or self._left(_tried_here(known), trial) or point
 
     def exhausted(self, study: optuna.Study) -> bool:
-        """Whether every point of the space that can be run was tried in this study."""
+        """Return whether this study tried every point of the space that can be run."""
         return not self._open.any_but(_tried_here(study.get_trials(deepcopy=False)))
 
     def _left(self, tried: set[Signature], trial: FrozenTrial) -> dict[str, Any]:
-        """One of the points that were not tried, each as likely; empty where there is none."""
+        """Return one of the points that were not tried, all equally likely; empty where there is none."""
         left = self._open.all_but(tried, trial.params)
         return random.Random(trial.number).choice(left) if left else {}
 
@@ -125,19 +125,19 @@ class SpaceSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """What `sample_relative` did not give: the settings of a point that was enqueued in part."""
+        """Draw what `sample_relative` did not: the settings that an enqueued point leaves open."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def _point(self, sampler: BaseSampler, taught: Any, trial: FrozenTrial) -> dict[str, Any]:
         related = sampler.infer_relative_search_space(taught, trial)
-        # What a search that was killed had drawn of this trial stays.
+        # What a killed search had already drawn of this trial stays.
         drawn = sampler.sample_relative(taught, trial, related) | trial.params
         point: dict[str, Any] = {}
 
         def value(key: str) -> Any:
             kind = self._distributions[key]
             if key not in drawn and isinstance(kind, FloatDistribution | IntDistribution) and kind.single():
-                drawn[key] = kind.low  # nothing to draw; TPE makes it no number at all
+                drawn[key] = kind.low  # nothing to draw; TPE would return NaN
             elif key not in drawn:
                 drawn[key] = sampler.sample_independent(taught, trial, key, kind)
             point[key] = drawn[key]
@@ -155,9 +155,9 @@ def _tried_here(trials: Sequence[FrozenTrial]) -> set[Signature]:
 
 
 class _Open:
-    """The points of a space that can be run, where it has an end of them.
+    """The points of a finite space that can be run.
 
-    Of a space of which very many points cannot be run, nobody knows before they are looked at; it counts as endless.
+    A space in which very many points cannot be run counts as endless: looking at all of them would take too long.
     """
 
     def __init__(self, space: Space, allows: Callable[[Mapping[str, Any]], bool]) -> None:
@@ -168,7 +168,7 @@ class _Open:
         self._endless = space.points() is None
 
     def any_but(self, tried: Container[Signature]) -> bool:
-        """Whether there is a point beside those that were tried; each is looked at once."""
+        """Return whether there is a point besides those tried; looks at each point once."""
         while not self._endless and (self._example is None or signature(self._example) in tried):
             self._example = next(self._unseen, None)
             if self._example is None:
@@ -179,6 +179,6 @@ class _Open:
         return True
 
     def all_but(self, tried: Container[Signature], part: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The points beside those that were tried which have a part in common, as far as they are looked at."""
+        """Return the points besides those tried that contain a part; looks at a limited number of points."""
         points = islice(map(encode, self._points() or ()), _LOOKED_AT)
         return [p for p in points if p.items() >= part.items() and signature(p) not in tried and self._allows(p)]

@@ -1,4 +1,4 @@
-"""run_search(): a space -> a folder with trials and a winner."""
+"""Run a search: from a space to a folder with trials and a winner."""
 
 from __future__ import annotations
 
@@ -45,37 +45,37 @@ from segtune.tuning.stored import store_space
 from segtune.tuning.study import WARM_START, open_study, same_data, settle, trouble
 from segtune.tuning.warm_start import tell_earlier
 
-_LOOK_EVERY_S = 10.0  # between looks at table and size of a search whose trials report
+_LOOK_EVERY_S = 10.0  # seconds between updates of the table and checks of the folder's size
 
 
 class Listener(Protocol):
-    """Who wants to know how a search goes."""
+    """Receives what happens in a search."""
 
     def started(self, plan: Plan, trials: list[Trial]) -> None:
-        """The first trials are about to start."""
+        """Receive the plan and the known trials, before the first trial starts."""
 
     def epoch(self, number: int, result: EpochResult) -> None:
-        """A trial reported an epoch."""
+        """Receive an epoch of a trial."""
 
     def ended(self, trial: Trial) -> None:
-        """A trial ended."""
+        """Receive a trial that ended or was interrupted."""
 
     def say(self, line: str) -> None:
-        """Something else that the user should know."""
+        """Receive another message for the user."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a search ended."""
+    """The end of a search."""
 
     trials: list[Trial]
     folder: SearchFolder
-    signal: int | None  # that interrupted it
-    early: EarlyEnd | None  # why it ended before its trials were used up
+    signal: int | None  # the signal that interrupted it
+    early: EarlyEnd | None  # why it ended before it had as many trials as requested
 
     @property
     def halted(self) -> bool:
-        """Whether it ended for a fault that another trial would meet as well."""
+        """Return whether it ended because of a fault that would hit the next trial as well."""
         return self.early is not None and self.early.cause is Cause.FAULT
 
 
@@ -89,14 +89,20 @@ def run_search(
     warm_start: Sequence[Path] = (),
     in_process: bool = False,
 ) -> Outcome:
-    """Search a space that `check_space` accepted, on the data that `scan_data` saw.
+    """Search a space that `check_space` accepted, on the data that `scan_data` read.
 
-    Everything lies in `folder`, which must not exist unless the search in it is to go on (`resume`): from its study
-    and its trials' folders, in a fresh run of Ray Tune. Ray is started here and ended here, unless the process is
-    connected to one already; with `in_process`, trials run one after another in this process, and Ray is not started.
-    Ended trials of the searches in `warm_start`, which `check_earlier` accepted, teach the sampler where they lie in
-    this space. SIGINT and SIGTERM end the search in order: what runs is set back to waiting. SegtuneError when the
-    study can no longer be written.
+    Parameters
+    ----------
+    space, info: what is searched, and the scan of its data.
+    folder: the search's folder; must not exist unless the search in it continues.
+    listener: receives what happens.
+    address: the Ray cluster to join; None starts Ray here, unless the process is already connected to one.
+    resume: continue the search in the folder, from its study and its trials' folders.
+    warm_start: folders of earlier searches that `check_earlier` accepted; their trials teach the sampler.
+    in_process: run the trials one after another in this process, without Ray.
+
+    SIGINT and SIGTERM end the search in order: running trials are set back to waiting. Raises InputError where the
+    folder or the cluster cannot be used, and SegtuneError when the study can no longer be written.
     """
     if in_process:
         one = space.search.model_copy(update={"max_concurrent": 1})
@@ -105,7 +111,7 @@ def run_search(
             listener.say("trials run in this process, one at a time, without Ray")
             search = _Search(space, info, folder, study, plan, listener, warm_start)
             return search.run(InProcess(info, plan, search.threads))
-    # Ray's messages last: those of its end are among them.
+    # RayMessages is closed last: Ray writes messages when it ends.
     with RayMessages() as messages, ray_runtime(address) as nodes:
         plan = make_plan(space.search, nodes, space.baseline.device)
         if address:
@@ -120,14 +126,14 @@ def run_search(
 
 
 def _read(config: RunConfig) -> list[Path]:
-    """The folders and files that every trial reads, wherever it runs."""
+    """Return the folders and files that every trial reads, wherever it runs."""
     weights = weights_file(config.encoder_weights)
     return [*split_places(config).values(), *([weights] if weights else [])]
 
 
 @contextmanager
 def _opened(folder: SearchFolder, space: Space, info: DataInfo, resume: bool, say: Say) -> Iterator[optuna.Study]:
-    """The folder, kept to this process, and its study, new or as an earlier start left it."""
+    """Lock the folder for this process, and yield its study, new or as an earlier start left it."""
     try:
         folder.path.mkdir(parents=True, exist_ok=resume)
     except FileExistsError:
@@ -148,7 +154,7 @@ def _opened(folder: SearchFolder, space: Space, info: DataInfo, resume: bool, sa
 
 @contextmanager
 def _one_line(folder: SearchFolder) -> Iterator[None]:
-    """Say in a line what a study that cannot be written means."""
+    """Turn an error of the study's storage into a SegtuneError of one line."""
     try:
         yield
     except StorageInternalError as error:
@@ -156,7 +162,7 @@ def _one_line(folder: SearchFolder) -> Iterator[None]:
 
 
 class _Search:
-    """One start of a search: its study and its files, and what the listener is told of them."""
+    """One start of a search: its study, its files, and what the listener is told."""
 
     def __init__(
         self,
@@ -183,7 +189,7 @@ class _Search:
             listener.say(line)
 
     def _make_searcher(self, space: Space, info: DataInfo) -> Searcher:
-        study, folder = self._study, SearchFolder(self._folder.path.absolute())  # a node's working directory is another
+        study, folder = self._study, SearchFolder(self._folder.path.absolute())  # nodes have another working directory
 
         def clash(settings: Mapping[str, Any]) -> str | None:
             try:
@@ -203,7 +209,7 @@ class _Search:
         )
 
     def run(self, backend: Backend) -> Outcome:
-        """Run trials until there are enough, or until something ends the search."""
+        """Run trials until there are enough, or until something else ends the search."""
         trials = self._results.trials()
         for remark in self._results.remarks():
             self._listener.say(remark)
@@ -212,8 +218,8 @@ class _Search:
         with signals_noted(self._searcher.interrupt) as interruption:
             try:
                 backend.run(self._searcher)
-            except BaseException:  # a second Ctrl-C among them: nothing stays RUNNING
-                with suppress(StorageInternalError):  # the disk may be what failed
+            except BaseException:  # also a second Ctrl-C: nothing stays RUNNING
+                with suppress(StorageInternalError):  # the disk may have failed
                     settle(self._study, interrupted=True, reason=LOST)
                     self._rules.note_time()
                     self._retention.update()
@@ -232,14 +238,14 @@ class _Search:
             interruption[0] if interruption else None,
             self._searcher.early_end(),
         )
-        # What was interrupted goes on, whatever else was about to end it.
+        # An interrupted search can continue, whatever else was about to end it.
         self._rules.note_end(None if interruption or outcome.halted else outcome.early)
         return outcome
 
     # The searcher's calls
 
     def epoch(self, number: int, result: EpochResult) -> None:
-        """Now and then, have the table show a trial that reported, and see what its files have grown to."""
+        """Record an epoch; now and then, update the table and check the folder's size."""
         self._results.report(number, result)
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
@@ -252,7 +258,7 @@ class _Search:
     def ended(self, number: int) -> None:
         """Bring the files up to date, and tell the listener."""
         self._retention.update()
-        if not self._rules.complete():  # else nothing is left to grow
+        if not self._rules.complete():  # otherwise nothing is left to grow
             self._check_size()
         self._listener.ended(next(trial for trial in self._results.trials() if trial.number == number))
 

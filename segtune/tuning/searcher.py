@@ -1,4 +1,4 @@
-"""The deciding side of a search: which trial is next, whether it goes on, how it ended, and when the search is over."""
+"""Decide which trial is next, whether it goes on, how it ended, and when the search is over."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from segtune.tuning.stopping import Rules
 from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START, tell, wait
 from segtune.tuning.teaching import DIVERGED
 
-_NOTE_EVERY_S = 30.0  # seconds between notes of the time spent, which a kill would lose
+_NOTE_EVERY_S = 30.0  # seconds between records of the time spent; a kill loses less than that
 _EXHAUSTED = "the space is exhausted: every configuration that can be run was tried"
 
 
 class Watcher(Protocol):
-    """Who is told what becomes of trials, when the study knows it."""
+    """Receives what happens to trials, after it is in the study."""
 
     def epoch(self, number: int, result: EpochResult) -> None:
         """Receive an epoch of a trial."""
@@ -41,7 +41,7 @@ class Watcher(Protocol):
 
 
 class Backend(Protocol):
-    """Where trials run: on Ray, in this process, or simulated."""
+    """A place where trials run: Ray, this process, or a simulation."""
 
     def run(self, searcher: Searcher) -> None:
         """Run the searcher's trials until no more come."""

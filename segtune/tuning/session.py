@@ -23,7 +23,7 @@ from segtune.files.places import abandoned, socket_folder
 _VITAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
 _AUTHENTICATION = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
 _PREFIX = "segtune-ray-"
-_SOCKET = "/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest name that Ray makes
+_SOCKET = "/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest path that Ray makes
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def private_session() -> Iterator[Path]:
     folder = socket_folder(_PREFIX, _SOCKET)
     try:
         with locked_file(folder / ".lock.new", lambda: None):
-            # Under its name only now that it is held: a search that starts meanwhile must not take it for one left.
+            # Renamed only now that it is held: another search must not take the folder for an abandoned one.
             os.rename(folder / ".lock.new", folder / ".lock")
             yield folder / "r"
     finally:
@@ -65,7 +65,7 @@ class InstalledCodeOnly(JobConfig):  # type: ignore[misc]
 
 
 class RayLost(BaseException):
-    """A process died without which a search's own Ray cannot be; raised in the main thread, at any moment."""
+    """A vital process of the search's own Ray died; raised in the main thread, at any moment."""
 
     def __init__(self, process: str, logs: list[Path]) -> None:
         super().__init__(process)
@@ -74,9 +74,9 @@ class RayLost(BaseException):
 
 @contextmanager
 def ray_lost_is_raised() -> Iterator[None]:
-    """Raise RayLost in the main thread as soon as the raylet or the GCS of a search's own Ray dies.
+    """Raise RayLost in the main thread as soon as the raylet or the GCS of the search's own Ray dies.
 
-    Ray itself waits a minute for the GCS, and then ends this process without a word.
+    Ray itself would wait a minute for the GCS, and then end this process without a message.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -97,7 +97,7 @@ def ray_lost_is_raised() -> Iterator[None]:
     try:
         look(signal.SIGCHLD, None)
         yield
-    except SystemError:  # what Python makes of it where it was raised inside Ray's C++ parts
+    except SystemError:  # Python raises this where RayLost was raised inside Ray's C++ parts
         if lost:
             raise lost[0] from None
         raise
@@ -107,10 +107,10 @@ def ray_lost_is_raised() -> Iterator[None]:
 
 @contextmanager
 def authentication_put_back() -> Iterator[None]:
-    """Put back what the environment said of Ray's authentication when the block ends.
+    """Restore the environment variables of Ray's authentication when the block ends.
 
-    A token of this process's own would otherwise stay in the environment of every process that is started later, and
-    Ray's mode would decide for the next cluster that is joined.
+    Otherwise the search's own token would be inherited by every process that is started later, and Ray's mode would
+    also apply to the next cluster that is joined.
     """
     before = {name: os.environ.get(name) for name in _AUTHENTICATION}
     try:
@@ -126,17 +126,17 @@ def authentication_put_back() -> Iterator[None]:
 
 @contextmanager
 def this_machine_only() -> Iterator[None]:
-    """While Ray starts: have all its ports listen on the loopback interface, and ask for a token of this search's own.
+    """Make Ray, while it starts, listen on the loopback interface only and require a token of this search.
 
-    Without one Ray writes a token into the home folder, for everybody to read. Who sets RAY_AUTH_TOKEN,
-    RAY_AUTH_TOKEN_PATH or RAY_AUTH_MODE=disabled gets that.
+    Without a token, Ray writes one into the home folder, readable by everybody. RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH and
+    RAY_AUTH_MODE=disabled are respected.
     """
     given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if not given and os.environ.get("RAY_AUTH_MODE", "token") == "token":
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         AuthenticationTokenLoader.instance().reset_cache()
-    # What Ray does by itself on systems where it knows no clusters; its node's address is then 127.0.0.1. Only the
-    # environment would say so, and only before Ray is imported.
+    # Ray does this itself on systems without cluster support; its node's address is then 127.0.0.1. The environment
+    # variable for it is read only when Ray is imported.
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
         yield

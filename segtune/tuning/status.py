@@ -1,4 +1,4 @@
-"""How a search stands, seen from another process: nothing is written, nothing of it is needed but its folder."""
+"""Read the state of a search from its folder, in another process and without writing anything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from segtune.tuning.study import read_study
 
 
 def search_state(folder: SearchFolder) -> SearchState:
-    """The state of the search in a folder; InputError where there is none."""
+    """Return the state of the search in a folder; raise InputError where there is none."""
     folder.check_begun()
     space, damage = stored_space(folder)
     study = read_study(folder)

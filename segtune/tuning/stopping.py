@@ -1,4 +1,4 @@
-"""When a trial, or the whole search, has had enough."""
+"""Rules that end a trial, or the whole search."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from segtune.tuning.ends import Cause, EarlyEnd
 from segtune.tuning.study import WARM_START
 
 # User attributes of the study:
-_SECONDS = "seconds"  # spent so far, by all starts together
-_REASON = "ended_early"  # why the last start ended before its trials were used up; empty where it did not
+_SECONDS = "seconds"  # spent so far, all starts together
+_REASON = "ended_early"  # why the last start ended early; empty where it did not
 
 
 class Rules:
-    """The rules of `search:` that end trials and searches. The baseline is exempt: others are held against it."""
+    """The rules of `search:` that end trials and searches; the baseline, with which others are compared, is exempt."""
 
     def __init__(self, search: SearchSettings, study: optuna.Study) -> None:
         self._search, self._study = search, study
@@ -30,44 +30,44 @@ class Rules:
     # The search
 
     def seconds(self) -> float:
-        """How long the search has run, all starts together."""
+        """Return how long the search has run, in seconds, all starts together."""
         return self._before + running_seconds() - self._start
 
     def note_time(self, every: float = 0.0) -> None:
-        """Write down how long it has run, so that the next start knows."""
+        """Record how long the search has run, for the next start; at most once in `every` seconds."""
         if running_seconds() - self._noted >= every:
             self._noted = running_seconds()
             self._study.set_user_attr(_SECONDS, self.seconds())
 
     def note_end(self, end: EarlyEnd | None) -> None:
-        """Write down why the search ended early, for --status; None while it may go on."""
+        """Record why the search ended early, for --status; None while it may continue."""
         reason = end.reason if end else ""
         if self._study.user_attrs.get(_REASON, "") != reason:
             self._study.set_user_attr(_REASON, reason)
 
     def over(self) -> bool:
-        """Whether the time budget is used up: trials that run then wait for the next start."""
+        """Return whether the time budget is used up; running trials then wait for the next start."""
         return self._search.time_budget is not None and self.seconds() >= self._search.time_budget
 
     def enough(self) -> bool:
-        """Whether no new trials are asked for; those that run go on."""
+        """Return whether no new trials should start; running ones go on."""
         trials, patience = self._study.get_trials(deepcopy=False), self._search.patience
         if len(trials) - told_before(trials) >= self._search.trials:
             return True
         return patience is not None and self.without_improvement() >= patience
 
     def complete(self) -> bool:
-        """Whether as many trials ended as were asked for."""
+        """Return whether as many trials ended as requested."""
         trials = self._study.get_trials(deepcopy=False)
         ended = [trial for trial in trials if trial.state.is_finished() and WARM_START not in trial.user_attrs]
         return len(ended) >= self._search.trials
 
     def without_improvement(self) -> int:
-        """How many trials ended since the best one did."""
+        """Return how many trials ended since the best one did."""
         return without_improvement(self._study.get_trials(deepcopy=False))
 
     def why_over(self) -> EarlyEnd | None:
-        """Return why the search ended before its trials were used up; None where it did not."""
+        """Return why the search ended before it had as many trials as requested; None where it did not."""
         if self.complete():
             return None
         if self.over():
@@ -93,22 +93,22 @@ class Rules:
 
 
 def seconds_of(study: optuna.Study) -> float:
-    """How long a search has run, as far as it was written down."""
+    """Return how long a search has run, in seconds, as far as it was recorded."""
     return float(study.user_attrs.get(_SECONDS, 0.0))
 
 
 def reason_of(study: optuna.Study) -> str | None:
-    """Return why a search ended early, as far as it was written down; None where it did not."""
+    """Return why a search ended early, as far as it was recorded; None where it did not."""
     return study.user_attrs.get(_REASON) or None
 
 
 def told_before(trials: list[FrozenTrial]) -> int:
-    """Trials of other searches, that this study was told of."""
+    """Count the trials that a warm start brought from other searches."""
     return sum(WARM_START in trial.user_attrs for trial in trials)
 
 
 def without_improvement(trials: list[FrozenTrial]) -> int:
-    """How many trials ended since the best one did; 0 while none has a score."""
+    """Return how many trials ended since the best one did; 0 while none has a score."""
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     ended = [trial for trial in trials if trial.state in states and WARM_START not in trial.user_attrs]
     ended.sort(key=lambda trial: trial.datetime_complete or datetime.max)

@@ -1,4 +1,4 @@
-"""What a search was started with: search.yaml, and the study's copy of it for the day when that file is damaged."""
+"""Store what a search was started with: search.yaml, and a copy in the study in case that file gets damaged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REMEDY = "--space FILE --resume, with the file of the first start, writes it an
 
 
 def store_space(folder: SearchFolder, study: optuna.Study, space: Space) -> None:
-    """Write search.yaml, and have the study keep a copy."""
+    """Write search.yaml, and keep a copy in the study."""
     text = yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True)
     write_text(folder.search_yaml, text)
     if study.user_attrs.get(_COPY) != text:

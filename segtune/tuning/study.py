@@ -1,4 +1,4 @@
-"""The Optuna study in a search's folder: opening it, and the states of its trials."""
+"""Open the Optuna study in a search's folder, and set the states of its trials."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from segtune.errors import InputError, one_line
 from segtune.fields import present_spelling
 from segtune.files.folders import SearchFolder
 
-# What the study knows of a trial besides Optuna's own: user attributes.
+# User attributes of a trial in the study.
 ERROR = "error"  # why it failed
 NOTE = "note"  # why a rule stopped it
-REPEATS = "repeats"  # a list: why it was repeated
-WARM_START = "warm_start"  # the search and the number that it comes from: it was not trained in this one
-SPENT = "spent"  # seconds by what they went for, and the micro-batch
+REPEATS = "repeats"  # a list of the failures after which it was repeated
+WARM_START = "warm_start"  # folder and number in the search where it was trained, which is not this one
+SPENT = "spent"  # seconds by phase, and the micro-batch
 
 _BUSY_S = 60  # another terminal's --status, or a dashboard, may be reading
 _TABLES = {"studies", "trials"}  # of Optuna's, among others
@@ -30,11 +30,11 @@ _ANOTHER = "bring it back, or --name starts another search"
 
 
 def open_study(folder: SearchFolder, name: str) -> optuna.Study:
-    """The search's study, made where there is none yet; InputError where the file cannot be read as one.
+    """Open the search's study, or create it; raise InputError where the file cannot be read as a study.
 
-    The driver alone writes, with SQLite's rollback journal and synchronous writes (its defaults, and Optuna's): they
-    keep the file whole on network file systems too, and through a power cut. A write-ahead log would not: the memory
-    that its users share does not reach another machine.
+    Only the driver writes, with SQLite's rollback journal and synchronous writes (the defaults of SQLite and Optuna).
+    They keep the file whole on network file systems and after a power cut. A write-ahead log would not: its shared
+    memory does not reach another machine.
     """
     study = _existing(folder, _spell_alike)
     _check_lost(folder, study)
@@ -45,7 +45,7 @@ def open_study(folder: SearchFolder, name: str) -> optuna.Study:
 
 
 def read_study(folder: SearchFolder) -> optuna.Study:
-    """The study of a search that this or another process keeps; InputError where there is none."""
+    """Open the study of a search that this or another process runs; raise InputError where there is none."""
     study = _existing(folder)
     _check_lost(folder, study)
     if study is None:
@@ -55,7 +55,7 @@ def read_study(folder: SearchFolder) -> optuna.Study:
 
 
 def _check_lost(folder: SearchFolder, study: optuna.Study | None) -> None:
-    """Refuse a study without trials where there are some on disk: only a search that never began has none."""
+    """Raise InputError for a study without trials where there are trials on disk."""
     if any(run.begun for run in folder.trials()) and not (study and study.get_trials(deepcopy=False)):
         what = "holds no trials" if folder.study_db.is_file() else "missing"
         raise InputError(f"{folder.study_db}: {what}, and there are trials in {folder.path}; {_ANOTHER}")
@@ -64,10 +64,10 @@ def _check_lost(folder: SearchFolder, study: optuna.Study | None) -> None:
 def _existing(
     folder: SearchFolder, prepare: Callable[[sqlite3.Connection], None] = lambda database: None
 ) -> optuna.Study | None:
-    """The one study in the file, read once from end to end: what is damaged shows here. None where there is none yet.
+    """Return the only study in the file; None where there is none yet. All trials are read once, to detect damage.
 
-    What `prepare` does with the file is done before Optuna sees it, once it is known to be whole. The study's name is
-    that of the folder when the search began, which may have changed.
+    `prepare` gets the file once it is known to be whole, before Optuna opens it. The study is named after the folder at
+    the time the search began; the folder may have been renamed since.
     """
     if not folder.study_db.is_file():
         return None
@@ -90,9 +90,9 @@ def _existing(
 
 
 def _check_tables(database: sqlite3.Connection) -> bool:
-    """Whether a file has a study's tables, or none; an error where it is damaged or another program's.
+    """Return whether a database has a study's tables; raise ValueError where it is damaged or another program's.
 
-    To be asked before Optuna makes its tables there.
+    To be called before Optuna creates its tables.
     """
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and not tables >= _TABLES:
@@ -104,9 +104,9 @@ def _check_tables(database: sqlite3.Connection) -> bool:
 
 
 def _spell_alike(database: sqlite3.Connection) -> None:
-    """Give values that an earlier release spelt otherwise, such as bce+dice, the one form that they have now.
+    """Rewrite values that an earlier release spelt differently, such as bce+dice, in their present form.
 
-    Optuna takes a choice of other values for another parameter.
+    For Optuna, a choice with other values would be another parameter.
     """
     for name, text in database.execute("SELECT DISTINCT param_name, distribution_json FROM trial_params").fetchall():
         kind = json_to_distribution(text)
@@ -126,19 +126,19 @@ def _spell_alike(database: sqlite3.Connection) -> None:
 
 
 def _spelt(key: str, value: Any) -> Any:
-    """A text as its setting is written now; what is none of its values, such as a list's text, is left."""
+    """Return a text in the present spelling of its setting; return other texts, such as a list's, unchanged."""
     return present_spelling(key.rpartition(".")[2], value) if isinstance(value, str) else value
 
 
 def _storage(folder: SearchFolder) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    url = URL.create("sqlite", database=str(folder.study_db))  # rendered, it quotes what means something in a URL
+    url = URL.create("sqlite", database=str(folder.study_db))  # rendering it quotes characters with a meaning in URLs
     return optuna.storages.RDBStorage(url.render_as_string(), engine_kwargs={"connect_args": {"timeout": _BUSY_S}})
 
 
 def trouble(folder: SearchFolder, error: Exception) -> str:
-    """What an error of the study's file means, and what to do: in one line."""
-    cause = error.__cause__ or error  # Optuna's own text says nothing
+    """Explain an error of the study's file, and what to do, on one line."""
+    cause = error.__cause__ or error  # Optuna's own message says nothing
     reason = one_line(getattr(cause, "orig", None) or cause)
     if "locked" in reason:
         return f"{folder.study_db}: another program holds it ({reason}); --resume goes on when that has ended"
@@ -150,7 +150,7 @@ def trouble(folder: SearchFolder, error: Exception) -> str:
 
 
 def same_data(study: optuna.Study, fingerprint: str) -> bool:
-    """Whether the study's trials were trained on this data; a new study takes note of it."""
+    """Return whether the study's trials were trained on this data; record it in a new study."""
     known = study.user_attrs.get("fingerprint")
     if known is None:
         study.set_user_attr("fingerprint", fingerprint)
@@ -158,7 +158,7 @@ def same_data(study: optuna.Study, fingerprint: str) -> bool:
 
 
 def waiting(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that the next `ask` brings (back)."""
+    """Return the trials that the next `ask` returns."""
     return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
 
 
@@ -168,12 +168,12 @@ def wait(study: optuna.Study, trial_id: int) -> None:
 
 
 def tell(study: optuna.Study, number: int, state: TrialState, value: float | None = None) -> None:
-    """Tell the study how a trial ended. A pruned one gets no value of its own: its values by epoch are known."""
+    """Tell the study how a trial ended; a pruned one needs no value, since its values by epoch are known."""
     study.tell(number, value, state=state) if value is not None else study.tell(number, state=state)
 
 
 def settle(study: optuna.Study, interrupted: bool, reason: str) -> None:
-    """Leave nothing RUNNING in a search that ended: what no one told of is waiting, or failed for this reason."""
+    """Leave no trial RUNNING in a search that ended: set it to WAITING if interrupted, or to FAIL for this reason."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if interrupted:
             wait(study, trial._trial_id)

@@ -1,4 +1,4 @@
-"""How stopped trials teach: a lesson looks at all trials and gives those that the sampler shall see."""
+"""Lessons: how trials that were stopped early teach the sampler."""
 
 from __future__ import annotations
 
@@ -12,25 +12,27 @@ from segtune.planning.rungs import rungs
 from segtune.space.space import Space
 
 DIVERGED = "diverged"  # user attribute of a trial whose loss became NaN or infinite
-_DIVERGED_VALUE = 0.0  # the mIoU that it teaches: no worse one exists
+_DIVERGED_VALUE = 0.0  # the mIoU that it teaches, the worst there is
 
 
 class Lesson(Protocol):
-    """What a sampler is shown of a study's trials."""
+    """Selects and converts the trials of a study that a sampler sees."""
 
     def __call__(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """The trials to learn from; running ones among them stand for places that are taken."""
+        """Return the trials to learn from; running ones among them mark points that are taken."""
 
 
 class AsPruned:
-    """Optuna's own reading: a stopped trial is worse than every finished one; of two, the one that got further, or
-    else the better one, is better."""
+    """Optuna's own lesson: a stopped trial is worse than every finished one.
+
+    Of two stopped trials, the one that got further is better; if both got equally far, the one with the better score.
+    """
 
     def __init__(self, space: Space) -> None:
         self._seen: dict[int, FrozenTrial] = {}
 
     def __call__(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """All trials, a diverged one with the worst value."""
+        """Return all trials, a diverged one with the worst value."""
         return [self._lesson(trial) for trial in trials]
 
     def _lesson(self, trial: FrozenTrial) -> FrozenTrial:
@@ -40,7 +42,7 @@ class AsPruned:
 
 
 class AsComplete(AsPruned):
-    """What Ray's own integration does: a stopped trial counts like a finished one with its last value."""
+    """The lesson of Ray's Optuna integration: a stopped trial counts as a finished one with its last value."""
 
     def _lesson(self, trial: FrozenTrial) -> FrozenTrial:
         if trial.state is TrialState.PRUNED and trial.intermediate_values:
@@ -49,10 +51,10 @@ class AsComplete(AsPruned):
 
 
 class TopRung:
-    """Only values at one budget are compared: those at the highest rung that enough trials have reached.
+    """Compares values at one budget only: the highest rung that enough trials have reached.
 
-    As BOHB models its largest budget with enough observations (Falkner et al. 2018, arXiv:1807.01774); enough is two
-    more than there are settings to model. Running trials that passed the rung count as well.
+    BOHB models its largest budget with enough observations in the same way (Falkner et al. 2018, arXiv:1807.01774).
+    Enough is two more than there are settings to model. Running trials that passed the rung count as well.
     """
 
     def __init__(self, space: Space) -> None:
@@ -61,7 +63,7 @@ class TopRung:
         self._seen: dict[int, dict[int, FrozenTrial]] = {rung: {} for rung in self._rungs}
 
     def __call__(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Trials at the rung, as complete ones, and running trials below it."""
+        """Return the trials at the rung, as complete ones, and running trials below it."""
         for rung in reversed(self._rungs):
             reached = {trial.number: value for trial in trials if (value := _value_at(trial, rung)) is not None}
             if len(reached) >= self._enough or rung == self._rungs[0]:
@@ -78,12 +80,12 @@ def _value_at(trial: FrozenTrial, rung: int) -> float | None:
     if trial.state is TrialState.FAIL:
         return _DIVERGED_VALUE if trial.user_attrs.get(DIVERGED) else None
     if trial.state is TrialState.COMPLETE and rung not in trial.intermediate_values:
-        return trial.value  # its own budget of epochs is a smaller one, or it was told by another search
+        return trial.value  # its own budget is smaller, or it comes from another search
     return trial.intermediate_values.get(rung)
 
 
 def _remembered(seen: dict[int, FrozenTrial], trial: FrozenTrial, value: float) -> FrozenTrial:
-    """The trial as a complete one with this value; made once, since TPE looks at all trials for every point."""
+    """Return the trial as a complete one with this value; made once, since TPE looks at all trials for every point."""
     known = seen.get(trial.number)
     if known is None or known.value != value:
         known = FrozenTrial(
@@ -104,7 +106,7 @@ def _remembered(seen: dict[int, FrozenTrial], trial: FrozenTrial, value: float) 
 
 
 class Taught:
-    """A study as the sampler sees it: the same, but for its trials."""
+    """A study as the sampler sees it: with the trials of a lesson."""
 
     def __init__(self, study: optuna.Study, lesson: Lesson) -> None:
         self._study, self._lesson = study, lesson
@@ -116,6 +118,6 @@ class Taught:
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        if self._trials is None:  # one look for a whole point: nothing changes meanwhile
+        if self._trials is None:  # once per point: nothing changes meanwhile
             self._trials = self._lesson(self._study.get_trials(deepcopy=False))
         return [trial for trial in self._trials if states is None or trial.state in states]

@@ -1,4 +1,4 @@
-"""The training of one trial, the same wherever it runs."""
+"""Train one trial; the same code wherever trials run."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from segtune.training.train import train
 from segtune.tuning.failures import Failure, beyond_repair, failure_of
 from segtune.tuning.proposals import TrialStart
 
-_EARLIER_S = 60.0  # for which the process of a trial's attempt before may outlive it
+_EARLIER_S = 60.0  # seconds that the process of an earlier attempt may take to end
 
 Alive = Callable[[str], None]
 Stop = Callable[[], bool]
 
 
 def prepare_process() -> None:
-    """Set up this process for trials, once or again."""
+    """Set up this process for training trials."""
     # Left at its default, OpenCV would use all cores of the machine beside torch's threads.
     cv2.setNumThreads(0)
     if not gc.get_freeze_count():
@@ -50,21 +50,21 @@ def prepare_process() -> None:
 def trial_epochs(
     start: TrialStart, info: DataInfo, threads: int, alive: Alive, stop: Stop | None = None
 ) -> Generator[EpochResult]:
-    """Train a trial, or go on with it, epoch by epoch.
+    """Train a trial, or continue it, epoch by epoch.
 
     Parameters
     ----------
     start: the trial.
     info: the search's scan of the data.
-    threads: torch threads of a run that leaves them open.
+    threads: torch threads of a run that does not set them.
     alive, stop: see `train`.
 
-    The time that the trial waited for its process, and the caller's own time between epochs, are added to what it
-    spent. A trial of which no epoch is left yields its last one again.
+    The time that the trial waited for its process, and the caller's own time between epochs, are added to `spent`. A
+    trial with no epoch left yields its last one again.
     """
-    waited = max(0.0, time.time() - start.asked)  # for the process, and for what it imports
+    waited = max(0.0, time.time() - start.asked)  # for the process and its imports
     folder = start.folder
-    folder.fault_txt.unlink(missing_ok=True)  # of an attempt before this one
+    folder.fault_txt.unlink(missing_ok=True)  # of an earlier attempt
     with _named_node():
         data = _at_hand(info, start.config, alive)
     _outlive_earlier(folder, alive)
@@ -79,7 +79,7 @@ def trial_epochs(
             asked = running_seconds()
             yield replace(result, spent=spent)
             reporting += running_seconds() - asked
-    if result is None and not (stop and stop()):  # a driver that was killed did not learn of the last epoch
+    if result is None and not (stop and stop()):  # a killed driver did not learn of the last epoch
         yield last_epoch(folder, start.config.epochs)
 
 
@@ -89,9 +89,9 @@ def last_epoch(folder: RunFolder, epochs: int) -> EpochResult:
 
 
 def note_failure(error: Exception, folder: RunFolder) -> Failure:
-    """Classify an error that ended a trial, and leave its trace in the trial's folder."""
+    """Classify an error that ended a trial, and write its trace to the trial's folder."""
     failure = failure_of(error)
-    with suppress(OSError):  # a full disk may be what is reported here
+    with suppress(OSError):  # the error may be a full disk
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.error, traceback.format_exc())
         if beyond_repair(error):
@@ -100,14 +100,14 @@ def note_failure(error: Exception, folder: RunFolder) -> Failure:
 
 
 def free_memory() -> None:
-    """Free what a failed trial held; to be called when its exception, and with it the traceback, is gone."""
+    """Free the memory of a failed trial; call it outside the except block, whose traceback holds memory."""
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
 
 
 def _outlive_earlier(folder: RunFolder, alive: Alive) -> None:
-    """Wait for the process of an attempt before this one, which may still be ending; whoever stays is refused."""
+    """Wait for the process of an earlier attempt, which may still be ending."""
     limit = running_seconds() + _EARLIER_S
     while folder.held() and running_seconds() < limit:
         alive("start")
@@ -115,22 +115,22 @@ def _outlive_earlier(folder: RunFolder, alive: Alive) -> None:
 
 
 def _at_hand(info: DataInfo, run: RunConfig, alive: Alive) -> DataInfo:
-    """The driver's scan, with the decoded tiles of this node: found in its own cache, or else read into it."""
+    """Return the driver's scan with the decoded tiles of this node, from its own cache or read into it now."""
     cache = Cache.of(run)
-    # An entry's key stands for the files and for what is learnt: the same on every node, wherever its cache lies.
-    # Another node's cache, should it be in sight, is left alone: it is not on a disk of this one.
+    # An entry's key identifies the files and the classes: it is the same on every node, wherever its cache lies.
+    # Another node's cache, even if it can be seen from here, is not used: it is not on a local disk.
     found = {what: cache and cache.entry(path.parent.name, path.name) for what, path in info.entries.items()}
     entries = {what: path for what, path in found.items() if path}
     if len(entries) == len(found) and not info.tiles:
         return replace(info, entries=entries)
-    # A folder that stayed may be empty, as the place is where a disk was mounted. One tile stands for the others.
+    # A folder may be there but empty, such as an unmounted mount point. One tile stands for all others.
     files = (file for split in info.tiles.values() for tile in split[:1] for file in (tile.image, tile.mask))
     missing = [place for place in (*split_places(run).values(), *files) if not os.path.exists(place)]
     if missing:
         raise InputError(f"{missing[0]}: no such folder or file")
-    if len(entries) == len(found):  # there was no room for all of them, and will not be
+    if len(entries) == len(found):  # the cache has no room for all of them
         return replace(info, entries=entries)
-    # The first trial that comes by reads the tiles for all that follow; those beside it wait.
+    # The first trial on a node reads the tiles for all that follow; concurrent ones wait.
     fits = [Fit.of(run), *map(Fit.keeping, info.wanted)]
     wanted = [(fit.mode, fit.size) for fit in fits]
     own = scan(run, info.channels, lambda done, total: alive("start"), wanted)
@@ -141,7 +141,7 @@ def _at_hand(info: DataInfo, run: RunConfig, alive: Alive) -> DataInfo:
 
 @contextmanager
 def _named_node() -> Iterator[None]:
-    """Have mistakes name the node that they were met on: another may have the files."""
+    """Turn an InputError into a PlaceError that names this node: another node may have the files."""
     try:
         yield
     except InputError as error:

@@ -1,4 +1,4 @@
-"""What earlier searches found out, told to a new one before its first trial."""
+"""Warm start: tell a new search the trials of earlier ones, before its first trial."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from segtune.tuning.study import WARM_START, read_study
 def check_earlier(
     searches: Sequence[Path], space: Space, fingerprint: str, anyway: bool, own: SearchFolder | None = None
 ) -> None:
-    """Refuse searches that cannot teach: InputError for a folder without a study, with other data, or for `own` itself.
+    """Raise InputError for earlier searches that cannot teach this one.
 
-    Or for any folder where the space's sampler learns from no trial.
+    These are folders without a study, searches on other data unless `anyway` is set, and the search's `own` folder; and
+    all folders if the space's sampler does not learn from trials.
     """
     mistakes = []
     if searches and space.search.sampler != "tpe":
@@ -46,11 +47,11 @@ def check_earlier(
 
 
 def tell_earlier(study: optuna.Study, space: Space, resolved: RunConfig, searches: Sequence[Path]) -> list[str]:
-    """Add those trials of other searches that lie in this space; a line on each search says how many did.
+    """Add the trials of other searches that lie in this space; return a line per search with their number.
 
-    They keep their values by epoch, and are marked with where they come from. They are none of the trials that this
-    search is asked for, none of them wins it, and no rung of ASHA is filled with them: its own trials would be held
-    against weights that it does not have. `resolved` is the baseline with what the data decides filled in.
+    They keep their values by epoch, and are marked with their origin. They do not count as trials of this search,
+    cannot win it, and fill no rung of ASHA: its own trials would be compared with weights that it does not have.
+    `resolved` is the baseline with the settings that depend on the data.
     """
     lines = []
     here = {_content(trial) for trial in study.get_trials(deepcopy=False)}
@@ -66,13 +67,13 @@ def tell_earlier(study: optuna.Study, space: Space, resolved: RunConfig, searche
 
 
 def _content(trial: FrozenTrial) -> tuple[Signature, frozenset[tuple[int, float]]]:
-    """What a trial teaches, by which it is known again: its search's folder may have been moved or copied."""
+    """Return what a trial teaches, to recognise it again: its search's folder may have been moved or copied."""
     return signature(trial.params), frozenset(trial.intermediate_values.items())
 
 
 def _as_told(trial: FrozenTrial, space: Space, resolved: RunConfig, origin: Path) -> FrozenTrial | None:
     settings = trial.user_attrs.get("settings")
-    if settings is None or not trial.intermediate_values:  # told of by a third search, or ended at once
+    if settings is None or not trial.intermediate_values:  # from a third search, or without an epoch
         return None
     point = space.locate(_comparable(settings, space.baseline.settings(), resolved.settings()))
     if point is None:
@@ -90,8 +91,8 @@ def _as_told(trial: FrozenTrial, space: Space, resolved: RunConfig, origin: Path
 
 
 def _comparable(settings: Mapping[str, Any], written: Mapping[str, Any], resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as this search's file would have them: left out where the data decides, and of this machine."""
-    # As they are written now, should an earlier release have written one otherwise.
+    """Return the settings as this search's file would have them: open where the data decides, and of this machine."""
+    # In the present spelling: an earlier release may have written a value differently.
     known = {name: present_spelling(name, value) for name, value in settings.items() if name in RunConfig.model_fields}
     for name, value in written.items():
         if name in SCORE_NEUTRAL or known.get(name) == resolved[name]:

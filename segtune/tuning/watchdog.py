@@ -1,4 +1,4 @@
-"""A trial's process that ends itself when the trial hangs: nobody else can tell a long step from a stuck one."""
+"""End a trial's process when the trial hangs; only the process itself can tell a long step from a stuck one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from segtune.clock import Clock
 from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder
 
-_LOOKS = 10  # at the trial, per time that it may be silent
+_LOOKS = 10  # looks at the trial, per time that it may be silent
 _LONGEST_LOOK_S = 5.0
-_WRITING_S = 10.0  # for which the end waits for a disk that may hang
-# Runs beside the trial's process, and is paused together with it. It kills it when it is silent for so many seconds,
-# counted in looks, and ends when the other end of its input does.
+_WRITING_S = 10.0  # seconds to wait for a disk that may hang, before the kill
+# The guard process, which is paused together with the trial's process. It kills that process when it is silent for so
+# many seconds, counted in looks, and ends when the other end of its input is closed.
 _GUARD = """
 import os, select, signal, sys, threading
 process, seconds, look, file = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
@@ -47,12 +47,12 @@ if os.getppid() == process:
 
 
 class Watchdog:
-    """Kills this process when `alive` was not called for `seconds`; a thread, alive inside the `with`.
+    """A thread that kills this process when `alive` was not called for `seconds`; it runs inside the `with` block.
 
     A Python thread that waits for a dead disk, a GPU or a loader process cannot be interrupted: only the end of the
-    process ends it. Its stacks go to the trial's error.txt, the reason to its fault.txt. Time in which this process
-    could not run, such as a pause of the whole search, is no silence. Where this process alone cannot run, because it
-    is stopped or a library keeps all of Python waiting, a guard beside it ends it after as long.
+    process ends it. The stacks go to the trial's error.txt, the reason to its fault.txt. Time in which this process
+    could not run, such as a pause of the whole search, does not count. If only this process cannot run, because it is
+    stopped or a library blocks all of Python, a guard process kills it after the same time.
     """
 
     def __init__(self, folder: RunFolder, seconds: float) -> None:
@@ -64,12 +64,12 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def alive(self, phase: str) -> None:
-        """The trial does something, in this phase."""
+        """Report that the trial is alive, in this phase."""
         self._last, self._phase = self._clock.seconds(), phase
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """While the trial waits for the search, which may take its time."""
+        """Suspend the watch while the trial waits for the search."""
         self._paused = True
         try:
             yield
@@ -97,14 +97,14 @@ class Watchdog:
     def _watch(self) -> None:
         assert self._guard.stdin
         while not self._ended.wait(self._look_s):
-            with suppress(BrokenPipeError):  # somebody ended it
+            with suppress(BrokenPipeError):  # the guard was ended
                 os.write(self._guard.stdin.fileno(), b".")
             silent = self._clock.seconds() - self._last
             if not self._paused and silent > self._seconds:
                 self._end(f"no sign of life for {silent:.0f} s in {self._phase}: killed (its stacks are in error.txt)")
 
     def _end(self, reason: str) -> None:
-        # A disk that hangs or is full must not save a process that hangs.
+        # A disk that hangs or is full must not prevent the kill.
         writer = threading.Thread(target=self._write_stacks, args=(reason,), daemon=True)
         writer.start()
         writer.join(_WRITING_S)
@@ -112,7 +112,7 @@ class Watchdog:
 
     def _write_stacks(self, reason: str) -> None:
         self._folder.path.mkdir(parents=True, exist_ok=True)
-        self._folder.error.unlink(missing_ok=True)  # of an attempt before this one; a link is not followed
+        self._folder.error.unlink(missing_ok=True)  # of an earlier attempt; a link is not followed
         with self._folder.error.open("x", encoding="utf-8") as file:
             faulthandler.dump_traceback(file)
         write_text(self._folder.fault_txt, reason)

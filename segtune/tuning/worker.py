@@ -1,4 +1,4 @@
-"""A trial on Ray: its training inside an actor that serves many trials, one after another."""
+"""Train a trial on Ray, in an actor that serves many trials, one after another."""
 
 from __future__ import annotations
 
