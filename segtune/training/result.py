@@ -8,10 +8,8 @@ from typing import Any
 
 from segtune.data.splits import ADDED
 from segtune.evaluation.metrics import Scores
-from segtune.training.stopwatch import PHASES
 
 _MIOU = "/miou"  # behind the name of an added validation set, in the name of a column
-_SPENT = "spent_"  # before a phase, in a report
 
 
 @dataclass(frozen=True)
@@ -68,23 +66,22 @@ class EpochResult:
             for name, value in self._columns().items()
         }
 
-    def report(self) -> dict[str, float | int | None]:
-        """Return all of the record as one level of plain values, as Ray passes reports on; see `from_report`."""
-        spent = {f"{_SPENT}{phase}": seconds for phase, seconds in self.spent.items()}
-        return self._columns() | {"epochs": self.epochs, "first_lr": self.first_lr} | spent
-
     @classmethod
-    def from_report(cls, report: Mapping[str, Any]) -> EpochResult:
-        """Read what `report` made, among other keys or not; KeyError where one is missing."""
+    def from_row(cls, row: Mapping[str, Any], epochs: int) -> EpochResult:
+        """Read a row of metrics.csv, whose values are numbers or None; raise KeyError where a column is missing.
+
+        `epochs` is the budget of the run, which the row does not hold.
+        """
         return cls(
-            scores=Scores.from_flat(report),
+            epochs=epochs,
+            scores=Scores.from_flat(row),
             added={
                 name.removesuffix(_MIOU): value
-                for name, value in report.items()
+                for name, value in row.items()
                 if name.startswith(ADDED) and name.endswith(_MIOU)
             },
-            spent={phase: report[_SPENT + phase] for phase in PHASES if _SPENT + phase in report},
-            **{field.name: report[field.name] for field in fields(cls) if field.name not in _NESTED},
+            spent={},
+            **{field.name: row[field.name] for field in fields(cls) if field.name not in _NOT_A_COLUMN},
         )
 
     def _columns(self) -> dict[str, float | int | None]:
@@ -108,4 +105,4 @@ class EpochResult:
         }
 
 
-_NESTED = ("scores", "added", "spent")  # fields that are several columns
+_NOT_A_COLUMN = ("epochs", "scores", "added", "spent", "first_lr")  # fields without a column of their own

@@ -55,12 +55,9 @@ def read_results(folder: RunFolder, epochs: int) -> list[EpochResult]:
 
     Raises InputError where the file is damaged or lacks a column.
     """
-    unknown = {"epochs": epochs, "first_lr": None}  # what metrics.csv does not hold
     try:
-        return [
-            EpochResult.from_report({name: _number(text) for name, text in row.items()} | unknown)
-            for row in read_rows(folder)
-        ]
+        rows = read_rows(folder)
+        return [EpochResult.from_row({name: _number(text) for name, text in row.items()}, epochs) for row in rows]
     except KeyError as error:
         raise InputError(f"{folder.metrics_csv}: damaged, has no column {error.args[0]}") from None
 
