@@ -1,4 +1,4 @@
-"""A clock that stands still while its process cannot run: after Ctrl-Z, while a batch system or a machine sleeps."""
+"""A clock that stops while its process is stopped: by Ctrl-Z, by a batch system, or by a machine that sleeps."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import threading
 import time
 
 _TICK_S = 1.0
-_LATE = 5.0  # times a tick: later than that, the process was not slow but stopped
+_LATE = 5.0  # ticks: after a longer gap, the process was stopped and not just slow
 
 
 class Clock:
-    """Seconds in which this process could run, since some moment.
+    """A clock of the seconds in which this process was able to run.
 
-    No clock of the system tells: one goes on while a process is stopped, another only while it computes. But a process
-    that looks at the clock every `tick` seconds, and finds that far more time has passed, was stopped meanwhile.
+    The system has no such clock: one goes on while a process is stopped, another advances only while it computes. But
+    a process that reads the time every `tick` seconds, and finds a far longer gap, was stopped in between.
 
     Parameters
     ----------
-    tick: longest time between two calls of `seconds` while the process runs.
+    tick: the longest time in seconds between two calls of `seconds` while the process runs.
     """
 
     def __init__(self, tick: float) -> None:
@@ -26,7 +26,7 @@ class Clock:
         self._lock = threading.Lock()  # a pause must be counted by one thread only
 
     def seconds(self) -> float:
-        """The time now; only differences mean something."""
+        """Return the present time in seconds; only differences are meaningful."""
         with self._lock:
             now = time.monotonic()
             passed, self._last = now - self._last, now
@@ -36,7 +36,7 @@ class Clock:
 
 
 def running_seconds() -> float:
-    """The time by a clock of this process's own; only differences mean something."""
+    """Return the present time of this process's own clock in seconds; only differences are meaningful."""
     return _clock().seconds()
 
 

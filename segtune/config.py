@@ -1,7 +1,7 @@
-"""RunConfig: everything that one training run needs, typed, strict and documented.
+"""RunConfig: the settings of one training run, typed, checked and documented.
 
-The field names are the only names: in YAML, in flags, in TensorBoard's hparams, in ``trials.csv``. The
-descriptions are what ``--help`` and the README's table print.
+The field names are the names in YAML, flags, TensorBoard's hparams and trials.csv. The descriptions are printed by
+``--help`` and in docs/settings.md. A new setting is one field here, with its role (see roles.py).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from segtune.mistakes import SettingsError, clash, explain
 from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Change, Role
 from segtune.vocabulary import BINARY_LOSSES, LOSSES, Architecture, architecture_name, encoder_name, loss_name
 
-DEMO = "data/demo"  # a data set that is made where it is asked for
+DEMO = "data/demo"  # a data set that is created when it is first used
 
 Alpha = Literal["auto", "mask", "band"]
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
 
 
 def _lower(value: object) -> object:
-    """A word in any case: libraries and papers write Adam, Dice and ImageNet."""
+    """Return a word in lower case: libraries and papers write Adam, Dice and ImageNet."""
     return value.lower() if isinstance(value, str) else value
 
 
 def _any_case(value: object, check: ValidatorFunctionWrapHandler) -> object:
-    """A value as it is listed, in any case; what is not listed is refused as it was written."""
+    """Accept a listed value in any case; an error repeats the value as it was written."""
     if isinstance(value, str):
         with suppress(ValidationError):
             return check(value.lower())
@@ -47,7 +47,7 @@ def _any_case(value: object, check: ValidatorFunctionWrapHandler) -> object:
 
 def _distinct(values: list[Any]) -> list[Any]:
     if len(set(values)) < len(values):
-        raise ValueError("a value stands in the list twice")
+        raise ValueError("the list contains a value twice")
     return values
 
 
@@ -63,17 +63,17 @@ def _split_folder(value: str) -> str:
 
 def _one_or_three(values: list[int]) -> list[int]:
     if len(values) not in (0, 1, 3):
-        raise ValueError("must name three bands, or one that is shown grey")
+        raise ValueError("must contain three bands, or one band that is shown in grey")
     return _distinct(values)
 
 
 def _given(value: str | None) -> str | None:
-    return value or None  # "": a shell's variable that is not set
+    return value or None  # a shell variable that is not set gives ""
 
 
 def _weights(value: str) -> str:
     if not value:
-        raise ValueError("must be none, imagenet or a file")
+        raise ValueError("must be none, imagenet or the name of a file")
     return value.lower() if value.lower() in ("none", "imagenet") else value
 
 
@@ -83,179 +83,192 @@ Label = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]  # what a mask can hold
 
 
 class RunConfig(BaseModel):
-    """One training run. Constructing it checks every value; `from_settings` gives one-line errors."""
+    """The settings of one training run. The constructor checks all values; `from_settings` raises one-line errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
     dataset: Annotated[str, Role(data=True, change=Change.MACHINE, path="folder")] = Field(
-        "", description="folder with train/ and val/ (or train.txt and val.txt)"
+        "", description="folder that contains train/ and val/, or train.txt and val.txt"
     )
     val_dir: Annotated[
         str | None,
         AfterValidator(_given),
         Role(data=True, validation=True, change=Change.MACHINE, path="folder"),
-    ] = Field(None, description="folder, or list file, of the validation tiles; left out: the data set's own val")
+    ] = Field(None, description="folder, or list file, of the validation tiles; if not given: the data set's own val")
     add_val_dirs: Annotated[list[str], Role(data=True, validation=True, change=Change.MACHINE, path="folders")] = Field(
-        [], description="more validation sets: folders, or a file that names one folder a line"
+        [], description="additional validation sets: folders, or a file that lists one folder per line"
     )
     adv_freq: Annotated[int, FIXED] = Field(
-        1, ge=1, description="epochs from one evaluation of the added validation sets to the next"
+        1, ge=1, description="number of epochs from one evaluation of the additional validation sets to the next"
     )
     use_only_add_val: Annotated[bool, Role(data=True, validation=True)] = Field(
-        False, description="score on the added validation sets alone, all of them pooled, and not on val"
+        False, description="compute the score on the additional validation sets alone, pooled, and not on val"
     )
     images_dir: Annotated[SplitFolder, DATA] = Field(
-        "images", description="name of the folder of images in each split; . is the split's own folder"
+        "images", description="name of the image folder in each split; . means the split's own folder"
     )
     masks_dir: Annotated[SplitFolder, DATA] = Field(
-        "gt", description="name of the folder of masks in each split; . is the split's own folder"
+        "gt", description="name of the mask folder in each split; . means the split's own folder"
     )
     image_suffix: Annotated[str, DATA] = Field(
-        "", description="what names of images end in before the extension, such as _sat"
+        "", description="ending of image names before the extension, such as _sat"
     )
     mask_suffix: Annotated[str, DATA] = Field(
-        "", description="what names of masks end in before the extension, such as _mask"
+        "", description="ending of mask names before the extension, such as _mask"
     )
     classes: Annotated[list[Label], AfterValidator(_distinct), DATA] = Field(
-        [255], min_length=1, max_length=MAX_CLASSES, description="mask labels to learn; one label is binary"
+        [255],
+        min_length=1,
+        max_length=MAX_CLASSES,
+        description="mask labels to learn; a single label gives a binary model",
     )
     ignore: Annotated[list[Label], AfterValidator(_distinct), DATA] = Field(
-        [], description="mask labels that count neither in the loss nor in a metric"
+        [], description="mask labels that are left out of the loss and of all metrics"
     )
     channels: Annotated[list[FolderName], AfterValidator(_distinct), Role(data=True, searchable=True)] = Field(
-        [], description="folders of one-channel images that follow the image's own bands, such as nir"
+        [], description="folders of one-channel images, such as nir; they are added after the image's own bands"
     )
     rgb: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_one_or_three), DATA] = Field(
         [],
-        description="the image's bands that are red, green and blue, counted from 1: they are shown, and augmented in "
-        "colour; left out: the first three where there are three or more",
+        description="numbers, from 1, of the red, green and blue bands, which pictures show and colour "
+        "augmentation changes; if not given: the first three, where there are three or more",
     )
     nodata: Annotated[float | None, DATA] = Field(
         None,
         allow_inf_nan=False,
-        description="value of images and channels that stands for no data, besides what their files declare",
+        description="value that means no data in images and channels, in addition to what their files declare",
     )
     alpha: Annotated[Alpha, DATA] = Field(
         "auto",
-        description="how to take the band that the images declare as alpha: as a mask whose zeros are no data, or as a "
-        "band like the others, such as near infrared; auto decides by its values, and says so",
+        description="how to use the band that images declare as alpha: as a mask (its zeros mean no data) or as a "
+        "band like the others, such as near infrared; auto decides by its values and reports the "
+        "decision",
     )
     limit_tiles: Annotated[int | None, FIXED] = Field(
-        None, ge=1, description="use only so many tiles of each split, to try things out"
+        None, ge=1, description="use at most this many tiles of each split, for quick tests"
     )
 
     model: Annotated[Architecture, BeforeValidator(architecture_name), SEARCHABLE] = Field(
-        "deeplabv3plus", description="architecture of segmentation_models_pytorch"
+        "deeplabv3plus", description="architecture from segmentation_models_pytorch"
     )
     encoder: Annotated[str, AfterValidator(encoder_name), SEARCHABLE] = Field(
-        "efficientnet-b0", description="encoder of smp, or tu-NAME for one of timm's"
+        "efficientnet-b0", description="encoder from segmentation_models_pytorch, or tu-NAME for an encoder from timm"
     )
     encoder_weights: Annotated[str, AfterValidator(_weights), Role(searchable=True, path="file")] = Field(
         "none",
-        description="where the encoder starts: none (random weights), imagenet (downloaded), or a file "
-        "(safetensors, or a state dict of torch.save)",
+        description="initial weights of the encoder: none (random), imagenet (downloaded), or a file "
+        "(safetensors, or a state dict saved with torch.save)",
     )
     normalization: Annotated[Literal["data", "encoder"], WrapValidator(_any_case), SEARCHABLE] = Field(
         "data",
-        description="mean and standard deviation of the input: the training tiles' own, or, for the rgb bands, those "
-        "that the encoder's weights were trained with",
+        description="mean and standard deviation that normalise the input: those of the training tiles (data), "
+        "or, for the rgb bands, those that the encoder was pretrained with (encoder)",
     )
     image_size: Annotated[Annotated[int, Field(ge=32, le=8192)] | None, SEARCHABLE] = Field(
         None,
-        description="side in pixels of the square that the network sees; "
-        "left out: the largest tile's, at most 512, as a multiple of 32",
+        description="side of the network's square input in pixels; if not given: the longest side of any tile, at "
+        "most 512, rounded up to a multiple of 32",
     )
     fit: Annotated[Literal["resize", "crop", "pad"], WrapValidator(_any_case), SEARCHABLE] = Field(
         "resize",
-        description="how a tile becomes that square: resized; cropped at random in training and in a sliding window "
-        "in evaluation; or shrunk where it is larger, and padded",
+        description="how a tile is fitted to image_size: resize; crop (at random in training, with a sliding "
+        "window in evaluation); or pad (a larger tile is shrunk first)",
     )
     batch_size: Annotated[int, SEARCHABLE] = Field(
-        6, ge=1, description="tiles per training step, and per step of evaluation"
+        6, ge=1, description="number of tiles per training step, and per batch in evaluation"
     )
     epochs: Annotated[int, Role(searchable=True, change=Change.RUN)] = Field(
-        50, ge=1, description="passes over the training tiles, in total"
+        50, ge=1, description="number of passes over the training tiles, in total"
     )
     samples_per_epoch: Annotated[int | None, SEARCHABLE] = Field(
-        None, ge=1, description="tiles in an epoch; the next epoch goes on with others; left out: all training tiles"
+        None,
+        ge=1,
+        description="number of tiles per epoch; the next epoch continues with other tiles; if not given: all "
+        "training tiles",
     )
     val_samples: Annotated[int | None, FIXED] = Field(
-        None, ge=1, description="validate on so many tiles, the same ones always; left out: on all"
+        None, ge=1, description="number of validation tiles to use, the same ones every time; if not given: all"
     )
 
     optimizer: Annotated[Literal["adam", "adamw", "sgd"], WrapValidator(_any_case), SEARCHABLE] = Field(
-        "adamw", description="torch.optim's"
+        "adamw", description="optimizer from torch.optim"
     )
     lr: Annotated[float, SEARCHABLE] = Field(
-        1e-3, gt=0, allow_inf_nan=False, description="learning rate at the end of the warm-up"
+        1e-3, gt=0, allow_inf_nan=False, description="learning rate after the warm-up"
     )
     encoder_lr_factor: Annotated[float, SEARCHABLE] = Field(
-        1.0, gt=0, allow_inf_nan=False, description="the encoder's learning rate is lr times this"
+        1.0, gt=0, allow_inf_nan=False, description="factor by which the encoder's learning rate differs from lr"
     )
     freeze_encoder_epochs: Annotated[int, SEARCHABLE] = Field(
-        0, ge=0, description="epochs at the start in which the encoder stays as it is"
+        0, ge=0, description="number of epochs at the start in which the encoder is not trained"
     )
     weight_decay: Annotated[float, SEARCHABLE] = Field(
-        1e-4, ge=0, allow_inf_nan=False, description="decoupled for adamw, an L2 penalty for the others"
+        1e-4, ge=0, allow_inf_nan=False, description="weight decay: decoupled for adamw, an L2 penalty for adam and sgd"
     )
-    momentum: Annotated[float, SEARCHABLE] = Field(0.9, ge=0, lt=1, description="of sgd (Nesterov)")
+    momentum: Annotated[float, SEARCHABLE] = Field(0.9, ge=0, lt=1, description="Nesterov momentum; used by sgd only")
     lr_schedule: Annotated[Literal["cosine", "poly", "constant"], WrapValidator(_any_case), SEARCHABLE] = Field(
-        "cosine", description="how the learning rate falls after the warm-up"
+        "cosine", description="how the learning rate changes after the warm-up"
     )
     warmup_epochs: Annotated[int, SEARCHABLE] = Field(
-        0, ge=0, description="epochs over which the learning rate rises from zero"
+        0, ge=0, description="number of epochs in which the learning rate rises from zero"
     )
     grad_clip: Annotated[float, SEARCHABLE] = Field(
-        1.0, ge=0, allow_inf_nan=False, description="largest norm of the gradient; 0 does not clip"
+        1.0, ge=0, allow_inf_nan=False, description="maximum norm of the gradient; 0 turns clipping off"
     )
 
     loss: Annotated[str, AfterValidator(loss_name), SEARCHABLE] = Field(
-        "dice", description=f"{', '.join(LOSSES)}, or a sum of them such as dice+bce"
+        "dice", description=f"loss function: {', '.join(LOSSES)}, or a sum such as dice+bce"
     )
     augmentation: Annotated[
         Literal["none", "safe", "light", "medium", "hard"], WrapValidator(_any_case), SEARCHABLE
-    ] = Field("hard", description="how much training tiles are changed; safe only flips and turns")
+    ] = Field(
+        "hard", description="how strongly training tiles are augmented; safe uses only flips and 90-degree rotations"
+    )
     precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], WrapValidator(_any_case), SEARCHABLE] = Field(
-        "auto", description="auto: bf16 where the GPU computes it natively, fp16 on older ones, fp32 on a CPU"
+        "auto",
+        description="numeric precision; auto: bf16 on GPUs that compute it natively, fp16 on older GPUs, fp32 on a CPU",
     )
     worst: Annotated[int, Role(change=Change.RUN, affects_score=False)] = Field(
-        4, ge=0, le=64, description="number of validation tiles shown with the curves: those with the most wrong pixels"
+        4,
+        ge=0,
+        le=64,
+        description="number of validation tiles to show in TensorBoard: those with the most wrong pixels",
     )
     seed: Annotated[int, Role(affects_score=False)] = Field(
-        42, ge=0, le=2**31 - 1, description="of weights, order and augmentation"
+        42, ge=0, le=2**31 - 1, description="random seed for initial weights, sample order and augmentation"
     )
     workers: Annotated[int, MACHINE] = Field(
-        1, ge=0, le=256, description="loader processes; 0 loads in the training process"
+        1, ge=0, le=256, description="number of processes that load data; 0 loads data in the training process"
     )
     threads: Annotated[int | None, Role(change=Change.SEARCH)] = Field(
         None,
         ge=1,
         le=1024,
-        description="number of torch's threads; results depend on it; left out: torch's own number, in a search the "
-        "cores of a trial",
+        description="number of torch threads, on which results depend; if not given: torch's own number, or in a "
+        "search the CPU cores of a trial",
     )
     device: Annotated[str, BeforeValidator(_lower), MACHINE] = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-        description="auto, cpu, cuda or cuda:N; auto prefers cuda",
+        description="device to train on: auto, cpu, cuda or cuda:N; auto prefers cuda",
     )
     cache_dir: Annotated[str | None, AfterValidator(_given), Role(change=Change.MACHINE, path="folder")] = Field(
         None,
-        description="folder on a local disk for decoded tiles, shared by all runs; none: decode again and again; "
-        "left out: $SEGTUNE_CACHE_DIR, or segtune-cache-UID in $SLURM_TMPDIR, $TMPDIR or /var/tmp",
+        description="folder for decoded tiles, on a local disk and shared by all runs; none: no cache; if not "
+        "given: $SEGTUNE_CACHE_DIR, or segtune-cache-UID in $SLURM_TMPDIR, $TMPDIR or /var/tmp",
     )
     cache_gb: Annotated[float, MACHINE] = Field(
         100.0,
         ge=0,
         allow_inf_nan=False,
-        description="most gigabytes of decoded tiles; the ones unused longest go first",
+        description="maximum size of the cache in gigabytes; entries that were unused for longest are deleted first",
     )
 
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:
         both = sorted(set(self.classes) & set(self.ignore))
         if both:
-            raise clash(f"classes and ignore both list {both[0]}", "classes", "ignore")
+            raise clash(f"classes and ignore both contain {both[0]}", "classes", "ignore")
         if self.warmup_epochs >= self.epochs:
             got = f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
             raise clash(f"warmup_epochs must be below epochs, but got {got}", "warmup_epochs", "epochs")
@@ -264,13 +277,13 @@ class RunConfig(BaseModel):
                 other = {"bce": "ce is its multi-class form"}.get(
                     name, "it has no multi-class form, as dice and ce have"
                 )
-                text = f"loss {name!r} is for a single class, and classes lists {len(self.classes)}; {other}"
+                text = f"loss {name!r} is for a single class, but classes lists {len(self.classes)}; {other}"
                 raise clash(text, "loss", "classes")
         if self.precision == "fp16" and self.device == "cpu":
-            raise clash("precision fp16 needs a GPU, and device is cpu", "precision", "device")
+            raise clash("precision fp16 needs a GPU, but device is cpu", "precision", "device")
         reserved = sorted({self.images_dir, self.masks_dir} & set(self.channels))
         if reserved:
-            text = f"channels lists {reserved[0]!r}, which is images_dir or masks_dir"
+            text = f"channels contains {reserved[0]!r}, which is images_dir or masks_dir"
             raise clash(text, "channels", "images_dir", "masks_dir")
         if self.images_dir == self.masks_dir and self.image_suffix == self.mask_suffix:
             raise clash(
@@ -295,5 +308,5 @@ class RunConfig(BaseModel):
             raise SettingsError(explain(error, cls), where) from None
 
     def settings(self) -> dict[str, Any]:
-        """Every setting as plain YAML/JSON values, in the order of the fields."""
+        """Return every setting as a plain YAML or JSON value, in the order of the fields."""
         return self.model_dump(mode="json")

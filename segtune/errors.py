@@ -1,4 +1,4 @@
-"""The few errors that a user can cause; every one names the file or the setting."""
+"""Errors that segtune raises on purpose, and helpers for their texts. Each error names a file or a setting."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 
 
 class SegtuneError(Exception):
-    """Base of all errors that segtune raises on purpose."""
+    """Base class of all errors that segtune raises on purpose."""
 
 
 class InputError(SegtuneError):
-    """What the user gave is wrong: one message per mistake, each naming a file or a setting.
+    """The user's input is wrong; `mistakes` has one line per mistake, each naming a file or a setting.
 
-    The scripts print each message as a line of its own, ``error: ...``, and exit with status 2.
+    The scripts print every line as ``error: ...`` and exit with status 2.
     """
 
     def __init__(self, mistakes: str | Iterable[str]) -> None:
@@ -22,34 +22,34 @@ class InputError(SegtuneError):
         super().__init__("\n".join(self.mistakes))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[list[str]]]:
-        # Exceptions are rebuilt from their args on the other side of a process; keep the list a list.
+        # Another process rebuilds an exception from these arguments: the list must stay a list.
         return type(self), (self.mistakes,)
 
 
 class TileError(InputError):
-    """A tile that was sound when the data set was read cannot be read in the middle of a run."""
+    """A tile cannot be read during a run, although it was sound when the data set was scanned."""
 
 
 class PlaceError(InputError):
-    """What a run needs is not to be seen from this machine."""
+    """A file or folder that a run needs is not visible on this machine."""
 
 
 class NonFiniteLossError(SegtuneError):
-    """The training loss became NaN or infinite; the weights are of no use from here on."""
+    """The training loss became NaN or infinite; the weights cannot recover."""
 
 
 class DeviceMemoryError(SegtuneError):
-    """The device's memory is not enough, not even for one tile at a time."""
+    """The device's memory is too small, even for one tile at a time."""
 
 
 class LoaderError(SegtuneError):
-    """A loader process died, and the run with it, which was sound itself."""
+    """A loader process died and ended the run, which was sound itself."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'encoder'?"`` for the known name most like ``name``, or an empty string.
+    """Return ``"; did you mean 'encoder'?"`` for the known name most similar to ``name``, or an empty string.
 
-    Where none is like it, the longest one that it contains: cosine for CosineAnnealingLR.
+    If no known name is similar, return the longest one that `name` contains: cosine for CosineAnnealingLR.
     """
     by_lower = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
@@ -58,36 +58,37 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
 
 
-_JOINERS = "\u200c\u200d"  # without width, and part of how Persian, Hindi or an emoji is written
+_JOINERS = "\u200c\u200d"  # invisible, but part of correct Persian, Hindi and emoji
 
 
 def printable(text: object) -> str:
-    """Return text from outside as a terminal, or a table, can show it: on one line, and without commands.
+    """Return text from outside in a form that is safe to print: one line, without control characters.
 
-    A name can hold a line break, an escape sequence, or characters that turn the direction of what follows; a message
-    with it must not look like two, nor like another one. They are shown as Python writes them: ``\\n``, ``\\x1b``.
+    A file name can contain a line break, an escape sequence or a character that reverses the text direction. Such a
+    name must not make one message look like two, or like a different one. These characters are escaped as in Python:
+    ``\\n``, ``\\x1b``.
     """
     return "".join(map(_shown, str(text)))
 
 
 def _shown(char: str) -> str:
-    # Cc are commands, Cf formats (of direction, or invisible), Zl and Zp breaks, Cs bytes of a name that is no UTF-8.
+    # Cc: control characters. Cf: invisible formats. Zl, Zp: line breaks. Cs: bytes of a name that is not UTF-8.
     harmful = char not in _JOINERS and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")
     return char.encode("unicode_escape").decode("ascii") if harmful else char
 
 
 def one_line(text: object) -> str:
-    """A library's message on one line, and not a long one."""
+    """Return a library's message on one line, cut after 200 characters."""
     return " ".join(str(text).split())[:200]
 
 
 def counted(number: float, noun: str) -> str:
-    """A number with its noun: ``1 epoch``, ``2 epochs``, ``0.5 GPU``."""
+    """Return a number with its noun: ``1 epoch``, ``2 epochs``, ``0.5 GPU``."""
     return f"{number if isinstance(number, int) else f'{number:g}'} {noun}{'' if 0 < number <= 1 else 's'}"
 
 
 def first_few(names: Iterable[str], limit: int = 5) -> str:
-    """The first names and how many more there are: ``"a, b, c, d, e and 12 more"``."""
+    """Return the first names and the number of the others: ``"a, b, c, d, e and 12 more"``."""
     listed = list(names)
     shown = ", ".join(listed[:limit])
     return shown if len(listed) <= limit else f"{shown} and {len(listed) - limit} more"

@@ -1,4 +1,4 @@
-"""Single settings of RunConfig: their roles, types and choices, and a check of one value alone."""
+"""The fields of RunConfig: their roles, types and choices, and a check of one value alone."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def _with(holds: Callable[[Role], bool]) -> tuple[str, ...]:
     return tuple(name for name, role in ROLES.items() if holds(role))
 
 
-# What a result is measured on or with stays fixed within a search, or its trials could not be compared.
+# The same in all trials of a search, because their scores could not be compared otherwise.
 NOT_SEARCHABLE = frozenset(_with(lambda role: not role.searchable))
-DATA_SETTINGS = _with(lambda role: role.data)  # in a search space they stand at the top, beside `dataset`
+DATA_SETTINGS = _with(lambda role: role.data)  # at the top of a search space, beside `dataset`
 DATA_PLACES = _with(lambda role: role.data and role.path is not None)
 VALIDATION_SETTINGS = _with(lambda role: role.validation)
-# What may change when a run is resumed, and when a search is. Where the data lies may change, too: that it is the same
-# data is seen by its fingerprint.
+# Settings that may change when a run, or a search, is resumed. The data may have moved: its fingerprint shows that it
+# is the same.
 CHANGEABLE_IN_RUN = frozenset(_with(lambda role: role.change >= Change.RUN))
 CHANGEABLE_IN_SEARCH = frozenset(_with(lambda role: role.change >= Change.SEARCH))
 OF_THE_MACHINE = _with(lambda role: role.change is Change.MACHINE)
@@ -62,7 +62,7 @@ def present_spelling(name: str, value: Any) -> Any:
 
 
 def base_type(name: str) -> type:
-    """The plain type behind a setting: int, float, str or list."""
+    """Return the plain type of a setting: int, float, bool, str or list."""
     hint = typing.get_type_hints(RunConfig)[name]
     while get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(arg for arg in get_args(hint) if arg is not type(None))
@@ -72,7 +72,7 @@ def base_type(name: str) -> type:
 
 
 def choices(name: str) -> tuple[str, ...]:
-    """The values that a setting can take where they are listed, else nothing."""
+    """Return the values of a setting that has a list of them, else an empty tuple."""
     hint = typing.get_type_hints(RunConfig)[name]
     return get_args(hint) if get_origin(hint) is Literal else ()
 

@@ -1,4 +1,4 @@
-"""What this process may use of the machine, and what it runs on."""
+"""The cores and memory that this process may use, its signals, and the versions of its libraries."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # a terminal that is closed; POSIX only
+HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # sent when the terminal is closed; POSIX only
 _PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "albumentations", "ray", "optuna")
 
 
 def available_cpus() -> int:
-    """Cores that this process may use: its CPU affinity, a batch system's share, a container's, not the machine's."""
+    """Return the number of cores that CPU affinity, a batch system and a container let this process use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     allotted = os.environ.get("SLURM_CPUS_PER_TASK", "")
@@ -25,7 +25,7 @@ def available_cpus() -> int:
 
 
 def cpu_quotas(process: Path = Path("/proc/self")) -> list[float]:
-    """Cores' worth of time that control groups let a process have, as containers set it (``docker run --cpus``)."""
+    """Return the CPU limits, in cores, of a process's control groups, as set by ``docker run --cpus``."""
     try:
         groups = [line.split(":", 2)[1:] for line in (process / "cgroup").read_text().splitlines()]
         mounts = [line.split() for line in (process / "mountinfo").read_text().splitlines()]
@@ -47,7 +47,7 @@ def _has_cpu(controllers: str) -> bool:
 
 
 def _quota(group: Path) -> float | None:
-    """Cores that a control group may use; None where it has no limit."""
+    """Return the number of cores that a control group may use; None if it has no limit."""
     try:
         if (group / "cpu.max").is_file():  # version 2
             limit, period = (group / "cpu.max").read_text().split()
@@ -59,7 +59,7 @@ def _quota(group: Path) -> float | None:
 
 
 def free_memory() -> int | None:
-    """Bytes of memory that this process may still take: of the machine, and of its container; None where unknown."""
+    """Return the bytes of memory left for this process, on the machine and in its container; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -74,7 +74,7 @@ def free_memory() -> int | None:
 
 
 def _left_in_groups(kind: str, place: str) -> Iterator[int]:
-    """Bytes left under the limit of a control group, version 2 or 1, and of those around it."""
+    """Yield the bytes left under the limits of a control group (version 1 or 2) and of its parents."""
     root = Path("/sys/fs/cgroup", kind)
     most, used = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kind else ("memory.max", "memory.current")
     group = root / place.lstrip("/")
@@ -83,22 +83,22 @@ def _left_in_groups(kind: str, place: str) -> Iterator[int]:
             return
         with suppress(OSError, ValueError, StopIteration):  # no such file, or "max"
             limit, taken = (int((folder / name).read_text(encoding="ascii")) for name in (most, used))
-            # What was read from files and may be dropped counts as taken.
+            # File contents that the kernel may drop count as used memory: add them again.
             rows = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
             yield limit - taken + next(int(row.split()[1]) for row in rows if row.startswith("inactive_file "))
 
 
 def ending_signals() -> list[int]:
-    """SIGTERM, and SIGHUP unless it is ignored, as under `nohup`: a process then outlives its terminal."""
+    """Return SIGTERM, and SIGHUP unless it is ignored: under `nohup` a process outlives its terminal."""
     hangs_up = signal.getsignal(HANGUP) is not signal.SIG_IGN
     return [signal.SIGTERM, HANGUP] if hangs_up else [signal.SIGTERM]
 
 
 @contextmanager
 def signals_noted(on_signal: Callable[[], None] | None = None) -> Iterator[list[int]]:
-    """Let SIGINT, SIGTERM and SIGHUP be noted in the list, so that what runs can end in order.
+    """Record SIGINT, SIGTERM and SIGHUP in the list that is yielded, so that the program can end in order.
 
-    A second Ctrl-C ends it at once. `on_signal` is called for each, too. To be used in the main thread.
+    A second Ctrl-C interrupts at once. `on_signal` is called for every signal. Use it in the main thread.
     """
     caught: list[int] = []
 
@@ -117,6 +117,6 @@ def signals_noted(on_signal: Callable[[], None] | None = None) -> Iterator[list[
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, segtune and the libraries that a result depends on."""
+    """Return the versions of Python, segtune and the libraries that results depend on."""
     found = {"python": platform.python_version(), "segtune": version("segtune")}
     return found | {name: version(name) for name in _PACKAGES}

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, as one-line messages."""
+"""Mistakes in settings: pydantic's findings as one-line messages, with the names of the settings."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _LONGEST_VALUE = 100  # characters of a wrong value that a message repeats
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong with one setting, or with several that do not go together."""
+    """A mistake in one setting, or in several settings that do not go together."""
 
     settings: tuple[str, ...]  # the settings that the message is about
     message: str  # one line
 
 
 class SettingsError(InputError):
-    """Settings are wrong, or do not go together; `found` says which."""
+    """Some settings are wrong, or do not go together; `found` lists the mistakes."""
 
     def __init__(self, found: Sequence[Mistake], where: str = "") -> None:
         self.found, self._where = tuple(found), where
@@ -47,7 +47,7 @@ def clash(message: str, *settings: str) -> PydanticCustomError:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
-    """Return pydantic's findings on the settings of a model."""
+    """Return pydantic's findings on the settings of a model, one mistake each."""
     return [_mistake(item, model.model_fields) for item in error.errors()]
 
 

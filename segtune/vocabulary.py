@@ -1,4 +1,4 @@
-"""The words that settings take: architectures, losses and encoders, and how other people write them."""
+"""The names of architectures, losses and encoders, and their other spellings."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Architecture = Literal[
 ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
 
 LOSSES = ("ce", "bce", "dice", "jaccard", "tversky", "focal", "lovasz", "mcc")
-_IN_SUMS = ("dice", "jaccard", "tversky", "lovasz", "mcc", "focal", "ce", "bce")  # the order in which sums are written
+_IN_SUMS = ("dice", "jaccard", "tversky", "lovasz", "mcc", "focal", "ce", "bce")  # the canonical order in a sum
 BINARY_LOSSES = ("bce", "mcc")  # have no multi-class form in smp
-# smp's own encoders: known here, so that a name need not wait until smp is imported. timm's are tu-NAME.
+# smp's own encoders, listed here so that a name can be checked before smp is imported. timm's are called tu-NAME.
 ENCODERS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
     *("resnext50_32x4d", "resnext101_32x4d", "resnext101_32x8d", "resnext101_32x16d"),
@@ -44,12 +44,12 @@ ENCODERS = (
     *(f"mit_b{size}" for size in range(6)),
     *(f"mobileone_s{size}" for size in range(5)),
 )
-# Names of earlier releases of smp, and what they are now.
+# Names in earlier releases of smp, and the present ones.
 _EARLIER_ENCODERS = {
     **{f"timm-{family}": f"tu-{family}" for family in ("regnet", "res2", "resnest", "gernet")},
     "timm-mobilenetv3": "tu-tf_mobilenetv3",
 }
-# What some people call a value, where another word is right.
+# Common synonyms, and the names that are right here.
 _OTHER_NAMES = {
     **dict.fromkeys(("cross_entropy", "crossentropy", "crossentropyloss"), "ce"),
     **dict.fromkeys(("iou", "iouloss"), "jaccard"),
@@ -57,12 +57,12 @@ _OTHER_NAMES = {
 
 
 def architecture_name(value: object) -> object:
-    """Return an architecture's own name for any of its spellings; leave what is no text."""
+    """Return the name of an architecture for any of its spellings; values of other types are returned unchanged."""
     return ARCHITECTURE_ALIASES.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
 def encoder_name(value: str) -> str:
-    """Return an encoder's present name, in lower case."""
+    """Return an encoder's name in lower case, and its present name if smp has renamed it."""
     name = value.lower()
     for earlier, now in _EARLIER_ENCODERS.items():
         if name.startswith(earlier):
@@ -71,7 +71,7 @@ def encoder_name(value: str) -> str:
 
 
 def loss_name(value: str) -> str:
-    """Return a loss, or a sum of losses, in its one spelling; ValueError for an unknown one."""
+    """Return a loss, or a sum of losses, in its canonical spelling; ValueError for an unknown loss."""
     given = [term.strip() for term in value.split("+")]
     terms = [term.lower() for term in given]
     for term in given:
@@ -80,11 +80,11 @@ def loss_name(value: str) -> str:
                 f"unknown loss {term!r} (known: {', '.join(LOSSES)}, and sums such as dice+bce){meant(term, LOSSES)}"
             )
     if len(set(terms)) < len(terms):
-        raise ValueError("a loss stands in the sum twice")
-    return "+".join(sorted(terms, key=_IN_SUMS.index))  # a sum is the same in any order
+        raise ValueError("the sum contains a loss twice")
+    return "+".join(sorted(terms, key=_IN_SUMS.index))  # the order in a sum has no meaning
 
 
 def meant(value: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'ce'?"`` for a word that a known one stands for, or resembles; or nothing."""
+    """Return ``"; did you mean 'ce'?"`` for a synonym of a known name or a similar word, or an empty string."""
     other = _OTHER_NAMES.get(value.lower())
     return f"; did you mean {other!r}?" if other else nearest(value, known)

@@ -1,1 +1,1 @@
-"""Before a search starts: what is possible, what it costs, how trials share the machine."""
+"""Planning a search before it starts: which runs are possible, what they cost, and how they share the machine."""

@@ -1,4 +1,4 @@
-"""What a run costs: a few of its training steps and evaluation batches, measured on its own data, and nothing kept."""
+"""Measure the cost of a run: a few training steps and evaluation batches on its own data; nothing is kept."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from segtune.files.folders import RunFolder
 from segtune.models.device import resolve_device
 from segtune.training.train import train
 
-# Training steps, after the first one, which waits for the loaders and for what a GPU sets up. On a GPU, loaders have
-# batches ready at first: only later ones show how fast they are.
+# Training steps after the first one, which waits for the loaders and for the GPU's initialisation. With a GPU, the
+# loaders have some batches ready: only later steps show how fast they are.
 _STEPS = {"cpu": 3, "cuda": 16}
-_BATCHES = 2  # of evaluation, of which the second is measured where there is one
+_BATCHES = 2  # of evaluation; the second is measured, if there is one
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run takes, as far as it was seen."""
+    """The measured cost of a run."""
 
     step_seconds: float  # of a training step, loading included
     batch_seconds: float  # of a batch of evaluation
@@ -64,14 +64,14 @@ def probe(config: RunConfig, info: DataInfo, threads: int | None = None) -> Cost
 
 
 def _shortened(config: RunConfig, steps: int) -> RunConfig:
-    """The same run with an epoch of so many steps, and nothing that changes what a step costs."""
+    """Return the same run with one short epoch; the cost of a step stays the same."""
     changed: dict[str, object] = {"samples_per_epoch": config.batch_size * steps, "encoder_weights": "none"}
     changed |= {"epochs": 1, "warmup_epochs": 0, "freeze_encoder_epochs": 0, "adv_freq": 1, "worst": 0}
     return config.model_copy(update=changed)
 
 
 def _batches(config: RunConfig, info: DataInfo) -> float:
-    """Batches of evaluation in an epoch; added sets have theirs in some epochs only."""
+    """Return the mean number of evaluation batches per epoch; added sets are evaluated in some epochs only."""
     return sum(
         math.ceil(count / config.batch_size) / (1 if split == VAL else config.adv_freq)
         for split, count in info.counts.items()
@@ -80,11 +80,11 @@ def _batches(config: RunConfig, info: DataInfo) -> float:
 
 
 class _EnoughError(Exception):
-    """All that is wanted is measured."""
+    """Ends the run: the measurement is complete."""
 
 
 class _Watch:
-    """Notes when training steps and evaluation batches end, and ends the run after some of these."""
+    """Records when training steps and evaluation batches end, and ends the run after a few of them."""
 
     def __init__(self) -> None:
         self._steps: list[float] = []
@@ -92,12 +92,12 @@ class _Watch:
         self._training = True
 
     def step(self, done: int, total: int, loss: float) -> None:
-        """The call of `train` after a training step, for which it waits for the device."""
+        """Record a training step; `train` calls this when the device has finished it."""
         self._steps.append(time.perf_counter())
         self._training = True
 
     def __call__(self) -> bool:
-        """The call of `train` after every batch; the ones that follow no step are of evaluation."""
+        """Record an evaluation batch; `train` calls this after every batch, and those of evaluation follow no step."""
         if not self._training:
             self._batches.append(time.perf_counter())
         self._training = False
@@ -106,7 +106,7 @@ class _Watch:
         return False
 
     def seconds(self) -> tuple[float, float]:
-        """Of a training step, the mean of the later half; and of a batch of evaluation."""
+        """Return the seconds of a training step (mean of the later half) and of an evaluation batch."""
         steps = [end - start for start, end in zip(self._steps, self._steps[1:], strict=False)]
         before, last = [*self._steps, *self._batches][-2:]
         return statistics.fmean(steps[len(steps) // 2 :]), last - before

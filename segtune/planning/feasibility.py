@@ -1,4 +1,4 @@
-"""Which runs of a space are possible on this machine and this data, before anything is trained."""
+"""Decide which runs of a space are possible on this machine and this data, before anything is trained."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from segtune.training.resolve import check_input, resolve
 
 
 def check_space(space: Space, address: str | None = None, fetch: bool = True) -> None:
-    """Refuse what cannot work, before anything is written: InputError with every mistake.
+    """Check a space before anything is written; raise InputError with every mistake.
 
-    With an address, the resources are another machine's, and are looked at when the search joins it. Without
-    `fetch`, ImageNet weights are neither looked for nor downloaded.
+    With an address, the resources are those of a cluster and are checked when the search joins it. Without `fetch`,
+    ImageNet weights are neither looked for nor downloaded.
     """
     baseline = space.baseline
     mistakes = _clashes(space)
     if ":" in baseline.device:
-        mistakes.append(f"device: a search shares the GPUs out itself; cuda or auto, not {baseline.device}")
+        mistakes.append(
+            f"device: must be cuda or auto, because a search assigns the GPUs itself, but got {baseline.device}"
+        )
     if baseline.use_only_add_val and baseline.adv_freq > 1:
         mistakes.append(
-            f"adv_freq: with use_only_add_val a search needs a score each epoch: 1, not {baseline.adv_freq}"
+            f"adv_freq: must be 1, because with use_only_add_val a search needs a score in each epoch, "
+            f"but got {baseline.adv_freq}"
         )
     if mistakes:
         raise InputError(f"{space.path}: {mistake}" for mistake in mistakes)
@@ -39,12 +42,13 @@ def check_space(space: Space, address: str | None = None, fetch: bool = True) ->
 
 
 def check_precision(space: Space, plan: Plan) -> None:
+    """Raise InputError if a trial would use fp16 without a GPU."""
     if not plan.gpus_per_trial and "fp16" in (*space.values_of("precision"), space.baseline.precision):
         raise InputError(f"{space.path}: precision: fp16 needs a GPU, and trials get none")
 
 
 def scan_data(space: Space, progress: Progress | None = None, say: Say | None = None) -> DataInfo:
-    """Scan the data set as every trial may use it, into the cache; InputError with every mistake."""
+    """Scan the data set for all trials, and fill the cache; raise InputError with every mistake."""
     baseline = space.baseline
     info = scan(baseline, space.channels(), progress, space.combinations("fit", "image_size"), say)
     mistakes = _clashes(space, info.image_size())
@@ -59,17 +63,18 @@ def scan_data(space: Space, progress: Progress | None = None, say: Say | None = 
 
 
 def _inputs(space: Space, image_size: int) -> list[dict[str, Any]]:
-    """What trials' networks take in, and what their encoders start from, in every combination that is possible."""
+    """Return the settings that decide a network's input and initial weights, in every possible combination."""
     names = ("model", "encoder", "encoder_weights", "channels", "normalization", "image_size")
     runs = [dict(zip(names, values, strict=True)) for values in space.combinations(*names)]
     return [run for run in runs if not incompatibility(run["model"], run["encoder"], run["image_size"] or image_size)]
 
 
 def _clashes(space: Space, image_size: int | None = None) -> list[str]:
-    """Architectures, encoders and sizes that go with nothing in the space.
+    """Return a line for each architecture, encoder and image size that works with nothing else in the space.
 
-    A value that goes with some others is no mistake: what does not go together is not drawn. A grid and a first run
-    are not drawn, and all of theirs must be possible. `image_size` is that of runs that name none, once it is known.
+    A value that works with some of the others is no mistake: the sampler draws impossible combinations again. A grid
+    and the first run are not drawn: all of their combinations must be possible. `image_size` is the size of runs that
+    do not set one; None before the data is known.
     """
     runs = space.combinations("model", "encoder", "image_size")
     mistakes = {run: incompatibility(run[0], run[1], run[2] or image_size) for run in runs}
@@ -81,9 +86,9 @@ def _clashes(space: Space, image_size: int | None = None) -> list[str]:
     settings = space.baseline.settings()
     first = mistakes[settings["model"], settings["encoder"], settings["image_size"]]
     if first and first not in found:
-        found.append(f"{first}; the first run has both, and another one stands under baseline:")
+        found.append(f"{first}; this is the first run, and baseline: can give another one")
     if space.search.sampler == "grid":
-        why = "a grid tries every combination that is not under forbid:"
+        why = "a grid tries every combination that is not excluded under forbid:"
         found += [f"{text}; {why}" for text in mistakes.values() if text and text not in found]
     return list(dict.fromkeys(found))
 

@@ -1,4 +1,4 @@
-"""How many trials run at a time, and on what share of the machines."""
+"""Plan how many trials run at a time, and each trial's share of the machines."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from segtune.errors import InputError, counted
 from segtune.machine import available_cpus
 from segtune.space.settings import SearchSettings
 
-_CPU_TRIALS = 4  # at a time on a machine without a GPU: more learn less from each other, and each takes memory
+_CPU_TRIALS = 4  # at a time without a GPU: more of them learn less from each other, and each needs memory
 
-Resources = Mapping[str, float]  # of a machine, in Ray's terms: CPU, GPU
+Resources = Mapping[str, float]  # of a machine, under Ray's names: CPU, GPU
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Each trial's share, and how many trials fit at a time."""
+    """Each trial's share of the resources, and the number of trials at a time."""
 
     cpus: int
     gpus: int
     cpus_per_trial: int
     gpus_per_trial: float
     concurrent: int
-    nodes: int = 1  # machines that have room for a trial
+    nodes: int = 1  # machines with room for a trial
 
     def request(self) -> dict[str, float]:
-        """What Ray reserves for a trial."""
+        """Return the resources that Ray reserves for a trial."""
         return {"cpu": self.cpus_per_trial, "gpu": self.gpus_per_trial}
 
     def __str__(self) -> str:
@@ -41,16 +41,16 @@ class Plan:
 
 
 def local_resources() -> dict[str, float]:
-    """Cores and GPUs that this process may use, in Ray's terms."""
+    """Return the cores and GPUs that this process may use, under Ray's names."""
     return {"CPU": available_cpus(), "GPU": torch.cuda.device_count()}
 
 
 def make_plan(search: SearchSettings, nodes: Sequence[Resources], device: str = "auto") -> Plan:
-    """Share the nodes' resources among trials, each on one node; InputError for what can never be met.
+    """Divide the nodes' resources among trials; a trial runs on one node. InputError if a request cannot be met.
 
-    `cpus_per_trial` left out is as large as it can be with every GPU in use. Without GPUs it is where trials at a time
-    times the root of their cores is largest: twice the cores do not train twice as fast, and a small node beside
-    large ones must not set the share of all.
+    If `cpus_per_trial` is not given, it is the largest number of cores with which all GPUs are in use. Without GPUs it
+    maximises the number of trials at a time, times the square root of the cores per trial: twice the cores do not
+    train twice as fast, and one small node must not limit the trials on larger ones.
     """
     cpus, gpus = (int(sum(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU"))
     wanted = search.gpus_per_trial
@@ -74,7 +74,7 @@ def make_plan(search: SearchSettings, nodes: Sequence[Resources], device: str = 
 
 
 def _fitting(node: Resources, cpus: int, gpus: float) -> int:
-    """Trials of this share that a node has room for."""
+    """Return the number of trials with this share that fit on a node."""
     by_cpu, there = int(node.get("CPU", 0)) // cpus, int(node.get("GPU", 0))
     if not gpus:
         return by_cpu

@@ -1,4 +1,4 @@
-"""After how many epochs the trials of a search are compared."""
+"""Rungs: the numbers of epochs after which ASHA compares the trials of a search."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from segtune.space.space import Space
 
 _SHARE_BEFORE_FIRST_RUNG = 9  # a grace period of a ninth of the budget leaves two decisions at factor 3
 _SIMULATED = 10_000  # trials that the share of epochs is estimated from
-_LEAST_GRACE = 3  # epochs: a slowly starting encoder says nothing before
+_LEAST_GRACE = 3  # epochs after the warm-up: some encoders start slowly
 
 
 def grace_period(search: SearchSettings, epochs: int, warmup_epochs: int) -> int:
-    """Epochs that every trial gets: at least a ninth of the budget, and three beyond the warm-up."""
+    """Return the epochs that every trial gets: at least a ninth of the budget, and three after the warm-up."""
     if search.grace_period:
         return min(search.grace_period, epochs)
     return min(epochs, max(math.ceil(epochs / _SHARE_BEFORE_FIRST_RUNG), warmup_epochs + _LEAST_GRACE))
 
 
 def rungs(space: Space) -> list[int]:
-    """Epochs after which trials of this space are compared, the lowest first; the last is the whole budget."""
+    """Return the epochs after which trials of this space are compared, in order; the last is the whole budget."""
     epochs = max(space.values_of("epochs"))
     if space.search.scheduler == "none":
         return [epochs]

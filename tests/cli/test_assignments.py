@@ -42,7 +42,7 @@ def test_parse_value(name, text, value):
         ("batch_size", "8.5", "batch_size: input should be a valid integer, but got 8.5"),
         ("model", "unett", "model: 'unett' is not one of"),
         ("classes", "[1, 2", "classes: cannot read '[1, 2': expected ',' or ']'"),
-        ("channels", "a,a", "channels: a value stands in the list twice"),
+        ("channels", "a,a", "channels: the list contains a value twice"),
     ],
 )
 def test_parse_value_refuses(name, text, message):

@@ -22,15 +22,14 @@ from segtune.space.reader import load_space
         (
             "space: {model: [unet, linknet], encoder: [mit_b0, resnet18]}\nbaseline: {model: linknet, encoder: mit_b0}",
             [
-                "model linknet does not work with encoder mit_b0; the first run has both, and another one stands under"
-                " baseline:"
+                "model linknet does not work with encoder mit_b0; this is the first run, and baseline: can give another one"
             ],
         ),
         (
             "space: {model: [unet, linknet], encoder: [mit_b0, resnet18]}\nsearch: {sampler: grid}",
             [
-                "model linknet does not work with encoder mit_b0; a grid tries every combination that is not under"
-                " forbid:"
+                "model linknet does not work with encoder mit_b0; a grid tries every combination that is not excluded"
+                " under forbid:"
             ],
         ),
         (

@@ -155,11 +155,11 @@ MISTAKES = {
     ),
     "impossible value": (
         "classes: [1, 2, 3]\nspace:\n  loss:\n  - ce\n  - bce",
-        "s.yaml:5: space.loss: loss 'bce' is for a single class, and classes lists 3",
+        "s.yaml:5: space.loss: loss 'bce' is for a single class, but classes lists 3",
     ),
     "impossible branch": (
         "run: {device: cpu}\nspace:\n  model:\n    unet:\n      precision: [fp32, fp16]",
-        "s.yaml:5: space.model.unet.precision: precision fp16 needs a GPU, and device is cpu",
+        "s.yaml:5: space.model.unet.precision: precision fp16 needs a GPU, but device is cpu",
     ),
     "impossible bound": (
         "run: {warmup_epochs: 5}\nspace:\n  epochs:\n    low: 5\n    high: 9",
@@ -171,7 +171,7 @@ MISTAKES = {
     ),
     "clash of fixed ones": (
         "classes: [1]\nignore: [1]\nspace:\n  lr: [1, 2]",
-        "s.yaml:2: ignore: classes and ignore both list 1",
+        "s.yaml:2: ignore: classes and ignore both contain 1",
     ),
     "clash in run": (
         "space: {lr: [1]}\nrun:\n  warmup_epochs: 60",

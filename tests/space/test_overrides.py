@@ -31,13 +31,13 @@ def test_fixing_a_choice_keeps_its_branch_searched(space_of):
 def test_overrides_are_checked_with_the_file(mistakes_of):
     text = "run: {device: cpu}\nspace:\n  loss:\n  - ce\n  - bce\n"
     assert mistakes_of(text, overrides={"classes": [1, 2]}) == [
-        "s.yaml:5: space.loss: loss 'bce' is for a single class, and classes lists 2; ce is its multi-class form"
+        "s.yaml:5: space.loss: loss 'bce' is for a single class, but classes lists 2; ce is its multi-class form"
     ]
     assert mistakes_of(text, overrides={"precision": "fp16"}) == [
-        "s.yaml:1: run.device: precision fp16 needs a GPU, and device is cpu"
+        "s.yaml:1: run.device: precision fp16 needs a GPU, but device is cpu"
     ]
     assert mistakes_of(text, overrides={"precision": "fp16", "device": "cpu"}) == [
-        "precision fp16 needs a GPU, and device is cpu"
+        "precision fp16 needs a GPU, but device is cpu"
     ]
     assert mistakes_of(text, overrides={"encodr": "x", "epochs": 0}) == [
         "unknown setting 'encodr'; did you mean 'encoder'?",
