@@ -26,8 +26,7 @@ from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_rows
 from segtune.training.train import OnBatch, train
-
-DataSet = Callable[..., Path]
+from tests.training.runs import DataSet, small_pspnet
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 
@@ -39,19 +38,7 @@ def tiles(tmp_path: Path, data_set: DataSet) -> Path:
 
 
 def settings(dataset: Path, **others: Any) -> RunConfig:
-    fast = {
-        "dataset": str(dataset),
-        "model": "pspnet",
-        "encoder": "tu-mobilenetv3_small_050",
-        "image_size": 32,
-        "batch_size": 1,
-        "epochs": 2,
-        "augmentation": "none",
-        "worst": 0,
-        "workers": 0,
-        "device": "cpu",
-    }
-    return RunConfig.from_settings(fast | others)
+    return small_pspnet(dataset, **{"batch_size": 1, "epochs": 2, "augmentation": "none"} | others)
 
 
 def run(config: RunConfig, info: DataInfo, folder: Path, **others: Any) -> list[EpochResult]:
@@ -135,7 +122,7 @@ def test_a_tile_that_cannot_be_read_any_more_is_named(
     assert isinstance(caught.value, InputError)
 
 
-def test_decoded_tiles_that_were_deleted_before_a_process_opened_them_are_named(tiles: Path, tmp_path: Path) -> None:
+def test_decoded_tiles_that_were_deleted_are_named(tiles: Path, tmp_path: Path) -> None:
     config = settings(tiles, cache_dir=str(tmp_path / "cache"))
     info = scan(config)
     store = info.store(TRAIN, resolve(config, info))
@@ -155,7 +142,7 @@ def test_a_tile_that_the_scan_finds_damaged_is_no_fault_of_a_run(tiles: Path) ->
     ("name", "number"),
     [("state.pt", errno.ENOSPC), ("best.next", errno.EDQUOT), ("metrics.csv", errno.EFBIG), ("best", errno.ENOSPC)],
 )
-def test_a_full_disk_stays_an_os_error_and_the_run_goes_on_when_there_is_room(
+def test_a_full_disk_is_an_os_error_after_which_the_run_can_go_on(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
     config, folder, replace = settings(tiles, batch_size=8), tmp_path / "run", os.replace

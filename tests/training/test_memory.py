@@ -5,260 +5,30 @@ There is no GPU here: models raise what torch raises, above a number of tiles at
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
-from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from torch import Tensor, nn
 
 from segtune.config import RunConfig
-from segtune.data.labels import Labels
-from segtune.data.scan import scan
 from segtune.errors import DeviceMemoryError, SegtuneError
 from segtune.evaluation.validate import validate
-from segtune.files.folders import RunFolder
 from segtune.models.build import build_model
 from segtune.models.checkpoint import load_model
-from segtune.models.device import within_memory
-from segtune.training.losses import SegmentationLoss
-from segtune.training.result import EpochResult
-from segtune.training.runlog import read_rows
 from segtune.training.state import load_state
-from segtune.training.step import TrainingStep
-from segtune.training.train import train
-
-DataSet = Callable[..., Path]
-Limit = Callable[[nn.Module, int], bool]  # whether so many tiles at a time are too many
-CPU = torch.device("cpu")
-
-
-def out_of_memory() -> Tensor:
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has 1 GiB free.")
-
-
-# Halving.
-
-
-def test_the_size_is_halved_until_memory_takes_it() -> None:
-    tried: list[int] = []
-
-    def compute(size: int) -> str:
-        tried.append(size)
-        if size > 2:
-            out_of_memory()
-        return "done"
-
-    undone: list[int] = []
-    assert within_memory(compute, 11, lambda: undone.append(tried[-1])) == ("done", 2)
-    assert tried == [11, 6, 3, 2]
-    assert undone == [11, 6, 3]
-
-
-def test_another_error_goes_up_at_once() -> None:
-    def compute(size: int) -> None:
-        raise RuntimeError(f"a bug with {size}")
-
-    with pytest.raises(RuntimeError, match="a bug with 4"):
-        within_memory(compute, 4)
-
-
-def test_what_an_attempt_held_is_free_before_the_next_one_begins() -> None:
-    held: list[weakref.ref[Tensor]] = []
-
-    def compute(size: int) -> int:
-        assert not any(reference() is not None for reference in held)
-        activations = torch.zeros(size)
-        held.append(weakref.ref(activations))
-        if size > 1:
-            out_of_memory()
-        return len(activations)
-
-    assert within_memory(compute, 8) == (1, 1)
-    assert len(held) == 4
-
-
-def test_a_cpu_without_memory_is_out_of_memory_too() -> None:
-    taken = within_memory(lambda size: torch.empty(2**60 if size > 2 else 4, dtype=torch.uint8), 4)
-    assert taken[1] == 2
-
-
-# cuDNN's words where none of its algorithms got memory to work in, and CUDA's where a process cannot even begin.
-@pytest.mark.parametrize(
-    "words",
-    [
-        "GET was unable to find an engine to execute this computation after trying 4 plans",
-        "CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in the manual.\nCUDA kernel errors might",
-    ],
+from tests.memory import out_of_memory
+from tests.training.runs import (
+    DataSet,
+    rows,
+    run,
+    small_pspnet,
 )
-def test_what_libraries_say_of_memory_is_known_and_told_without_their_advice(words: str) -> None:
-    def compute(size: int) -> None:
-        raise RuntimeError(words)
 
-    with pytest.raises(DeviceMemoryError) as caught:
-        within_memory(compute, 2)
-    assert str(caught.value).endswith(f"({words.splitlines()[0]})")
-
-
-# One step.
-
-
-class Network(nn.Module):
-    """Four outputs per pixel; out of memory above a number of tiles, in the forward pass or the backward pass."""
-
-    def __init__(self, dropout: float = 0.0) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.layers = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Dropout(dropout), nn.Conv2d(8, 4, 1))
-        self.limit, self.backward_limit, self.failing_call = 99, 99, 0
-        self.seen: list[int] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.seen.append(len(images))
-        logits: Tensor = self.layers(images)
-        if len(images) > self.limit or len(self.seen) == self.failing_call:
-            out_of_memory()
-        if len(images) > self.backward_limit:
-            logits.register_hook(lambda _: out_of_memory())
-        return logits
-
-
-def step_of(network: Network, scaler: torch.amp.GradScaler | None = None, grad_clip: float = 0.0) -> TrainingStep:
-    scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-    labels = Labels.from_masks([1, 2, 3], [], [0, 1, 2, 3])
-    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
-    loss = SegmentationLoss("ce", labels)
-    return TrainingStep(
-        network, loss, optimizer, scaler, lambda images: images.permute(0, 3, 1, 2), CPU, "fp32", grad_clip
-    )
-
-
-@pytest.fixture
-def batch() -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(3)
-    images = torch.rand(7, 16, 16, 3, generator=random)
-    return images, torch.randint(0, 4, (7, 16, 16), generator=random, dtype=torch.uint8)
-
-
-def weights(network: Network) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
-
-
-@pytest.mark.parametrize("micro_batch", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("grad_clip", [0.0, 1e-2])
-def test_accumulated_gradients_are_those_of_the_whole_batch(
-    batch: tuple[Tensor, Tensor], micro_batch: int, grad_clip: float
-) -> None:
-    whole, parts = Network(), Network()
-    loss, _ = step_of(whole, grad_clip=grad_clip)(*batch, micro_batch=7)
-    same_loss, kept = step_of(parts, grad_clip=grad_clip)(*batch, micro_batch=micro_batch)
-    assert whole.seen == [7]
-    assert sum(parts.seen) == 7
-    assert max(parts.seen) <= micro_batch == kept
-    assert max(parts.seen) - min(parts.seen) <= 1
-    assert same_loss.item() == pytest.approx(loss.item(), rel=1e-6)
-    torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-5, atol=1e-7)
-    assert not torch.allclose(weights(whole), weights(Network()), atol=1e-4)
-
-
-@pytest.mark.parametrize("where", ["limit", "backward_limit"])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_a_step_that_ran_out_of_memory_ends_as_one_that_began_in_parts(
-    batch: tuple[Tensor, Tensor], where: str, dropout: float
-) -> None:
-    failing, parts = Network(dropout), Network(dropout)
-    setattr(failing, where, 2)
-    torch.manual_seed(5)
-    loss, kept = step_of(failing)(*batch, micro_batch=7)
-    after = torch.rand(3)
-    torch.manual_seed(5)
-    same_loss, _ = step_of(parts)(*batch, micro_batch=2)
-    assert kept == 2
-    assert failing.seen == [7, 4, 2, 2, 2, 1]
-    assert torch.equal(loss, same_loss)
-    assert torch.equal(weights(failing), weights(parts))
-    assert torch.equal(after, torch.rand(3))
-
-
-def test_gradients_of_parts_that_were_done_before_memory_ran_out_do_not_count(batch: tuple[Tensor, Tensor]) -> None:
-    failing, parts = Network(), Network()
-    failing.failing_call = 2  # the second of two parts
-    assert step_of(failing)(*batch, micro_batch=4)[1] == 2
-    step_of(parts)(*batch, micro_batch=2)
-    assert failing.seen == [4, 3, 2, 2, 2, 1]
-    assert torch.equal(weights(failing), weights(parts))
-
-
-def test_a_last_batch_that_is_smaller_leaves_the_micro_batch_as_it_is(batch: tuple[Tensor, Tensor]) -> None:
-    network = Network()
-    step = step_of(network)
-    images, targets = batch
-    assert step(images[:3], targets[:3], micro_batch=5)[1] == 5
-    network.limit = 2
-    assert step(images[:3], targets[:3], micro_batch=5)[1] == 2
-
-
-def test_where_one_tile_is_too_much_one_line_says_what_would_help(batch: tuple[Tensor, Tensor]) -> None:
-    network = Network()
-    network.limit = 0
-    with pytest.raises(DeviceMemoryError) as caught:
-        step_of(network)(*batch, micro_batch=7)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert all(name in message for name in ("image_size", "encoder", "precision", "CUDA out of memory"))
-    assert all(parameter.grad is None for parameter in network.parameters())
-
-
-class CountingScaler(torch.amp.GradScaler):
-    """Loss scaling as for fp16, on the CPU; notes the order of what is done."""
-
-    def __init__(self) -> None:
-        super().__init__("cpu", init_scale=1024.0)
-        self.done: list[str] = []
-
-    def scale(self, outputs: Any) -> Any:
-        self.done.append("scale")
-        return super().scale(outputs)
-
-    def unscale_(self, optimizer: Any) -> None:
-        self.done.append("unscale")
-        super().unscale_(optimizer)
-
-    def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        self.done.append("step")
-        return super().step(optimizer, *args, **kwargs)
-
-    def update(self, *args: Any) -> None:
-        self.done.append("update")
-        super().update(*args)
-
-
-def test_scaled_gradients_are_accumulated_clipped_once_and_applied_once(batch: tuple[Tensor, Tensor]) -> None:
-    plain, scaled, scaler = Network(), Network(), CountingScaler()
-    scaled.limit = 3
-    step_of(plain, grad_clip=1e-2)(*batch, micro_batch=7)
-    step_of(scaled, scaler, grad_clip=1e-2)(*batch, micro_batch=7)
-    assert scaled.seen == [7, 4, 2, 2, 2, 1]
-    assert scaler.done == ["scale"] * 4 + ["unscale", "step", "update"]
-    torch.testing.assert_close(weights(scaled), weights(plain), rtol=1e-5, atol=1e-7)
-
-
-def test_a_part_that_overflows_in_half_precision_skips_the_update_of_the_batch(batch: tuple[Tensor, Tensor]) -> None:
-    network, scaler = Network(), CountingScaler()
-    images, targets = batch
-    images[5] = torch.inf
-    before = weights(network)
-    step_of(network, scaler)(images, targets, micro_batch=2)
-    assert torch.equal(weights(network), before)
-    assert scaler.get_scale() == 512.0
-
-
-# A run.
+Limit = Callable[[nn.Module, int], bool]  # whether so many tiles at a time are too many
+Restrict = Callable[..., list[tuple[bool, int]]]
 
 
 @pytest.fixture(scope="module")
@@ -267,28 +37,7 @@ def tiles(tmp_path_factory: pytest.TempPathFactory, data_set: DataSet) -> Path:
 
 
 def settings(dataset: Path, **others: Any) -> RunConfig:
-    fast = {
-        "dataset": str(dataset),
-        "model": "pspnet",
-        "encoder": "tu-mobilenetv3_small_050",
-        "image_size": 32,
-        "batch_size": 4,
-        "epochs": 3,
-        "lr": 1e-2,
-        "augmentation": "safe",
-        "worst": 0,
-        "workers": 0,
-        "device": "cpu",
-    }
-    return RunConfig.from_settings(fast | others)
-
-
-def run(config: RunConfig, folder: Path, epochs: int | None = None, **others: Any) -> list[EpochResult]:
-    with closing(train(config, scan(config), RunFolder(folder), **others)) as generator:
-        return list(islice(generator, epochs))
-
-
-Restrict = Callable[..., list[tuple[bool, int]]]
+    return small_pspnet(dataset, **{"batch_size": 4, "lr": 1e-2, "augmentation": "safe"} | others)
 
 
 @pytest.fixture
@@ -325,12 +74,6 @@ def evaluation_above(limit: int) -> Limit:
 def steps_done(module: nn.Module) -> int:
     """How often a model's running statistics were updated: known from its state alone."""
     return next(int(value) for name, value in module.named_buffers() if name.endswith("num_batches_tracked"))
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    return [
-        {name: value for name, value in row.items() if "seconds" not in name} for row in read_rows(RunFolder(folder))
-    ]
 
 
 def test_a_run_goes_on_with_half_the_batch_and_says_so(tiles: Path, tmp_path: Path, restrict: Restrict) -> None:
@@ -379,7 +122,7 @@ def late(module: nn.Module, tiles: int) -> bool:
 
 
 @pytest.mark.parametrize("stop", [1, 6, 7])  # before the split; right after it; in an evaluation after it
-def test_a_run_that_was_split_and_stopped_ends_as_one_that_was_not_stopped(
+def test_a_run_in_smaller_parts_that_was_stopped_ends_as_if_not_stopped(
     tiles: Path, tmp_path: Path, restrict: Restrict, stop: int
 ) -> None:
     config = settings(tiles, model="deeplabv3plus", augmentation="hard")  # which draws numbers for dropout
@@ -396,7 +139,7 @@ def test_a_run_that_was_split_and_stopped_ends_as_one_that_was_not_stopped(
     assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
 
 
-def test_a_run_that_broke_off_after_it_was_split_repeats_the_epoch_exactly(
+def test_a_run_in_smaller_parts_that_broke_off_repeats_the_epoch_exactly(
     tiles: Path, tmp_path: Path, restrict: Restrict
 ) -> None:
     restrict(late)
@@ -410,9 +153,6 @@ def test_a_run_that_broke_off_after_it_was_split_repeats_the_epoch_exactly(
         run(settings(tiles), tmp_path / "broken", on_batch=break_off)
     run(settings(tiles), tmp_path / "broken", go_on=True)
     assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
-
-
-# Evaluation.
 
 
 def sizes_seen(monkeypatch: pytest.MonkeyPatch, limit: int = 99) -> list[int]:
@@ -439,7 +179,7 @@ def sizes_seen(monkeypatch: pytest.MonkeyPatch, limit: int = 99) -> list[int]:
     ids=["cached", "a loader process", "windows"],
 )
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
-def test_an_evaluation_out_of_memory_is_done_again_in_smaller_batches_as_is_validation(
+def test_an_evaluation_out_of_memory_is_repeated_in_smaller_batches(
     tmp_path: Path, data_set: DataSet, restrict: Restrict, monkeypatch: pytest.MonkeyPatch, others: dict[str, Any]
 ) -> None:
     dataset = data_set(tmp_path / "set", train=3, val=5, size=72 if "fit" in others else 32)

@@ -77,7 +77,7 @@ def test_steps_beyond_the_last_do_not_raise_the_rate_again(schedule: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
-def test_biases_and_normalisation_weights_do_not_decay_and_no_parameter_is_left_out(name: str) -> None:
+def test_weights_decay_and_biases_and_normalisation_do_not(name: str) -> None:
     model = network()
     config = RunConfig.from_settings({"optimizer": name, "weight_decay": 0.1, "lr": 0.01})
     optimizer = build_optimizer(config, model)
@@ -108,7 +108,7 @@ def learning_rates(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("factor", [0.1, 1.0, 3.0])
-def test_the_encoder_has_a_learning_rate_of_its_own_and_the_first_one_is_lr(name: str, factor: float) -> None:
+def test_the_encoder_has_its_own_learning_rate_and_the_first_one_is_lr(name: str, factor: float) -> None:
     model = encoder_and_head()
     config = RunConfig.from_settings(
         {"optimizer": name, "lr": 0.02, "encoder_lr_factor": factor, "epochs": 4, "lr_schedule": "cosine"}

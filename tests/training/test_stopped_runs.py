@@ -1,0 +1,142 @@
+"""A run that was stopped in order goes on as if it had not been."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shlex
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from segtune.config import RunConfig
+from segtune.data.scan import scan
+from segtune.files.folders import RunFolder
+from segtune.training.result import EpochResult
+from segtune.training.train import train
+from tests.training.processes import Blow, line, script
+from tests.training.runs import (
+    BATCHES,
+    EPOCHS,
+    SLOW,
+    TRAIN_STEPS,
+    Whole,
+    contents,
+    left,
+    nothing_else,
+    other,
+    rows,
+    run,
+    steps_of,
+)
+
+pytestmark = [
+    pytest.mark.usefixtures("fork_server"),
+    pytest.mark.skipif(sys.platform == "win32", reason="signals"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+]
+
+
+@pytest.mark.parametrize("batches", [2, 3, 4, 5, 15, *(pytest.param(count, marks=SLOW) for count in (1, 7, 9, 14))])
+def test_a_run_stopped_after_any_batch_goes_on_from_there(
+    config: RunConfig, tmp_path: Path, whole: Whole, batches: int
+) -> None:
+    asked = iter(range(1, 1000))
+    done = run(config, tmp_path, stop=lambda: next(asked) == batches)
+    epochs, rest = divmod(batches, BATCHES) if batches % BATCHES else (batches // BATCHES - 1, BATCHES)
+    assert [result.epoch for result in done] == list(range(1, epochs + 1))
+    assert rows(tmp_path) == whole.left["rows"][:epochs]
+    torch.rand(100)  # what others draw in between
+    steps_done = epochs * TRAIN_STEPS + min(rest, TRAIN_STEPS)
+    assert steps_of(config, tmp_path) == EPOCHS * TRAIN_STEPS - steps_done
+    assert left(tmp_path) == whole.left
+    assert nothing_else(tmp_path)
+
+
+def test_a_run_stopped_between_two_epochs_goes_on(config: RunConfig, tmp_path: Path, whole: Whole) -> None:
+    seen: list[EpochResult] = []
+    for result in train(config, scan(config), RunFolder(tmp_path), stop=lambda: bool(seen)):
+        seen.append(result)
+    assert len(rows(tmp_path)) == 1
+    assert steps_of(config, tmp_path) == 5  # one was done before it noticed
+    assert left(tmp_path) == whole.left
+
+
+def test_a_run_stopped_after_every_step_ends_as_one_that_was_not(
+    config: RunConfig, tmp_path: Path, whole: Whole
+) -> None:
+    for step in range(EPOCHS * TRAIN_STEPS):
+        steps: list[int] = []
+
+        def note(done: int, total: int, loss: float, steps: list[int] = steps) -> None:
+            steps.append(done)
+
+        run(config, tmp_path, go_on=True, on_batch=note, stop=lambda steps=steps: bool(steps))
+        assert steps == [step % TRAIN_STEPS + 1]
+    run(config, tmp_path, go_on=True)
+    assert left(tmp_path) == whole.left
+    assert nothing_else(tmp_path)
+
+
+@pytest.mark.parametrize("batches", [2, 4])
+def test_a_run_with_a_loader_process_is_stopped_too(
+    config: RunConfig, tmp_path: Path, whole: Whole, batches: int
+) -> None:
+    config, asked = other(config, workers=1), iter(range(1, 1000))
+    assert run(config, tmp_path, stop=lambda: next(asked) == batches) == []
+    assert multiprocessing.active_children() == []
+    assert steps_of(config, tmp_path) == EPOCHS * TRAIN_STEPS - min(batches, TRAIN_STEPS)
+    assert left(tmp_path) == whole.left
+
+
+@pytest.mark.parametrize(
+    ("blow", "status"),
+    [
+        (Blow("after", "metrics.csv", 1, signal.SIGINT), 130),
+        (Blow("after", "best", 2, signal.SIGTERM), 143),
+    ],
+    ids=["SIGINT", "SIGTERM"],
+)
+def test_the_line_that_an_interrupted_run_ends_with_goes_on(
+    config: RunConfig, tmp_path: Path, whole: Whole, blow: Blow, status: int
+) -> None:
+    where = tmp_path / "a folder"
+    where.mkdir()
+    said = script(*line(config, where), where=where, blow=blow)
+    assert (said.status, said.err) == (status, [])
+    python, name, *typed = shlex.split(said.out[-1].partition("to go on: ")[2])
+    assert (Path(python).name, Path(name).name) == ("python", "run_single.py")
+    assert len(rows(where / "run")) == blow.count
+    done = script(*typed, where=where)
+    assert (done.status, done.err) == (0, [])
+    assert left(where / "run") == whole.left
+    assert nothing_else(where / "run")
+
+
+def test_a_signal_in_the_last_epochs_last_moment_finishes_the_run(
+    config: RunConfig, tmp_path: Path, whole: Whole
+) -> None:
+    blow = Blow("after", "metrics.csv", EPOCHS, signal.SIGTERM)
+    said = script(*line(config, tmp_path), where=tmp_path, blow=blow)
+    assert (said.status, said.err) == (0, [])
+    assert left(tmp_path / "run") == whole.left
+
+
+def test_a_finished_run_says_so_and_a_larger_number_of_epochs_goes_on(
+    config: RunConfig, tmp_path: Path, whole: Whole
+) -> None:
+    shutil.copytree(whole.folder, tmp_path / "run")
+    before = contents(tmp_path / "run")
+    typed = ["--exp-name", "run", "--log-dir", tmp_path]
+    for more in ([], ["-e", EPOCHS], ["-e", EPOCHS - 1]):
+        said = script(*typed, *more, where=tmp_path)
+        assert (said.status, said.err) == (0, [])
+        assert f"{tmp_path / 'run'} is finished: {EPOCHS} epochs" in said.out[0]
+        assert contents(tmp_path / "run") == before
+    said = script(*typed, "-e", EPOCHS + 1, where=tmp_path)
+    assert (said.status, said.err) == (0, [])
+    assert [row["epoch"] for row in rows(tmp_path / "run")] == ["1", "2", "3", "4"]
+    assert rows(tmp_path / "run")[:EPOCHS] == whole.left["rows"]
