@@ -147,6 +147,17 @@ def test_best_holds_the_weights_of_the_first_best_epoch(
     assert not all(torch.equal(value, last[name]) for name, value in kept.items())
 
 
+def test_worst_png_does_not_outlive_the_worst_tiles(
+    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted = iter((0.3, 0.7))
+    monkeypatch.setattr(ConfusionMatrix, "scores", lambda matrix: Scores(next(scripted), {"255": 0.0}, None))
+    run(small_unet(tiles, worst=2, epochs=1), tmp_path)
+    assert (tmp_path / "worst.png").is_file()
+    run(small_unet(tiles, worst=0, epochs=2), tmp_path, go_on=True)  # a better epoch, whose tiles are not looked at
+    assert not (tmp_path / "worst.png").exists()
+
+
 def test_after_each_step_the_caller_is_told(tiles: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int, float]] = []
     results = run(small_unet(tiles, epochs=2), tmp_path, on_batch=lambda *news: told.append(news))
