@@ -101,6 +101,7 @@ def test_what_no_number_depends_on_may_change(config: RunConfig, tmp_path: Path,
 
 def test_the_number_of_threads_is_a_setting_that_a_run_keeps(config: RunConfig, tmp_path: Path) -> None:
     seen: list[int] = []
+    config = other(config, samples_per_epoch=2)  # one step: threads wait for each other on a busy machine
 
     def go_on(config: RunConfig, **others: Any) -> RunConfig:
         def note(*_: object) -> None:
@@ -110,7 +111,7 @@ def test_the_number_of_threads_is_a_setting_that_a_run_keeps(config: RunConfig, 
         return settings_in(RunFolder(tmp_path / "run").run_yaml)["threads"]
 
     assert [go_on(config, threads=2), go_on(other(config, threads=2)), go_on(other(config, threads=3))] == [2, 2, 3]
-    assert seen == [2] * 6 + [3] * 3
+    assert seen == [2, 2, 3]
     assert Manifest.read(RunFolder(tmp_path / "run").run_yaml).threads == 3
 
 
