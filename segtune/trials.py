@@ -1,4 +1,4 @@
-"""A search's trials as plain data, and trials.csv."""
+"""The trials of a search as plain data, and trials.csv."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ from segtune.errors import printable
 from segtune.files.atomic import write_text
 from segtune.training.stopwatch import PHASES
 
-_LATE_EPOCHS = 3  # from which a deviation is told
+_LATE_EPOCHS = 3  # fewest epochs that give a deviation
 _SHORT_MARGIN = 0.025  # of mIoU: the median of what benchmarks/seeds.py measures
 
+UNKNOWN = "no reason is known"  # shown in place of an error
 Status = Literal["finished", "stopped", "failed", "running", "pending"]
 ENDED: Sequence[Status] = ("finished", "stopped", "failed")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial as it stands now."""
+    """A trial in its present condition."""
 
     number: int
     status: Status
     settings: Mapping[str, Any]  # every setting of RunConfig
     epochs_done: int = 0
-    miou: float | None = None  # of its best epoch
+    miou: float | None = None  # mIoU of its best epoch
     best_epoch: int | None = None
     seconds: float | None = None
-    error: str = ""
-    fingerprint: str = ""  # of the data
-    parameters: int | None = None  # of the model
-    note: str = ""  # why a rule stopped it
-    repeats: tuple[str, ...] = ()  # the faults after which it was repeated
-    micro_batch: int | None = None  # tiles at a time, below batch_size where a GPU's memory did not hold them
-    spent: Mapping[str, float] = field(default_factory=dict)  # seconds by what they went for
+    error: str | None = None  # why it failed
+    fingerprint: str = ""  # fingerprint of the data
+    parameters: int | None = None  # number of the model's parameters
+    note: str | None = None  # why a rule stopped it
+    repeats: tuple[str, ...] = ()  # the errors after which it was repeated
+    micro_batch: int | None = None  # tiles at a time; below batch_size where the memory of the GPU was too small
+    spent: Mapping[str, float] = field(default_factory=dict)  # seconds of each of PHASES
     searched: Mapping[str, Any] = field(default_factory=dict)  # the settings that the search chose
-    since: float | None = None  # when a running trial started, in seconds of the clock
-    where: str = ""  # a running trial runs: machine and GPU
-    collapsed: bool = False  # its best epoch predicts one class everywhere
-    wobble: float | None = None  # deviation of the score from epoch to epoch in its second half; None: too few epochs
+    since: float | None = None  # when a running trial started, in seconds since the epoch of time.time()
+    where: str | None = None  # machine and GPU of a running trial
+    collapsed: bool = False  # whether its best epoch predicts one class everywhere
+    wobble: float | None = None  # see `wobble`; None where there are too few epochs
 
     @property
     def baseline(self) -> bool:
@@ -71,11 +72,11 @@ class Trial:
 
     @property
     def learnt(self) -> bool:
-        """Whether it has a score, and one that is worth something."""
+        """Whether it has a score above zero, and its best epoch does not predict one class everywhere."""
         return bool(self.miou) and not self.collapsed
 
     def row(self) -> dict[str, Any]:
-        """The trial's row of trials.csv: what happened, then every setting."""
+        """Return the trial's row of trials.csv: what happened, then every setting."""
         columns = {
             "trial": self.number,
             "status": self.status,
@@ -83,10 +84,10 @@ class Trial:
             "miou": self.miou,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
-            "error": printable(self.error),
+            "error": _printable(self.error),
             "fingerprint": self.fingerprint,
             "parameters": self.parameters,
-            "note": printable(self.note),
+            "note": _printable(self.note),
             "repeats": printable("; ".join(self.repeats)),
             "micro_batch": self.micro_batch,
             **{f"spent_{name}": _rounded(self.spent.get(name)) for name in PHASES},
@@ -101,31 +102,32 @@ class Trial:
 
 @dataclass(frozen=True)
 class SearchState:
-    """How a search stands, running or not."""
+    """A search in its present condition, running or not."""
 
     path: Path
     trials: list[Trial]
-    wanted: int  # trials in all
-    seconds: float  # that it has run, all starts together
-    holder: str | None  # the process that runs it, None where none does
+    wanted: int  # number of trials that were asked for
+    seconds: float  # time that it has run, in all starts
+    holder: str | None  # the process that runs it; None where none does
     budget: float | None = None  # seconds that it may run
-    reason: str | None = None  # why it ended before its trials were used up
+    reason: str | None = None  # why it ended before all of its trials
     remarks: Sequence[str] = ()  # what is wrong with its files
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
-    """Trials that reached a score, whatever their status, best first; of equals the earlier one.
+    """Return the trials that have a score, whatever their status, best first; of equal ones, the earlier comes first.
 
-    The first one is the winner, wherever one is named, shown or kept.
+    The first one is the winner, wherever a winner is named, shown or kept.
     """
     scored = [trial for trial in trials if trial.miou is not None]
     return sorted(scored, key=lambda trial: (-(trial.miou or 0.0), trial.number))
 
 
 def wobble(scores: Sequence[float]) -> float | None:
-    """The deviation of a run's score from epoch to epoch in the second half of its epochs; None where they are few.
+    """Return the standard deviation of a score from epoch to epoch, in the second half of the epochs.
 
-    It comes from the differences of neighbours, so that a score that still rises does not count as one that varies.
+    It is computed from the differences of neighbouring epochs, so that a score that still rises does not count as one
+    that varies. None where there are too few epochs.
     """
     late = scores[len(scores) - len(scores) // 2 :]
     if len(late) < _LATE_EPOCHS:
@@ -135,11 +137,11 @@ def wobble(scores: Sequence[float]) -> float | None:
 
 
 def seed_margin(one: Trial, other: Trial) -> float:
-    """The difference of two trials' scores that another seed alone may bring.
+    """Return the difference between the scores of two trials that a different seed alone may cause.
 
-    Scores of one configuration with two seeds deviate about as much as a score does from epoch to epoch late in
-    training, and twice the deviation of a difference covers nearly all: see benchmarks/seeds.py, which also gives the
-    figure for runs that are too short to see it.
+    Scores of one configuration with two seeds differ about as much as a score varies from epoch to epoch late in
+    training, and twice the deviation of a difference covers nearly all cases. benchmarks/seeds.py measures this, and
+    also the value for runs that are too short to have such a deviation.
     """
     if one.wobble is None or other.wobble is None:
         return _SHORT_MARGIN
@@ -147,7 +149,7 @@ def seed_margin(one: Trial, other: Trial) -> float:
 
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:
-    """Write trials.csv, in the order of the numbers."""
+    """Write trials.csv: a row per trial, ordered by number; nothing where there are no trials."""
     rows = [trial.row() for trial in sorted(trials, key=lambda trial: trial.number)]
     if not rows:
         return
@@ -156,6 +158,10 @@ def write_trials(path: Path, trials: Iterable[Trial]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def _printable(text: str | None) -> str | None:
+    return None if text is None else printable(text)
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""What a run or a search shows in the terminal while it goes on."""
+"""The display of a run or a search in the terminal while it is running."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ from segtune.machine import available_cpus
 from segtune.report.text import duration, settings_text
 from segtune.training.result import EpochResult
 from segtune.training.runlog import epochs_done
-from segtune.trials import Trial
+from segtune.trials import UNKNOWN, Trial
 
-_PLAIN_WIDTH = 160  # columns when the output goes to a file, where nothing wraps
+_PLAIN_WIDTH = 160  # columns of tables when the output goes to a file
 
 
 class _PrintsAsGiven(Console):
-    """A console to which a text is a text: nothing in it is markup.
+    """A console that prints text as it is, without markup.
 
-    What is not `printable`, and what the terminal's encoding does not have, is escaped, in lines and in the cells of
-    tables alike. So a text is one line.
+    Characters that are not `printable`, or that the encoding of the terminal lacks, are escaped, in lines and in cells
+    of tables. So a text never spans several lines.
     """
 
     def render_str(self, text: str, *, style: str | Style = "", **layout: Any) -> Text:
-        """Make the text of a line or a cell; rich's call for each of them."""
+        """Return the text of a line or a cell; called by rich for each of them."""
         given = {name: layout[name] for name in ("justify", "overflow") if name in layout}
         shown = printable(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
         return Text(shown, style, **given)
 
 
 def make_console() -> Console:
-    """Make the console for stdout; where that is no terminal, it gets plain text of a fixed width."""
+    """Return the console for stdout; where that is not a terminal, it prints plain text of a fixed width."""
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    # A long line is the terminal's to wrap: a path or a command that was broken in two could not be copied.
+    # Long lines are left to the terminal to wrap, because a path or a command with a line break cannot be copied.
     return _PrintsAsGiven(force_terminal=terminal, width=None if terminal else _PLAIN_WIDTH, soft_wrap=True)
 
 
 class _Bar:
-    """A progress bar that is there only on a terminal."""
+    """A progress bar, shown on terminals only."""
 
     def __init__(self, console: Console, *columns: ProgressColumn) -> None:
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -76,7 +76,7 @@ class _Bar:
 
 
 def step_bar(console: Console) -> _Bar:
-    """A bar over tiles or batches."""
+    """Return a bar that counts tiles or batches."""
     return _Bar(
         console, TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     )
@@ -84,7 +84,7 @@ def step_bar(console: Console) -> _Bar:
 
 @contextmanager
 def reading_bar(console: Console) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """A bar while tiles are read: a function that moves it, and one that prints a line above it."""
+    """Show a bar while tiles are read; yield a function that moves it, and one that prints a line above it."""
     with step_bar(console) as bar:
         yield (
             lambda done, total: bar.update(done, total, "reading the tiles"),
@@ -93,7 +93,7 @@ def reading_bar(console: Console) -> Iterator[tuple[Callable[[int, int], None], 
 
 
 class RunConsole:
-    """What a single run shows: a line per epoch, and below them a bar over the steps of the present one."""
+    """The display of a single run: a line per epoch, and below them a bar that counts the steps of the present one."""
 
     def __init__(self, console: Console, config: RunConfig, info: DataInfo, folder: RunFolder) -> None:
         self._console, self._epochs = console, config.epochs
@@ -114,18 +114,18 @@ class RunConsole:
         self._bar.__exit__(*error)
 
     def batch(self, done: int, total: int, loss: float) -> None:
-        """Move the bar by a training step."""
+        """Show a training step on the bar."""
         what = "evaluating" if done == total else f"loss {loss:.4f}"
         self._bar.update(done, total, f"epoch {self._epoch}/{self._epochs}  {what}")
 
     def epoch(self, result: EpochResult) -> None:
-        """Print the line of an epoch."""
+        """Print a line about an epoch."""
         self._console.print(epoch_line(result))
         self._epoch = result.epoch + 1
 
 
 def epoch_line(result: EpochResult) -> str:
-    """An epoch of a single run on one line."""
+    """Return one line about an epoch of a single run."""
     best = "  best so far" if result.learnt and result.best_so_far else ""
     miou = f"{result.scores.miou:.4f}" if result.scores else "  -   "
     added = "".join(f"  {name} {miou:.4f}" for name, miou in result.added.items() if miou is not None)
@@ -136,22 +136,22 @@ def epoch_line(result: EpochResult) -> str:
 
 
 def _rates(result: EpochResult) -> str:
-    """The learning rate that the epoch started with, and that of its last step where it is another."""
+    """Return the learning rate of the epoch's first step and, where it differs, of its last step."""
     rates = dict.fromkeys(f"{rate:.2e}" for rate in (result.first_lr, result.lr) if rate is not None)
     return " to ".join(rates)
 
 
 class SearchConsole:
-    """A line for each trial that ends, and below them a status line with a bar over the budget."""
+    """The display of a search: a line per trial that ended, and below them a bar that counts trials."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total = console, total
         self._bar = _Bar(
             console, BarColumn(bar_width=30), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
         )
-        self._running: dict[int, float] = {}  # share of its epochs that each running trial has done
+        self._running: dict[int, float] = {}  # share of its epochs that each running trial has done, by number
         self._ended = 0
-        self._scores: dict[int, float] = {}  # of the trials that learnt something, whatever their status
+        self._scores: dict[int, float] = {}  # scores of the trials that learnt something, whatever their status
         self._start, self._done_at_start = running_seconds(), 0.0
 
     def __enter__(self) -> SearchConsole:
@@ -162,7 +162,7 @@ class SearchConsole:
         self._bar.__exit__(*error)
 
     def started(self, plan: object, trials: list[Trial]) -> None:
-        """Say what runs where."""
+        """Print the plan, and show the trials of earlier starts on the bar."""
         self._console.print(str(plan))
         self._ended = sum(trial.ended for trial in trials)
         self._done_at_start = float(self._ended)
@@ -170,14 +170,14 @@ class SearchConsole:
         self._status()
 
     def epoch(self, number: int, result: EpochResult) -> None:
-        """Move the bar by an epoch of a trial."""
+        """Show an epoch of a trial on the bar."""
         self._running[number] = result.epoch / result.epochs
         if result.learnt:
             self._scores[number] = result.best_miou or 0.0
         self._status()
 
     def ended(self, trial: Trial) -> None:
-        """Print the line of a trial that ended."""
+        """Print a line about a trial that ended."""
         self._running.pop(trial.number, None)
         if not trial.ended:
             return  # it was interrupted, and comes back
@@ -188,11 +188,11 @@ class SearchConsole:
         self._status()
 
     def say(self, line: str) -> None:
-        """Print something else."""
+        """Print another line."""
         self._console.print(line)
 
     def _best(self) -> int | None:
-        """The number of the best trial so far, which may still run; of equals the earlier one."""
+        """Return the number of the best trial so far, running or not; of equal ones, the earlier."""
         return min(self._scores, key=lambda number: (-self._scores[number], number), default=None)
 
     def _status(self) -> None:
@@ -211,14 +211,14 @@ class SearchConsole:
 
 
 def trial_line(trial: Trial, total: int, is_best: bool = False) -> str:
-    """A trial that ended on one line: number, mIoU, why it ended, the settings that were searched."""
+    """Return one line about a trial that ended: number, mIoU, how it ended, and the settings that were searched."""
     score = f"{trial.miou:.4f}" if trial.miou is not None else "  -   "
     head = f"#{trial.number:<{len(str(total))}}  {score}{'*' if is_best else ' '} "
     budget = trial.epochs
     how = {
         "finished": f"finished {counted(budget, 'epoch')}",
         "stopped": f"stopped at epoch {trial.epochs_done} of {budget}" + (f" ({trial.note})" if trial.note else ""),
-        "failed": f"failed after {trial.epochs_done} of {counted(budget, 'epoch')}: {trial.error}",
+        "failed": f"failed after {trial.epochs_done} of {counted(budget, 'epoch')}: {trial.error or UNKNOWN}",
     }[trial.status]
     took = f" in {duration(trial.seconds)}" if trial.seconds is not None else ""
     name = "baseline: " if trial.baseline else ""

@@ -110,7 +110,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
             miou = "" if trial.miou is None else f"{trial.miou:.4f}"
             since = duration(max(0.0, now - trial.since)) if trial.since else ""
             epoch = f"{trial.epochs_done}/{trial.epochs}"
-            table.add((f"#{trial.number}", epoch, miou, since, trial.where), trial.searched)
+            table.add((f"#{trial.number}", epoch, miou, since, trial.where or ""), trial.searched)
         lines.append(table)
     return [*lines, *summary(search.trials, over), *failures(search.trials), *search.remarks]
 

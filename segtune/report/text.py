@@ -16,7 +16,7 @@ from segtune.files.yamlfile import read_yaml
 from segtune.report.commands import script_command, tensorboard_command
 from segtune.training.runlog import read_results
 from segtune.training.stopwatch import PHASES
-from segtune.trials import Trial, ranked, seed_margin
+from segtune.trials import UNKNOWN, Trial, ranked, seed_margin
 
 
 def duration(seconds: float) -> str:
@@ -130,7 +130,7 @@ def failures(trials: Iterable[Trial]) -> list[str]:
     reasons: dict[str, list[int]] = {}
     for trial in trials:
         if trial.status == "failed":
-            reasons.setdefault(trial.error, []).append(trial.number)
+            reasons.setdefault(trial.error or UNKNOWN, []).append(trial.number)
     return [f"failed: {', '.join(f'#{number}' for number in numbers)}: {reason}" for reason, numbers in reasons.items()]
 
 

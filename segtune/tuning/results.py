@@ -85,10 +85,10 @@ class Results:
             miou=best,
             best_epoch=min((epoch for epoch, value in values.items() if value == best), default=None),
             seconds=round(epochs[-1].seconds, 3) if epochs else None,
-            error=frozen.user_attrs.get(ERROR, ""),
+            error=frozen.user_attrs.get(ERROR),
             fingerprint=self._fingerprint,
             parameters=run_yaml.get("parameters"),
-            note=frozen.user_attrs.get(NOTE, ""),
+            note=frozen.user_attrs.get(NOTE),
             repeats=tuple(frozen.user_attrs.get(REPEATS, ())),
             micro_batch=spent.pop("micro_batch", None),
             spent=spent,
@@ -140,4 +140,4 @@ def _running(frozen: FrozenTrial, run_yaml: Mapping[str, Any]) -> dict[str, Any]
     machine = run_yaml.get("machine") or {}
     gpus = machine.get("cuda_visible_devices")
     where = machine.get("host", "") + (f", GPU {gpus}" if gpus else "")
-    return {"since": frozen.datetime_start.timestamp(), "where": where}
+    return {"since": frozen.datetime_start.timestamp(), "where": where or None}
