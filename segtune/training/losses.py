@@ -1,4 +1,4 @@
-"""Loss names -> losses: those of segmentation_models_pytorch, and sums of them."""
+"""Losses by name: those of segmentation_models_pytorch, and sums of them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ _Term = Callable[[Tensor, Tensor], Tensor]
 
 
 class SegmentationLoss(nn.Module):
-    """A loss, or the plain sum of several, over the pixels that are not ignored.
+    """A loss, or the sum of several, over the pixels that are not ignored.
 
-    Ignored pixels are taken out before any term sees them. The terms' own ways of ignoring differ: some still
-    divide by those pixels, some give NaN when nothing is left.
+    Ignored pixels are removed before any term sees them, because the terms ignore pixels in different ways: some still
+    divide by their number, and some return NaN when no pixel is left.
+
+    Parameters
+    ----------
+    name: a loss, or several joined by ``+``, such as dice+bce.
+    labels: the labels that the targets stand for.
     """
 
     def __init__(self, name: str, labels: Labels) -> None:
@@ -28,18 +33,18 @@ class SegmentationLoss(nn.Module):
         self._terms = [_term(part, labels.binary) for part in name.split("+")]
 
     def forward(self, logits: Tensor, targets: Tensor, some_ignored: bool = True) -> Tensor:
-        """Loss of logits (B, outputs, H, W) for uint8 indices (B, H, W).
+        """Return the loss of logits, (B, outputs, H, W), for targets, uint8 indices of shape (B, H, W).
 
-        `some_ignored=False` says that no target is ignored, and spares the search for them.
+        `some_ignored=False` states that no target is ignored, which saves the search for such targets.
         """
         outputs = logits.shape[1]
         if some_ignored:
             counted = targets != IGNORED
-            # An image of one row: Lovasz takes three dimensions for images without channels.
+            # The pixels become an image of one row, because Lovasz takes three dimensions for images without channels.
             logits = logits.movedim(1, -1)[counted].T.reshape(1, outputs, 1, -1)
             targets = targets[counted].reshape(1, 1, -1)
             if not targets.numel():
-                return logits.sum()  # nothing to learn from: zero, with a gradient of zero
+                return logits.sum()  # of no elements: zero, with a gradient of zero
         # Without a background output the first class is output 0.
         shift = 0 if self._labels.binary or self._labels.background else 1
         targets = targets.long() - shift

@@ -16,11 +16,11 @@ _POLY_POWER = 0.9  # as in DeepLab (Chen et al. 2017, arXiv:1606.00915)
 
 
 def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
-    """The optimizer of a run, over all parameters, those included that are frozen at the moment.
+    """Build the optimizer of a run over all parameters, including those that are frozen at the moment.
 
-    Four groups, whatever the settings, so that a state fits any of them: of the decoder and head first, then of the
-    encoder (`model.encoder`), whose learning rate is `lr * encoder_lr_factor`; and in each the weights, which decay,
-    before the biases and normalisation weights (one-dimensional), which do not.
+    There are always four groups, so that a state fits any settings. Decoder and head come first, then the encoder
+    (`model.encoder`), whose learning rate is `lr * encoder_lr_factor`. Each of the two has a group of weights, which
+    decay, and a group of biases and normalisation weights (one-dimensional), which do not.
     """
     groups: list[dict[str, Any]] = []
     for encoder, lr in ((False, config.lr), (True, config.lr * config.encoder_lr_factor)):
@@ -29,7 +29,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
             {"params": [p for p in part if p.ndim > 1], "lr": lr, "weight_decay": config.weight_decay},
             {"params": [p for p in part if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
         ]
-    # On a GPU a step of a small network waits for Python; a fused update takes the least of it.
+    # On a GPU a step of a small network waits for Python; a fused update makes the fewest calls.
     fused = all(parameter.is_cuda for parameter in model.parameters()) or None
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
@@ -39,7 +39,10 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
 
 
 def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int) -> LambdaLR:
-    """The factor of every group's learning rate, step by step: a linear warm-up, then `lr_schedule`; ends near zero."""
+    """Build the schedule of the learning rate, which changes with every step.
+
+    A linear warm-up of `warmup_epochs` comes first, then `lr_schedule`, which ends near zero unless it is constant.
+    """
     warmup = config.warmup_epochs * steps_per_epoch
     total = config.epochs * steps_per_epoch
 
@@ -57,14 +60,15 @@ def build_schedule(config: RunConfig, optimizer: Optimizer, steps_per_epoch: int
 
 
 def rate_at(schedule: LambdaLR, step: int) -> float:
-    """The learning rate of the first group, which is `lr` but for the schedule, at a step counted from 0."""
+    """Return the learning rate of the first group at a step, counted from 0; it starts from the setting `lr`."""
     return float(schedule.base_lrs[0] * schedule.lr_lambdas[0](step))
 
 
 def set_learning_rates(schedule: LambdaLR) -> None:
-    """Give the optimizer the learning rates of the schedule's present step, whatever it has from a state.
+    """Set the optimizer's learning rates to those of the schedule's present step.
 
-    A state knows those of the run that it was written in; a run that goes on for more epochs has a longer schedule.
+    A state holds the learning rates of the run that wrote it; a run that is resumed with more epochs has a longer
+    schedule.
     """
     for group, lr, factor in zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
         group["lr"] = lr * factor(schedule.last_epoch)

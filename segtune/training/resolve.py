@@ -1,4 +1,4 @@
-"""A run's settings, completed and checked before anything starts."""
+"""The settings of a run: completed, and checked before anything starts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from segtune.models.weights import weights_file
 
 
 def check_run(config: RunConfig, begins: bool = True) -> None:
-    """Refuse what cannot work, before anything starts: InputError with every mistake.
+    """Check what can be checked before the data is read: network, device, precision and initial weights.
 
-    `begins` says whether a model begins with `encoder_weights`; a run that goes on has its weights already.
+    `begins` says whether the model starts from `encoder_weights`; a run that is resumed has its weights already.
+    Raises InputError with every mistake.
     """
     check_network(config.model, config.encoder, config.image_size)
     resolve_precision(config, resolve_device(config.device))
@@ -28,7 +29,10 @@ def check_run(config: RunConfig, begins: bool = True) -> None:
 
 
 def check_input(config: RunConfig, info: DataInfo, begins: bool = True) -> None:
-    """Refuse what cannot work with these tiles, before anything is trained; the same as `check_run` before them."""
+    """Check what depends on the data, before anything is trained; `check_run` comes before it.
+
+    Raises InputError with every mistake.
+    """
     check_network(config.model, config.encoder, resolve(config, info).image_size)
     bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
     rgb_positions(config.rgb, bands)
@@ -37,7 +41,7 @@ def check_input(config: RunConfig, info: DataInfo, begins: bool = True) -> None:
 
 
 def anchored(config: RunConfig) -> RunConfig:
-    """The same config, valid in any working folder."""
+    """Return the config with absolute paths, so that it is valid in any working folder."""
     weights = weights_file(config.encoder_weights)
     return config.model_copy(
         update={
@@ -50,7 +54,7 @@ def anchored(config: RunConfig) -> RunConfig:
 
 
 def resolve(config: RunConfig, info: DataInfo) -> RunConfig:
-    """The same config with what depends on the data filled in, and valid in any working folder."""
+    """Return the config with absolute paths and with the image size that follows from the data."""
     return anchored(config).model_copy(update={"image_size": config.image_size or info.image_size()})
 
 

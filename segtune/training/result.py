@@ -25,22 +25,20 @@ class EpochResult:
     best_miou: float | None  # of the epochs so far; None while none was scored
     best_epoch: int  # the first epoch with that mIoU; 0 while none was scored
     lr: float  # learning rate of the epoch's last step
-    micro_batch: int  # tiles that go through the network at a time; below batch_size where memory was not enough
-    # Epochs in a row, up to this one, whose predictions on what the run is scored on were all one class (background
-    # is one); epochs in which that was not evaluated neither count nor break the row.
+    micro_batch: int  # tiles that go through the network at a time; below batch_size where memory was too small
+    # Number of epochs in a row, up to this one, in which all predictions that are scored were of one class (or of
+    # background). Epochs without a score are skipped.
     collapsed_epochs: int
-    train_seconds: float  # of the training part, waiting for batches and states saved within it included
+    train_seconds: float  # seconds of training, including waiting for batches and saving states within the epoch
     eval_seconds: float
-    # Seconds since the row before: of waiting for batches in training, of writing best/ and state.pt, and of writing
-    # metrics.csv and TensorBoard, which is that of the row before. The first wait of a start is none of them.
+    # Seconds since the row before that went to waiting for batches, to writing best/ and state.pt, and to writing
+    # metrics.csv and TensorBoard events (of the row before). Waiting for the first batch of a start is not counted.
     data_seconds: float
     checkpoint_seconds: float
     report_seconds: float
-    seconds: float  # of training and evaluation in all epochs so far, over every start of the run
-    # Seconds by phase so far, over every start of the run: start (from train() being called to the first batch), data
-    # (waiting for the batches after it), training (the rest of it), evaluation, checkpoint (best/ and state.pt) and
-    # reporting (metrics.csv, TensorBoard, pictures). The caller's own time between two epochs is in none of them.
-    # Empty for an epoch that was read from metrics.csv.
+    seconds: float  # seconds of training and evaluation in all epochs so far, in all starts of the run
+    # Seconds of each of PHASES so far, in all starts of the run; the caller's own time between two epochs is not
+    # counted. Empty for an epoch that was read from metrics.csv.
     spent: Mapping[str, float]
     first_lr: float | None = None  # learning rate of the epoch's first step; None for an epoch read from metrics.csv
 

@@ -1,4 +1,4 @@
-"""What may differ when a run goes on, and what must not."""
+"""What may change when a run is resumed, and what must not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from segtune.training.resolve import anchored
 
 
 def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
-    """Refuse to go on with a run under other settings: InputError that lists which."""
+    """Check that a run is resumed with its own settings, as far as they may not change.
+
+    Raises InputError that lists the settings that changed.
+    """
     before, now = Manifest.read(folder.run_yaml).config.settings(), anchored(config).settings()
     now["image_size"] = now["image_size"] or before["image_size"]
     changed = [
@@ -27,7 +30,10 @@ def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
 
 
 def check_same_data(folder: RunFolder, info: DataInfo, config: RunConfig) -> None:
-    """Refuse to go on with a run on other tiles: InputError that says which."""
+    """Check that a run is resumed on its own tiles, wherever they are now.
+
+    Raises InputError that says which folders are others, or that the tiles changed.
+    """
     stored = Manifest.read(folder.run_yaml)
     if stored.fingerprint == info.fingerprint:
         return

@@ -1,4 +1,4 @@
-"""One training run: its parts, put together, and what it leaves on disk."""
+"""The parts of a training run: set up, saved and closed. What is done with them is in train.py."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SAVE_EVERY_S = 600.0  # seconds between states within an epoch
 
 
 class StoppedError(Exception):
-    """The caller asked to stop, and the state is saved."""
+    """The caller asked the run to stop; its state is saved."""
 
 
 class Run:
@@ -52,13 +52,13 @@ class Run:
 
     Parameters
     ----------
-    config, info: the run, resolved, and the scan of its data.
-    folder: where its files go.
-    content: the state to go on from, as `load_state` read it; None for a run that begins.
-    stop: asked after every batch.
+    config, info: the resolved settings, and the scan of the data.
+    folder: the folder for the files of the run.
+    content: the state to resume from, as `load_state` returned it; None for a new run.
+    stop: called after every batch; the run stops when it returns True.
     phases: the clocks of the run.
 
-    Raises InputError where the state is damaged or of another run.
+    Raises InputError where the state is damaged or belongs to another run.
     """
 
     def __init__(
@@ -99,12 +99,12 @@ class Run:
         self.started, self._saved = running_seconds(), time.monotonic()
         self.write_manifest()
         self.log = RunLog(folder, config, self.progress.epoch, self.state.row)
-        self.told = phases.spent()  # when the last row was made
+        self.told = phases.spent()  # as of the last row
         phases.beat()
 
     @property
     def progress(self) -> Progress:
-        """How far the run is."""
+        """The progress of the run."""
         return self.state.progress
 
     @property
@@ -113,7 +113,7 @@ class Run:
         return self.progress.epoch >= self.config.epochs
 
     def _setup_model(self, info: DataInfo, bands: tuple[Band, ...], begins: bool) -> nn.Module:
-        # The state holds all weights: those that the run began with need not be there any more.
+        # A state holds all weights, and the file of the initial ones may be gone.
         config = self.config if begins else self.config.model_copy(update={"encoder_weights": "none"})
         return build_model(config, len(bands), info.labels.outputs).to(self.device)
 
@@ -152,7 +152,7 @@ class Run:
         for split in info.counts:
             if split != TRAIN:
                 tiles = self.stores[split] = info.store(split, config)
-                # What is decoded already leaves nothing to do for a loader process.
+                # Tiles that are decoded already leave a loader process nothing to do.
                 workers = 0 if tiles.decoded else config.workers
                 sets[split] = Batches(tiles, config.batch_size, workers=workers, pin_memory=pinned)
         return train, sets
@@ -175,23 +175,23 @@ class Run:
         )
 
     def _load(self, content: dict[str, Any]) -> None:
-        """Take up a state; InputError where it is not one of this run."""
+        """Load a state; raise InputError where it is damaged or belongs to another run."""
         tiles = {split: len(self.stores[split]) for split in self.sets if split == VAL or self.config.use_only_add_val}
         try:
             self.state.load_state_dict(content, tiles)
         except (torch.OutOfMemoryError, torch.AcceleratorError):
-            raise  # RuntimeErrors too, and not the state's fault
+            raise  # these are RuntimeErrors too, but no fault of the state
         except (AttributeError, LookupError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             reason = one_line(error) if isinstance(error, ValueError) else type(error).__name__
             raise InputError(f"{self.folder.state}: damaged, or not the state of this run ({reason})") from None
 
     def _settle_best(self) -> None:
-        """Leave in best/ the model that the state calls the best; where that is gone, there is no best one yet."""
+        """Keep the model that the state calls the best in best/; forget the best score where that model is gone."""
         if not settle_model(self.folder.best, self.folder.next_best, self.progress.best_epoch):
             self.progress.best_miou, self.progress.best_epoch, self.state.worst = None, 0, {}
 
     def write_manifest(self) -> None:
-        """Write run.yaml, with the sizes that memory was enough for."""
+        """Write run.yaml, with the batch sizes that fit into memory."""
         self.manifest = replace(
             self.manifest,
             micro_batch=self.progress.micro_batch,
@@ -200,7 +200,10 @@ class Run:
         self.manifest.write(self.folder.run_yaml)
 
     def pause(self) -> None:
-        """After a batch: save what an epoch has done so far, when it is time to or when the run shall stop."""
+        """Save the state within an epoch when it is time to; raise StoppedError when the caller asks to stop.
+
+        Called after every batch.
+        """
         self.phases.beat()
         stopping = self._stop is not None and self._stop()
         if stopping or time.monotonic() - self._saved > _SAVE_EVERY_S:
@@ -210,15 +213,15 @@ class Run:
             raise StoppedError
 
     def save(self, more_seconds: float = 0.0) -> None:
-        """Write the state; `more_seconds` were spent on an epoch that is not done."""
+        """Write the state; `more_seconds` is the time spent on an epoch that is not done."""
         save_state(self.folder.state, self.state.state_dict(more_seconds))
         self._saved = time.monotonic()
         self.phases.beat()
 
     def close(self) -> None:
-        """End loader processes and close files."""
+        """End loader processes, draw the worst tiles and close the log."""
         self.phases.enter("reporting")
-        # What made the run fail, such as a full disk, is told of, and not what it makes impossible here.
+        # The error that ended the run, such as a full disk, must not be hidden by the same error here.
         failed = isinstance(sys.exception(), OSError)
         for batches in (self.batches, *self.sets.values()):
             batches.close()

@@ -1,4 +1,4 @@
-"""A run's curves: TensorBoard events and metrics.csv, in its folder, epoch by epoch."""
+"""The curves of a run, epoch by epoch: metrics.csv and TensorBoard events in its folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CURVES = ("loss", "miou", "best_miou", "lr")  # the metrics that TensorBoard's 
 
 
 def read_rows(folder: RunFolder) -> list[dict[str, str]]:
-    """Read the rows of metrics.csv as texts, oldest first; none where there is no such file.
+    """Read the rows of metrics.csv as text, oldest first; return none where there is no such file.
 
     Raises InputError where the file is damaged.
     """
@@ -51,9 +51,10 @@ def read_rows(folder: RunFolder) -> list[dict[str, str]]:
 
 
 def read_results(folder: RunFolder, epochs: int) -> list[EpochResult]:
-    """Read the epochs of a run, whose budget is `epochs`, from its metrics.csv; none where there is no such file.
+    """Read the epochs of a run from its metrics.csv, oldest first; return none where there is no such file.
 
-    Raises InputError where the file is damaged or lacks a column.
+    `epochs` is the budget of the run, which the file does not hold. Raises InputError where the file is damaged or
+    lacks a column.
     """
     try:
         rows = read_rows(folder)
@@ -69,16 +70,16 @@ def epochs_done(folder: RunFolder) -> int:
 
 
 class RunLog:
-    """Writes a row per epoch; every row is on disk when `write` returns.
+    """A writer of metrics.csv and of TensorBoard events; each row is on disk when `write` returns.
 
     Parameters
     ----------
-    folder: where metrics.csv and the events go.
-    config: the hparams.
-    after_epoch: epochs that the run has behind it; rows beyond them are dropped.
-    last_row: of that epoch; written where the run was killed before it was.
+    folder: the folder of the run.
+    config: the settings, which TensorBoard shows as hyperparameters.
+    after_epoch: the number of epochs that are done; rows of later epochs are dropped.
+    last_row: the row of the last of them; written where the run was killed before it wrote that row.
 
-    Raises OSError, naming the file, where one cannot be written.
+    Raises OSError, naming the file, where a file cannot be written.
     """
 
     def __init__(
@@ -98,8 +99,8 @@ class RunLog:
             self.write(after_epoch, last_row)
 
     def write(self, epoch: int, row: Mapping[str, Any]) -> None:
-        """Add an epoch's row; None stands for a figure that there is none of."""
-        # The file comes last: an epoch that it does not have is shown anew when the run goes on.
+        """Add the row of an epoch; None stands for a missing value."""
+        # The file comes last: an epoch that is not in it is written again when the run is resumed.
         for name, value in row.items():
             if value is not None and name != "epoch":
                 self._events.add(scalar(name, value), epoch)
@@ -113,7 +114,7 @@ class RunLog:
         write_text(self._path, text.getvalue())
 
     def picture(self, name: str, epoch: int, picture: Picture) -> None:
-        """Add a picture, (H, W, 3) uint8 RGB, as JPEG: PNG is ten times as large."""
+        """Add a picture, uint8 RGB of shape (H, W, 3), as a JPEG; a PNG would be ten times as large."""
         height, width, channels = picture.shape
         image = Summary.Image(
             height=height, width=width, colorspace=channels, encoded_image_string=encoded(picture, ".jpg")
@@ -121,27 +122,27 @@ class RunLog:
         self._events.add(Summary(value=[Summary.Value(tag=name, image=image)]), epoch)
 
     def close(self, finished: bool) -> None:
-        """Write what is left; a finished run is marked so in the hparams table."""
+        """Write what is left, and mark a finished run as such in TensorBoard's table of hyperparameters."""
         if finished:
             self._events.add(self._end)
         self._events.flush()
 
 
 class _Events:
-    """A file of TensorBoard events in a run's folder; what earlier files say of this step and later ones is void.
+    """A file of TensorBoard events, which replace those that earlier files hold of the same and of later steps.
 
-    Written here and now: the thread of torch's SummaryWriter prints a trace of its own where the disk is full.
+    It is written without torch's SummaryWriter, whose thread prints a traceback where the disk is full.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        seconds, rest = divmod(time.time_ns(), 10**9)  # TensorBoard reads the files in the order of their names
+        seconds, rest = divmod(time.time_ns(), 10**9)  # TensorBoard reads files in the order of their names
         self._path = folder / f"events.out.tfevents.{seconds:010d}.{rest:09d}.{platform.node()}.{os.getpid()}"
         self._waiting, self._size = io.BytesIO(), 0
         self._add(Event(file_version="brain.Event:2"))
         self._add(Event(session_log=SessionLog(status=SessionLog.START), step=step))
 
     def add(self, summary: Summary, step: int = 0) -> None:
-        """Add an event, which is in the file when `flush` returns."""
+        """Add an event; it is in the file when `flush` returns."""
         self._add(Event(summary=summary, step=step))
 
     def _add(self, event: Event) -> None:
@@ -149,13 +150,13 @@ class _Events:
         RecordWriter(self._waiting).write(event.SerializeToString())
 
     def flush(self) -> None:
-        """Write what was added; all of it, or, with an OSError that names the file, nothing."""
+        """Write what was added: all of it, or nothing and an OSError that names the file."""
         try:
             with self._path.open("ab") as file:
                 file.write(self._waiting.getbuffer())
         except OSError as error:
             with suppress(OSError):
-                os.truncate(self._path, self._size)  # half a record would hide all that comes after it
+                os.truncate(self._path, self._size)  # half a record would hide all records after it
             error.filename = str(self._path)
             raise
         self._size += self._waiting.tell()
@@ -163,7 +164,7 @@ class _Events:
 
 
 def _number(text: str) -> float | int | None:
-    """Read a cell of metrics.csv; an empty one stands for a figure that there is none of."""
+    """Read a cell of metrics.csv; an empty one stands for a missing value."""
     if not text:
         return None
     return int(text) if text.isdecimal() else float(text)

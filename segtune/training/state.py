@@ -1,4 +1,4 @@
-"""Training states on disk: written whole or not at all, and checked to be of the types that a run writes."""
+"""The state of a run: what it holds, how it is written and read, and the checks of what was read."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from segtune.models.tensors import check_plain, disk_errors
 from segtune.training.optim import set_learning_rates
 from segtune.training.stopwatch import Phases
 
-_SIZES = ("micro_batch", "evaluation_batch_size")  # of at least one tile
+_SIZES = ("micro_batch", "evaluation_batch_size")  # numbers of tiles, at least one
 
 
 @dataclass
 class Progress:
-    """How far a run is."""
+    """How far a run has come."""
 
-    total: Tensor  # loss of the tiles of the epoch so far, summed on the device
+    total: Tensor  # sum of the losses of the present epoch's tiles so far; on the device
     micro_batch: int  # tiles at a time in training
     evaluation_batch_size: int  # tiles, or windows, at a time in evaluation
-    tiles: int = 0  # of the epoch so far
-    step: int = 0  # of the epoch: steps that are done
+    tiles: int = 0  # tiles of the present epoch that were trained on
+    step: int = 0  # steps of the present epoch that are done
     epoch: int = 0  # epochs that are done
-    best_miou: float | None = None
+    best_miou: float | None = None  # None while no epoch was scored
     best_epoch: int = 0
-    collapsed_epochs: int = 0  # in a row, up to the last one that is done
-    seconds: float = 0.0
-    lr: float = 0.0  # of the last step
+    collapsed_epochs: int = 0  # see EpochResult
+    seconds: float = 0.0  # seconds of training and evaluation
+    lr: float = 0.0  # learning rate of the last step
 
     def next_epoch(self, seconds: float) -> Progress:
-        """At the end of an epoch: nothing of the next one is done."""
+        """Return the progress after the present epoch, which took the run to so many seconds."""
         return replace(self, total=torch.zeros_like(self.total), tiles=0, step=0, epoch=self.epoch + 1, seconds=seconds)
 
 
 @dataclass
 class TrainingState:
-    """All that changes while a run trains: what state.pt holds, and a run that goes on takes up again."""
+    """Everything that changes while a run trains; state.pt holds it, and a run that is resumed starts from it."""
 
     model: nn.Module
     optimizer: Optimizer
@@ -54,11 +54,11 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     progress: Progress
     phases: Phases
-    row: dict[str, float | int | None] = field(default_factory=dict)  # of the last epoch that is done
-    worst: dict[str, list[WorstTile]] = field(default_factory=dict)  # of the best epoch, by split
+    row: dict[str, float | int | None] = field(default_factory=dict)  # row of metrics.csv of the last epoch
+    worst: dict[str, list[WorstTile]] = field(default_factory=dict)  # worst tiles of the best epoch, by split
 
     def state_dict(self, more_seconds: float) -> dict[str, Any]:
-        """Return what state.pt holds; `more_seconds` were spent on an epoch that is not done."""
+        """Return the content of state.pt; `more_seconds` is the time spent on an epoch that is not done."""
         device = self.progress.total.device
         return {
             "model": self.model.state_dict(),
@@ -77,10 +77,10 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], tiles: Mapping[str, int]) -> None:
-        """Take up what `state_dict` gave.
+        """Load what `state_dict` returned.
 
-        `tiles` are those of each split that the run is scored on. What is wrong with a state raises one of many errors:
-        ValueError, TypeError, KeyError, ... of this module or of torch.
+        `tiles` is the number of tiles of each split that the run is scored on. A state that is damaged, or of another
+        run, raises one of many errors: ValueError, TypeError, KeyError, RuntimeError, ... of this module or of torch.
         """
         check_state(state, self.progress, self.schedule)
         self.model.load_state_dict(state["model"])
@@ -88,33 +88,39 @@ class TrainingState:
         check_optimizer(self.optimizer)
         self.schedule.load_state_dict(state["schedule"])
         set_learning_rates(self.schedule)
-        if state["scaler"]:  # empty where the run was not in fp16 before
+        if state["scaler"]:  # empty if the run did not use fp16 before
             self.scaler.load_state_dict(state["scaler"])
         device = self.progress.total.device
         self.progress = replace(self.progress, **state["progress"])
         self.progress.total = self.progress.total.to(device)
         self.row = state["row"]
         self.phases.add(state["spent"])
-        # By position, which the fingerprint vouches for: an added set may have another name since.
+        # Matched by position, because an added set may have been renamed; the fingerprint ensures the same sets.
         self.worst = {
             split: [WorstTile(score, index, predicted.numpy()) for score, index, predicted in kept]
             for split, kept in zip(tiles, state["worst"].values(), strict=False)  # none before the first evaluation
         }
         if any(tile.index >= tiles[split] for split, kept in self.worst.items() for tile in kept):
-            raise ValueError("worst: there is no such tile")
+            raise ValueError("worst: a tile's index is too large")
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], device)
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a training state: tensors, numbers, strings, and containers of them. OSError when that fails."""
+    """Write the content of a state: tensors, numbers, strings, and containers of them.
+
+    Raises OSError where the file cannot be written.
+    """
     with disk_errors(path), replaced_file(path) as temporary:
         torch.save(dict(state), temporary)
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a training state, on the CPU; InputError where it is damaged."""
+    """Read the content of a state, onto the CPU; nothing in it is executed.
+
+    Raises InputError where the file is damaged.
+    """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -124,13 +130,15 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def check_state(state: Mapping[str, Any], progress: object, schedule: LRScheduler) -> None:
-    """ValueError, TypeError or KeyError where a part of a state is not what a run writes there.
+    """Check that each part of a state has the type that a run writes.
 
     Parameters
     ----------
-    state: what was read.
-    progress: that of a run that begins, whose fields have the right types.
-    schedule: of the run.
+    state: the content of a state.
+    progress: the progress of a new run, whose fields have the right types.
+    schedule: the schedule of the run.
+
+    Raises ValueError, TypeError or KeyError where a part is wrong.
     """
     for tensor in _tensors(state):
         check_plain("a tensor", tensor)
@@ -139,24 +147,24 @@ def check_state(state: Mapping[str, Any], progress: object, schedule: LRSchedule
     for part in ("row", "spent"):
         for name, value in state[part].items():
             if not _is_number(value) and (value is not None or part == "spent"):
-                raise ValueError(f"{part}: {name} is no number")
+                raise ValueError(f"{part}: {name} is not a number")
     for tiles in state["worst"].values():
         for score, index, predicted in tiles:
             if not _is_number(score) or type(index) is not int or index < 0 or predicted.dtype != torch.uint8:
-                raise ValueError("worst: a tile is not what it should be")
+                raise ValueError("worst: a tile has a wrong type")
     own = schedule.state_dict()
     for name, value in state["schedule"].items():
         if type(value) is not type(own[name]):
-            raise ValueError(f"schedule: {name} is of a wrong type")
+            raise ValueError(f"schedule: {name} has a wrong type")
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
-    """ValueError where what an optimizer took from a state does not fit its parameters."""
+    """Check that what an optimizer loaded fits its parameters; raise ValueError where it does not."""
     for group in optimizer.param_groups:
         for name, value in group.items():
             parts = value if isinstance(value, tuple) else (value,)
             if name != "params" and not all(part is None or isinstance(part, bool | int | float) for part in parts):
-                raise ValueError(f"optimizer: {name} is no number")
+                raise ValueError(f"optimizer: {name} is not a number")
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             fits = value.numel() == 1 or value.shape == parameter.shape if isinstance(value, Tensor) else value is None
@@ -169,10 +177,10 @@ def _check_progress(name: str, value: Any, own: Any) -> None:
         right = isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()
     elif isinstance(own, int):
         right = type(value) is int and value >= (1 if name in _SIZES else 0)
-    else:  # a float, or None where there is none yet
+    else:  # a float, or None where there is no value yet
         right = _is_number(value) or (own is None and value is None)
     if not right:
-        raise ValueError(f"progress: {name} is not what it should be")
+        raise ValueError(f"progress: {name} has a wrong type or value")
 
 
 def _is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""One training step: a batch, in as many parts as memory asks for, and one update of the weights."""
+"""One training step: one update of the weights, by a batch that is split where memory is short."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from segtune.training.losses import SegmentationLoss
 
 
 class TrainingStep:
-    """Updates a model by a batch, whose gradients it accumulates over parts where memory is not enough for all of it.
+    """An update of a model by a batch; accumulates gradients over parts where memory is too small for the whole batch.
 
-    Each part's loss counts by its share of the tiles. For a loss that is a mean over pixels the gradients are then
-    those of the whole batch; losses over regions (dice, jaccard, lovasz) and BatchNorm see the parts, and differ
-    slightly.
+    The loss of each part is weighted by its share of the tiles. For a loss that is a mean over pixels, the gradients
+    are then those of the whole batch. Losses over regions (dice, jaccard, lovasz) and BatchNorm see the parts, and
+    differ slightly.
 
     Parameters
     ----------
     model, loss, optimizer, scaler: what is trained, and how.
-    normalize: brings images, (B, H, W, bands), to the device as the model takes them.
-    precision: fp32, fp16 or bf16, of the forward pass.
+    normalize: takes images, (B, H, W, bands), to the device, in the form that the model takes.
+    precision: precision of the forward pass: fp32, fp16 or bf16.
     grad_clip: largest norm of the gradient; 0 does not clip.
     """
 
@@ -44,17 +44,18 @@ class TrainingStep:
         self._normalize, self._device, self._precision, self._grad_clip = normalize, device, precision, grad_clip
 
     def __call__(self, images: Tensor, targets: Tensor, micro_batch: int) -> tuple[Tensor, int]:
-        """Update by images, (B, H, W, bands), and uint8 targets, (B, H, W); gives the loss and the micro-batch.
+        """Update the weights by images, (B, H, W, bands), and uint8 targets, (B, H, W).
 
-        The micro-batch is the most tiles that go through the network at a time: the one given, or, where memory was
-        not enough for it, the half, or half of that. DeviceMemoryError where it is not enough for one.
+        Return the loss and the micro-batch: the number of tiles that go through the network at a time. It is the one
+        given or, where memory was too small for it, a half of it, a quarter, ... Raises DeviceMemoryError where memory
+        is too small for one tile.
         """
         begun = min(micro_batch, len(images))
         drawn = self._random_state()
 
         def undo() -> None:
             self._optimizer.zero_grad(set_to_none=True)
-            self._set_random_state(drawn)  # dropout draws the same, however often it was tried
+            self._set_random_state(drawn)  # so that dropout draws the same in every attempt
 
         loss, size = within_memory(lambda size: self._gradients(images, targets, size), begun, undo)
         if self._grad_clip:
@@ -65,11 +66,11 @@ class TrainingStep:
         return loss, size if size < begun else micro_batch
 
     def _gradients(self, images: Tensor, targets: Tensor, micro_batch: int) -> Tensor:
-        """The batch's loss; its gradients, scaled, are left at the parameters."""
+        """Return the loss of the batch, and leave its scaled gradients at the parameters."""
         self._optimizer.zero_grad(set_to_none=True)
         parts = -(-len(images) // micro_batch)
         total = torch.zeros((), device=self._device)
-        # Of even sizes: a part of a single tile leaves BatchNorm little to go by.
+        # The parts have even sizes, because BatchNorm learns little from a part of a single tile.
         for some, truth in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
             loss = self._part_loss(some, truth) * (len(some) / len(images))
             self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -77,8 +78,8 @@ class TrainingStep:
         return total
 
     def _part_loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        # Before they leave for the GPU, where asking waits. IGNORED is the largest index, and numpy finds that in a
-        # fraction of the time that torch takes for `any`, on all cores.
+        # Looked up on the CPU, because on the GPU it would have to wait for the step. IGNORED is the largest index, and
+        # numpy finds the maximum in a fraction of the time that torch needs for `any`.
         some_ignored = bool(targets.numpy().max() == IGNORED)
         with autocast(self._device, self._precision):
             logits = self._model(self._normalize(images))

@@ -1,4 +1,4 @@
-"""What a run is doing: how long each kind of work took, and signs of life for who watches over it."""
+"""The time that each phase of a run takes, and signs of life for whoever watches the run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from segtune.clock import running_seconds
 
-# What a run spends its time on, from its start to the first batch, and waiting for the batches after it.
+# start: until the first batch; data: waiting for the batches after it; training: the rest of it; checkpoint: writing
+# best/ and state.pt; reporting: writing metrics.csv, TensorBoard events and pictures.
 PHASES = ("start", "data", "training", "evaluation", "checkpoint", "reporting")
 
 Alive = Callable[[str], None]
@@ -16,11 +17,12 @@ T = TypeVar("T")
 
 
 class Phases:
-    """A clock for each phase, of which one at most is running.
+    """A clock for each phase of a run; at most one of them runs at a time.
 
     Parameters
     ----------
-    alive: called with the phase when one begins and with every `beat`; waiting for data is part of training there.
+    alive: called with the name of the phase when a phase begins and at every `beat`; waiting for data counts as
+        training there.
     """
 
     def __init__(self, alive: Alive | None = None) -> None:
@@ -30,26 +32,26 @@ class Phases:
         self._since = 0.0
 
     def enter(self, phase: str) -> None:
-        """Begin a phase, and end the one before."""
+        """Begin a phase, and end the present one."""
         self.leave()
         self._phase = phase
         self.beat()
 
     def leave(self) -> None:
-        """End the phase; the time until the next one is nobody's."""
+        """End the present phase; the time until the next one counts for no phase."""
         now = running_seconds()
         if self._phase:
             self._spent[self._phase] += now - self._since
         self._phase, self._since = None, now
 
     def beat(self) -> None:
-        """Something was done."""
+        """Give a sign of life."""
         if self._alive and self._phase:
             self._alive("training" if self._phase == "data" else self._phase)
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        """A phase for the block, after which the present one goes on."""
+        """Count the block as a phase, after which the present one goes on."""
         before = self._phase
         self.enter(phase)
         yield
@@ -59,7 +61,10 @@ class Phases:
             self.leave()
 
     def trained_on(self, batches: Iterator[T]) -> Iterator[T]:
-        """The same batches: waiting for one is data (for a run's first one: start), and the rest training."""
+        """Yield the batches, and count waiting for them as data and the rest as training.
+
+        Waiting for the first batch of a run counts as start.
+        """
         while True:
             if self._phase != "start":
                 self.enter("data")
@@ -70,12 +75,12 @@ class Phases:
             yield batch
 
     def add(self, spent: Mapping[str, float]) -> None:
-        """Count what was spent before."""
+        """Add the seconds of earlier starts."""
         for phase, seconds in spent.items():
             self._spent[phase] += seconds
 
     def spent(self) -> dict[str, float]:
-        """Seconds of each phase until now."""
+        """Return the seconds of each phase until now."""
         now = running_seconds()
         return {
             phase: seconds + (now - self._since if phase == self._phase else 0.0)

@@ -1,4 +1,4 @@
-"""train(): one training run as an iterator of epoch results; knows nothing of Ray or of terminals."""
+"""train(): one training run as an iterator over its epochs; independent of Ray and of terminals."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from segtune.training.runlog import epochs_done
 from segtune.training.state import load_state
 from segtune.training.stopwatch import Alive, Phases
 
-OnBatch = Callable[[int, int, float], None]  # batches done, batches in the epoch, loss
-_CHECK_EVERY = 50  # steps between looks at a GPU's loss; each look waits for the GPU
+OnBatch = Callable[[int, int, float], None]  # steps done, steps in the epoch, loss
+_CHECK_EVERY = 50  # steps between checks of the loss on a GPU; each check waits for the GPU
 
 
 def train(
@@ -49,27 +49,27 @@ def train(
     stop: Stop | None = None,
     alive: Alive | None = None,
 ) -> Generator[EpochResult]:
-    """Train, evaluate and record, epoch by epoch.
+    """Train, evaluate and record a run; yield the result of each epoch.
 
-    Before an epoch is yielded, its row, its state and, where it is the best so far, its model are on disk. Where the
-    device's memory is not enough for a batch, the run goes on with half of it at a time and accumulates gradients, or
-    with half of that, for good; the same, by itself, for evaluation.
+    When an epoch is yielded, its row of metrics.csv, its state and, if it is the best so far, its model are on disk.
+    Where the memory of the device is too small for a batch, the run continues with half of it at a time and
+    accumulates gradients, or with a quarter, ..., and keeps to that. Evaluation does the same on its own.
 
     Parameters
     ----------
-    config, info: the run, and the scan of its data.
-    folder: where run.yaml, metrics.csv, events, state and best/ go; made where it does not exist.
-    threads: torch threads of a run that leaves them open; None: torch's own number.
-    go_on: continue from the folder's state where there is one, also from within an epoch.
+    config, info: the settings, and the scan of the data.
+    folder: the folder for run.yaml, metrics.csv, events, state.pt and best/; made where it does not exist.
+    threads: number of torch's threads where the settings leave it open; None: torch's own number.
+    go_on: resume from the state in the folder, if there is one; also from within an epoch.
     on_batch: called after every training step.
-    stop: asked after every batch; when true, the state is saved and the iteration ends.
-    alive: called with the phase (start, training, evaluation, checkpoint, reporting) when one begins, after every
+    stop: called after every batch; when it returns True, the state is saved and the iteration ends.
+    alive: called with the phase (start, training, evaluation, checkpoint, reporting) when a phase begins, after every
         batch of training and evaluation, and after every file that was written.
 
-    Raises NonFiniteLossError when the loss becomes NaN or infinite, DeviceMemoryError when memory is not enough for
-    one tile at a time, LoaderError when a loader process dies, TileError when a tile cannot be read any more, OSError
-    when a file cannot be written, and InputError when another process trains in the folder, or when the run to go on
-    with has other settings or data. Close the generator (or exhaust it) to free what it holds.
+    Raises NonFiniteLossError when the loss becomes NaN or infinite, DeviceMemoryError when memory is too small for one
+    tile at a time, LoaderError when a loader process dies, TileError when a tile cannot be read any more, OSError when
+    a file cannot be written, and InputError when another process trains in the folder or when the run that is resumed
+    has other settings or data. Close the generator, or exhaust it, to free what it holds.
     """
     phases = Phases(alive)
     phases.enter("start")
@@ -77,12 +77,12 @@ def train(
     config = config.model_copy(update={"threads": config.threads or threads or before})
     torch.set_num_threads(config.threads or before)
     try:
-        # In a frame of its own, which is gone before the clean-up and holds nothing back from it.
+        # The run lives in a frame of its own, which is gone before the clean-up: all that it held can be freed.
         with faults_named():
             yield from _trained(config, info, folder, go_on, on_batch, stop, phases)
     finally:
         torch.set_num_threads(before)
-        # What cycles still hold (tracebacks, some encoders) is freed now, for the next run in this process.
+        # Frees what reference cycles still hold (tracebacks, some encoders), for the next run in this process.
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
@@ -97,8 +97,8 @@ def _trained(
     stop: Stop | None,
     phases: Phases,
 ) -> Iterator[EpochResult]:
-    """Put the run together, in its folder, and train it."""
-    resolve_precision(config, resolve_device(config.device))  # nothing is written where the device is not there
+    """Set up the run in its folder, and train it."""
+    resolve_precision(config, resolve_device(config.device))  # checked before anything is written
     with folder.locked():
         state = None
         if go_on and epochs_done(folder) and not folder.state.is_file():
@@ -108,12 +108,12 @@ def _trained(
             check_same_data(folder, info, config)
             state = load_state(folder.state)
         with closing(Run(resolve(config, info), info, folder, state, stop, phases)) as run:
-            state = None  # a second copy of model and optimizer, not to be held for the whole run
+            state = None  # frees the second copy of model and optimizer
             yield from _epochs(run, on_batch)
 
 
 def _epochs(run: Run, on_batch: OnBatch | None) -> Iterator[EpochResult]:
-    """Train the epochs that are left."""
+    """Train the epochs that are not done yet."""
     while not run.finished:
         try:
             result = _next_epoch(run, on_batch)
@@ -138,7 +138,7 @@ def _next_epoch(run: Run, on_batch: OnBatch | None) -> EpochResult:
 
 
 def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> float:
-    """Train on the batches of an epoch, those that a state does not know as done; return the mean loss of a tile."""
+    """Train on the batches of an epoch that are not done yet; return the mean loss over the tiles of the epoch."""
     progress, steps = run.progress, len(run.batches)
     run.model.train()
     freeze_encoder(run.model, epoch <= run.config.freeze_encoder_epochs)
@@ -166,16 +166,16 @@ def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> float:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What evaluating an epoch's model showed."""
+    """The result of evaluating the model of an epoch."""
 
-    scores: Scores | None  # of what the run is scored on; None where that was not evaluated
-    added: dict[str, float | None]  # mIoU of each added set that was evaluated
-    worst: dict[str, list[WorstTile]]  # tiles of what the run is scored on, by split
-    collapsed: bool | None  # whether all predictions were one class; None as for scores
+    scores: Scores | None  # on the sets that the run is scored on; None where these were not evaluated
+    added: dict[str, float | None]  # mIoU on each added set that was evaluated
+    worst: dict[str, list[WorstTile]]  # worst tiles of the sets that the run is scored on, by split
+    collapsed: bool | None  # whether all predictions were of one class; None where scores are None
 
 
 def _evaluate(run: Run, epoch: int) -> _Measured:
-    """What the epoch's model is worth; from the beginning, with smaller batches, where memory is not enough."""
+    """Evaluate the model; start again with smaller batches where memory is too small."""
     progress = run.progress
     measured, size = within_memory(lambda size: _measure(run, epoch, size), progress.evaluation_batch_size)
     if size < progress.evaluation_batch_size:
@@ -208,7 +208,7 @@ def _measure(run: Run, epoch: int, batch_size: int) -> _Measured:
 
 
 def _noter(worst: Worst) -> OnTile:
-    """What an evaluation calls for each tile, to find the worst ones: those that cost the score most."""
+    """Return the function that evaluation calls for each tile; it collects the tiles with the most wrong pixels."""
 
     def note(index: int, predicted: Indices, truth: Indices) -> None:
         if wrong := wrong_pixels(predicted, truth):
@@ -218,7 +218,7 @@ def _noter(worst: Worst) -> OnTile:
 
 
 def _finish_epoch(run: Run, measured: _Measured, seconds: float) -> None:
-    """Count the epoch, and write its model beside the best one where it is better."""
+    """Count the epoch as done, and write its model beside the best one if it is better."""
     run.phases.enter("checkpoint")
     run.state.progress = progress = run.progress.next_epoch(run.progress.seconds + seconds)
     if measured.collapsed is not None:
@@ -233,11 +233,14 @@ def _finish_epoch(run: Run, measured: _Measured, seconds: float) -> None:
 
 
 def _record(run: Run, loss: float, measured: _Measured, train_seconds: float, eval_seconds: float) -> EpochResult:
-    """Write the state, let a better model take the best one's place, and write the row: in this order."""
+    """Write the state, then move a better model to best/, then write the row.
+
+    A run that is killed in between finds, from its state, what is left to do.
+    """
     folder = run.folder
     run.state.row = _result(run, loss, measured, train_seconds, eval_seconds).row()
     try:
-        run.save()  # from here on, the epoch is done
+        run.save()  # from here on, a run that is resumed has this epoch
     except OSError:
         discard_folder(folder.next_best)
         raise
@@ -253,7 +256,7 @@ def _record(run: Run, loss: float, measured: _Measured, train_seconds: float, ev
 
 
 def _result(run: Run, loss: float, measured: _Measured, train_seconds: float, eval_seconds: float) -> EpochResult:
-    """The epoch that was finished, as far as it was recorded."""
+    """Return the record of the epoch, with the times spent so far."""
     progress, spent = run.progress, run.phases.spent()
     return EpochResult(
         epoch=progress.epoch,
