@@ -22,7 +22,8 @@ from segtune.space.reader import load_space
         (
             "space: {model: [unet, linknet], encoder: [mit_b0, resnet18]}\nbaseline: {model: linknet, encoder: mit_b0}",
             [
-                "model linknet does not work with encoder mit_b0; this is the first run, and baseline: can give another one"
+                "model linknet does not work with encoder mit_b0; this is the first run, and baseline: can give "
+                "another one"
             ],
         ),
         (
