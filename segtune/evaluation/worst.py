@@ -20,7 +20,7 @@ class WorstTile:
 
 
 class Worst:
-    """The `count` tiles with the lowest scores so far; it keeps the predictions of these alone."""
+    """The `count` tiles with the lowest scores so far; only their predictions are kept in memory."""
 
     def __init__(self, count: int) -> None:
         self._count = count

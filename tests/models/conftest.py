@@ -23,7 +23,7 @@ from tests.models.saved import BANDS, CONFIG
 
 @pytest.fixture
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No proxy is configured, and the hub's client knows of none from before."""
+    """Configure no proxy, and let the hub's client forget earlier ones."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)

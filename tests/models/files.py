@@ -52,7 +52,7 @@ def scrambled(model: nn.Module, seed: int = 1) -> nn.Module:
 
 
 def as_torchvision_saves(name: str, classifier: str, path: Path) -> nn.Module:
-    """Write a file with torchvision's names, a classifier and no counts of batches; smp's encoder with its weights."""
+    """Write weights as torchvision saves them, and return smp's encoder with the same weights."""
     encoder = scrambled(smp.encoders.get_encoder(name, weights=None))
     state = {key: value for key, value in encoder.state_dict().items() if "num_batches" not in key}
     torch.save({**state, f"{classifier}.weight": torch.zeros(9, 8), f"{classifier}.bias": torch.zeros(9)}, path)

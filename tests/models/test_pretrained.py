@@ -22,7 +22,7 @@ OF_VIT = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 
 
 def refusal(encoder: str) -> str:
-    """The one line that says why an encoder's weights cannot be had."""
+    """Return the one line that says why an encoder's weights are not available."""
     with pytest.raises(InputError) as caught:
         fetch_weights(encoder)
     (message,) = caught.value.mistakes
@@ -42,7 +42,7 @@ def put_into_cache(cache: Path, repository: str, revision: str) -> None:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The encoders whose weights smp or timm was asked for; nothing is downloaded."""
+    """Replace the loaders of smp and timm; returns a list of the encoders that they are asked for."""
     asked: list[str] = []
 
     def by_smp(name: str, weights: str) -> None:
@@ -71,7 +71,7 @@ class Nothing(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def answering() -> Iterator[str]:
-    """A place, localhost:PORT, where a server or a proxy answers."""
+    """Start a server that also answers as a proxy; yields localhost:PORT."""
     with HTTPServer(("localhost", 0), Nothing) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

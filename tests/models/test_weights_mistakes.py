@@ -58,7 +58,7 @@ def test_a_broken_file_is_one_line(
 
 
 class Harm:
-    """Loading it as a pickle writes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

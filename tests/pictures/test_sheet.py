@@ -89,7 +89,7 @@ def test_captions_change_with_name_score_and_title() -> None:
 
 
 def test_a_name_may_be_long_or_in_any_script() -> None:
-    """Letters of their own, not one replacement for all; and nothing outside of the sheet's width."""
+    """Each script is drawn with its own letters, and nothing exceeds the width of the sheet."""
     names = ["плитка Ё", "плитка Ж", "タイル", "瓦片", "πλακίδιο", "тайл_" * 60 + "1", "тайл_" * 60 + "2", ""]
     sheets = [worst_sheet([mistake(name)], LABELS, cell=CELL) for name in names]
     assert len({sheet.shape for sheet in sheets}) == 1
@@ -98,13 +98,13 @@ def test_a_name_may_be_long_or_in_any_script() -> None:
 
 
 def test_composed_and_decomposed_letters_are_drawn_alike() -> None:
-    """macOS takes the letters of file names apart."""
+    """macOS decomposes the letters of file names."""
     composed, decomposed = (worst_sheet([mistake(name)], LABELS, cell=CELL) for name in ("й", "\u0438\u0306"))
     np.testing.assert_array_equal(composed, decomposed)
 
 
 def test_a_name_that_is_not_valid_utf8_does_not_end_the_process() -> None:
-    """In a process of its own: OpenCV reads beyond the end of such a text."""
+    """Draw in a new process, because OpenCV reads beyond the end of such a text."""
     code = (
         "from segtune.pictures.sheet import worst_sheet\n"
         "from tests.pictures.sheets import *\n"
