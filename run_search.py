@@ -24,8 +24,6 @@ from segtune.cli.flags import add_assignments, add_backend_flags, add_search_fla
 from segtune.cli.given import given_search, given_settings
 from segtune.cli.parser import make_parser
 from segtune.errors import InputError, SegtuneError
-from segtune.files.checks import check_writable
-from segtune.files.folders import SearchFolder
 from segtune.space.reader import load_space
 
 
@@ -53,14 +51,11 @@ def parse() -> Namespace:
 
 def main() -> int:
     arguments = parse()
-    results = Path(arguments.results_dir)
     if arguments.write_schema:
         return tasks.write_schema(Path(arguments.write_schema))
     if arguments.status:
-        return tasks.show_status(SearchFolder.named(results, arguments.status, "--status"))
+        return tasks.show_status(arguments)
     path, folder = tasks.space_and_folder(arguments)
-    if not arguments.dry_run:
-        check_writable(folder.path, "--results-dir")
     settings, search = given_settings(arguments), given_search(arguments)
     started = tasks.start_of(arguments, folder)
     space = load_space(path, settings, search, {"encoder": tasks.surely_unknown_encoder})
@@ -94,8 +89,7 @@ def main() -> int:
     if arguments.dry_run:
         return show_dry_run(console, space, info, arguments.address)
     check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
-    searched = ", ".join(space.searched())
-    console.print(f"{space.baseline.dataset}: {info.counted()}; searching {searched}")
+    console.print(f"{space.baseline.dataset}: {info.counted()}; searching {', '.join(space.searched())}")
     with hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
         address, alone = arguments.address, arguments.in_process
         outcome = run_search(space, info, folder, listener, address, arguments.resume, arguments.warm_start, alone)

@@ -16,16 +16,23 @@ from argparse import Namespace
 from contextlib import closing
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segtune.cli.dataset import check_data, ensure_demo
 from segtune.cli.exits import hinted, run_script
 from segtune.cli.flags import add_assignments, add_settings
 from segtune.cli.given import given_config, kept_threads
 from segtune.cli.parser import make_parser
+from segtune.config import RunConfig
 from segtune.errors import counted
 from segtune.files.checks import check_writable
 from segtune.files.folders import RunFolder
 from segtune.report.commands import same_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from segtune.data.dataset import DataInfo
 
 
 def parse() -> Namespace:
@@ -42,6 +49,29 @@ def parse() -> Namespace:
     parser.add_argument("--preview-augmentation", type=int, metavar="N", help=preview)
     add_settings(parser)
     return parser.parse_args()
+
+
+def train_and_watch(console: Console, config: RunConfig, info: DataInfo, folder: RunFolder, log_dir: str) -> int:
+    """Train, print a line per epoch and the result, and return the exit status."""
+    from segtune.machine import signals_noted
+    from segtune.report.console import RunConsole
+    from segtune.report.text import run_summary
+    from segtune.training.runlog import epochs_done
+    from segtune.training.train import train
+
+    where = ["--log-dir", log_dir] if log_dir != "logs" else []
+    hint = f"to go on: {same_command(['--exp-name', folder.path.name, *where])}"
+    with hinted(hint), signals_noted() as caught, RunConsole(console, config, info, folder) as watch:
+        epochs = train(config, info, folder, go_on=True, on_batch=watch.batch, stop=lambda: bool(caught))
+        with closing(epochs):
+            for result in epochs:
+                watch.epoch(result)
+    if caught and epochs_done(folder) < config.epochs:
+        console.print(f"stopped after {epochs_done(folder)} of {counted(config.epochs, 'epoch')}; {hint}")
+        return 128 + caught[0]
+    for line in run_summary(folder, log_dir):
+        console.print(line)
+    return 0
 
 
 def main() -> int:
@@ -61,14 +91,12 @@ def main() -> int:
     import torch
 
     from segtune.data.scan import scan
-    from segtune.machine import signals_noted
     from segtune.pictures.gallery import write_preview
-    from segtune.report.console import RunConsole, make_console, reading_bar
+    from segtune.report.console import make_console, reading_bar
     from segtune.report.text import run_summary
     from segtune.training.resolve import check_input, check_run, resolve
     from segtune.training.resume import check_same_settings
     from segtune.training.runlog import epochs_done
-    from segtune.training.train import train
 
     console = make_console()
     if line := kept_threads(arguments, config, torch.get_num_threads()):
@@ -93,19 +121,7 @@ def main() -> int:
         console.print(f"tiles before and after augmentation {config.augmentation}: {path}")
         return 0
     folder = folder or RunFolder.new(logs, f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")
-    where = ["--log-dir", arguments.log_dir] if arguments.log_dir != "logs" else []
-    hint = f"to go on: {same_command(['--exp-name', folder.path.name, *where])}"
-    with hinted(hint), signals_noted() as caught, RunConsole(console, config, info, folder) as watch:
-        epochs = train(config, info, folder, go_on=True, on_batch=watch.batch, stop=lambda: bool(caught))
-        with closing(epochs):
-            for result in epochs:
-                watch.epoch(result)
-    if caught and epochs_done(folder) < config.epochs:
-        console.print(f"stopped after {epochs_done(folder)} of {counted(config.epochs, 'epoch')}; {hint}")
-        return 128 + caught[0]
-    for line in run_summary(folder, arguments.log_dir):
-        console.print(line)
-    return 0
+    return train_and_watch(console, config, info, folder, arguments.log_dir)
 
 
 if __name__ == "__main__":

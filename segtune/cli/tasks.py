@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segtune.errors import InputError
 from segtune.files.atomic import write_text
-from segtune.files.checks import read_own_json
+from segtune.files.checks import check_writable, read_own_json
 from segtune.files.folders import SearchFolder
 from segtune.report.commands import same_command
 from segtune.space.jsonschema import schema_text
@@ -52,17 +52,24 @@ def command_to_resume(given: argparse.Namespace) -> str:
 
 
 def space_and_folder(given: argparse.Namespace) -> tuple[Path, SearchFolder]:
-    """Return the space file and the search folder; for a search resumed by name, the file is its search.yaml."""
+    """Return the space file and the search folder; for a search resumed by name, the file is its search.yaml.
+
+    Raises InputError where the folder is to be written to and cannot be.
+    """
     names = [name for name in (given.name, given.resumed) if name is not None]
     if len(set(names)) > 1:
         raise InputError(f"--resume {names[1]}: --name says {names[0]}; leave one out")
     results = Path(given.results_dir)
     if given.space:
         path = find_space(given.space, SPACES)
-        return path, SearchFolder.named(results, names[0] if names else path.stem)
-    folder = SearchFolder.named(results, names[0], "--resume")
-    folder.check_begun()
-    return folder.search_yaml, folder
+        folder = SearchFolder.named(results, names[0] if names else path.stem)
+    else:
+        folder = SearchFolder.named(results, names[0], "--resume")
+        folder.check_begun()
+        path = folder.search_yaml
+    if not given.dry_run:
+        check_writable(folder.path, "--results-dir")
+    return path, folder
 
 
 def start_of(given: argparse.Namespace, folder: SearchFolder) -> Space | None:
@@ -105,8 +112,9 @@ def surely_unknown_encoder(name: str) -> str | None:
     return unknown_encoder(name)
 
 
-def show_status(folder: SearchFolder) -> int:
-    """Print the state of a search; return the exit status."""
+def show_status(given: argparse.Namespace) -> int:
+    """Print the state of the search that --status names; return the exit status."""
+    folder = SearchFolder.named(Path(given.results_dir), given.status, "--status")
     folder.check_begun()
     from segtune.report.console import make_console
     from segtune.report.tables import state_of
