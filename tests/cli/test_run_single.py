@@ -48,7 +48,7 @@ def test_the_run_yaml_of_a_run_runs_again_with_the_same_numbers(first: Path, run
     assert [(row["loss"], row["miou"]) for row in again] == [(row["loss"], row["miou"]) for row in rows]
 
 
-def test_warnings_about_the_data_are_printed_once_before_the_run(
+def test_odd_data_is_reported_once_before_the_run(
     tmp_path: Path, data_set: DataSet, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiles = data_set(tmp_path / "set", labels=(0, 1, 2), channels=())
