@@ -73,6 +73,21 @@ def make_plan(search: SearchSettings, nodes: Sequence[Resources], device: str = 
     return Plan(cpus, gpus, share, wanted, min(most, sum(found)), sum(map(bool, found)))
 
 
+def trial_threads(given: int | None, before: int | None, cores: int) -> tuple[int, str | None]:
+    """Return the torch threads of every trial, on which results depend, and a line if the number may surprise.
+
+    It is the `given` number, else that of the trials so far (`before`), else the cores of a trial.
+    """
+    if given:
+        return given, f"threads is {given} from here on, and was {before}" if before not in (None, given) else None
+    if before is None or before == cores:
+        return cores, None
+    return before, (
+        f"threads stays {before}, with which the trials so far were trained, though each has {cores} of the cores now; "
+        f"--set threads={cores} changes it"
+    )
+
+
 def _fitting(node: Resources, cpus: int, gpus: float) -> int:
     """Return the number of trials with this share that fit on a node."""
     by_cpu, there = int(node.get("CPU", 0)) // cpus, int(node.get("GPU", 0))

@@ -22,7 +22,7 @@ from segtune.files.folders import SearchFolder
 from segtune.machine import signals_noted
 from segtune.models.weights import weights_file
 from segtune.planning.feasibility import check_precision, possible_run
-from segtune.planning.resources import Plan, local_resources, make_plan
+from segtune.planning.resources import Plan, local_resources, make_plan, trial_threads
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
@@ -42,7 +42,7 @@ from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import Backend, Searcher
 from segtune.tuning.stopping import Rules
 from segtune.tuning.stored import store_space
-from segtune.tuning.study import WARM_START, open_study, same_data, settle, trouble
+from segtune.tuning.study import open_study, same_data, settle, threads_so_far, trouble
 from segtune.tuning.warm_start import tell_earlier
 
 _LOOK_EVERY_S = 10.0  # seconds between updates of the table and checks of the folder's size
@@ -181,7 +181,7 @@ class _Search:
         self._retention = Retention(self._results, folder, space.search)
         self._rules = Rules(space.with_search({"trials": space.trials()}).search, study)
         self._look_at = 0.0  # by time.monotonic()
-        self.threads, remark = trial_threads(space, study, plan)
+        self.threads, remark = trial_threads(space.baseline.threads, threads_so_far(study), plan.cpus_per_trial)
         if remark:
             listener.say(remark)
         self._searcher = self._make_searcher(space, info)
@@ -271,21 +271,3 @@ class _Search:
     def _check_size(self) -> None:
         if problem := self._retention.too_large():
             self._searcher.halt(problem)
-
-
-def trial_threads(space: Space, study: optuna.Study, plan: Plan) -> tuple[int, str | None]:
-    """Return the torch threads of every trial, on which results depend, and a line where the reason is not obvious.
-
-    They are those of the space, else those of the trials before, else the cores of a trial.
-    """
-    own = (trial for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs)
-    known = [trial.user_attrs["settings"].get("threads") for trial in own if "settings" in trial.user_attrs]
-    given, before, cores = space.baseline.threads, known[-1] if known else None, plan.cpus_per_trial
-    if given:
-        return given, f"threads is {given} from here on, and was {before}" if before not in (None, given) else None
-    if before is None or before == cores:
-        return cores, None
-    return before, (
-        f"threads stays {before}, with which the trials so far were trained, though each has {cores} of the cores now; "
-        f"--set threads={cores} changes it"
-    )

@@ -157,6 +157,13 @@ def same_data(study: optuna.Study, fingerprint: str) -> bool:
     return known in (None, fingerprint)
 
 
+def threads_so_far(study: optuna.Study) -> int | None:
+    """Return the torch threads of the search's latest trial; None if it has no trial yet."""
+    own = [trial for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs]
+    known = [trial.user_attrs["settings"].get("threads") for trial in own if "settings" in trial.user_attrs]
+    return known[-1] if known else None
+
+
 def waiting(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that the next `ask` returns."""
     return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))

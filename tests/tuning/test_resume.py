@@ -20,15 +20,14 @@ import run_search
 from segtune.cli.tasks import space_and_folder, start_of
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
-from segtune.planning.resources import Plan
+from segtune.planning.resources import trial_threads
 from segtune.space.reader import load_space
 from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
 from segtune.tuning.recovery import check_drawn_from
-from segtune.tuning.search import trial_threads
 from segtune.tuning.status import search_state
 from segtune.tuning.stored import store_space, to_resume
-from segtune.tuning.study import open_study, read_study, trouble
+from segtune.tuning.study import open_study, read_study, threads_so_far, trouble
 from tests.tuning.bench import SPACE, Bench
 
 
@@ -329,7 +328,7 @@ def test_threads_stay_those_of_the_trials_before(
     settings = running.user_attrs["settings"] | {"threads": before}
     bench.study._storage.set_trial_user_attr(running._trial_id, "settings", settings)
     space, _ = resumed(bench, SPACE.replace("epochs: 3", f"epochs: 3, threads: {given or 'null'}"))
-    found, line = trial_threads(space, bench.study, Plan(cores, 0, cores, 0.0, 1))
+    found, line = trial_threads(space.baseline.threads, threads_so_far(bench.study), cores)
     assert found == threads
     assert re.match(said, line) if said else line is None
 
