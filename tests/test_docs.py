@@ -27,7 +27,9 @@ SPACES = ROOT / "search_spaces"
 PAGES = sorted(path for folder in (".", "docs", "slurm", "benchmarks") for path in (ROOT / folder).glob("*.md"))
 SCRIPTS = ("run_search", "run_single", "validate")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(?:\S*python3?|sbatch) (?:slurm/)?(run_search|run_single|validate|search)\.(?:py|sbatch)\b(.*)")
+COMMAND = re.compile(
+    r"(?:\S*python3?(?: -m pdb)?|sbatch) (?:slurm/)?(run_search|run_single|validate|search)\.(?:py|sbatch)\b(.*)"
+)
 
 
 def ids(page: Path) -> str:
