@@ -65,7 +65,7 @@ class ForbidReader:
     def _entries(self) -> Iterator[tuple[Steps, Forbidden]]:
         """What stands in the file, each with its place."""
         example = "{model: fpn, encoder: vgg*}"
-        section = self._file.document.data.get("forbid")
+        section = self._file.data.get("forbid")
         if section is not None and not isinstance(section, list):
             self._file.mistake(("forbid",), f"expected a list of entries such as {example}, but got {short(section)}")
             return

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from segtune.config import RunConfig
 from segtune.errors import InputError, nearest
 from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE
+from segtune.files.folders import SearchFolder
 from segtune.files.yamlfile import Document, read_document
 from segtune.mistakes import SettingsError, explain
 from segtune.space.clashes import ClashFinder, Values, resolve, values_to_try
@@ -24,6 +25,7 @@ from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
 from segtune.space.spacefile import Checks, SpaceFile, Steps, short
 
+_RETIRED = frozenset({"teach"})  # settings of a search in a former release: a search.yaml of that time holds them
 _SECTIONS = ("run", "space", "forbid", "baseline", "search")
 
 
@@ -67,7 +69,7 @@ class _Reader:
                 self._file.mistake_elsewhere(mistake)
 
     def read(self) -> Space:
-        path, data = self._file.document.path, self._file.document.data
+        path, data = self._file.path, self._file.data
         if not isinstance(data, dict):
             raise InputError(f"{path}: expected a mapping with run: and space:, but got {short(data)}")
         self._unknown_sections(data)
@@ -114,7 +116,7 @@ class _Reader:
     def _searched(self) -> tuple[dict[str, Any], tuple[Parameter, ...], Places]:
         """What stands under `space:`: single values at its top, which are fixed, parameters, and their places."""
         section = self._file.section("space")
-        if self._file.document.data.get("space") in (None, {}):
+        if self._file.data.get("space") in (None, {}):
             self._file.mistake(("space",), "nothing is searched: list values, or low and high, of some setting")
         reader = ParameterReader(self._file, self._origin)
         single: dict[str, Any] = {}
@@ -128,8 +130,11 @@ class _Reader:
         return single, tuple(searched), reader.places
 
     def _search(self, parameters: Sequence[Parameter], places: Places) -> SearchSettings | None:
+        given = self._file.section("search")
+        if self._file.path.name == SearchFolder(self._file.path.parent).search_yaml.name:
+            given = {name: value for name, value in given.items() if name not in _RETIRED}
         try:
-            search = SearchSettings.model_validate(self._file.section("search") | self._search_overrides)
+            search = SearchSettings.model_validate(given | self._search_overrides)
         except ValidationError as error:
             for found in explain(error, SearchSettings):
                 self._search_mistake(found.settings[0], found.message)

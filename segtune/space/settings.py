@@ -75,11 +75,6 @@ class SearchSettings(BaseModel):
     reduction_factor: Annotated[int, AtResume.SAME] = Field(
         3, ge=2, description="of the trials at a rung, asha keeps one in so many"
     )
-    teach: Annotated[Literal["complete", "pruned", "top_rung"], AtResume.SAME] = Field(
-        "complete",
-        description="how trials that were stopped early teach tpe: as complete with their last value, as pruned (worse "
-        "than any finished one), or by the highest rung that enough trials reached (top_rung)",
-    )
     compare: Annotated[str | None, AtResume.SAME] = Field(
         None,
         description="a searched setting whose values all get the same configurations (grid, no scheduler)",

@@ -19,7 +19,8 @@ class SpaceFile:
     """A file that is read to its end, mistakes or not."""
 
     def __init__(self, document: Document, checks: Checks) -> None:
-        self.document = document
+        self.path, self.data = document.path, document.data
+        self._document = document
         self.replaced: set[str] = set()  # settings for which the command line has other values
         # Settings with a mistake of their own: what they would be combined with cannot be judged.
         self.refused: set[str] = set()
@@ -28,7 +29,7 @@ class SpaceFile:
 
     def section(self, name: str) -> dict[Any, Any]:
         """Return a section of settings; an empty one where there is none."""
-        section = self.document.data.get(name)
+        section = self.data.get(name)
         if section is None:
             return {}
         if not isinstance(section, dict):
@@ -55,8 +56,8 @@ class SpaceFile:
 
     def mistake(self, steps: Steps, text: str, at: Steps | None = None) -> None:
         """Report a mistake of what is at `steps`, with the line of `at`."""
-        line = self.document.line(*(at or steps))
-        self._mistakes.append((line, f"{self.document.path}:{line}: {_dotted(steps)}: {text}"))
+        line = self._document.line(*(at or steps))
+        self._mistakes.append((line, f"{self.path}:{line}: {_dotted(steps)}: {text}"))
 
     def mistake_elsewhere(self, text: str) -> None:
         """Report a mistake that stands in no line of the file: the command line made it."""
@@ -72,7 +73,7 @@ class SpaceFile:
 
     def place(self, steps: Steps) -> str:
         """Return the name of what is at `steps`, with its line."""
-        return f"{_dotted(steps)} (line {self.document.line(*steps)})"
+        return f"{_dotted(steps)} (line {self._document.line(*steps)})"
 
 
 def check_value(name: str, value: object, checks: Checks | None = None) -> tuple[Any, str | None]:

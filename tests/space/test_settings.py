@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import Field
 
 from segtune.errors import InputError
+from segtune.files.folders import SearchFolder
 from segtune.roles import declared
+from segtune.space.reader import load_space
 from segtune.space.settings import CHANGEABLE, KEPT, AtResume, SearchSettings
 
 
@@ -45,3 +49,16 @@ def test_a_resumed_search_may_change_its_budget_and_its_machine() -> None:
     budget, machine = {"trials", "time_budget", "patience", "disk_gb"}, {"gpus_per_trial", "cpus_per_trial"}
     assert set(KEPT) == {*budget, *machine, "max_concurrent"}
     assert set(CHANGEABLE) == {*KEPT, "keep", "retries", "hang_time"}
+
+
+FORMER = "space: {lr: [1e-3, 1e-2]}\nsearch: {trials: 3, teach: complete}\n"
+
+
+def test_a_search_yaml_of_the_former_release_is_read(tmp_path: Path) -> None:
+    path = SearchFolder(tmp_path).search_yaml
+    path.write_text(FORMER)
+    assert load_space(path).search == SearchSettings(trials=3)
+
+
+def test_a_setting_of_the_former_release_is_unknown_in_a_new_file(mistakes_of) -> None:
+    assert mistakes_of(FORMER) == ["s.yaml:2: search.teach: unknown setting 'teach'"]
