@@ -1,4 +1,4 @@
-"""Values that go with no others. RunConfig alone knows the rules; here they are found by trying."""
+"""Values that do not go with any others. Only RunConfig knows the rules, so that they are found by trying."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from segtune.space.parameters import Parameter, walk
 from segtune.space.searched import Places
 from segtune.space.spacefile import SpaceFile, Steps
 
-Values = Mapping[str, Sequence[Any]]  # by setting: what is tried for it
+Values = Mapping[str, Sequence[Any]]  # values to try, by setting
 
 
 def values_to_try(parameters: Sequence[Parameter]) -> dict[str, list[Any]]:
-    """Return, for each searched setting, the values that stand for all of its values."""
+    """Return the values to try for each searched setting: all values of a choice, the bounds of a range."""
     found: dict[str, list[Any]] = {}
     for parameter in walk(parameters):
         found.setdefault(parameter.name, []).extend(parameter.extremes)
@@ -23,9 +23,9 @@ def values_to_try(parameters: Sequence[Parameter]) -> dict[str, list[Any]]:
 
 
 def resolve(settings: dict[str, Any], free: Values) -> dict[str, Any]:
-    """Return the settings as RunConfig accepts them, changed at `free` ones that clash; SettingsError if none fit.
+    """Return settings that RunConfig accepts: those given, with other values for `free` ones that clash.
 
-    The error says which settings clash, so that only those few need to be tried.
+    Raises SettingsError if no values go together. Only settings that clash are tried, so that this is quick.
     """
     try:
         RunConfig.from_settings(settings)
@@ -43,7 +43,7 @@ def resolve(settings: dict[str, Any], free: Values) -> dict[str, Any]:
 
 
 class ClashFinder:
-    """Reports what RunConfig refuses in every combination; `origin` and `places` say where settings stand."""
+    """Reports values that RunConfig refuses in all combinations. `origin` and `places` have the places in the file."""
 
     def __init__(self, file: SpaceFile, origin: Mapping[str, Steps], places: Places) -> None:
         self._file = file
@@ -51,7 +51,7 @@ class ClashFinder:
         self._places = places
 
     def find(self, fixed: Mapping[str, Any], parameters: Sequence[Parameter]) -> bool:
-        """Report values that go with no others; return whether the fixed ones go together."""
+        """Report values that do not go with any others; return whether the fixed settings go together."""
         free = values_to_try(parameters)
         start = {parameter.name: parameter.extremes[0] for parameter in parameters} | dict(fixed)
         try:
@@ -65,7 +65,7 @@ class ClashFinder:
 
     def _fixed_mistake(self, clash: SettingsError) -> None:
         guilty = clash.settings & self._origin.keys()
-        if guilty:  # of several, the one that RunConfig lists last
+        if guilty:  # if there are several, report the last one in the order of RunConfig
             self._file.mistake(self._origin[max(guilty, key=list(RunConfig.model_fields).index)], str(clash))
         else:
             self._file.mistake_elsewhere(str(clash))

@@ -10,8 +10,8 @@ from typing import Any
 from segtune.space.forbid import Forbidden
 from segtune.space.parameters import Parameter, Range
 
-Group = tuple[dict[str, Any], int]  # the settings of one of its combinations, and how many combinations it has
-_OTHER = object()  # stands for the numbers of a range that no entry of `forbid:` names
+Group = tuple[dict[str, Any], int]  # settings of one of its combinations, and the number of combinations
+_OTHER = object()  # a number of a range that no entry of `forbid:` names
 
 
 def combinations(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
@@ -33,10 +33,10 @@ def _options(parameter: Parameter) -> Iterator[dict[str, Any]]:
 def groups(
     parameters: Sequence[Parameter], forbid: Sequence[Forbidden], shown: Collection[str] = ()
 ) -> Iterator[Group]:
-    """Yield all combinations in groups that agree in the settings `shown` and in which entries of `forbid` they meet.
+    """Yield groups of combinations that have the same `shown` settings and match the same parts of `forbid`.
 
-    The settings of a group are those of `shown` and `forbid` that it draws. Only the bounds are shown of a range
-    without a step. No combination is listed, so that spaces of millions take no time.
+    The settings of a group are those that it draws and that `shown` or `forbid` name. A range without a step has its
+    two bounds as `shown` values. Combinations are not listed one by one, so that millions of them take no time.
     """
     parts = [_agreeing(parameter, forbid, shown) for parameter in parameters]
     for chosen in itertools.product(*parts):
@@ -45,7 +45,7 @@ def groups(
 
 
 def _agreeing(parameter: Parameter, forbid: Sequence[Forbidden], shown: Collection[str]) -> Collection[Group]:
-    """Return the groups of one parameter and its branches."""
+    """Return the groups that one parameter gives with its branches."""
     found: dict[str, Group] = {}
     for settings, count in _draws(parameter, forbid, shown):
         values = [(name, value) for name, value in settings.items() if name in shown]
@@ -53,7 +53,7 @@ def _agreeing(parameter: Parameter, forbid: Sequence[Forbidden], shown: Collecti
             (name, [name in entry.values and entry.meets(name, value) for entry in forbid])
             for name, value in settings.items()
         ]
-        key = repr((values, met))  # lists among the values have no hash
+        key = repr((values, met))  # repr: lists cannot be keys
         first, before = found.get(key, (settings, 0))
         found[key] = (first, before + count)
     return found.values()
@@ -73,13 +73,13 @@ def _draws(parameter: Parameter, forbid: Sequence[Forbidden], shown: Collection[
 
 
 def _numbers(parameter: Range, forbid: Iterable[Forbidden], shown: bool) -> list[tuple[Any, int]]:
-    """Return numbers of a range, those that entries name among them, each with how many it stands for."""
+    """Return numbers of a range, each with the number of values that it represents. Named numbers are among them."""
     if (steps := parameter.steps()) is not None:
         return [(value, 1) for value in steps]
     if shown:
         return [(value, 1) for value in parameter.extremes]
     if not parameter.integer:
-        return [(_OTHER, 1)]  # no draw from a continuous range is exactly the number that an entry names
+        return [(_OTHER, 1)]  # a continuous range never gives exactly the number that an entry names
     entries = [value for entry in forbid for value in entry.values.get(parameter.name, ())]
     named = dict.fromkeys(value for value in entries if value in parameter)
     others = int(parameter.high - parameter.low) + 1 - len(named)

@@ -1,4 +1,4 @@
-"""What excludes each other: the entries of `forbid:`."""
+"""Forbidden combinations of values: the entries of `forbid:`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Forbidden:
-    """Values that exclude each other: a run that has, of every setting named, one of the values is not tried."""
+    """A forbidden combination: a run is not tried if each named setting has one of the named values."""
 
-    values: Mapping[str, tuple[Any, ...]]  # by setting; a text may hold the wildcards of fnmatch
+    values: Mapping[str, tuple[Any, ...]]  # by setting; a string may have wildcards, as in fnmatch
 
     def meets(self, name: str, value: Any) -> bool:
-        """Whether a value of a setting is among those that are named."""
+        """Return whether a value of a setting is one of the named values."""
         return any(_same(value, other) for other in self.values[name])
 
     def matches(self, settings: Mapping[str, Any]) -> bool:
-        """Whether a run with these settings is forbidden."""
+        """Return whether a run with these settings is forbidden."""
         return all(self.meets(name, settings[name]) for name in self.values)
 
     def plain(self) -> dict[str, Any]:
-        """As YAML values: a single one without its list."""
+        """Return the entry as YAML values; a single value stands without a list."""
         return {name: list(values) if len(values) > 1 else values[0] for name, values in self.values.items()}
 
     def __str__(self) -> str:
@@ -32,13 +32,13 @@ class Forbidden:
 
 
 def is_wildcard(value: object) -> bool:
-    """Whether a text stands for several values."""
+    """Return whether a value is a string with wildcards."""
     return isinstance(value, str) and not set(value).isdisjoint("*?[")
 
 
 def _same(value: Any, named: Any) -> bool:
     if isinstance(value, float) and isinstance(named, float):
-        return math.isclose(value, named, rel_tol=1e-9)  # a sampler adds up its steps
+        return math.isclose(value, named, rel_tol=1e-9)  # a sampler adds steps up, with rounding errors
     return value == named or (isinstance(value, str) and is_wildcard(named) and fnmatchcase(value, named))
 
 

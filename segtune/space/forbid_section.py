@@ -1,4 +1,4 @@
-"""The `forbid:` section: its entries, and which of them forbid something."""
+"""The `forbid:` section: its entries, and whether each of them forbids something."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from segtune.space.spacefile import SpaceFile, Steps, label, short
 
 @dataclass(frozen=True)
 class Runs:
-    """What runs can be: the parameters that are searched, and the settings that are fixed."""
+    """The runs that can be drawn: searched parameters and fixed settings."""
 
     parameters: Sequence[Parameter]
     fixed: Mapping[str, Any]
 
     def some_match(self, *entries: Forbidden) -> bool:
-        """Return whether any run is forbidden by one of the entries."""
+        """Return whether some run is forbidden by one of the entries."""
         return any(self._matches(entries))
 
     def all_match(self, *entries: Forbidden) -> bool:
@@ -38,7 +38,7 @@ class Runs:
 
 
 class ForbidReader:
-    """Reads the entries: what they forbid `in_file`, and of the runs that the command line has `left`."""
+    """Reads the entries. `in_file` are the runs of the file, `left` those after the command line fixed settings."""
 
     def __init__(self, file: SpaceFile, in_file: Runs, left: Runs) -> None:
         self._file = file
@@ -46,15 +46,15 @@ class ForbidReader:
         self._left = left
 
     def read(self, baseline: RunConfig | None) -> tuple[Forbidden, ...]:
-        """The entries of `forbid:` that have something to forbid once the command line has fixed what it fixes."""
+        """Return the entries that forbid something, after the command line fixed settings."""
         kept, before = [], self._file.count()
         for here, entry in self._entries():
             if not self._left.parameters:
-                continue  # another mistake already
+                continue  # which was reported already
             if self._left.all_match(entry):
                 self._file.mistake(("forbid",), f"{entry} forbids every run of the space", here)
             elif baseline is not None and entry.matches(baseline.settings()):
-                text = f"{entry} forbids the first run; another one stands under baseline:"
+                text = f"{entry} forbids the first run; set another one under baseline:"
                 self._file.mistake(("forbid",), text, here)
             elif left := self._occurring(entry, here):
                 kept.append(left)
@@ -63,7 +63,7 @@ class ForbidReader:
         return tuple(kept)
 
     def _entries(self) -> Iterator[tuple[Steps, Forbidden]]:
-        """What stands in the file, each with its place."""
+        """Yield the entries of the file, each with its place."""
         example = "{model: fpn, encoder: vgg*}"
         section = self._file.data.get("forbid")
         if section is not None and not isinstance(section, list):
@@ -81,13 +81,13 @@ class ForbidReader:
                 yield here, entry
 
     def _excluded(self, name: str, given: Any, steps: Steps) -> tuple[Any, ...]:
-        """The values of one setting in an entry: one, or a list of which any counts."""
+        """Return the values of one setting in an entry: a single value, or a list (any of them matches)."""
         said = ("forbid", name)
         if name not in RunConfig.model_fields:
             self._file.mistake(said, unknown_setting(name).message, steps)
             return ()
         if name in NOT_SEARCHABLE:
-            self._file.mistake(said, "is the same in all trials, and excludes nothing", steps)
+            self._file.mistake(said, "is the same in all trials, so that forbidding it excludes nothing", steps)
             return ()
         several = isinstance(given, list)
         if several and base_type(name) is list:
@@ -101,11 +101,11 @@ class ForbidReader:
             else:
                 self._file.mistake(said, mistake.removeprefix(f"{name}: "), here)
         if several and not given:
-            self._file.mistake(said, "lists no value", steps)
+            self._file.mistake(said, "has no values; list at least one", steps)
         return tuple(kept)
 
     def _occurring(self, entry: Forbidden, here: Steps) -> Forbidden | None:
-        """What of an entry runs can have; None where it forbids nothing (any more), which in the file is a mistake."""
+        """Return the part of an entry that runs can match, or None. It is a mistake if no run of the file can match."""
 
         left: dict[str, tuple[Any, ...]] = dict.fromkeys(entry.values, ())
         unknown = False
@@ -121,17 +121,17 @@ class ForbidReader:
         if all(left.values()) and self._left.some_match(found):
             return found
         if not unknown and not self._in_file.some_match(entry):
-            self._file.mistake(("forbid",), f"{entry} forbids nothing: no run has all of it together", here)
+            self._file.mistake(("forbid",), f"{entry} forbids nothing: no run has all of these values", here)
         return None
 
     def _unmatched(self, name: str, value: Any, here: Steps) -> None:
         tried = [p for p in walk(self._in_file.parameters) if p.name == name]
         values = [v for p in tried if isinstance(p, Choice) for v in p.values] or [self._in_file.fixed.get(name)]
         if any(isinstance(parameter, Range) for parameter in tried):
-            text = f"forbids nothing: no draw from its range is {value!r}"
+            text = f"forbids nothing: its range never gives {value!r}"
         elif tried or name in self._in_file.fixed:
             known = dict.fromkeys(map(label, values))
-            text = f"forbids nothing: no run has {value!r}{nearest(str(value), known)} (tried: {', '.join(known)})"
+            text = f"forbids nothing: no run has {value!r}{nearest(str(value), known)} (values: {', '.join(known)})"
         else:
             text = f"forbids nothing: it is not searched, and {value!r} is not its default"
         self._file.mistake(("forbid", name), text, (*here, name))

@@ -1,7 +1,7 @@
-"""JSON Schema of a search space: editors complete and explain with it, and underline what `load_space` would refuse.
+"""JSON Schema of a search space. Editors use it to complete and explain keys, and to underline mistakes.
 
-It follows the file's grammar and every setting's own values. What only the values together show (two settings that
-exclude each other, a range whose low is above its high), `load_space` alone refuses.
+It covers the grammar of the file and the values of each setting. Only `load_space` finds mistakes in combinations of
+values, such as a range whose low is above its high, or two settings that do not go together.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from segtune.vocabulary import ARCHITECTURE_ALIASES, LOSSES
 
 Schema = dict[str, Any]
 
-_DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that editors know best
+_DIALECT = "http://json-schema.org/draft-07/schema#"  # the version that most editors support
 _NUMBERS = (int, float)
 _TERM = f"({'|'.join(LOSSES)})"
 _COMMON_SUMS = ("dice+ce", "dice+bce", "dice+focal", "lovasz+ce", "jaccard+ce")
-_UNTRANSLATED = {"ge": "minimum", "gt": "exclusiveMinimum"}  # pydantic's own words, left where there is a validator
+# pydantic's own keys, which it leaves in the schema of a field with a validator.
+_UNTRANSLATED = {"ge": "minimum", "gt": "exclusiveMinimum"}
 _SEARCHED = {"$ref": "#/definitions/searched"}
 
 
 def space_schema() -> Schema:
-    """The schema, as JSON values; it is read after YAML, whose keys are texts there: `null`, `true` and `8` too."""
+    """Return the schema as JSON values. Keys are strings in JSON, also YAML's `null`, `true` and `8`."""
     values = {name: _value(name, schema) for name, schema in _properties(RunConfig).items()}
     searchable = [name for name in values if name not in NOT_SEARCHABLE]
     searched = {name: _searched(name, values[name]) for name in searchable}
@@ -37,17 +38,17 @@ def space_schema() -> Schema:
         "properties": {
             **{name: _reference(name, values) for name in DATA_SETTINGS},
             "run": _section(
-                "settings that are the same in every run; all others keep their defaults",
+                "settings that are the same in all runs; all others keep their defaults",
                 {name: _reference(name, values) for name in values if name not in DATA_SETTINGS},
             ),
             "space": {
-                "description": "settings that are searched: a list of values, a range of numbers, or a mapping whose "
-                "values bring settings of their own; a single value is fixed",
+                "description": "searched settings: a list of values, a range of numbers, or a mapping from values to "
+                "settings that only this value has; a single value is fixed",
                 **_SEARCHED,
             },
             "forbid": _forbid(searchable, values),
             "baseline": _section(
-                "settings of the first run, over run: and the defaults",
+                "settings of the first run; they replace those of run: and the defaults",
                 {name: _reference(name, values) for name in searchable},
             ),
             "search": _section("how to search", _properties(SearchSettings)),
@@ -67,12 +68,12 @@ def space_schema() -> Schema:
 
 
 def schema_text() -> str:
-    """The schema as the text of a file."""
+    """Return the schema as the text of a file."""
     return json.dumps(space_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _properties(model: type[RunConfig] | type[SearchSettings]) -> dict[str, Schema]:
-    """Each setting's own schema, as pydantic has it, without what explains nothing."""
+    """Return the schema of each setting as pydantic writes it, without titles."""
     schema = model.model_json_schema()
     assert "$defs" not in schema  # no setting is a model of its own
     return {name: _tidied(part) for name, part in schema["properties"].items()}
@@ -87,7 +88,7 @@ def _tidied(part: Any) -> Any:
 
 
 def _value(name: str, schema: Schema) -> Schema:
-    """What a setting can be. pydantic knows nothing of what validators do."""
+    """Return the schema of a setting's values. pydantic's does not know what the validators accept."""
     if name == "model":
         return {**schema, "enum": [*schema["enum"], *ARCHITECTURE_ALIASES]}
     if name == "loss":
@@ -98,7 +99,7 @@ def _value(name: str, schema: Schema) -> Schema:
 
 
 def _reference(name: str, values: dict[str, Schema]) -> Schema:
-    # The description stands beside the reference too: some editors look for it nowhere else.
+    # The description is repeated beside the reference: some editors read it only there.
     return {"description": values[name]["description"], "allOf": [_of(name)]}
 
 
@@ -116,9 +117,9 @@ def _section(description: str, properties: dict[str, Schema]) -> Schema:
 
 
 def _searched(name: str, value: Schema) -> Schema:
-    """How a setting is searched."""
+    """Return the schema of a setting under `space:`."""
     forms = [{"type": "array", "items": _of(name), "minItems": 1}]
-    if base_type(name) is not list:  # a list of such a setting is a list of lists, and no key
+    if base_type(name) is not list:  # its values are lists, which cannot be keys
         forms += [_of(name), _branches(name, value)]
     if base_type(name) in _NUMBERS:
         forms.append(_range(name))
@@ -126,7 +127,7 @@ def _searched(name: str, value: Schema) -> Schema:
 
 
 def _branches(name: str, value: Schema) -> Schema:
-    """A mapping from the setting's values to what each brings."""
+    """Return the schema of a mapping from a setting's values to their branches."""
     brought = {"anyOf": [{"type": "null"}, {"type": "object", "maxProperties": 0}, _SEARCHED]}
     mapping: Schema = {"type": "object", "minProperties": 1, "additionalProperties": False}
     if "enum" in value:
@@ -148,7 +149,7 @@ def _range(name: str) -> Schema:
         "properties": {
             "low": {"description": "the smallest value", **bound},
             "high": {"description": "the largest value", **bound},
-            "log": {"type": "boolean", "description": "draw evenly between the logarithms", "default": False},
+            "log": {"type": "boolean", "description": "draw uniformly on a logarithmic scale", "default": False},
             "step": {
                 "type": [number, "null"],
                 "exclusiveMinimum": 0,
@@ -168,8 +169,8 @@ def _forbid(names: Iterable[str], values: dict[str, Schema]) -> Schema:
         "additionalProperties": False,
         "minProperties": 1,
     }
-    text = "settings that exclude each other, such as {model: segformer, encoder: vgg*}: a run that has all of them is "
-    return {"description": f"{text}not tried", "type": ["array", "null"], "items": entry}
+    text = "combinations of values that are not tried, such as {model: segformer, encoder: vgg*}; lists and wildcards"
+    return {"description": f"{text} are values, too", "type": ["array", "null"], "items": entry}
 
 
 def _excluded(name: str, value: Schema) -> Schema:

@@ -1,6 +1,6 @@
-"""What is searched: parameters, some of them under a condition, and who draws from them.
+"""Parameters, which are the settings that a space searches, and how values are drawn for them.
 
-A space draws from whatever implements `Suggest`; it knows no Optuna and no Ray.
+A space draws with any object that implements `Suggest`. It does not know Optuna or Ray.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values; each may bring settings of its own."""
+    """A setting with several values. Each value may have a branch: parameters that are drawn with this value only."""
 
     name: str  # the setting of RunConfig
     key: str  # its unique name in the space: "encoder", or "optimizer.sgd.momentum" inside a branch
     values: tuple[Any, ...]
-    branches: tuple[tuple[Parameter, ...], ...]  # one per value, mostly empty
+    branches: tuple[tuple[Parameter, ...], ...]  # one per value; most are empty
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """The values that stand for all of them when combinations are tried: here simply all."""
+        """The values to try in place of all values: here all of them."""
         return self.values
 
     def items(self) -> Iterator[tuple[Any, tuple[Parameter, ...]]]:
-        """Each value with the parameters that it brings."""
+        """Yield each value with its branch."""
         return zip(self.values, self.branches, strict=True)
 
 
@@ -46,26 +46,26 @@ class Range:
 
     @property
     def extremes(self) -> tuple[float | int, float | int]:
-        """The two bounds."""
+        """The values to try in place of all values: the two bounds."""
         return self.low, self.high
 
     def items(self) -> Iterator[tuple[Any, tuple[Parameter, ...]]]:
-        """Nothing: no number brings parameters of its own."""
+        """Yield nothing: numbers of a range have no branches."""
         return iter(())
 
     def steps(self) -> tuple[float | int, ...] | None:
-        """The numbers from low to high where `step` makes them countable, or where they are one; else None."""
+        """Return the numbers from low to high if there is a step, or if low is high; else None."""
         if self.low == self.high:
             return (self.low,)
         if self.step is None:
             return None
-        # In decimals, as they were written: 0.1 + 2 * 0.1 is 0.3 and the last one is `high` itself.
+        # Decimal numbers, as they were written: 0.1 + 2 * 0.1 is exactly 0.3, and the last number is exactly `high`.
         low, high, step = (Decimal(repr(number)) for number in (self.low, self.high, self.step))
         kind = int if self.integer else float
         return tuple(kind(low + i * step) for i in range(int((high - low) / step) + 1))
 
     def numbers(self) -> Sequence[float | int] | None:
-        """All numbers that are drawn from it, None where there is no end of them."""
+        """Return all numbers that can be drawn; None for a continuous range."""
         if self.integer and self.step is None:
             return range(int(self.low), int(self.high) + 1)
         return self.steps()
@@ -83,30 +83,30 @@ Parameter = Choice | Range
 
 
 class Suggest(Protocol):
-    """What draws values."""
+    """Draws a value for a parameter."""
 
     def choice(self, parameter: Choice) -> int:
-        """The index into the choice's values."""
+        """Return the index of the drawn value."""
 
     def number(self, parameter: Range) -> float | int:
-        """A number inside the range."""
+        """Return a number inside the range."""
 
 
 class RandomSuggest:
-    """Draws evenly: among values and steps, between bounds, and between the logarithms of a log range's bounds."""
+    """Draws uniformly from the values, from the steps, or between the bounds (on a log scale for a log range)."""
 
     def __init__(self, generator: random.Random) -> None:
         self._random = generator
 
     def choice(self, parameter: Choice) -> int:
-        """The index into the choice's values."""
+        """Return the index of the drawn value."""
         return self._random.randrange(len(parameter.values))
 
     def number(self, parameter: Range) -> float | int:
-        """A number inside the range, an int where the setting is one."""
+        """Return a number inside the range; an int if the setting is an int."""
         if steps := parameter.steps():
             return self._random.choice(steps)
-        # A whole number stands for what is rounded to it, so that the bounds are drawn as often as their neighbours.
+        # Half a number more on both sides: rounding then gives the bounds as often as all other whole numbers.
         margin = 0.5 if parameter.integer else 0.0
         low, high = parameter.low - margin, parameter.high + margin
         if parameter.log:
@@ -117,7 +117,7 @@ class RandomSuggest:
 
 
 def walk(parameters: Iterable[Parameter]) -> Iterator[Parameter]:
-    """All parameters, each before those of its branches."""
+    """Yield all parameters, each one before those of its branches."""
     for parameter in parameters:
         yield parameter
         for _, branch in parameter.items():
@@ -125,7 +125,7 @@ def walk(parameters: Iterable[Parameter]) -> Iterator[Parameter]:
 
 
 def not_countable(parameter: Parameter) -> str | None:
-    """Why a grid cannot list the values of a parameter, or None when it can."""
+    """Return why a grid cannot list the values of a parameter; None if it can."""
     if isinstance(parameter, Choice) or parameter.steps() is not None:
         return None
     return f"sampler grid needs lists: {parameter.name} is a range without a step"

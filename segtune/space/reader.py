@@ -1,4 +1,4 @@
-"""Reading a search space: a YAML file, and the settings that the command line puts over it.
+"""Reading a search space: a YAML file, and the settings from the command line that replace some of it.
 
 All mistakes of a file are reported at once, each with its line.
 """
@@ -25,7 +25,7 @@ from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
 from segtune.space.spacefile import Checks, SpaceFile, Steps, short
 
-_RETIRED = frozenset({"teach"})  # settings of a search in a former release: a search.yaml of that time holds them
+_RETIRED = frozenset({"teach"})  # search settings of a former release, which its search.yaml files have
 _SECTIONS = ("run", "space", "forbid", "baseline", "search")
 
 
@@ -35,18 +35,20 @@ def load_space(
     search_overrides: Mapping[str, Any] | None = None,
     checks: Checks | None = None,
 ) -> Space:
-    """Read a search space; InputError with every mistake of the file, each with its line.
+    """Read a search space. Raises InputError with all mistakes of the file, each with its line.
 
-    `overrides` are settings from the command line. They win over the file and fix what is searched; of a
-    choice with branches, the settings of the branch that is left move up to its place and lose its part of
-    their keys. `search_overrides` are for the search section; None stands for a flag that was not given.
-    `checks` are further checks by setting, of every value in the file and in `overrides`.
+    Parameters
+    ----------
+    overrides: settings from the command line. They replace those of the file, and fix searched ones. If a choice with
+        branches is fixed, the branch of its value moves up to its place, and its keys become shorter.
+    search_overrides: values for `search:` from the command line; None is a flag that was not given.
+    checks: a further check for each value of a setting, in the file and in `overrides`; it returns what is wrong.
     """
     return _Reader(read_document(path), overrides or {}, search_overrides or {}, checks or {}).read()
 
 
 class _Reader:
-    """One file on its way to a Space. Goes on after a mistake, to find the others."""
+    """Reads one file section by section."""
 
     def __init__(
         self,
@@ -57,7 +59,7 @@ class _Reader:
     ) -> None:
         self._file = SpaceFile(document, checks)
         self._search_overrides = {k: value for k, value in search_overrides.items() if value is not None}
-        self._origin: dict[str, Steps] = {}  # where a fixed setting stands
+        self._origin: dict[str, Steps] = {}  # places of the fixed settings
         self._overrides: dict[str, Any] = {}
         for name, value in overrides.items():
             kept, mistake = self._file.check(name, value)
@@ -93,7 +95,7 @@ class _Reader:
         known = (*DATA_SETTINGS, *_SECTIONS)
         for key in data:
             if key in RunConfig.model_fields and key not in DATA_SETTINGS:
-                self._file.mistake((key,), "does not stand at the top; put it under run: to fix it")
+                self._file.mistake((key,), "does not belong at the top; put it under run: to fix it")
             elif key not in known:
                 self._file.mistake((key,), f"unknown key {key!r}{nearest(str(key), known)}")
 
@@ -101,9 +103,7 @@ class _Reader:
         given: dict[Any, Steps] = {name: (name,) for name in DATA_SETTINGS if name in data}
         for name in self._file.section("run"):
             if name in DATA_SETTINGS:
-                self._file.mistake(
-                    ("run", name), "describes the data, not the run; write it at the top, beside dataset"
-                )
+                self._file.mistake(("run", name), "describes the data, not the run; put it at the top, beside dataset")
             else:
                 given[name] = ("run", name)
         fixed: dict[str, Any] = {}
@@ -114,10 +114,10 @@ class _Reader:
         return fixed
 
     def _searched(self) -> tuple[dict[str, Any], tuple[Parameter, ...], Places]:
-        """What stands under `space:`: single values at its top, which are fixed, parameters, and their places."""
+        """Return the content of `space:`: single values at its top, which are fixed; parameters; and their places."""
         section = self._file.section("space")
         if self._file.data.get("space") in (None, {}):
-            self._file.mistake(("space",), "nothing is searched: list values, or low and high, of some setting")
+            self._file.mistake(("space",), "nothing is searched: give a setting a list of values, or low and high")
         reader = ParameterReader(self._file, self._origin)
         single: dict[str, Any] = {}
         searched = []
@@ -145,12 +145,12 @@ class _Reader:
                     self._file.mistake(places[parameter.key][0], reason)
         names = [parameter.name for parameter in parameters if isinstance(parameter, Choice)]
         if search.compare is not None and search.compare not in names:
-            hint = nearest(search.compare, names) or f" (those that are: {', '.join(names) or 'none'})"
-            text = f"{search.compare!r} is no list of values at the top of space:{hint}"
+            hint = nearest(search.compare, names) or f" (there are: {', '.join(names) or 'none'})"
+            text = f"{search.compare!r} is not a list of values at the top of space:{hint}"
             self._search_mistake("compare", text)
         for parameter in parameters:
             if parameter.name == search.compare and any(branch for _, branch in parameter.items()):
-                text = f"the values of {search.compare} bring settings of their own, so nothing else is equal"
+                text = f"the values of {search.compare} have settings of their own, so that the others are not equal"
                 self._search_mistake("compare", text)
         return search
 

@@ -1,4 +1,4 @@
-"""The `space:` section: a mapping of settings, read as parameters, and what the command line leaves of them."""
+"""The `space:` section: settings become parameters, and the command line may fix some of them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, base_type, unknown_set
 from segtune.space.parameters import Choice, Parameter, Range, walk
 from segtune.space.spacefile import SpaceFile, Steps, label, short
 
-_MOST_STEPS = 100_000  # of a range: each of them is looked at
+_MOST_STEPS = 100_000  # of a range: all of them are looked at
 _RANGE_KEYS = ("low", "high", "log", "step")
-Places = Mapping[str, list[Steps]]  # by key: where a parameter stands, then each of its values
+Places = Mapping[str, list[Steps]]  # by key: the place of a parameter, then the places of its values
 
 
 class ParameterReader:
-    """Reads a mapping of settings; `origin` says where those stand that are fixed."""
+    """Reads mappings of settings as parameters. `origin` has the places of the fixed settings."""
 
     def __init__(self, file: SpaceFile, origin: Mapping[str, Steps]) -> None:
         self._file = file
@@ -29,9 +29,9 @@ class ParameterReader:
     def level(
         self, settings: Mapping[Any, Any], steps: Steps, prefix: str, above: tuple[str, ...]
     ) -> tuple[Parameter, ...]:
-        """The parameters of one mapping; `above` are the settings that lead to it."""
+        """Return the parameters of one mapping; `above` are the settings whose branches lead to it."""
         found: list[Parameter] = []
-        first: dict[str, Steps] = {}  # every setting that this level can bring, its branches included
+        first: dict[str, Steps] = {}  # all settings of this level and its branches
         for raw, given in settings.items():
             name, here = str(raw), (*steps, raw)
             if mistake := self._misplaced(name, above):
@@ -43,7 +43,7 @@ class ParameterReader:
                 continue
             brought = {inner.name: self.places[inner.key][0] for inner in walk([parameter])}
             for again in filter(first.__contains__, brought):
-                self._file.mistake(brought[again], f"is set twice: {self._file.place(first[again])} brings it too")
+                self._file.mistake(brought[again], f"is set twice: {self._file.place(first[again])} sets it too")
             first = brought | first
             found.append(parameter)
         return tuple(found)
@@ -56,7 +56,7 @@ class ParameterReader:
             return f"results are comparable only when it is the same in all trials; put it {where}"
         if name in self._origin:
             return f"is fixed already by {self._file.place(self._origin[name])}; keep one of the two"
-        return "is set twice: its own branch brings it again" if name in above else None
+        return "is set twice: its own branch sets it again" if name in above else None
 
     def _parameter(self, name: str, given: Any, steps: Steps, key: str, above: tuple[str, ...]) -> Parameter | None:
         if isinstance(given, dict):
@@ -69,7 +69,7 @@ class ParameterReader:
         else:
             entries = [(given, None, steps)]
         if not entries:
-            self._file.mistake(steps, "lists no value")
+            self._file.mistake(steps, "has no values; list at least one")
             return None
         return self._choice(name, entries, steps, key, above)
 
@@ -85,21 +85,21 @@ class ParameterReader:
             if isinstance(branch, dict):
                 brought = self.level(branch, here, f"{key}.{label(value)}.", above)
             elif branch is not None:
-                self._file.mistake(here, f"expected the settings that it brings, but got {short(branch)}")
+                self._file.mistake(here, f"expected a mapping of settings for this value, but got {short(branch)}")
             if ok and value in values:
                 self._file.mistake(steps, f"{short(value)} is listed twice", here)
             elif ok:
                 values.append(value)
                 branches.append(brought)
                 places.append(here)
-        self.places.setdefault(key, places)  # a value that is listed twice has its first place
+        self.places.setdefault(key, places)  # of a value that is listed twice, the first place
         return Choice(name, key, tuple(values), tuple(branches)) if values else None
 
     def _range(self, name: str, given: Mapping[Any, Any], steps: Steps, key: str) -> Range | None:
         before = self._file.count()
         integer = base_type(name) is int
         if base_type(name) not in (int, float):
-            self._file.mistake(steps, "is no number, so it has no range; list its values")
+            self._file.mistake(steps, "is not a number, so it cannot have a range; list its values")
             return None
         for raw in given:
             if raw not in _RANGE_KEYS:
@@ -109,7 +109,7 @@ class ParameterReader:
         accepted: dict[str, Any] = {}
         for bound in ("low", "high"):
             if bound not in given:
-                self._file.mistake(steps, f"a range needs low and high, but has no {bound}")
+                self._file.mistake(steps, f"a range needs low and high, but {bound} is missing")
             elif given[bound] is None:
                 self._file.mistake((*steps, bound), "must be a number, but got None")
             elif self._file.accept(name, given[bound], (*steps, bound), accepted):
@@ -134,7 +134,10 @@ class ParameterReader:
 def left_by(
     overrides: Mapping[str, Any], parameters: Iterable[Parameter], places: Places
 ) -> tuple[tuple[Parameter, ...], dict[str, list[Steps]]]:
-    """What `overrides` leave to be searched, under the keys that it then has, and the places by these keys."""
+    """Return the parameters that `overrides` do not fix, with the places by their new keys.
+
+    If a choice is fixed, the branch of its value moves up to its place, and its keys become shorter.
+    """
     kept: dict[str, list[Steps]] = {}
 
     def left(parameters: Iterable[Parameter], prefix: str) -> Iterator[Parameter]:

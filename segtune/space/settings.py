@@ -1,4 +1,4 @@
-"""SearchSettings: how to search, the `search:` section of a space file."""
+"""SearchSettings: the `search:` section of a space file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segtune.roles import declared
 
 def _gpu_share(value: float) -> float:
     if not math.isfinite(value) or (value > 1 and value != int(value)):
-        raise ValueError(f"must be a share of one GPU or a whole number of them, but got {value}")
+        raise ValueError(f"must be a fraction of one GPU, or a whole number of GPUs, but got {value}")
     return value
 
 
@@ -24,8 +24,8 @@ _DURATION = re.compile(r"(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<
 
 
 def _seconds(value: object) -> object:
-    """Seconds in a duration such as 8h, 1h30m or 45s; a plain number is seconds already."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):  # on a command line all is text
+    """Return the seconds of a duration such as 8h, 1h30m or 45s; a plain number is in seconds."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):  # from the command line
         return float(value)
     if not isinstance(value, str):
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -49,76 +49,78 @@ Duration = Annotated[
 class AtResume(enum.Enum):
     """What happens to a setting when a search is resumed. Declared on each field of SearchSettings."""
 
-    SAME = enum.auto()  # it must be what it was: it decides which trials there are, and how they end
-    KEPT = enum.auto()  # it stays what it was unless a flag changes it; the space file's value does not count
-    FREE = enum.auto()  # the present value of the space file counts
+    SAME = enum.auto()  # it may not change: it decides which trials there are, and when they end
+    KEPT = enum.auto()  # it keeps its value unless a flag changes it; a new value in the space file has no effect
+    FREE = enum.auto()  # it has the value that the space file has now
 
 
 class SearchSettings(BaseModel):
-    """How to search: the `search:` section."""
+    """How to search: the `search:` section. Each field declares what happens to it when the search is resumed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    trials: Annotated[int, AtResume.KEPT] = Field(
-        20, ge=1, description="number of trials in total, the baseline included"
-    )
+    trials: Annotated[int, AtResume.KEPT] = Field(20, ge=1, description="total number of trials, with the baseline")
     sampler: Annotated[Literal["tpe", "random", "grid"], AtResume.SAME] = Field(
         "tpe",
-        description="how values are drawn: tpe learns from finished trials, grid tries every combination",
+        description="how values are drawn: tpe learns from trials, random does not, grid tries every combination",
     )
     scheduler: Annotated[Literal["asha", "none"], AtResume.SAME] = Field(
         "asha", description="asha stops poor trials early; none trains every trial to the end"
     )
     grace_period: Annotated[int | None, AtResume.SAME] = Field(
-        None, ge=1, description="epochs that every trial gets; left out: derived from the number of epochs"
+        None, ge=1, description="epochs before asha may stop a trial; left out: derived from the number of epochs"
     )
     reduction_factor: Annotated[int, AtResume.SAME] = Field(
-        3, ge=2, description="of the trials at a rung, asha keeps one in so many"
+        3, ge=2, description="asha lets one in so many trials go on at each rung"
     )
     compare: Annotated[str | None, AtResume.SAME] = Field(
         None,
-        description="a searched setting whose values all get the same configurations (grid, no scheduler)",
+        description="a searched setting to compare: all of its values are tried with the same other settings; needs "
+        "sampler grid and scheduler none",
     )
     gpus_per_trial: Annotated[Annotated[float, AfterValidator(_gpu_share)] | None, AtResume.KEPT] = Field(
-        None, ge=0, description="GPUs per trial, such as 0.5; 0 trains on the CPU; left out: planned"
+        None,
+        ge=0,
+        description="GPUs for each trial, such as 0.5; 0 is the CPU; left out: chosen for the machine",
     )
     cpus_per_trial: Annotated[int | None, AtResume.KEPT] = Field(
-        None, ge=1, description="CPU cores per trial; left out: planned"
+        None, ge=1, description="CPU cores for each trial; left out: chosen for the machine"
     )
     max_concurrent: Annotated[int | None, AtResume.KEPT] = Field(
-        None, ge=1, description="most trials at a time; left out: what fits"
+        None, ge=1, description="largest number of trials at the same time; left out: as many as fit"
     )
     seed: Annotated[int, AtResume.SAME] = Field(
-        0, ge=0, le=2**31 - 1, description="of the sampler; a run's own seed is a setting of run"
+        0, ge=0, le=2**31 - 1, description="random seed of the sampler; the seed of the runs is a setting under run:"
     )
-    keep: Annotated[int, AtResume.FREE] = Field(3, ge=1, description="weights of this many best trials stay on disk")
+    keep: Annotated[int, AtResume.FREE] = Field(3, ge=1, description="number of best trials whose weights stay on disk")
     disk_gb: Annotated[float | None, AtResume.KEPT] = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="most gigabytes of the search's folder: weights but the winner's go first, then the search stops",
+        description="largest size of the search's folder in gigabytes: above it, weights are deleted (never the "
+        "winner's), then the search stops",
     )
     time_budget: Annotated[Duration | None, AtResume.KEPT] = Field(
         None,
-        description="time of all starts together, such as 8h (a plain number is seconds), after which the search ends; "
-        "unfinished trials wait",
+        description="time for the search, over all its starts, such as 8h (a plain number is in seconds); then it "
+        "ends, and unfinished trials wait",
     )
     patience: Annotated[int | None, AtResume.KEPT] = Field(
-        None, ge=1, description="end the search when so many trials in a row brought no improvement"
+        None, ge=1, description="end the search after so many trials in a row without improvement"
     )
     max_trial_time: Annotated[Duration | None, AtResume.SAME] = Field(
         None, description="training time, such as 2h, after which a trial is stopped at the end of its epoch"
     )
     collapse_epochs: Annotated[int | None, AtResume.SAME] = Field(
-        10, ge=1, description="stop a trial that predicted one class everywhere for so many epochs in a row"
+        10, ge=1, description="stop a trial that predicted a single class everywhere for so many epochs in a row"
     )
     hang_time: Annotated[Duration, AtResume.FREE] = Field(
-        600.0, description="a trial that shows no sign of life for so long is killed, and repeated"
+        600.0, description="time without a sign of life after which a trial is killed and repeated"
     )
     retries: Annotated[int, AtResume.FREE] = Field(
         1,
         ge=0,
-        description="times that a trial is repeated after a fault not of its settings, such as a lost worker",
+        description="how often a trial is repeated after a failure not caused by its settings, such as a lost worker",
     )
 
     @model_validator(mode="after")

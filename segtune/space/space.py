@@ -1,4 +1,4 @@
-"""A search space that was read and checked: what is fixed, what is searched, and how."""
+"""Space: the fixed settings, the searched settings and the settings of the search."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from segtune.space.settings import CHANGEABLE, SearchSettings
 
 @dataclass(frozen=True)
 class Space:
-    """A search space that was read and checked. Two that search the same are equal, whatever their file."""
+    """A search space that was read and checked. Spaces with the same content are equal, also from different files."""
 
     name: str = field(compare=False)  # the file's stem
     path: Path = field(compare=False)
-    fixed: dict[str, Any]  # what was given for every run: nothing that is searched
-    # The first run: the defaults, `fixed` and `baseline:`. A searched value stands in for a default that
-    # cannot go with these, as 50 epochs cannot with a warm-up of 60.
+    fixed: dict[str, Any]  # settings that were given for all runs
+    # The first run: the defaults, replaced by `fixed` and `baseline:`. If a default does not go with these (50 epochs
+    # with a warm-up of 60, say), a searched value replaces it.
     baseline: RunConfig
     parameters: tuple[Parameter, ...]
     search: SearchSettings
     forbid: tuple[Forbidden, ...] = ()
 
     def changes_from(self, other: Space) -> list[str]:
-        """What keeps a search that was started with the other from going on with this one; nothing where it can.
+        """Return the differences that keep a search that was started with `other` from being resumed with this space.
 
-        Budget, machine, and where on it the data lies may differ; that it is the same data is seen by its fingerprint.
+        Budget, machine and the location of the data may differ: the fingerprint shows whether it is the same data.
         """
         before, now = other._what_matters(), self._what_matters()
         runs = _differing(before.fixed, now.fixed)
@@ -50,10 +50,10 @@ class Space:
         ]
 
     def _what_matters(self) -> Space:
-        """The same without what results do not depend on."""
+        """Return this space without the settings that may change when a search is resumed."""
         search = dict.fromkeys(CHANGEABLE)
         machine = dict.fromkeys(CHANGEABLE_IN_SEARCH)
-        weights = {"encoder_weights": PurePath(self.baseline.encoder_weights).name}  # a file may lie elsewhere
+        weights = {"encoder_weights": PurePath(self.baseline.encoder_weights).name}  # the file may be in another folder
         fixed = {name: value for name, value in self.fixed.items() if name not in machine}
         return replace(
             self,
@@ -63,15 +63,15 @@ class Space:
         )
 
     def with_search(self, changes: Mapping[str, Any]) -> Space:
-        """The same with other values of `search:`, which were checked."""
+        """Return this space with other values, already checked, under `search:`."""
         return replace(self, search=self.search.model_copy(update=dict(changes)))
 
     def draw(self, suggest: Suggest) -> dict[str, Any]:
-        """The settings of one run: the fixed ones and those drawn along the branches taken."""
+        """Return the settings of one run: the fixed ones, and those drawn, with the branches of drawn values."""
         return self.fixed | dict(_draw(self.parameters, suggest))
 
     def forbidden(self, settings: Mapping[str, Any]) -> str | None:
-        """Why a run with these settings is not tried: the entry of `forbid:` that excludes it; None where none does.
+        """Return the entry of `forbid:` that excludes a run with these settings, as a message; None if there is none.
 
         A setting that is not given has its default.
         """
@@ -80,10 +80,10 @@ class Space:
         return f"forbid: {entry}" if entry else None
 
     def locate(self, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """{key: value} of the parameters that this run takes, or None when it lies outside the space.
+        """Return {key: value} of the parameters that this run draws; None if it is outside the space.
 
-        Outside is also a run that differs in a setting which is not searched, unless that is one of
-        NOT_SEARCHABLE, such as its device. A setting that is not given has its default.
+        A run is also outside if it differs in a setting that is not searched but could be; a difference in one of
+        NOT_SEARCHABLE, such as the device, does not count. A setting that is not given has its default.
         """
         run = defaults() | dict(settings)
         taken = _locate(self.parameters, run)
@@ -96,31 +96,33 @@ class Space:
         return {parameter.key: value for parameter, value in taken}
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """Every combination that is not forbidden as {key: value}.
+        """Yield every combination that is not forbidden as {key: value}.
 
-        `search.compare` varies fastest, then the last parameter.
+        `search.compare` varies fastest, then the last parameter. Raises InputError for a range without a step.
         """
         for parameter in walk(self.parameters):
             if mistake := not_countable(parameter):
                 raise InputError(f"{self.path}: {mistake}")
-        # sorted() is stable: all others stay in the order of the file.
+        # sorted() is stable: all other parameters keep the order of the file.
         points = combinations(tuple(sorted(self.parameters, key=lambda p: p.name == self.search.compare)))
         return (point for point in points if not self.forbidden(self.settings_at(point)))
 
     def points(self) -> Iterator[dict[str, Any]] | None:
-        """Every combination as {key: value}, also what is forbidden; None where a range brings no end of them."""
+        """Return all combinations as {key: value}, forbidden ones too; None if a range is continuous."""
         if any(isinstance(parameter, Range) and parameter.numbers() is None for parameter in walk(self.parameters)):
             return None
         return combinations(self.parameters)
 
     def settings_at(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings of the run at a point, {key: value}: the fixed ones and the point's own."""
-        return self.fixed | {key.rpartition(".")[2]: value for key, value in point.items()}  # no setting has a dot
+        """Return the settings of the run at a point {key: value}: the fixed ones and those of the point."""
+        return self.fixed | {
+            key.rpartition(".")[2]: value for key, value in point.items()
+        }  # no setting has a dot in its name
 
     def size(self) -> int | None:
-        """The number of combinations that are not forbidden, or None when a range without a step is among them.
+        """Return the number of combinations that are not forbidden; None if there is a range without a step.
 
-        Counted without listing them, however many there are.
+        Combinations are counted in groups and not one by one, so that millions take no time.
         """
         if any(not_countable(parameter) for parameter in walk(self.parameters)):
             return None
@@ -128,18 +130,18 @@ class Space:
         return sum(count for drawn, count in found if not self.forbidden(self.fixed | drawn))
 
     def trials(self) -> int:
-        """Trials that a search of the space ends with: those asked for, or all that a grid has, and the baseline."""
+        """Return the number of trials of a whole search: `search.trials`, or less if the grid is smaller."""
         if self.search.sampler != "grid":
             return self.search.trials
         outside = self.locate(self.baseline.settings()) is None
         return min(self.search.trials, (self.size() or 0) + outside)
 
     def searched(self) -> tuple[str, ...]:
-        """The settings that are searched, those of branches included, each once."""
+        """Return the names of the searched settings, with those in branches, each once."""
         return tuple(dict.fromkeys(parameter.name for parameter in walk(self.parameters)))
 
     def values_of(self, name: str) -> tuple[Any, ...]:
-        """Every value that a setting takes in this space; of a range without a step its two bounds."""
+        """Return all values that a setting has in this space; only the bounds of a range without a step."""
         runs = [drawn for drawn, _ in groups(self.parameters, (), [name])]
         values = [drawn[name] for drawn in runs if name in drawn]
         if len(values) < len(runs):
@@ -147,20 +149,20 @@ class Space:
         return _unique(values)
 
     def combinations(self, *names: str) -> list[tuple[Any, ...]]:
-        """The combinations of values that these settings take in runs of this space, the baseline among them.
+        """Return the combinations of values that these settings have in runs of this space and in the baseline.
 
-        Of a range without a step, the two bounds. What is forbidden, whatever other settings are, is left out.
+        A range without a step has its two bounds. A combination is left out if all runs that have it are forbidden.
         """
         runs = [defaults() | self.fixed | drawn for drawn, _ in groups(self.parameters, self.forbid, names)]
         possible = [run for run in runs if not self.forbidden(run)]
         return list(_unique(tuple(run[name] for name in names) for run in [*possible, self.baseline.settings()]))
 
     def channels(self) -> list[str]:
-        """The extra channels that any run of this space has."""
+        """Return the extra channels that runs of this space read."""
         return list(dict.fromkeys(name for (names,) in self.combinations("channels") for name in names))
 
     def dump(self) -> dict[str, Any]:
-        """Plain data that, written as YAML in this order, `load_space` reads as an equal space."""
+        """Return plain data: `load_space` reads the same space from it if it is written as YAML in this order."""
         expected = defaults() | self.fixed
         baseline = {k: value for k, value in self.baseline.settings().items() if value != expected[k]}
         return {
@@ -172,7 +174,7 @@ class Space:
             "search": {
                 name: value
                 for name, value in self.search.model_dump(mode="json").items()
-                # What is switched off by leaving it empty must be written down as empty.
+                # null switches some settings off that are on by default.
                 if value is not None or SearchSettings.model_fields[name].default is not None
             },
         }
@@ -226,10 +228,10 @@ def _dump(parameters: Iterable[Parameter]) -> dict[str, Any]:
 
 
 def _unique(values: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple({repr(value): value for value in values}.values())  # lists among the values have no hash
+    return tuple({repr(value): value for value in values}.values())  # repr: lists cannot be keys
 
 
 @functools.cache
 def defaults() -> dict[str, Any]:
-    """Return the settings of a run for which nothing is given."""
+    """Return the default of every setting of a run."""
     return RunConfig.from_settings({}).settings()

@@ -1,4 +1,4 @@
-"""A space file on its way to a Space: its sections, its values, and every mistake with its line."""
+"""SpaceFile: the content of a space file, and the mistakes found in it so far, each with its line."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Steps = tuple[Any, ...]  # the keys that lead to a part of the file
 
 
 class SpaceFile:
-    """A file that is read to its end, mistakes or not."""
+    """A space file that is being read. Reading goes on after a mistake, so that all are reported at once."""
 
     def __init__(self, document: Document, checks: Checks) -> None:
         self.path, self.data = document.path, document.data
         self._document = document
-        self.replaced: set[str] = set()  # settings for which the command line has other values
-        # Settings with a mistake of their own: what they would be combined with cannot be judged.
+        self.replaced: set[str] = set()  # settings that the command line sets
+        # Settings with a wrong value: whether others go with them cannot be said.
         self.refused: set[str] = set()
         self._checks = checks
         self._mistakes = [(line, f"{document.path}:{line}: {text}") for line, text in document.repeated]
 
     def section(self, name: str) -> dict[Any, Any]:
-        """Return a section of settings; an empty one where there is none."""
+        """Return a section of settings; an empty mapping if it is missing, or is no mapping (a mistake)."""
         section = self.data.get(name)
         if section is None:
             return {}
@@ -38,46 +38,49 @@ class SpaceFile:
         return section
 
     def accept(self, name: str, value: Any, steps: Steps, into: dict[str, Any], said: Steps | None = None) -> bool:
-        """Check a value and put it `into` a mapping, or report it (as the setting at `said`)."""
-        # What the command line replaces need not exist, a folder for instance.
+        """Check a value: put it `into` a mapping, or report it as a mistake. Return whether it is right.
+
+        The mistake names the setting at `said`, if given, and has the line of `steps`.
+        """
+        # A value that the command line replaces need not be possible: its folder may not exist.
         kept, mistake = check_value(name, value, {} if name in self.replaced else self._checks)
         if mistake is None:
             into[name] = kept
             return True
         self.refused.add(name)
         if name in RunConfig.model_fields and base_type(name) is list and isinstance(value, str | int):
-            mistake += f"; a list of one is [{value}]"
+            mistake += f"; write a list of one value as [{value}]"
         self.mistake(said or steps, mistake.removeprefix(f"{name}: "), steps)
         return False
 
     def check(self, name: str, value: object) -> tuple[Any, str | None]:
-        """RunConfig's verdict on one value, and then that of the caller's own check."""
+        """Check one value as RunConfig does, then with the caller's checks: (the value as kept, mistake or None)."""
         return check_value(name, value, self._checks)
 
     def mistake(self, steps: Steps, text: str, at: Steps | None = None) -> None:
-        """Report a mistake of what is at `steps`, with the line of `at`."""
+        """Report a mistake at `steps`, with the line of `at` if given."""
         line = self._document.line(*(at or steps))
         self._mistakes.append((line, f"{self.path}:{line}: {_dotted(steps)}: {text}"))
 
     def mistake_elsewhere(self, text: str) -> None:
-        """Report a mistake that stands in no line of the file: the command line made it."""
+        """Report a mistake of the command line, which has no line in the file."""
         self._mistakes.append((0, text))
 
     def count(self) -> int:
-        """Mistakes so far."""
+        """Return the number of mistakes so far."""
         return len(self._mistakes)
 
     def error(self) -> InputError:
-        """All mistakes, in the order of their lines."""
+        """Return the error that lists all mistakes in the order of their lines."""
         return InputError(text for _, text in sorted(self._mistakes, key=lambda mistake: mistake[0]))
 
     def place(self, steps: Steps) -> str:
-        """Return the name of what is at `steps`, with its line."""
+        """Return a place as messages name it: ``run.lr (line 2)``."""
         return f"{_dotted(steps)} (line {self._document.line(*steps)})"
 
 
 def check_value(name: str, value: object, checks: Checks | None = None) -> tuple[Any, str | None]:
-    """RunConfig's verdict on one value, and then that of the caller's own check."""
+    """Check one value as RunConfig does, then with `checks`: (the value as kept, mistake or None)."""
     try:
         value = check_setting(name, value)
     except SettingsError as error:
@@ -88,7 +91,7 @@ def check_value(name: str, value: object, checks: Checks | None = None) -> tuple
 
 
 def label(value: object) -> str:
-    """Return a value as it stands in a key."""
+    """Return a value as a part of a key: ``null`` for None."""
     return "null" if value is None else str(value)
 
 
@@ -97,6 +100,6 @@ def _dotted(steps: Steps) -> str:
 
 
 def short(value: object) -> str:
-    """Return a value as a message repeats it."""
+    """Return a value as messages quote it, shortened if it is long."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

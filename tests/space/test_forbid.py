@@ -146,19 +146,19 @@ FORBID_MISTAKES = {
         "s.yaml:9: forbid.model: 'unett' is not one of unet,",
     ),
     "range": ("- {lr: {low: 1, high: 2}}", "s.yaml:7: forbid.lr: input should be a valid number"),
-    "no value": ("- {model: []}", "s.yaml:7: forbid.model: lists no value"),
+    "no value": ("- {model: []}", "s.yaml:7: forbid.model: has no values"),
     "never searched": ("- {model: fpn, seed: 3}", "s.yaml:7: forbid.seed: is the same in all trials"),
     "misspelt wildcard": (
         "- {model: fpn,\n   encoder: vg_*}",
-        "s.yaml:8: forbid.encoder: forbids nothing: no run has 'vg_*' (tried: resnet18, vgg11)",
+        "s.yaml:8: forbid.encoder: forbids nothing: no run has 'vg_*' (values: resnet18, vgg11)",
     ),
     "misspelt value": (
         "- {model: fpn, encoder: vgg111}",
-        "forbid.encoder: forbids nothing: no run has 'vgg111'; did you mean 'vgg11'? (tried: resnet18, vgg11)",
+        "forbid.encoder: forbids nothing: no run has 'vgg111'; did you mean 'vgg11'? (values: resnet18, vgg11)",
     ),
     "value of a continuous range": (
         "- {model: fpn, lr: 1e-3}",
-        "s.yaml:7: forbid.lr: forbids nothing: no draw from its range is 0.001",
+        "s.yaml:7: forbid.lr: forbids nothing: its range never gives 0.001",
     ),
     "not the default": (
         "- {model: fpn, loss: focal}",
@@ -171,7 +171,7 @@ FORBID_MISTAKES = {
     "everything by wildcard": ("- {encoder: '*'}", "forbid: {encoder: *} forbids every run of the space"),
     "baseline": (
         "- {model: fpn}\n- {encoder: res*, model: unet}",
-        "s.yaml:8: forbid: {encoder: res*, model: unet} forbids the first run; another one stands under baseline:",
+        "s.yaml:8: forbid: {encoder: res*, model: unet} forbids the first run; set another one under baseline:",
     ),
 }
 
@@ -187,7 +187,7 @@ def test_values_that_never_meet_and_entries_that_leave_nothing(mistakes_of, spac
     text = "space: {model: {fpn: {encoder: [a]}, unet: {encoder: [b]}}, lr: [1]}\n"
     first = "baseline: {model: pan, encoder: c}\n"
     assert mistakes_of(text + first + "forbid: [{model: fpn, encoder: b}]") == [
-        "s.yaml:3: forbid: {model: fpn, encoder: b} forbids nothing: no run has all of it together"
+        "s.yaml:3: forbid: {model: fpn, encoder: b} forbids nothing: no run has all of these values"
     ]
     assert mistakes_of(text + first + "forbid: [{model: fpn}, {encoder: b}]") == [
         "s.yaml:3: forbid: its entries together forbid every run of the space"
@@ -203,5 +203,5 @@ def test_a_mistake_in_the_space_is_told_once_and_not_at_forbid_again(mistakes_of
 def test_null_is_in_no_range_of_whole_numbers(mistakes_of):
     text = "space: {model: [unet, fpn], samples_per_epoch: {low: 1, high: 9}}\nbaseline: {model: unet}\n"
     assert mistakes_of(text + "forbid: [{model: fpn, samples_per_epoch: null}]") == [
-        "s.yaml:3: forbid.samples_per_epoch: forbids nothing: no draw from its range is None"
+        "s.yaml:3: forbid.samples_per_epoch: forbids nothing: its range never gives None"
     ]

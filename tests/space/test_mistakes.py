@@ -22,7 +22,7 @@ def test_all_mistakes_of_a_file_come_together(mistakes_of):
         "s.yaml:1: clases: unknown key 'clases'; did you mean 'classes'?",
         "s.yaml:3: run.epoch: unknown setting 'epoch'; did you mean 'epochs'?",
         "s.yaml:4: run.lr: input should be greater than 0, but got -1",
-        "s.yaml:6: space.encoder: lists no value",
+        "s.yaml:6: space.encoder: has no values; list at least one",
         "s.yaml:7: space.loss: unknown loss 'dicee' (known: ce, bce, dice, jaccard, tversky, focal, lovasz,"
         " mcc, and sums such as dice+bce); did you mean 'dice'?",
         "s.yaml:8: space.batch_size: `low <= high` must hold, but got (low=3, high=1)",
@@ -42,7 +42,7 @@ MISTAKES = {
     "space is a list": ("run:\nspace: []", "s.yaml:2: space: expected a mapping of settings, but got []"),
     "run is a number": ("space: {lr: [1]}\nrun: 3", "s.yaml:2: run: expected a mapping of settings"),
     "search is a word": ("space: {lr: [1]}\nsearch: asha", "s.yaml:2: search: expected a mapping"),
-    "setting at the top": ("encoder: x\nspace: {lr: [1]}", "s.yaml:1: encoder: does not stand at the top"),
+    "setting at the top": ("encoder: x\nspace: {lr: [1]}", "s.yaml:1: encoder: does not belong at the top"),
     "key that is no word": ("1: x\nspace: {lr: [1]}", "s.yaml:1: 1: unknown key 1"),
     "data in run": ("space: {lr: [1]}\nrun:\n  classes: [1]", "s.yaml:3: run.classes: describes the data"),
     "value in run": (
@@ -72,9 +72,9 @@ MISTAKES = {
     ),
     "branch of a word": (
         "space:\n  optimizer: {sgd: fast}",
-        "s.yaml:2: space.optimizer.sgd: expected the settings",
+        "s.yaml:2: space.optimizer.sgd: expected a mapping of settings",
     ),
-    "empty mapping": ("space:\n  optimizer: {}", "s.yaml:2: space.optimizer: lists no value"),
+    "empty mapping": ("space:\n  optimizer: {}", "s.yaml:2: space.optimizer: has no values"),
     "twice in a list": ("space:\n  lr: [0.1,\n    0.10]", "s.yaml:3: space.lr: 0.1 is listed twice"),
     "alias twice": ("space:\n  model: [unet++, unetplusplus]", "space.model: 'unetplusplus' is listed twice"),
     "log from zero": (
@@ -96,7 +96,7 @@ MISTAKES = {
     "bound is null": ("space: {image_size: {low: null, high: 64}}", "space.image_size.low: must be a number"),
     "bound is missing": (
         "space:\n  lr: {low: 1}",
-        "s.yaml:2: space.lr: a range needs low and high, but has no high",
+        "s.yaml:2: space.lr: a range needs low and high, but high is missing",
     ),
     "whole numbers": (
         "space: {epochs: {low: 1.5, high: 3}}",
@@ -104,7 +104,7 @@ MISTAKES = {
     ),
     "range of words": (
         "space:\n  encoder: {low: 1, high: 2}",
-        "s.yaml:2: space.encoder: is no number, so it has no",
+        "s.yaml:2: space.encoder: is not a number, so it cannot have",
     ),
     "unknown range key": (
         "space:\n  lr:\n    low: 1\n    hihg: 2\n    high: 2",
@@ -143,11 +143,11 @@ MISTAKES = {
     "channels twice": ("channels: [a]\nspace:\n  channels: [[a]]", "is fixed already by channels (line 1)"),
     "top and branch": (
         "space:\n  lr: [1]\n  optimizer:\n    sgd: {lr: [1]}",
-        "s.yaml:4: space.optimizer.sgd.lr: is set twice: space.lr (line 2) brings it too",
+        "s.yaml:4: space.optimizer.sgd.lr: is set twice: space.lr (line 2) sets it too",
     ),
     "two branches at once": (
         "space:\n  optimizer:\n    sgd: {lr: [1]}\n  model:\n    unet: {lr: 2}",
-        "s.yaml:5: space.model.unet.lr: is set twice: space.optimizer.sgd.lr (line 3) brings it too",
+        "s.yaml:5: space.model.unet.lr: is set twice: space.optimizer.sgd.lr (line 3) sets it too",
     ),
     "branch of itself": (
         "space: &all\n  optimizer:\n    sgd: *all",
@@ -203,13 +203,13 @@ MISTAKES = {
     ),
     "compare what is fixed": (
         "space: {lr: [1]}\nsearch: {sampler: grid, scheduler: none, compare: epochs}",
-        "s.yaml:2: search.compare: 'epochs' is no list of values at the top of space: (those that are: lr)",
+        "s.yaml:2: search.compare: 'epochs' is not a list of values at the top of space: (there are: lr)",
     ),
     "compare unequal ones": (
         "space: {optimizer: {sgd: {lr: [1]}, adam: {}}}\nsearch: {sampler: grid, scheduler: none, compare: optimizer}",
-        "search.compare: the values of optimizer bring settings of their own",
+        "search.compare: the values of optimizer have settings of their own",
     ),
-    "one and a half GPUs": ("space: {lr: [1]}\nsearch: {gpus_per_trial: 1.5}", "must be a share of one GPU"),
+    "one and a half GPUs": ("space: {lr: [1]}\nsearch: {gpus_per_trial: 1.5}", "must be a fraction of one GPU"),
     "key twice": (
         "space:\n  lr: [1]\n  loss: [ce]\n  lr: [2]",
         "s.yaml:4: lr: stands in the same mapping twice (first on line 2)",
