@@ -9,6 +9,7 @@ from typing import Any
 from segtune.config import RunConfig
 from segtune.errors import nearest
 from segtune.fields import NOT_SEARCHABLE, base_type, unknown_setting
+from segtune.mistakes import SettingsError
 from segtune.space.combinations import groups
 from segtune.space.forbid import Forbidden, is_wildcard
 from segtune.space.parameters import Choice, Parameter, Range, walk
@@ -95,11 +96,10 @@ class ForbidReader:
         kept = []
         for value, here in [(v, (*steps, i)) for i, v in enumerate(given)] if several else [(given, steps)]:
             wildcard = is_wildcard(value) and base_type(name) is str
-            accepted, mistake = (value, None) if wildcard else self._file.check(name, value)
-            if mistake is None:
-                kept.append(accepted)
-            else:
-                self._file.mistake(said, mistake.removeprefix(f"{name}: "), here)
+            try:
+                kept.append(value if wildcard else self._file.check(name, value))
+            except SettingsError as error:
+                self._file.mistake(said, str(error).removeprefix(f"{name}: "), here)
         if several and not given:
             self._file.mistake(said, "has no values; list at least one", steps)
         return tuple(kept)

@@ -62,13 +62,12 @@ class _Reader:
         self._origin: dict[str, Steps] = {}  # places of the fixed settings
         self._overrides: dict[str, Any] = {}
         for name, value in overrides.items():
-            kept, mistake = self._file.check(name, value)
-            if mistake is None:
-                self._overrides[name] = kept
+            try:
+                self._overrides[name] = self._file.check(name, value)
                 self._file.replaced.add(name)
-            else:
+            except SettingsError as error:
                 self._file.refused.add(name)
-                self._file.mistake_elsewhere(mistake)
+                self._file.mistake_elsewhere(str(error))
 
     def read(self) -> Space:
         path, data = self._file.path, self._file.data

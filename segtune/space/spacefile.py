@@ -9,7 +9,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import base_type, check_setting
 from segtune.files.yamlfile import Document
-from segtune.mistakes import SettingsError
+from segtune.mistakes import Mistake, SettingsError
 
 Checks = Mapping[str, Callable[[Any], "str | None"]]
 Steps = tuple[Any, ...]  # the keys that lead to a part of the file
@@ -43,19 +43,21 @@ class SpaceFile:
         The mistake names the setting at `said`, if given, and has the line of `steps`.
         """
         # A value that the command line replaces need not be possible: its folder may not exist.
-        kept, mistake = check_value(name, value, {} if name in self.replaced else self._checks)
-        if mistake is None:
-            into[name] = kept
-            return True
-        self.refused.add(name)
-        if name in RunConfig.model_fields and base_type(name) is list and isinstance(value, str | int):
-            mistake += f"; write a list of one value as [{value}]"
-        self.mistake(said or steps, mistake.removeprefix(f"{name}: "), steps)
-        return False
+        checks = {} if name in self.replaced else self._checks
+        try:
+            into[name] = _checked(name, value, checks)
+        except SettingsError as error:
+            self.refused.add(name)
+            text = str(error).removeprefix(f"{name}: ")
+            if name in RunConfig.model_fields and base_type(name) is list and isinstance(value, str | int):
+                text += f"; write a list of one value as [{value}]"
+            self.mistake(said or steps, text, steps)
+            return False
+        return True
 
-    def check(self, name: str, value: object) -> tuple[Any, str | None]:
-        """Check one value as RunConfig does, then with the caller's checks: (the value as kept, mistake or None)."""
-        return check_value(name, value, self._checks)
+    def check(self, name: str, value: object) -> Any:
+        """Return one value as RunConfig keeps it; raise SettingsError if RunConfig or the caller's check refuses it."""
+        return _checked(name, value, self._checks)
 
     def mistake(self, steps: Steps, text: str, at: Steps | None = None) -> None:
         """Report a mistake at `steps`, with the line of `at` if given."""
@@ -79,15 +81,11 @@ class SpaceFile:
         return f"{_dotted(steps)} (line {self._document.line(*steps)})"
 
 
-def check_value(name: str, value: object, checks: Checks | None = None) -> tuple[Any, str | None]:
-    """Check one value as RunConfig does, then with `checks`: (the value as kept, mistake or None)."""
-    try:
-        value = check_setting(name, value)
-    except SettingsError as error:
-        return value, str(error)
-    if checks and name in checks and (found := checks[name](value)):
-        return value, found if found.startswith(f"{name}: ") else f"{name}: {found}"
-    return value, None
+def _checked(name: str, value: object, checks: Checks) -> Any:
+    value = check_setting(name, value)
+    if name in checks and (found := checks[name](value)):
+        raise SettingsError([Mistake((name,), found if found.startswith(f"{name}: ") else f"{name}: {found}")])
+    return value
 
 
 def label(value: object) -> str:
