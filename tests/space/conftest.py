@@ -1,4 +1,4 @@
-"""A space, or its mistakes, from the text of a file."""
+"""Fixtures that read a space, or its mistakes, from the text of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spaces that several tests read, and two ways to draw from them."""
+"""Texts of spaces that several tests read, and two ways to draw from a space."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ baseline: {model: unet, epochs: 10}
 
 
 class Draws:
-    """A fake searcher: draws at random and remembers what it was asked."""
+    """Draws at random and records the values by key."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -79,7 +79,7 @@ class Draws:
 
 
 class Replay:
-    """Draws what `locate` found."""
+    """Draws the values that `locate` found."""
 
     def __init__(self, found: dict[str, Any]) -> None:
         self.found = found

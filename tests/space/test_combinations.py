@@ -1,4 +1,4 @@
-"""Grids, their size, and the values and combinations that can occur."""
+"""Grids and their size, and the values and combinations that runs can have."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def test_values_of(space_of):
     assert space.values_of("batch_size") == (4, 8, 12, 16)
     assert space.values_of("epochs") == (27,)
     assert space.values_of("model") == ("deeplabv3plus",)
-    assert space.values_of("momentum") == (0.8, 0.9)  # 0.9 is the default of the branches without it, too
+    assert space.values_of("momentum") == (0.8, 0.9)  # 0.9 is also the default in branches that do not search it
     assert space.values_of("weight_decay") == (1e-6, 1e-1, 1e-4)
 
 
-def test_values_of_a_setting_in_every_branch_leave_the_default_out(space_of):
+def test_values_of_leaves_out_a_default_that_no_run_has(space_of):
     space = space_of("space: {model: {unet: {encoder: [resnet18]}, fpn: {encoder: [resnet18, resnet34]}}}")
     assert space.values_of("encoder") == ("resnet18", "resnet34")
 
 
-def test_grid_varies_the_last_fastest(space_of):
+def test_grid_varies_the_last_parameter_fastest(space_of):
     space = space_of("space: {encoder: [a, b], lr: {low: 0.1, high: 0.3, step: 0.1}, loss: [ce, dice]}")
     grid = [tuple(point.values()) for point in space.grid()]
     assert grid == list(itertools.product("ab", (0.1, 0.2, 0.3), ("ce", "dice")))
     assert space.size() == len(grid) == 12
 
 
-def test_grid_with_branches_has_the_size_that_it_says(space_of):
+def test_size_is_the_length_of_a_grid_with_branches(space_of):
     text = "space: {optimizer: {adam: {}, sgd: {momentum: [0, 0.5], lr: [0.1, 0.2]}}, loss: [ce, dice]}"
     space = space_of(text)
     grid = list(space.grid())
@@ -47,7 +47,7 @@ def test_grid_with_branches_has_the_size_that_it_says(space_of):
         assert space.locate(space.draw(Replay(point))) == point
 
 
-def test_compare_varies_fastest(space_of):
+def test_the_compared_setting_varies_fastest(space_of):
     search = "search: {sampler: grid, scheduler: none, compare: encoder}"
     space = space_of(f"space: {{encoder: [a, b], loss: [ce, dice]}}\n{search}")
     grid = [(point["encoder"], point["loss"]) for point in space.grid()]
@@ -65,7 +65,7 @@ def test_grid_needs_countable_values(space_of, mistakes_of):
     assert space_of(text, overrides={"lr": 0.2}).size() == 1
 
 
-def test_conditions_three_deep_from_the_file_to_the_grid_and_back(space_of):
+def test_branches_three_levels_deep_are_read_drawn_and_located(space_of):
     space = space_of(DEEP)
     # unet: (3 momenta + 1 + 1) * 3 epochs; fpn: 1 + 2; each with three numbers of frozen epochs.
     grid = list(space.grid())

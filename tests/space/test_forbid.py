@@ -1,4 +1,4 @@
-"""What excludes each other: which runs that leaves, and how mistakes are told."""
+"""Forbidden combinations: the runs that they exclude, and messages for mistakes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from tests.space.spaces import TREE
 
 
-def test_forbidden_points_are_in_no_grid_and_in_no_size(space_of):
+def test_grid_and_size_leave_forbidden_points_out(space_of):
     whole = space_of(TREE)
     space = space_of(TREE + "forbid:\n- {model: [segformer, fpn], encoder: vgg*}\n- {optimizer: sgd, lr: 0.3}\n")
     every = [dict(whole.settings_at(point)) for point in whole.grid()]
@@ -43,11 +43,11 @@ def test_the_size_of_a_space_too_large_to_list_is_exact(space_of):
         - {{batch_size: [1, 2], lr: 0.5, encoder: e99}}
         baseline: {{encoder: e0}}
         """)
-    # e9 and e90 to e99 lose half of theirs; of e99 with unet, two more points go.
+    # e9 and e90 to e99 lose their half with fpn; e99 loses two more points with unet.
     assert space.size() == 100 * 1000 * 100 * 2 - 11 * 1000 * 100 - 2
 
 
-def test_an_entry_looks_at_defaults_and_at_what_is_fixed_too(space_of):
+def test_an_entry_matches_defaults_and_fixed_settings(space_of):
     # epochs is fixed, and weight_decay drawn in one branch only: elsewhere it has its default.
     space = space_of("""
         run: {epochs: 9}
@@ -66,7 +66,7 @@ def test_an_entry_looks_at_defaults_and_at_what_is_fixed_too(space_of):
     assert not space.forbidden({"optimizer": "adam", "epochs": 8, "loss": "ce"})
 
 
-def test_combinations_that_are_always_forbidden_are_left_out(space_of):
+def test_combinations_leaves_out_what_is_always_forbidden(space_of):
     space = space_of(
         TREE + "forbid:\n- {model: segformer, encoder: vgg*, optimizer: [adamw, sgd]}\n- {model: fpn, lr: 0.1}\n"
     )
@@ -97,7 +97,7 @@ def test_whole_numbers_and_lists_can_be_forbidden(space_of):
 
 
 @pytest.mark.parametrize("overrides", [{}, {"encoder": "vgg11"}, {"model": "unet"}, {"optimizer": "sgd"}])
-def test_forbid_is_dumped_and_read_again(space_of, overrides):
+def test_a_dumped_space_keeps_its_forbidden_combinations(space_of, overrides):
     text = (
         TREE + "forbid: [{model: [segformer, fpn], encoder: [vgg*, resnet18], optimizer: adamw}, {lr: 0.1, model: fpn}]"
     )
@@ -110,13 +110,13 @@ def test_forbid_is_dumped_and_read_again(space_of, overrides):
     assert without.changes_from(space) == (["forbid"] if space.forbid else [])
 
 
-def test_the_command_line_may_leave_nothing_to_forbid(space_of):
+def test_entries_are_dropped_if_the_command_line_leaves_nothing_to_match(space_of):
     text = TREE + "forbid: [{model: segformer, encoder: vgg*}]"
     assert space_of(text, overrides={"model": "fpn"}).forbid == ()
     assert space_of(text, overrides={"encoder": "resnet34"}).forbid == ()
     (entry,) = space_of(text, overrides={"encoder": "vgg13"}).forbid
     assert entry.plain() == {"model": "segformer", "encoder": "vgg*"}
-    # What the file lists for segformer's sake alone is gone, and the rest is still there.
+    # Values that only the branch of fpn has are dropped from the entry; the others stay.
     branches = (
         "space: {model: {fpn: {encoder: [a, b]}, unet: {encoder: [c, d]}}, loss: [ce, dice]}\nbaseline: {model: fpn}\n"
     )
@@ -183,7 +183,7 @@ def test_mistake_under_forbid(mistakes_of, text, expected):
     assert expected in mistake
 
 
-def test_values_that_never_meet_and_entries_that_leave_nothing(mistakes_of, space_of):
+def test_entries_that_never_match_or_together_forbid_everything(mistakes_of, space_of):
     text = "space: {model: {fpn: {encoder: [a]}, unet: {encoder: [b]}}, lr: [1]}\n"
     first = "baseline: {model: pan, encoder: c}\n"
     assert mistakes_of(text + first + "forbid: [{model: fpn, encoder: b}]") == [
@@ -195,12 +195,12 @@ def test_values_that_never_meet_and_entries_that_leave_nothing(mistakes_of, spac
     assert space_of(text + first + "forbid: [{model: fpn}]").size() == 1
 
 
-def test_a_mistake_in_the_space_is_told_once_and_not_at_forbid_again(mistakes_of):
+def test_a_mistake_under_space_is_not_repeated_at_forbid(mistakes_of):
     text = "space:\n  model: [unet, fnp]\n  lr: [1, 2]\nforbid: [{model: fpn, lr: 1}]"
     assert [mistake[:9] for mistake in mistakes_of(text)] == ["s.yaml:2:"]
 
 
-def test_null_is_in_no_range_of_whole_numbers(mistakes_of):
+def test_a_range_of_whole_numbers_does_not_contain_null(mistakes_of):
     text = "space: {model: [unet, fpn], samples_per_epoch: {low: 1, high: 9}}\nbaseline: {model: unet}\n"
     assert mistakes_of(text + "forbid: [{model: fpn, samples_per_epoch: null}]") == [
         "s.yaml:3: forbid.samples_per_epoch: forbids nothing: its range never gives None"

@@ -1,4 +1,4 @@
-"""The JSON Schema of search spaces says what `load_space` says, as far as a schema can."""
+"""The JSON Schema of search spaces accepts what `load_space` accepts, as far as a schema can."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def accepted(text: str) -> bool:
     return VALIDATOR.is_valid(as_json(parse_yaml(text)))
 
 
-def test_the_schema_that_ships_is_the_one_of_this_code() -> None:
+def test_the_stored_schema_is_current() -> None:
     path = SPACES / "space.schema.json"
     assert path.read_text(encoding="utf-8") == schema_text(), f"run_search.py --write-schema {path} writes it anew"
     jsonschema.Draft7Validator.check_schema(space_schema())
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_every_space_that_ships_is_valid_and_names_the_schema(path: Path) -> None:
+def test_shipped_spaces_are_valid_and_name_the_schema(path: Path) -> None:
     assert [error.message for error in VALIDATOR.iter_errors(as_json(read_yaml(path)))] == []
     assert "# yaml-language-server: $schema=space.schema.json\n" in path.read_text(encoding="utf-8")
 
 
-def test_every_setting_is_explained_where_it_can_stand() -> None:
+def test_every_setting_has_its_description_in_all_sections() -> None:
     schema = space_schema()
     sections = schema["properties"]
     searched = schema["definitions"]["searched"]["properties"]
@@ -82,7 +82,7 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize("text", ACCEPTED)
-def test_what_is_read_is_valid(tmp_path: Path, text: str) -> None:
+def test_a_space_that_is_read_is_valid(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
     space = load_space(tmp_path / "s.yaml")
     assert accepted(text)
@@ -138,14 +138,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_what_is_refused_is_not_valid(tmp_path: Path, text: str) -> None:
+def test_a_space_that_is_refused_is_not_valid(tmp_path: Path, text: str) -> None:
     (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InputError):
         load_space(tmp_path / "s.yaml")
     assert not accepted(text)
 
 
-def test_the_schema_is_written_without_any_space(tmp_path: Path) -> None:
+def test_the_schema_is_written_without_a_space(tmp_path: Path) -> None:
     path = tmp_path / "space.schema.json"
     assert status_of("run_search", "--write-schema", path) == 0
     assert json.loads(path.read_text(encoding="utf-8")) == space_schema()

@@ -1,4 +1,4 @@
-"""Where the file of a search space is looked for."""
+"""Finding the file of a search space."""
 
 from __future__ import annotations
 

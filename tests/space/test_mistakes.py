@@ -1,11 +1,11 @@
-"""How each mistake in the file of a search space is told."""
+"""Messages for each mistake in a space file."""
 
 from __future__ import annotations
 
 import pytest
 
 
-def test_all_mistakes_of_a_file_come_together(mistakes_of):
+def test_all_mistakes_of_a_file_are_reported_together(mistakes_of):
     text = """\
         clases: [1]
         run:
@@ -236,18 +236,18 @@ def test_mistake(mistakes_of, text, expected):
     assert expected in mistake
 
 
-def test_a_mistaken_setting_causes_no_others(mistakes_of):
+def test_a_wrong_setting_causes_no_other_mistakes(mistakes_of):
     text = "run:\n  warmup_epochs: 60\n  epochs: many\nspace: {lr: [1]}"
     assert len(mistakes_of(text)) == 1
     text = "classes: [1, 2, x]\nspace: {loss: [bce]}"
     assert [mistake[:9] for mistake in mistakes_of(text)] == ["s.yaml:1:"]
 
 
-def test_repeated_keys_come_with_the_other_mistakes(mistakes_of):
+def test_repeated_keys_are_reported_with_other_mistakes(mistakes_of):
     mistakes = mistakes_of("space:\n  lr: [-1]\nrun:\n  epochs: 1\n  epochs: 2")
     assert [mistake.split(":")[1] for mistake in mistakes] == ["2", "5"]
 
 
-def test_a_value_listed_twice_may_bring_branches_of_different_lengths(mistakes_of):
+def test_a_value_listed_twice_with_different_branches(mistakes_of):
     text = "space:\n  optimizer:\n    sgd: {lr: [1, 2]}\n    SGD: {lr: [1]}\n    adam: {lr: [1]}"
     assert mistakes_of(text) == ["s.yaml:4: space.optimizer: 'sgd' is listed twice"]

@@ -1,4 +1,4 @@
-"""The command line over the file of a search space."""
+"""Settings from the command line, which replace those of a space file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_overrides_fix_settings(space_of):
     assert space.draw(Draws(1))["lr"] == 0.01
 
 
-def test_fixing_a_choice_keeps_its_branch_searched(space_of):
+def test_if_a_choice_is_fixed_its_branch_is_still_searched(space_of):
     space = space_of(FULL, overrides={"optimizer": "sgd"})
     assert space.fixed["optimizer"] == "sgd"
     assert [parameter.key for parameter in space.parameters] == [
@@ -58,7 +58,7 @@ def test_search_overrides(space_of, mistakes_of):
     ]
 
 
-def test_checks_of_the_caller_see_every_value(mistakes_of, space_of):
+def test_the_callers_checks_see_every_value(mistakes_of, space_of):
     text = """\
         dataset: nowhere
         run:
@@ -83,7 +83,7 @@ def test_checks_of_the_caller_see_every_value(mistakes_of, space_of):
         "s.yaml:7: space.model.fpn.lr.high: 4.0 is too high",
         "s.yaml:9: baseline.encoder: no such encoder",
     ]
-    # What the command line replaces need not exist; what it says must.
+    # A folder in the file that the command line replaces need not exist; the one from the command line must.
     good = {"dataset": "here", "lr": 0.1, "encoder": "good"}
     assert space_of(text, overrides=good, checks=checks).fixed["dataset"] == "here"
     assert mistakes_of(text, overrides=good | {"dataset": "gone"}, checks=checks)[0] == ("dataset: no folder 'gone'")

@@ -1,4 +1,4 @@
-"""What the file of a search space means."""
+"""The grammar of space files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_full_file(space_of):
     assert space.size() is None
 
 
-def test_deep_branches_and_empty_ones(space_of):
+def test_nested_and_empty_branches(space_of):
     space = space_of("""
         space:
           optimizer:
@@ -68,7 +68,7 @@ def test_deep_branches_and_empty_ones(space_of):
     ]
 
 
-def test_scalars_in_space_are_fixed(space_of):
+def test_single_values_under_space_are_fixed(space_of):
     space = space_of("space: {encoder: resnet18, lr: [1e-5, 1E-3]}")
     assert space.fixed == {"encoder": "resnet18"}
     assert space.parameters == (Choice("lr", "lr", (1e-5, 1e-3), ((), ())),)
@@ -84,19 +84,19 @@ def test_lists_null_and_aliases_as_values(space_of):
     assert space.locate({"channels": ["nir"], "model": "unetplusplus"})["channels"] == ["nir"]
 
 
-def test_numeric_values_may_bring_branches(space_of):
+def test_numbers_can_have_branches(space_of):
     space = space_of("space: {batch_size: {4: {lr: [0.1]}, 8: {}}, image_size: {null: {}, 64: {epochs: [3]}}}")
     assert space.parameters[0].branches[0][0].key == "batch_size.4.lr"
     assert space.parameters[1].values == (None, 64)
 
 
-def test_words_are_no_booleans_and_none_is_a_word(space_of):
+def test_off_and_none_are_strings(space_of):
     space = space_of("dataset: off\nspace: {augmentation: [none, safe]}\nrun: {encoder_weights: none}")
     assert space.fixed == {"dataset": "off", "encoder_weights": "none"}
     assert space.parameters[0].values == ("none", "safe")
 
 
-def test_merge_keys_repeat_no_key(space_of):
+def test_a_merge_key_does_not_repeat_keys(space_of):
     space = space_of("""
         space:
           optimizer:
@@ -109,13 +109,13 @@ def test_merge_keys_repeat_no_key(space_of):
     }
 
 
-def test_truth_values_can_be_searched_and_can_bring_settings(space_of, monkeypatch):
+def test_booleans_can_be_searched_and_have_branches(space_of, monkeypatch):
     for module in (
         "space.reader",
         "space.searched",
         "space.forbid_section",
         "space.space",
-    ):  # no setting that can be searched is one yet
+    ):  # no searchable setting is boolean yet
         monkeypatch.setattr(f"segtune.{module}.NOT_SEARCHABLE", frozenset())
     space = space_of("""
         add_val_dirs: [more]
@@ -134,7 +134,7 @@ def test_truth_values_can_be_searched_and_can_bring_settings(space_of, monkeypat
     assert space_of(dumped) == space
 
 
-def test_whole_numbers_in_logarithms_from_the_file_and_back(space_of):
+def test_a_log_range_of_whole_numbers(space_of):
     space = space_of("space: {batch_size: {low: 2, high: 64, log: true}}")
     assert space.parameters == (Range("batch_size", "batch_size", 2, 64, True, None, True),)
     assert space.size() is None
@@ -143,7 +143,7 @@ def test_whole_numbers_in_logarithms_from_the_file_and_back(space_of):
     assert space_of(yaml.safe_dump(space.dump())) == space
 
 
-def test_baseline_over_run_over_defaults(space_of):
+def test_baseline_replaces_run_and_run_replaces_defaults(space_of):
     space = space_of("run: {epochs: 9}\nspace: {lr: [0.1]}\nbaseline: {lr: 0.5, encoder: resnet34, epochs: 8}")
     assert space.baseline == RunConfig(epochs=8, lr=0.5, encoder="resnet34")
     assert space.fixed == {"epochs": 9}
@@ -157,10 +157,10 @@ def test_baseline_inside_the_space_is_located(space_of):
     assert space.locate(space.baseline.settings()) == {"encoder": "efficientnet-b0", "lr": 1e-3}
 
 
-def test_a_default_that_only_the_space_makes_possible_is_no_mistake(space_of):
+def test_a_searched_value_replaces_a_default_that_is_impossible(space_of):
     space = space_of("run: {warmup_epochs: 60}\nspace: {epochs: [100, 200]}")
     assert space.baseline.epochs == 100
-    # 60 goes with 100 epochs, though not with the default of 50; nor is [5] wrong because of 60.
+    # A warm-up of 60 goes with 100 epochs, but not with the default of 50; 5 epochs go with a warm-up of 0.
     space = space_of("space: {warmup_epochs: [0, 60], epochs: [5, 100]}")
     assert space.baseline == RunConfig()
     assert space_of("space: {warmup_epochs: {low: 0, high: 60}, epochs: {low: 5, high: 100}}").size() is None

@@ -19,16 +19,14 @@ from segtune.space.settings import CHANGEABLE, KEPT, AtResume, SearchSettings
     ("given", "seconds"),
     [("3600", 3600), ("1.5", 1.5), (" 90 ", 90), (90, 90), (0.5, 0.5), ("8h", 28800), ("1h30m", 5400), ("45s", 45)],
 )
-def test_a_plain_number_is_seconds_in_the_file_and_on_the_command_line(
-    space_of, name: str, given: object, seconds: float
-) -> None:
+def test_durations_in_the_file_and_on_the_command_line(space_of, name: str, given: object, seconds: float) -> None:
     text = "space: {lr: [1e-3, 1e-2]}\nsearch: {%s}\n"
     assert getattr(space_of(text % f"{name}: {given}").search, name) == seconds
     assert getattr(space_of(text % "", search_overrides={name: given}).search, name) == seconds
 
 
 @pytest.mark.parametrize("given", ["0", "-5", "8 apples", "h", "nan", "inf", "1e400", "8:00", ""])
-def test_what_is_no_duration_is_told_what_one_is(space_of, given: str) -> None:
+def test_a_wrong_duration_is_refused_with_examples(space_of, given: str) -> None:
     with pytest.raises(InputError, match=r"time_budget: (must be a duration such as 8h, .* seconds|.*greater than 0)"):
         space_of("space: {lr: [1e-3, 1e-2]}\n", search_overrides={"time_budget": given})
 

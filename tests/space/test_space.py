@@ -1,4 +1,4 @@
-"""What a space draws, what lies inside of it, and how it is written."""
+"""Drawing from a space, locating runs in it, and writing it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segtune.space.reader import load_space
 from tests.space.spaces import FULL, Draws, Replay
 
 
-def test_draw_locate_and_draw_again(space_of):
+def test_a_drawn_run_is_located_and_drawn_again(space_of):
     space = space_of(FULL)
     taken = set()
     for seed in range(60):
@@ -39,7 +39,7 @@ def test_draw_locate_and_draw_again(space_of):
         {"batch_size": 6},  # between two steps
         {"batch_size": 8.0},
         {"batch_size": 20},
-        {"epochs": 28},  # fixed otherwise
+        {"epochs": 28},  # fixed at another value
         {"momentum": 0.5},  # not searched with adamw
         {"grad_clip": 0.0},  # not searched at all
         {"optimizer": "sgd", "momentum": 0.85},
@@ -60,7 +60,7 @@ def test_bounds_are_inside(space_of):
     assert space.locate({"lr": 0.25, "epochs": 3}) is None
 
 
-def test_random_draws_are_even_in_the_value_the_step_or_the_logarithm(space_of):
+def test_random_draws_are_uniform(space_of):
     space = space_of("""
         space:
           lr: {low: 1e-4, high: 1, log: true}
@@ -102,14 +102,14 @@ def test_random_draws_are_even_in_the_value_the_step_or_the_logarithm(space_of):
         ("space: {lr: [1e-7]}\nsearch: {sampler: grid, scheduler: none, compare: lr, keep: 1}", {"seed": 3}),
     ],
 )
-def test_dump_is_read_as_an_equal_space(space_of, text, overrides):
+def test_a_dumped_space_is_read_as_an_equal_one(space_of, text, overrides):
     space = space_of(text, overrides=overrides)
     again = space_of(yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True))
     assert again == space
     assert again.dump() == space.dump()
 
 
-def test_a_search_goes_on_with_another_cache_but_not_with_another_loss(tmp_path: Path) -> None:
+def test_a_resumed_search_may_change_its_cache_but_not_its_loss(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text("run: {loss: dice, cache_dir: /old, workers: 2}\nspace: {lr: [1e-3, 1e-2]}\n")
     before = load_space(tmp_path / "space.yaml")
     elsewhere = {"cache_dir": "none", "cache_gb": 1.0, "workers": 0}
