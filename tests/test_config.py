@@ -1,4 +1,4 @@
-"""RunConfig: strict, documented, and all of its mistakes told at once."""
+"""RunConfig: strict, documented, and all of its mistakes reported at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIELDS = tuple(RunConfig.model_fields)
 
 
 def mistakes(**settings: object) -> list[str]:
-    """What from_settings says about these settings."""
+    """Return the mistakes that from_settings reports for these settings."""
     with pytest.raises(InputError) as caught:
         RunConfig.from_settings(settings)
     return caught.value.mistakes
@@ -167,7 +167,7 @@ def test_spaces_and_order_in_a_sum_of_losses_do_not_matter() -> None:
     ("given", "suggested"),
     [("encodr", "encoder"), ("batchsize", "batch_size"), ("Loss", "loss"), ("zzz", None)],
 )
-def test_an_unknown_setting_comes_with_the_nearest_known_one(given: str, suggested: str | None) -> None:
+def test_an_unknown_setting_gets_the_nearest_known_one(given: str, suggested: str | None) -> None:
     (message,) = mistakes(**{given: 1})
     assert repr(given) in message
     assert (f"did you mean {suggested!r}?" in message) if suggested else ("did you mean" not in message)
@@ -198,7 +198,7 @@ def test_an_unknown_setting_comes_with_the_nearest_known_one(given: str, suggest
         ("encoder_weights", "Weights.pth", "Weights.pth"),
     ],
 )
-def test_a_value_whose_meaning_is_plain_is_taken(name: str, given: str, meant: str) -> None:
+def test_other_spellings_of_a_value_are_accepted(name: str, given: str, meant: str) -> None:
     assert check_setting(name, given) == meant
     assert getattr(RunConfig.from_settings({name: given}), name) == meant
 
@@ -216,20 +216,20 @@ def test_a_value_whose_meaning_is_plain_is_taken(name: str, given: str, meant: s
         ("model", "DeepLabV3_Plus", "deeplabv3plus"),
     ],
 )
-def test_a_librarys_name_of_a_value_comes_with_ours(name: str, given: str, meant: str) -> None:
+def test_a_name_from_a_library_gets_a_suggestion(name: str, given: str, meant: str) -> None:
     (message,) = mistakes(**{name: given})
     assert message.endswith(f"did you mean {meant!r}?")
     assert name == "model" or repr(given) in message
 
 
 @pytest.mark.parametrize(("loss", "advice"), [("bce", "ce is its multi-class form"), ("mcc", "no multi-class form")])
-def test_a_binary_loss_for_several_classes_is_refused_with_what_there_is_instead(loss: str, advice: str) -> None:
+def test_a_binary_loss_is_refused_for_several_classes_with_advice(loss: str, advice: str) -> None:
     (message,) = mistakes(classes=[1, 2], loss=loss)
     assert advice in message
     assert loss == "bce" or "ce is its" not in message
 
 
-def test_an_unknown_value_comes_with_the_nearest_and_all_known_ones() -> None:
+def test_an_unknown_value_gets_the_nearest_and_all_known_ones() -> None:
     (message,) = mistakes(model="segfromer")
     assert "did you mean 'segformer'?" in message
     assert all(name in message for name in choices("model"))
@@ -238,14 +238,14 @@ def test_an_unknown_value_comes_with_the_nearest_and_all_known_ones() -> None:
     assert "did you mean 'jaccard'?" in message
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     found = mistakes(lr="fast", epochs=True, encodr="resnet18", loss="dise", classes=[])
     assert len(found) == 5
     for name in ("lr", "epochs", "encodr", "loss", "classes"):
         assert sum(name in message.split(":")[0] or f"'{name}'" in message for message in found) == 1, name
 
 
-def test_mistakes_carry_the_place_they_were_found_in() -> None:
+def test_mistakes_name_the_file_they_were_found_in() -> None:
     with pytest.raises(InputError) as caught:
         RunConfig.from_settings({"lr": 0, "epochs": 0}, "run.yaml: ")
     assert all(message.startswith("run.yaml: ") for message in caught.value.mistakes)
@@ -300,7 +300,7 @@ def test_a_mistake_in_one_setting_names_it_and_survives_pickling() -> None:
         {"classes": [0, 255], "ignore": [1]},
     ],
 )
-def test_settings_that_just_go_together_are_taken(settings: dict[str, Any]) -> None:
+def test_settings_that_just_go_together_are_accepted(settings: dict[str, Any]) -> None:
     assert RunConfig.from_settings(settings)
 
 

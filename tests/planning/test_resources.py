@@ -1,13 +1,13 @@
+"""How trials share the machines."""
+
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from segtune import machine
 from segtune.errors import InputError
-from segtune.planning.resources import Plan, local_resources, make_plan
+from segtune.planning.resources import Plan, make_plan
 from segtune.space.settings import SearchSettings
 
 
@@ -16,7 +16,7 @@ def plan(cpus: int, gpus: int, device: str = "auto", **settings: Any) -> Plan:
 
 
 def cluster(*nodes: tuple[int, int], **settings: Any) -> Plan:
-    """The plan on nodes of so many cores and GPUs."""
+    """Return the plan for nodes, each given as (cores, GPUs)."""
     found = [{"CPU": float(cpus), "GPU": float(gpus)} if gpus else {"CPU": float(cpus)} for cpus, gpus in nodes]
     return make_plan(SearchSettings(**settings), found)
 
@@ -63,7 +63,7 @@ def test_nodes_without_a_gpu_are_all_used() -> None:
     assert (found.concurrent, found.cpus_per_trial) == (6, 1)
 
 
-def test_a_small_node_does_not_make_the_share_of_all_small() -> None:
+def test_a_small_node_does_not_limit_trials_on_large_ones() -> None:
     found = cluster((2, 0), (64, 0))
     assert (found.concurrent, found.cpus_per_trial, found.nodes) == (4, 16, 1)
 
@@ -97,55 +97,8 @@ def test_what_no_node_has_is_refused(nodes: Any, settings: dict[str, Any], messa
         (8, 1, "cuda", {"gpus_per_trial": 0.0}, "device"),
     ],
 )
-def test_a_demand_that_can_never_be_met_is_refused(
+def test_a_request_that_cannot_be_met_is_refused(
     cpus: int, gpus: int, device: str, settings: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(InputError, match=f"^{named}: "):
         plan(cpus, gpus, device, **settings)
-
-
-def test_local_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr("segtune.machine.Path.read_text", no_file)
-    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    assert local_resources()["CPU"] == 4
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
-    assert local_resources()["CPU"] == 3
-
-
-def no_file(*given: object) -> str:
-    raise FileNotFoundError
-
-
-V1 = {"cpu,cpuacct/job/cpu.cfs_quota_us": "250000", "cpu,cpuacct/job/cpu.cfs_period_us": "100000"}
-V2 = "10 9 0:26 {root} {mount}/unified rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
-
-
-@pytest.mark.parametrize(
-    ("group", "mount", "files", "cores"),
-    [
-        ("0::/", V2, {"unified/cpu.max": "150000 100000"}, 1),  # in a container, which sees its own group as the root
-        ("0::/", V2, {"unified/cpu.max": "max 100000"}, 8),
-        ("0::/", V2, {"unified/cpu.max": "20000 100000"}, 1),  # a fifth of a core is one, too
-        ("0::/job/step", V2, {"unified/job/cpu.max": "300000 100000", "unified/job/step/cpu.max": "max 100000"}, 3),
-        ("0::/host/job", V2, {"unified/cpu.max": "400000 100000"}, 4),  # another namespace's path
-        ("4:cpu,cpuacct:/job", "{v1}", V1, 2),
-        ("4:cpuset:/job\n3:cpu,cpuacct:/job", "{v1}", V1 | {"cpu,cpuacct/job/cpu.cfs_quota_us": "-1"}, 8),
-    ],
-)
-def test_a_containers_share_of_the_cores_is_seen(
-    group: str, mount: str, files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    v1 = "30 25 0:28 {root} {mount}/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"
-    root = "/" if "host" not in group else "/elsewhere"
-    (tmp_path / "cgroup").write_text(f"{group}\n")
-    line = mount.replace("{v1}", v1).format(root=root, mount=tmp_path)
-    (tmp_path / "mountinfo").write_text(f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n{line}\n")
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(f"{text}\n")
-    quotas = machine.cpu_quotas(tmp_path)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    monkeypatch.setattr(machine, "cpu_quotas", lambda: quotas)
-    assert local_resources()["CPU"] == cores
