@@ -1,4 +1,4 @@
-"""What a setting is, declared once, on its field: ``lr: Annotated[float, SEARCHABLE] = Field(1e-3, ...)``."""
+"""The role of a setting, declared once, on its field: ``lr: Annotated[float, SEARCHABLE] = Field(1e-3, ...)``."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Change(enum.IntEnum):
 
     NEVER = 0
     RUN = 1  # when a run is resumed
-    SEARCH = 2  # when a search is resumed, too
-    MACHINE = 3  # it belongs to the machine: a resumed trial takes the present value
+    SEARCH = 2  # also when a search is resumed
+    MACHINE = 3  # with the machine: a resumed trial uses the present value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """What a setting is, and what follows from it."""
+    """What a setting describes, and when it may vary."""
 
-    searchable: bool = False  # trials of a search may differ in it; all other settings are the same in all trials
-    data: bool = False  # describes the data; a search space has it at its top, beside `dataset`
+    searchable: bool = False  # may differ between the trials of a search
+    data: bool = False  # describes the data; stands at the top of a search space, beside `dataset`
     validation: bool = False  # decides what a run is scored on
     change: Change = Change.NEVER
-    affects_score: bool = True  # False: a score differs no more with it than by chance; nor with the machine
-    path: Literal["folder", "folders", "file"] | None = None  # what on disk it names, if anything
+    affects_score: bool = True  # False: it changes a score only by chance; settings of the machine do not affect it
+    path: Literal["folder", "folders", "file"] | None = None  # the kind of path that it holds, if any
 
 
 SEARCHABLE = Role(searchable=True)

@@ -44,7 +44,7 @@ def check_space(space: Space, address: str | None = None, fetch: bool = True) ->
 def check_precision(space: Space, plan: Plan) -> None:
     """Raise InputError if a trial would use fp16 without a GPU."""
     if not plan.gpus_per_trial and "fp16" in (*space.values_of("precision"), space.baseline.precision):
-        raise InputError(f"{space.path}: precision: fp16 needs a GPU, and trials get none")
+        raise InputError(f"{space.path}: precision: fp16 needs a GPU, but trials get none")
 
 
 def scan_data(space: Space, progress: Progress | None = None, say: Say | None = None) -> DataInfo:

@@ -109,4 +109,4 @@ def _check(cpus: int, gpus: float, nodes: Sequence[Resources], device: str) -> N
         raise InputError(f"cpus_per_trial: a trial takes {counted(cpus, 'core')}, but {most_cpus} can be used {where}")
     if not any(_fitting(node, cpus, gpus) for node in nodes):
         share = f"{counted(cpus, 'core')} and {counted(gpus, 'GPU')}"
-        raise InputError(f"cpus_per_trial: no one of {counted(len(nodes), 'node')} has {share} for a trial")
+        raise InputError(f"cpus_per_trial: none of {counted(len(nodes), 'node')} has {share} for a trial")

@@ -79,7 +79,7 @@ def test_every_gpu_of_a_cluster_is_used() -> None:
     [
         (((4, 1), (4, 1)), {"gpus_per_trial": 2.0}, "gpus_per_trial: 2 .* 1 GPU .* any one of 2 nodes"),
         (((2, 0), (4, 0)), {"cpus_per_trial": 6}, "cpus_per_trial: .* 6 cores, but 4 .* any one of 2 nodes"),
-        (((16, 0), (4, 1)), {"cpus_per_trial": 8, "gpus_per_trial": 1.0}, "no one of 2 nodes has 8 cores and 1 GPU"),
+        (((16, 0), (4, 1)), {"cpus_per_trial": 8, "gpus_per_trial": 1.0}, "none of 2 nodes has 8 cores and 1 GPU"),
         ((), {}, "any one of 0 nodes"),
     ],
 )
