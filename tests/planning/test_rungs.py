@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 
 import pytest
 
 from segtune.planning.rungs import asha_share
-from segtune.tuning.asha import OBJECTIVE, Asha
+from segtune.tuning.asha import Asha
+from tests.epochs import epoch_result
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,11 @@ def test_asha_share_is_that_of_the_scheduler_on_random_scores(
     for seed in range(40):
         scheduler, generator, spent = Asha(grace, factor, epochs), random.Random(seed), 0
         for number in range(trials):
-            config, score = {"number": number, "baseline": number == 0}, generator.random()
-            trial = SimpleNamespace(trial_id=str(number), config=config)
-            scheduler.on_trial_add(None, trial)
+            score = generator.random()
+            scheduler.add(number)
             for epoch in range(1, epochs + 1):
                 spent += 1
-                result = {"epoch": epoch, "epochs": epochs, OBJECTIVE: score}
-                if scheduler.on_trial_result(None, trial, result) != "CONTINUE":
+                if scheduler.stops(number, epoch_result(epoch, score, epochs=epochs)):
                     break
         shares.append(spent / (trials * epochs))
     compared = [rung for rung in (grace * factor**i for i in range(9)) if rung < epochs]
