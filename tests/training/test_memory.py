@@ -6,6 +6,7 @@ There is no GPU here: models raise what torch raises, above a number of tiles at
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,27 +41,28 @@ def settings(dataset: Path, **others: Any) -> RunConfig:
     return small_pspnet(dataset, **{"batch_size": 4, "lr": 1e-2, "augmentation": "safe"} | others)
 
 
+def limited(patch: pytest.MonkeyPatch, limit: Limit) -> list[tuple[bool, int]]:
+    """Let models of runs from here on run out of memory; return a list of what they see: (training, tiles)."""
+    seen: list[tuple[bool, int]] = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        seen.append((module.training, len(inputs[0])))
+        if limit(module, len(inputs[0])):
+            out_of_memory()
+
+    def build(*arguments: Any) -> nn.Module:
+        model = build_model(*arguments)
+        model.register_forward_pre_hook(look)
+        return model
+
+    patch.setattr("segtune.training.run.build_model", build)
+    return seen
+
+
 @pytest.fixture
 def restrict(monkeypatch: pytest.MonkeyPatch) -> Restrict:
-    """Have models of runs from here on run out of memory; gives a list of what they see: (training, tiles)."""
-
-    def arrange(limit: Limit) -> list[tuple[bool, int]]:
-        seen: list[tuple[bool, int]] = []
-
-        def look(module: nn.Module, inputs: tuple[Tensor]) -> None:
-            seen.append((module.training, len(inputs[0])))
-            if limit(module, len(inputs[0])):
-                out_of_memory()
-
-        def build(*arguments: Any) -> nn.Module:
-            model = build_model(*arguments)
-            model.register_forward_pre_hook(look)
-            return model
-
-        monkeypatch.setattr("segtune.training.run.build_model", build)
-        return seen
-
-    return arrange
+    """A function that limits the memory of all runs from here on."""
+    return partial(limited, monkeypatch)
 
 
 def training_above(limit: int) -> Limit:
@@ -121,38 +123,47 @@ def late(module: nn.Module, tiles: int) -> bool:
     return module.training and tiles > 2 and steps_done(module) > 2
 
 
+@pytest.fixture(scope="module")
+def divided(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]:
+    """A run that went on in smaller parts and was never stopped: its config and its folder."""
+    config = settings(tiles, model="deeplabv3plus", augmentation="hard")  # which draws numbers for dropout
+    folder = tmp_path_factory.mktemp("divided") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        limited(patch, late)
+        assert [result.micro_batch for result in run(config, folder)] == [4, 2, 2]
+    return config, folder
+
+
 @pytest.mark.parametrize("stop", [1, 6, 7])  # before the split; right after it; in an evaluation after it
 def test_a_run_in_smaller_parts_that_was_stopped_ends_as_if_not_stopped(
-    tiles: Path, tmp_path: Path, restrict: Restrict, stop: int
+    divided: tuple[RunConfig, Path], tmp_path: Path, restrict: Restrict, stop: int
 ) -> None:
-    config = settings(tiles, model="deeplabv3plus", augmentation="hard")  # which draws numbers for dropout
+    config, whole = divided
     restrict(late)
-    results = run(config, tmp_path / "whole")
-    assert [result.micro_batch for result in results] == [4, 2, 2]
     asked = iter(range(1, 1000))
-    run(config, tmp_path / "stopped", stop=lambda: next(asked) == stop)
-    kept = load_state(tmp_path / "stopped" / "state.pt")["progress"]["micro_batch"]
+    run(config, tmp_path, stop=lambda: next(asked) == stop)
+    kept = load_state(tmp_path / "state.pt")["progress"]["micro_batch"]
     assert kept == (4 if stop == 1 else 2)
     seen = restrict(late)
-    run(config, tmp_path / "stopped", go_on=True)
+    run(config, tmp_path, go_on=True)
     assert ((True, 4) in seen) == (stop == 1)  # what did not fit before is not tried again
-    assert rows(tmp_path / "stopped") == rows(tmp_path / "whole")
+    assert rows(tmp_path) == rows(whole)
 
 
 def test_a_run_in_smaller_parts_that_broke_off_repeats_the_epoch_exactly(
-    tiles: Path, tmp_path: Path, restrict: Restrict
+    divided: tuple[RunConfig, Path], tmp_path: Path, restrict: Restrict
 ) -> None:
+    config, whole = divided
     restrict(late)
-    run(settings(tiles), tmp_path / "whole")
 
     def break_off(done: int, total: int, loss: float) -> None:
-        if len(rows(tmp_path / "broken")) == 1 and done == 2:
+        if len(rows(tmp_path)) == 1 and done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(settings(tiles), tmp_path / "broken", on_batch=break_off)
-    run(settings(tiles), tmp_path / "broken", go_on=True)
-    assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
+        run(config, tmp_path, on_batch=break_off)
+    run(config, tmp_path, go_on=True)
+    assert rows(tmp_path) == rows(whole)
 
 
 def sizes_seen(monkeypatch: pytest.MonkeyPatch, limit: int = 99) -> list[int]:
