@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segtune.cli import tasks
 from segtune.cli.dataset import check_data, ensure_demo
@@ -25,6 +26,13 @@ from segtune.cli.given import given_search, given_settings
 from segtune.cli.parser import make_parser
 from segtune.errors import InputError, SegtuneError
 from segtune.space.reader import load_space
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from segtune.files.folders import SearchFolder
+    from segtune.space.space import Space
+    from segtune.tuning.search import Outcome
 
 
 def parse() -> Namespace:
@@ -49,6 +57,30 @@ def parse() -> Namespace:
     return tasks.checked_tasks(parser, parser.parse_args())
 
 
+def show_outcome(console: Console, outcome: Outcome, space: Space, folder: SearchFolder, again: str) -> int:
+    """Print the results and what to type next, and return the exit status."""
+    from segtune.report.tables import search_results
+    from segtune.report.text import has_winner, next_commands
+
+    console.print()
+    unfinished = any(trial.status == "pending" for trial in outcome.trials)
+    ended = not (unfinished or outcome.signal or outcome.halted)
+    for part in search_results(outcome.trials, space.search.compare, ended):
+        console.print(part)
+    if outcome.signal:
+        console.print(f"interrupted; to go on: {again}")
+        return 128 + outcome.signal
+    if outcome.early and outcome.halted:
+        raise SegtuneError(f"{outcome.early.reason}; fix that, then go on: {again}")
+    if outcome.early:
+        console.print(f"ended early: {outcome.early.reason}")
+    console.print()
+    console.print(f"everything is in {folder.path}; next:")
+    for line in next_commands(folder, space.baseline, str(folder.path.parent)):
+        console.print(line)
+    return 0 if has_winner(outcome.trials) else 1
+
+
 def main() -> int:
     arguments = parse()
     if arguments.write_schema:
@@ -70,8 +102,6 @@ def main() -> int:
     from segtune.planning.feasibility import check_space, scan_data
     from segtune.report.console import SearchConsole, make_console, reading_bar
     from segtune.report.dry_run import show_dry_run
-    from segtune.report.tables import search_results
-    from segtune.report.text import has_winner, next_commands
     from segtune.tuning.search import run_search
     from segtune.tuning.stored import to_resume
     from segtune.tuning.warm_start import check_earlier
@@ -93,23 +123,7 @@ def main() -> int:
     with hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
         address, alone = arguments.address, arguments.in_process
         outcome = run_search(space, info, folder, listener, address, arguments.resume, arguments.warm_start, alone)
-    console.print()
-    unfinished = any(trial.status == "pending" for trial in outcome.trials)
-    ended = not (unfinished or outcome.signal or outcome.halted)
-    for part in search_results(outcome.trials, space.search.compare, ended):
-        console.print(part)
-    if outcome.signal:
-        console.print(f"interrupted; to go on: {again}")
-        return 128 + outcome.signal
-    if outcome.early and outcome.halted:
-        raise SegtuneError(f"{outcome.early.reason}; fix that, then go on: {again}")
-    if outcome.early:
-        console.print(f"ended early: {outcome.early.reason}")
-    console.print()
-    console.print(f"everything is in {folder.path}; next:")
-    for line in next_commands(folder, space.baseline, arguments.results_dir):
-        console.print(line)
-    return 0 if has_winner(outcome.trials) else 1
+    return show_outcome(console, outcome, space, folder, again)
 
 
 if __name__ == "__main__":
