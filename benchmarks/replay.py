@@ -1,4 +1,4 @@
-"""Whole searches in virtual time: segtune's own searcher, sampler and scheduler, on curves that are looked up."""
+"""Replay whole searches in virtual time: segtune's own searcher, sampler and ASHA, on curves that are looked up."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BUDGETS = (5, 10, 20, 50, 100)  # full trainings
 
 @dataclass(frozen=True)
 class Method:
-    """How a search draws and stops: settings of `search:`, and how stopped trials teach the sampler."""
+    """A search method: settings of `search:`, and how stopped trials teach the sampler."""
 
     sampler: str
     scheduler: str
@@ -74,23 +74,23 @@ class Replay:
     best: tuple[float, ...]  # and to what
 
     def at(self, budget: float) -> float:
-        """The best mIoU so far when so many full trainings were spent."""
+        """Return the best mIoU after the cost of so many full trainings."""
         return max((best for spent, best in zip(self.spent, self.best, strict=True) if spent <= budget), default=0.0)
 
     def reached(self, miou: float) -> float:
-        """Full trainings spent until this mIoU was reached; infinity where it was not."""
+        """Return the full trainings spent until this mIoU was reached; infinity where it was not."""
         return next((spent for spent, best in zip(self.spent, self.best, strict=True) if best >= miou), float("inf"))
 
 
 def with_method(space: Space, method: str, seed: int) -> Space:
-    """The space searched by a method: everything else of `search:` as it is when nothing is given."""
+    """Return the space with the settings of a method; all other settings of `search:` keep their defaults."""
     chosen = METHODS[method]
     update = {"sampler": chosen.sampler, "scheduler": chosen.scheduler, "trials": _MANY, "seed": seed}
     return replace(space, search=space.search.model_copy(update=update))
 
 
 class Untold:
-    """A watcher that needs to know nothing."""
+    """A watcher that ignores what happens to trials."""
 
     def epoch(self, number: int, result: EpochResult) -> None:
         pass
@@ -103,9 +103,9 @@ class Untold:
 
 
 class Simulated:
-    """Runs trials on virtual workers, each of which trains one at a time at the speed that the world gives.
+    """Runs trials on virtual workers; each trains one trial at a time, at the speed that the world gives.
 
-    What a search costs besides training (asking the sampler, starting trials) takes no virtual time.
+    Only training takes virtual time; asking the sampler and starting trials take none.
     """
 
     def __init__(self, world: World, workers: int, epochs: int, seconds: float) -> None:
@@ -115,7 +115,7 @@ class Simulated:
         self.history: list[tuple[float, int, int, float]] = []  # seconds, trial, epoch, best mIoU of the trial
 
     def run(self, searcher: Searcher) -> None:
-        """Let every worker train for so many seconds."""
+        """Let every worker train until the virtual time is used up."""
         for _ in range(self._workers):
             self._begin(searcher, 0.0)
         while self._events and self._events[0][0] <= self._seconds:
@@ -135,11 +135,11 @@ class Simulated:
         self._schedule(now, self._begun, 1, start.number, self._world.train(start.config.settings()))
 
     def _schedule(self, now: float, order: int, epoch: int, number: int, curve: Prediction) -> None:
-        # Where two epochs end at once, the trial that began first reports first.
+        # If two epochs end at the same time, the trial that began first reports first.
         heapq.heappush(self._events, (now + curve.seconds, order, epoch, number, curve))
 
     def _goes_on(self, searcher: Searcher, now: float, epoch: int, number: int, curve: Prediction) -> bool:
-        """Tell of an epoch that ended; return whether another one follows."""
+        """Report an epoch that ended; return whether another one follows."""
         if epoch > len(curve.best):
             searcher.ended(number, Failure("the loss became NaN", Fault.DIVERGED))
             return False
@@ -153,7 +153,7 @@ class Simulated:
 
 
 def _epoch_result(epoch: int, epochs: int, value: float, seconds: float) -> EpochResult:
-    """What a search looks at in an epoch; the rest is left open."""
+    """Make the record of an epoch, with the values that a search looks at."""
     return EpochResult(
         epoch=epoch,
         epochs=epochs,
@@ -176,7 +176,7 @@ def _epoch_result(epoch: int, epochs: int, value: float, seconds: float) -> Epoc
 
 
 def make_searcher(space: Space, workers: int, lesson: Callable[[Space], Lesson] = AsComplete) -> Searcher:
-    """Make the searcher of a search in memory, of which nothing is told."""
+    """Make the searcher of a search that exists in memory only."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize", sampler=build_sampler(space, lesson=lesson))
     folder = SearchFolder(Path("replay"))
@@ -186,7 +186,7 @@ def make_searcher(space: Space, workers: int, lesson: Callable[[Space], Lesson] 
 
 
 def simulate(space: Space, recorded: Recorded, method: str, workers: int, seed: int) -> Replay:
-    """A search until the largest of `BUDGETS` is spent: so many full trainings, shared by all workers."""
+    """Simulate a search until the largest of `BUDGETS` is spent, in full trainings shared by all workers."""
     full = recorded.full_training()
     space, epochs = with_method(space, method, seed), max(space.values_of("epochs"))
     backend = Simulated(World(recorded, seed), workers, epochs, BUDGETS[-1] * full / workers)
@@ -207,7 +207,7 @@ def simulate(space: Space, recorded: Recorded, method: str, workers: int, seed: 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which searches are replayed, over what."""
+    """The searches to replay, and the curves to replay them on."""
 
     space: Path
     curves: tuple[Path, ...]
@@ -217,18 +217,18 @@ class Plan:
     seeds: int = 30
 
     def recorded(self) -> Recorded:
-        """The curves; InputError where they cannot be read or are too few."""
+        """Read the curves; raise InputError where they cannot be read or are too few."""
         return Recorded(load_space(self.space), read_curves(self.curves))
 
     def keys(self) -> list[tuple[str, int, int]]:
-        """Method, workers and seed of every search, so ordered that methods can be compared early."""
+        """Return method, workers and seed of every search, ordered so that methods can be compared early."""
         return [
             (method, workers, seed) for seed in range(self.seeds) for workers in self.workers for method in self.methods
         ]
 
 
 def replay(plan: Plan, recorded: Recorded, jobs: int) -> Iterator[Replay]:
-    """Every search of the plan: those that the file of results holds, then the others, each written when it is done."""
+    """Yield every search of the plan: first those in the file of results, then the others, each written when done."""
     stamp = _stamp(recorded, plan.space)
     done = read_results(plan.results, stamp)
     wanted = plan.keys()
@@ -250,7 +250,7 @@ def _parallel(recorded: Recorded, left: Sequence[tuple[str, int, int]], jobs: in
 
 
 def _stamp(recorded: Recorded, space: Path) -> str:
-    """What results depend on besides their key: the curves, the space, and the code that searches."""
+    """Return a hash of what results depend on besides their key: the curves, the space and the searching code."""
     modules = (*_SEARCHES, __name__, World.__module__)
     files = [space, *(Path(str(sys.modules[module].__file__)) for module in modules)]
     text = "".join([repr(recorded.all), optuna.__version__, *(file.read_text(encoding="utf-8") for file in files)])
@@ -258,7 +258,7 @@ def _stamp(recorded: Recorded, space: Path) -> str:
 
 
 def read_results(path: Path, stamp: str) -> dict[tuple[str, int, int], Replay]:
-    """Results by method, workers and seed; InputError where they are of other curves, or the file is another one."""
+    """Read results by method, workers and seed; raise InputError where they are none, or of other curves."""
     found: dict[tuple[str, int, int], Replay] = {}
     if not path.is_file():
         return found

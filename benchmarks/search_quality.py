@@ -1,17 +1,16 @@
-"""Does the search find a better model in less time? Whole searches, replayed over recorded learning curves.
+"""Measure whether a search method finds a better model in less time: replay whole searches over recorded curves.
 
     python benchmarks/search_quality.py record --data s2india --curves benchmarks/curves/s2india64.csv --hours 8
 
 `record` trains random configurations of search_quality.yaml to the end with segtune's own trainer, and appends their
-curves to the file; started again, it goes on.
+curves to the file; started again, it continues.
 
     python benchmarks/search_quality.py replay --curves benchmarks/curves/s2india64.csv --results replays.csv
 
-`replay` searches over these curves in virtual time, with segtune's own searcher, sampler and scheduler: 30 seeds of
-every method with 1, 4 and 16 workers, and prints the best mIoU by training spent. Where nobody trained the
-configuration that a sampler asks for, a surrogate fitted to the recorded curves says what its curve is. Every search
-is added to the file of results; started again, it goes on, and prints the tables from what is there. It needs
-`pip install -e '.[benchmarks]'`.
+`replay` searches over these curves in virtual time, with segtune's own searcher, sampler and ASHA: 30 seeds of every
+method with 1, 4 and 16 workers. It prints the best mIoU by training spent. For a configuration that was not recorded, a
+surrogate fitted to the recorded curves predicts the curve. Every search is added to the file of results; started again,
+the command continues there. It needs `pip install -e '.[benchmarks]'`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Does a long search cost more and more? Its process, and its trials besides their training, over 300 trials.
+"""Measure whether a long search costs more and more: its process, and the overhead of its trials, over 300 trials.
 
     python benchmarks/soak.py
 
-One search of short trials on the demo data, one at a time, with the default sampler and scheduler. Some finish, others
-are stopped after an epoch, and a few, whose learning rate is beyond reason, fail as their loss becomes NaN: each end
-leaves something else to clear away. After every trial it notes what the search's process holds (resident memory,
-threads, open files) and what the trial cost besides its epochs, from the end of the one before it to its own end.
-Compared are two stretches of 21 trials, around the 30th and at the end.
+One search of short trials on the demo data, one at a time, with the default sampler and scheduler. Some finish,
+others are stopped after an epoch, and a few with a huge learning rate fail when their loss becomes NaN: each kind of end
+needs another clean-up. After every trial the script records what the search's process holds (resident memory, threads,
+open files) and the overhead of the trial: the time from the end of the trial before it to its own end, without its
+epochs. It compares two stretches of 21 trials, around the 30th and at the end.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _AROUND = 10  # trials before and after one that its figure is the median of
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds."""
+    """Resources that a process holds."""
 
     memory_mb: float
     threads: int
@@ -55,13 +55,13 @@ class Held:
 
 
 def held() -> Held:
-    """What this process holds now."""
+    """Return the resources that this process holds now."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return Held(int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"]), len(os.listdir("/proc/self/fd")))
 
 
 class Watch(Clock):
-    """A clock that also notes what the process holds."""
+    """A clock that also records what the process holds."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""Curves for configurations that nobody trained: a regression on those that were recorded, and how good it is.
+"""Predict curves of configurations that were not trained, by a regression on recorded ones, and measure its quality.
 
 Extremely randomised trees (Geurts et al. 2006, doi:10.1007/s10994-006-6226-1) predict the best mIoU so far at every
 epoch and the seconds of an epoch from the settings, as tabular benchmarks of architecture search do beyond their
-tables (Zela et al. 2022, arXiv:2008.09777). What of a score is chance comes on top: differences between two recorded
+tables (Zela et al. 2022, arXiv:2008.09777). Random variation is added: differences between two recorded
 runs of one configuration with different seeds. They are taken and added on the log-odds scale between 0 and a ceiling
-little above the best recorded score: a run that went wrong by 0.3 does not mean that another one gains as much.
+a little above the best recorded score: a run that lost 0.3 does not mean that another one can gain as much.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LEAST = 1e-3  # mIoU, of a score's distance from 0 and from the ceiling, which 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What training a configuration would show."""
+    """The predicted training of a configuration."""
 
     best: tuple[float, ...]  # mIoU so far, by epoch; shorter than the budget where the loss diverges
     seconds: float  # of an epoch
@@ -45,7 +45,7 @@ class Prediction:
 
 
 def features(parameters: Iterable[Parameter], settings: Mapping[str, Any] | None) -> list[float]:
-    """Settings as numbers: one per value of a choice, ranges as 0 to 1 on their own scale, -1 where there are none."""
+    """Encode settings as numbers: one per value of a choice, ranges as 0 to 1 on their own scale, -1 where not set."""
     found: list[float] = []
     for parameter in parameters:
         value = None if settings is None else settings[parameter.name]
@@ -65,7 +65,7 @@ def _position(value: float, low: float, high: float, log: bool) -> float:
 
 
 class Recorded:
-    """Recorded curves as arrays, one row for each; the first run of each configuration, and the pairs of runs."""
+    """Recorded curves as arrays with a row per curve: the first run of each configuration, and the pairs of runs."""
 
     def __init__(self, space: Space, curves: Sequence[Curve]) -> None:
         self.space, self.epochs, self.all = space, max(space.values_of("epochs")), tuple(curves)
@@ -93,21 +93,21 @@ class Recorded:
             raise InputError(f"--curves: at least {_LEAST_PAIRS} configurations with two seeds are needed")
 
     def odds(self, miou: Array) -> Array:
-        """Log-odds of scores between 0 and the ceiling."""
+        """Return the log-odds of scores between 0 and the ceiling."""
         within = np.clip(miou, _LEAST, self.ceiling - _LEAST)
         return np.log(within / (self.ceiling - within))
 
     def scores(self, odds: Array) -> Array:
-        """The mIoU of these log-odds."""
+        """Return the mIoU of log-odds."""
         return self.ceiling / (1 + np.exp(-odds))
 
     def full_training(self) -> float:
-        """Seconds of a full training: the mean over the runs that came to their end."""
+        """Return the seconds of a full training: the mean over the runs that finished."""
         ended = [curve.seconds[-1] for curve in self.curves if not curve.failed]
         return float(np.mean(ended))
 
     def _check(self, curve: Curve) -> None:
-        """InputError for a curve that no run of this space can have."""
+        """Raise InputError for a curve that no run of this space can have."""
         known = self.space.locate(self.space.fixed | curve.settings) is not None
         if not known or len(curve.miou) > self.epochs or (len(curve.miou) < self.epochs and not curve.failed):
             raise InputError(
@@ -120,9 +120,9 @@ class Recorded:
 
 
 class World:
-    """One landscape that agrees with the recorded curves: every configuration has its curve, the same at each look.
+    """One landscape that agrees with the recorded curves: every configuration has one fixed curve.
 
-    Each seed fits another one, on a sample of the curves drawn with replacement: what the recorded curves leave open
+    Each seed fits another world, on a sample of the curves drawn with replacement. What the recorded curves leave open
     differs from world to world.
     """
 
@@ -133,7 +133,7 @@ class World:
         self._known: dict[str, Prediction] = {}
 
     def train(self, settings: Mapping[str, Any]) -> Prediction:
-        """What training a configuration shows in this world."""
+        """Return the training of a configuration in this world."""
         x = features(self._recorded.space.parameters, settings)
         key = json.dumps(x)
         if key not in self._known:
@@ -153,7 +153,7 @@ class World:
         return Prediction(tuple(best[:epochs].tolist()), math.exp(log_seconds), epochs < recorded.epochs)
 
     def _mean(self, x: Array) -> Array:
-        """The forest's prediction for one configuration, tree by tree: a small part of the time of its `predict`."""
+        """Return the forest's prediction for one configuration, tree by tree: much faster than its `predict`."""
         row = x.astype(np.float32)
         return np.mean([tree.tree_.predict(row)[0, :, 0] for tree in self._model.estimators_], axis=0)
 
@@ -170,7 +170,7 @@ def fit(recorded: Recorded, rows: npt.NDArray[np.int64], seed: int) -> ExtraTree
 
 
 def targets(recorded: Recorded) -> Array:
-    """What is predicted, a row for each curve."""
+    """Return what is predicted, a row per curve."""
     return np.column_stack([recorded.best, np.log(recorded.seconds), recorded.failed])
 
 
@@ -179,7 +179,7 @@ def targets(recorded: Recorded) -> Array:
 
 @dataclass(frozen=True)
 class Quality:
-    """How well curves left out of the fit are predicted at an epoch."""
+    """The quality of predictions at an epoch, for curves left out of the fit."""
 
     epoch: int
     error: float  # mean absolute, in mIoU

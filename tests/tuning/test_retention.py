@@ -96,7 +96,6 @@ def test_copying_models_takes_little_of_the_time(tmp_path: Path, monkeypatch: py
     bench, retention = unfinished(tmp_path / "s")
     now = iter([0.0, 10.0, 12.0, 12.1, 30.0, 53.0, 53.0, 54.0])
     monkeypatch.setattr("segtune.tuning.retention.time.monotonic", lambda: next(now))
-    retention._copy_at = -1.0
     retention.follow(0.7)  # takes two seconds
     leave_model(model_of(bench, 1), 3, 0.8, data=b"\3")
     bench.report(1, 3, 0.8)
