@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,8 +23,6 @@ import yaml
 from ray._raylet import AuthenticationTokenLoader
 from ray.cluster_utils import Cluster
 
-import run_search
-from segtune.cli.exits import run_script
 from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.errors import InputError
@@ -42,6 +39,7 @@ from segtune.tuning.proposals import TrialStart
 from segtune.tuning.search import run_search as search
 from segtune.tuning.worker import run_trial
 from tests.conftest import WriteDataSet
+from tests.scripts import call
 
 RUN = (
     "run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: EPOCHS, augmentation: safe, "
@@ -144,14 +142,6 @@ def space_of(folder: Path, tiles: Path | str, epochs: int, search: str, gpus: in
     return load_space(path)
 
 
-def call(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
-    """Exit status and standard error of run_search.py, in this process."""
-    monkeypatch.setattr(sys, "argv", ["run_search.py", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        run_script(run_search.main)
-    return int(ended.value.code or 0), capsys.readouterr().err
-
-
 def entries(cache: Path) -> list[str]:
     return sorted(str(data.parent.relative_to(cache)) for data in cache.rglob("data.bin"))
 
@@ -190,7 +180,6 @@ def test_what_a_node_does_not_see_is_named_before_anything_starts(
     nodes: Nodes,
     tiles: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The same path, and a folder of its own for each process: as on machines that share no disk.
@@ -199,13 +188,10 @@ def test_what_a_node_does_not_see_is_named_before_anything_starts(
     here = Path("/proc/self/cwd")
     space_of(tmp_path, here / "tiles" if hidden == "tiles" else tiles, 1, "trials: 2")
     results = here / "results" / "deep" if hidden == "results" else tmp_path / "results"
-    arguments = ["--space", "space.yaml", "--results-dir", str(results), "--address", nodes.address]
-    status, err = call(arguments, capsys, monkeypatch)
-    lines = err.splitlines()
-    assert status == 2
+    ended = call("run_search", "--space", "space.yaml", "--results-dir", results, "--address", nodes.address)
     named = str(results) if hidden == "results" else f"{here}/tiles/train"
-    assert all(line.startswith("error: ") and f"node {socket.gethostname()} (" in line for line in lines)
-    assert sum(named in line for line in lines) == 2  # nodes
+    assert all(f"node {socket.gethostname()} (" in mistake for mistake in ended.mistakes)
+    assert sum(named in mistake for mistake in ended.mistakes) == 2  # nodes
     assert not (tmp_path / "results").exists()
     assert not ray.is_initialized()
 

@@ -20,8 +20,6 @@ import segmentation_models_pytorch as smp
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import run_search
-from segtune.cli.exits import run_script
 from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.evaluation.validate import validate
@@ -31,7 +29,8 @@ from segtune.training.result import EpochResult
 from segtune.training.runlog import read_rows
 from segtune.tuning import search as search_module
 from tests.conftest import WriteDataSet
-from tests.tuning.searches import RUN, Ended, call, rows
+from tests.scripts import Ended, call
+from tests.tuning.searches import RUN, rows
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -61,12 +60,7 @@ def mixed(cluster: None, tiles: Path, tmp_path_factory: pytest.TempPathFactory) 
     root = tmp_path_factory.mktemp("results")
     space = root / "mixed.yaml"
     space.write_text(f"dataset: {tiles}\nchannels: [nir]\n{MIXED}")
-    with pytest.MonkeyPatch.context() as patch, (root / "out.txt").open("w") as out:
-        patch.setattr(sys, "argv", ["run_search.py", "--space", str(space), "--results-dir", str(root / "r é")])
-        patch.setattr(sys, "stdout", out)
-        with pytest.raises(SystemExit) as ended:
-            run_script(run_search.main)
-    return Search(root / "r é" / "mixed", Ended(int(ended.value.code or 0), (root / "out.txt").read_text(), ""))
+    return Search(root / "r é" / "mixed", call("run_search", "--space", space, "--results-dir", root / "r é"))
 
 
 def test_trials_csv_has_every_trial_with_its_status_and_every_setting(mixed: Search) -> None:
@@ -144,19 +138,15 @@ def test_run_yaml_of_a_trial_is_a_config(mixed: Search) -> None:
     assert RunConfig.from_settings(settings).lr == 5e-3
 
 
-def test_a_search_that_exists_is_refused_and_left_alone(
-    mixed: Search, tiles: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_search_that_exists_is_refused_and_left_alone(mixed: Search, tiles: Path, tmp_path: Path) -> None:
     before = (mixed.folder / "trials.csv").read_bytes()
     space = tmp_path / "mixed.yaml"
     space.write_text(f"dataset: {tiles}\nchannels: [nir]\n{MIXED}")
-    ended = call(["--space", str(space), "--results-dir", str(mixed.folder.parent)], capsys, monkeypatch)
+    ended = call("run_search", "--space", str(space), "--results-dir", str(mixed.folder.parent))
     assert ended.status == 2
     assert re.fullmatch(r"error: .*mixed: this search exists; .*--resume.*--name.*\n", ended.err)
     ended = call(
-        ["--space", str(space), "--results-dir", str(mixed.folder.parent), "--resume", "--set", "loss=ce"],
-        capsys,
-        monkeypatch,
+        "run_search", "--space", str(space), "--results-dir", str(mixed.folder.parent), "--resume", "--set", "loss=ce"
     )
     assert ended.status == 2
     assert "other settings" in ended.err
@@ -201,7 +191,6 @@ def test_trials_read_the_cache_of_the_driver_or_make_their_own(
     cluster: None,
     tmp_path: Path,
     data_set: WriteDataSet,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     lost: str,
 ) -> None:
@@ -223,9 +212,7 @@ def test_trials_read_the_cache_of_the_driver_or_make_their_own(
         return info
 
     monkeypatch.setattr(feasibility, "scan_data", then_lose)
-    ended = call(
-        ["--space", str(space), "--results-dir", str(tmp_path / "r"), "--cache-dir", str(cache)], capsys, monkeypatch
-    )
+    ended = call("run_search", "--space", str(space), "--results-dir", str(tmp_path / "r"), "--cache-dir", str(cache))
     assert (ended.status, ended.err) == (0, "")
     assert [row["status"] for row in rows(tmp_path / "r" / "space")] == ["finished"] * 4
     assert len({(row["fit"], row["image_size"]) for row in rows(tmp_path / "r" / "space")}) >= 3
@@ -290,7 +277,6 @@ def test_bad_input_is_one_line_per_mistake_and_writes_nothing(
     message: str,
     tiles: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -298,7 +284,7 @@ def test_bad_input_is_one_line_per_mistake_and_writes_nothing(
         (tmp_path / "my.yaml").write_text(text.format(tiles=f"dataset: {tiles}\n"))
         arguments = ["--space", "my.yaml", *arguments]
     before = sorted(tmp_path.rglob("*"))
-    ended = call(arguments, capsys, monkeypatch)
+    ended = call("run_search", *arguments)
     assert ended.status == 2
     assert all(line.startswith("error: ") for line in ended.err.splitlines())
     assert re.search(message, ended.err)
@@ -344,8 +330,6 @@ def test_an_interrupted_search_goes_on_where_it_was(
     cluster: None,
     tiles: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     epochs = 15
     space = tmp_path / "long.yaml"
@@ -379,7 +363,7 @@ def test_an_interrupted_search_goes_on_where_it_was(
 
     if number == signal.SIGKILL:  # at the worst moment: all epochs done, and nobody knows
         finish_alone(folder)
-    resumed = call([*arguments, "--resume"], capsys, monkeypatch)
+    resumed = call("run_search", *arguments, "--resume")
     assert resumed.status == 0, resumed.err
     assert [trial.state.name for trial in study(folder).trials] == ["COMPLETE"] * 2
     assert rows(folder)[0] == done

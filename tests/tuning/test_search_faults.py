@@ -22,7 +22,8 @@ from segtune.tuning.ray_backend import OnRay
 from segtune.tuning.searcher import Searcher
 from segtune.tuning.study import read_study
 from tests.conftest import WriteDataSet
-from tests.tuning.searches import RUN, Ended, call, rows
+from tests.scripts import Ended, call
+from tests.tuning.searches import RUN, rows
 
 pytestmark = pytest.mark.usefixtures("cluster")
 SEARCH = "search: {sampler: random, scheduler: none, cpus_per_trial: 1, gpus_per_trial: 0, %s}\n"
@@ -30,7 +31,8 @@ SEARCH = "search: {sampler: random, scheduler: none, cpus_per_trial: 1, gpus_per
 
 @pytest.fixture
 def search(
-    tiles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiles: Path,
+    tmp_path: Path,
 ) -> Callable[..., Ended]:
     """Runs a small search in tmp_path/r/space, with other tiles or other rules."""
 
@@ -38,7 +40,7 @@ def search(
         path = tmp_path / "space.yaml"
         text = f"dataset: {data}\n{RUN}space: {{lr: {{low: 1e-4, high: 1e-2, log: true}}}}\n{SEARCH % rules}"
         path.write_text(text.replace("workers: 0", f"workers: 0{more}"))
-        return call(["--space", str(path), "--results-dir", str(tmp_path / "r"), *flags], capsys, monkeypatch)
+        return call("run_search", "--space", str(path), "--results-dir", str(tmp_path / "r"), *flags)
 
     return run
 
@@ -136,8 +138,6 @@ def test_a_search_halted_by_its_first_trials_shows_the_cause_and_resumes(
 def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
     search: Callable[..., Ended],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended = search("trials: 2, max_concurrent: 1, time_budget: 1")
     assert ended.status in (0, 1)  # 1 where that second was not enough for an epoch
@@ -145,21 +145,19 @@ def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
     folder = tmp_path / "r" / "space"
     assert any(row["status"] == "pending" for row in rows(folder))
     assert not (folder / "ray.log").exists()  # nothing went wrong with Ray
-    ended = call(["--status", "space", "--results-dir", str(tmp_path / "r")], capsys, monkeypatch)
+    ended = call("run_search", "--status", "space", "--results-dir", str(tmp_path / "r"))
     assert f"{folder}: not running; ended early: the time budget of 1 s is used up\n" in ended.out
     path = tmp_path / "space.yaml"
     begun = time.monotonic()
-    ended = call(["--space", str(path), "--resume", "--results-dir", str(tmp_path / "r")], capsys, monkeypatch)
+    ended = call("run_search", "--space", str(path), "--resume", "--results-dir", str(tmp_path / "r"))
     assert "ended early: the time budget of 1 s is used up" in ended.out
     assert time.monotonic() - begun < 60  # no time is left for a first trial: Ray itself would ask for it without end
     ended = call(
-        ["--space", str(path), "--resume", "--time-budget", "1h", "--results-dir", str(tmp_path / "r")],
-        capsys,
-        monkeypatch,
+        "run_search", "--space", str(path), "--resume", "--time-budget", "1h", "--results-dir", str(tmp_path / "r")
     )
     assert ended.status == 0
     assert [row["status"] for row in rows(folder)] == ["finished"] * 2
-    ended = call(["--status", "space", "--results-dir", str(tmp_path / "r")], capsys, monkeypatch)
+    ended = call("run_search", "--status", "space", "--results-dir", str(tmp_path / "r"))
     assert f"{folder}: not running\n" in ended.out
 
 
@@ -184,18 +182,16 @@ def test_a_search_that_is_terminated_before_its_first_trial_ends_in_order(
 def test_a_finished_search_can_be_extended_and_its_state_be_asked_for(
     search: Callable[..., Ended],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert search("trials: 3, max_concurrent: 2").status == 0
     folder = tmp_path / "r" / "space"
     before = rows(folder)
-    status = call(["--status", "space", "--results-dir", str(tmp_path / "r")], capsys, monkeypatch)
+    status = call("run_search", "--status", "space", "--results-dir", str(tmp_path / "r"))
     assert status.status == 0
     assert f"{folder}: not running\n3 of 3 trials ended (3 finished), 0 running, 0 waiting" in status.out
     path = tmp_path / "space.yaml"
     arguments = ["--space", str(path), "--results-dir", str(tmp_path / "r"), "--resume", "--trials", "5"]
-    ended = call(arguments, capsys, monkeypatch)
+    ended = call("run_search", *arguments)
     assert ended.status == 0
     after = rows(folder)
     assert after[:3] == before
@@ -208,8 +204,8 @@ def test_a_finished_search_can_be_extended_and_its_state_be_asked_for(
 
 
 def test_the_status_of_no_search_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    status = call(["--status", "nothing", "--results-dir", str(tmp_path)], capsys, monkeypatch)
+    status = call("run_search", "--status", "nothing", "--results-dir", str(tmp_path))
     assert status.status == 2
     assert status.err == f"error: {tmp_path / 'nothing'}: no search (it has no search.yaml)\n"
