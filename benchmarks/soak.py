@@ -4,9 +4,9 @@
 
 One search of short trials on the demo data, one at a time, with the default sampler and scheduler. Some finish,
 others are stopped after an epoch, and a few with a huge learning rate fail when their loss becomes NaN: each kind of
-end needs another clean-up. After every trial the script records what the search's process holds (resident memory, threads,
-open files) and the overhead of the trial: the time from the end of the trial before it to its own end, without its
-epochs. It compares two stretches of 21 trials, around the 30th and at the end.
+end needs another clean-up. After every trial the script records what the search's process holds (resident memory,
+threads, open files) and the overhead of the trial: the time from the end of the trial before it to its own end, without
+its epochs. It compares two stretches of 21 trials, around the 30th and at the end.
 """
 
 from __future__ import annotations
