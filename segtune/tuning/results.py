@@ -17,7 +17,7 @@ from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_results
 from segtune.trials import Status, Trial, wobble, write_trials
-from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START
+from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START
 
 _STATUS: Mapping[TrialState, Status] = {
     TrialState.COMPLETE: "finished",
@@ -74,6 +74,7 @@ class Results:
         folder = self._folder.trial(frozen.number)
         values = frozen.intermediate_values
         spent = dict(frozen.user_attrs.get(SPENT, {}))
+        micro_batch = spent.pop("micro_batch", None)
         best: float | None = max(values.values(), default=None)
         epochs, run_yaml = self._files_of(frozen, folder)
         reached = next((epoch for epoch in epochs if epoch.best_miou == best), None)
@@ -90,7 +91,7 @@ class Results:
             parameters=run_yaml.get("parameters"),
             note=frozen.user_attrs.get(NOTE),
             repeats=tuple(frozen.user_attrs.get(REPEATS, ())),
-            micro_batch=spent.pop("micro_batch", None),
+            micro_batch=frozen.user_attrs.get(MICRO_BATCH, micro_batch),
             spent=spent,
             searched=self._searched(frozen),
             collapsed=reached is not None and reached.collapsed_epochs > 0,

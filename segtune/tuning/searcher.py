@@ -20,7 +20,7 @@ from segtune.tuning.giving_up import FailuresInARow, FirstFailures
 from segtune.tuning.proposals import Proposals, TrialStart
 from segtune.tuning.recovery import catch_up
 from segtune.tuning.stopping import Rules
-from segtune.tuning.study import ERROR, NOTE, REPEATS, SPENT, WARM_START, tell, wait
+from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START, tell, wait
 from segtune.tuning.teaching import DIVERGED
 
 _NOTE_EVERY_S = 30.0  # seconds between records of the time spent; a kill loses less than that
@@ -220,7 +220,8 @@ class Searcher:
             self._failed(trial, failure)
             return
         if last is not None:
-            trial.set_user_attr(SPENT, {**last.spent, "micro_batch": last.micro_batch})
+            trial.set_user_attr(SPENT, dict(last.spent))
+            trial.set_user_attr(MICRO_BATCH, last.micro_batch)
             if self._asha:
                 self._asha.ended(number, last)
         if last is not None and last.finished:

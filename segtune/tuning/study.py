@@ -22,7 +22,8 @@ ERROR = "error"  # why it failed
 NOTE = "note"  # why a rule stopped it
 REPEATS = "repeats"  # a list of the failures after which it was repeated
 WARM_START = "warm_start"  # folder and number in the search where it was trained, which is not this one
-SPENT = "spent"  # seconds by phase, and the micro-batch
+SPENT = "spent"  # seconds by phase; a former release kept the micro-batch among them
+MICRO_BATCH = "micro_batch"  # tiles that went through the network at a time
 
 _BUSY_S = 60  # another terminal's --status, or a dashboard, may be reading
 _TABLES = {"studies", "trials"}  # of Optuna's, among others

@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from optuna.trial import create_trial
 from rich.console import Console
 
 from segtune.report.console import SearchConsole
@@ -90,3 +91,13 @@ def test_a_table_that_is_damaged_is_written_anew(tmp_path: Path, folder: bool) -
     retention.update()
     assert table(bench) == [("finished", "3")]
     assert not folder or (bench.folder.path / "lost_trials.csv_1" / "mine").read_text() == "mine"
+
+
+def test_the_micro_batch_is_read_as_the_former_release_stored_it(tmp_path: Path) -> None:
+    bench, _ = searched(tmp_path / "s", [0.5, 0.6])
+    trials = bench.results().trials()
+    assert [trial.micro_batch for trial in trials] == [4, 4]
+    former = {**trials[0].spent, "micro_batch": 2}
+    bench.study.add_trial(create_trial(value=0.4, user_attrs={"settings": dict(trials[0].settings), "spent": former}))
+    found = bench.results().trials()[2]
+    assert (found.micro_batch, found.spent) == (2, trials[0].spent)
