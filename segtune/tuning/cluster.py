@@ -186,7 +186,7 @@ def _not_shared(marker: Path, places: Sequence[str]) -> list[str]:
         except ray.exceptions.RayError as error:
             raise SegtuneError(f"{name} does not start processes ({' '.join(str(error).split())[:200]})") from None
         if not writable:
-            mistakes.append(f"--results-dir: {marker.parent} is not to be seen, or not to be written to, on {name}")
+            mistakes.append(f"--results-dir: {name} does not see {marker.parent}, or cannot write to it")
         mistakes += [f"{place}: no such folder or file on {name}" for place in missing]
     return mistakes
 

@@ -48,7 +48,7 @@ class InProcess:
         except Exception as error:
             failure = note_failure(error, start.folder)
             if beyond_repair(error):
-                searcher.halt(f"the GPU is of no more use to this process: {failure.reason}")
+                searcher.halt(f"this process can no longer use the GPU: {failure.reason}")
         free_memory()
         return failure
 

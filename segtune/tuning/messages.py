@@ -59,7 +59,7 @@ class RayMessages:
 
     def pointed_to(self, line: str) -> str:
         """Return the line, with a pointer to the file where there are messages."""
-        return f"{line}; what Ray says of it is in {self.path}" if self.path and self.path.stat().st_size else line
+        return f"{line}; Ray's messages are in {self.path}" if self.path and self.path.stat().st_size else line
 
     def _redirect_logger(self, handler: logging.Handler) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))

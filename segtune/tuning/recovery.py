@@ -68,7 +68,7 @@ def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) ->
         gone = "" if folder.search_yaml.is_file() else f", and {folder.search_yaml.name} is missing"
         raise InputError(
             f"{folder.study_db}: its trials were drawn from another space ({', '.join(sorted(differs))}){gone}; "
-            f"with the space that the search was started with it goes on, --name starts another search"
+            f"continue with the space that the search was started with, or start another search with --name"
         )
 
 
@@ -112,7 +112,7 @@ def _strangers(folder: SearchFolder, known: int) -> Iterator[str]:
     """Set aside the folders of trials that the study does not know."""
     for run in folder.trials():
         if folder.number(run) >= known:
-            yield f"{run.path}: the study knows no such trial; now {_lost(run.path)}"
+            yield f"{run.path}: the study has no such trial; moved to {_lost(run.path)}"
 
 
 def _lost(path: Path) -> Path:
@@ -149,16 +149,16 @@ def _damaged_rows(run: RunFolder) -> str | None:
 def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iterator[str]:
     name = f"trial {trial.number}"
     if mistake := _damage(run, trial.user_attrs["settings"]["epochs"]):
-        yield f"{name}: {mistake}; {_lost(run.path)} keeps what there is, and the trial begins again"
+        yield f"{name}: {mistake}; its files are now in {_lost(run.path)}, and the trial starts again"
         return
     if mistake := _damaged_rows(run):
-        yield f"{name}: {mistake}; it is {_lost(run.metrics_csv)} now, and the trial goes on from its state"
+        yield f"{name}: {mistake}; moved to {_lost(run.metrics_csv)}, and the trial continues from its state"
         return
     known, done = max(trial.intermediate_values, default=0), epochs_done(run)
     if catch_up(study, trial.number, run):
-        yield f"{name}: its folder has {counted(done, 'epoch')}, the study knew of {known}; the study has them now"
+        yield f"{name}: its folder has {counted(done, 'epoch')}, the study had {known}; the others were added"
     elif done < known:
-        yield f"{name}: the study knows of {counted(known, 'epoch')}, its folder has {done}; it goes on from there"
+        yield f"{name}: the study has {counted(known, 'epoch')}, its folder {done}; the trial continues from its folder"
 
 
 def _outlive_orphans(folder: SearchFolder) -> None:

@@ -50,7 +50,8 @@ class Retention:
         ]
         while (size := folder_bytes(self._folder.path)) > limit * 1e9:
             if not spare:
-                return f"disk_gb: {self._folder.path} takes {size / 1e9:.2g} GB, of {limit:g}, with nothing to spare"
+                took = f"{self._folder.path} takes {size / 1e9:.2g} GB, more than {limit:g}"
+                return f"disk_gb: {took}, and nothing is left to delete"
             # The search's best/ holds a copy of the winner's model by now.
             discard_folder(spare.pop(0).best)
         return None
@@ -69,7 +70,7 @@ class Retention:
         if not order or self._kept == (order[0].number, order[0].miou) or model_score(best) == order[0].miou:
             return None
         what = "is of another trial" if best.is_dir() else "is missing"
-        return f"{best}: {what}; the best one, #{order[0].number}, has no model any more"
+        return f"{best}: {what}; the best trial, #{order[0].number}, no longer has a model"
 
     def _keep_winner(self, order: Sequence[Trial]) -> None:
         """Copy the winner's model to the search's best/; called before anything of another trial is deleted."""

@@ -20,7 +20,7 @@ from segtune.space.space import Space
 from segtune.tuning.study import read_study
 
 _COPY = "search_yaml"  # user attribute of the study
-_REMEDY = "--space FILE --resume, with the file of the first start, writes it anew"
+_REMEDY = "--space FILE --resume, with the file of the first start, rewrites it"
 
 
 def store_space(folder: SearchFolder, study: optuna.Study, space: Space) -> None:
@@ -47,7 +47,7 @@ def stored_space(folder: SearchFolder) -> tuple[Space, str | None]:
         path = Path(place) / folder.search_yaml.name
         path.write_text(text, encoding="utf-8")
         space = load_space(path)
-    return replace(space, path=folder.search_yaml, name=folder.search_yaml.stem), f"{damage}; the study's copy is taken"
+    return replace(space, path=folder.search_yaml, name=folder.search_yaml.stem), f"{damage}; the study's copy is used"
 
 
 def mend_stored_space(folder: SearchFolder, damage: str, from_copy: bool) -> str:
@@ -60,9 +60,9 @@ def mend_stored_space(folder: SearchFolder, damage: str, from_copy: bool) -> str
         raise InputError(f"{damage}; {_REMEDY}")
     aside = set_aside(folder.search_yaml, f"lost_{folder.search_yaml.name}")
     if text is None:
-        return f"{damage}; it is {aside} now, and written anew"
+        return f"{damage}; moved to {aside}, and rewritten"
     write_text(folder.search_yaml, text)
-    return f"{damage}; it is {aside} now, and written anew from the study's copy"
+    return f"{damage}; moved to {aside}, and rewritten from the study's copy"
 
 
 def to_resume(space: Space, started: Space, given: Container[str], say: Say) -> Space:

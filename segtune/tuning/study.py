@@ -27,7 +27,7 @@ MICRO_BATCH = "micro_batch"  # tiles that went through the network at a time
 
 _BUSY_S = 60  # another terminal's --status, or a dashboard, may be reading
 _TABLES = {"studies", "trials"}  # of Optuna's, among others
-_ANOTHER = "bring it back, or --name starts another search"
+_ANOTHER = "restore it, or start another search with --name"
 
 
 def open_study(folder: SearchFolder, name: str) -> optuna.Study:
@@ -142,11 +142,11 @@ def trouble(folder: SearchFolder, error: Exception) -> str:
     cause = error.__cause__ or error  # Optuna's own message says nothing
     reason = one_line(getattr(cause, "orig", None) or cause)
     if "locked" in reason:
-        return f"{folder.study_db}: another program holds it ({reason}); --resume goes on when that has ended"
+        return f"{folder.study_db}: another program holds it ({reason}); --resume continues when that has ended"
     if "disk" in reason and "malformed" not in reason:
-        return f"{folder.study_db}: cannot be written; is the disk full? ({reason}) --resume goes on from what is there"
+        return f"{folder.study_db}: cannot be written; is the disk full? ({reason}) --resume continues the search"
     if "readonly" in reason or "unable to open" in reason:
-        return f"{folder.study_db}: cannot be written ({reason}); --resume goes on when it can"
+        return f"{folder.study_db}: cannot be written ({reason}); --resume continues when it can"
     return f"{folder.study_db}: cannot be read as the search's study ({reason}); {_ANOTHER}"
 
 

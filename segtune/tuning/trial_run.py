@@ -135,7 +135,7 @@ def _at_hand(info: DataInfo, run: RunConfig, alive: Alive) -> DataInfo:
     wanted = [(fit.mode, fit.size) for fit in fits]
     own = scan(run, info.channels, lambda done, total: alive("start"), wanted)
     if own.fingerprint != info.fingerprint:
-        raise InputError(f"{run.dataset}: not the tiles that the search was started with")
+        raise InputError(f"{run.dataset}: its tiles differ from those that the search was started with")
     return own
 
 

@@ -28,10 +28,10 @@ def check_earlier(
     """
     mistakes = []
     if searches and space.search.sampler != "tpe":
-        mistakes.append(f"--warm-start: sampler {space.search.sampler} learns from no trial, only tpe does")
+        mistakes.append(f"--warm-start: sampler {space.search.sampler} does not learn from trials, only tpe does")
     for path in searches:
         if own and path.resolve() == own.path.resolve():
-            mistakes.append(f"--warm-start {path}: is this search itself, which knows its own trials")
+            mistakes.append(f"--warm-start {path}: is this search itself, which has its own trials already")
             continue
         try:
             known = read_study(SearchFolder(path)).user_attrs.get("fingerprint")

@@ -55,4 +55,4 @@ def _out_of_sight(folder: RunFolder) -> str | None:
     marker = SearchFolder(folder.path.parent).search_yaml
     if marker.is_file():
         return None
-    return f"{marker} is not to be seen on node {platform.node()}; results must lie on storage that all nodes share"
+    return f"node {platform.node()} does not see {marker}; results must lie on storage that all nodes share"

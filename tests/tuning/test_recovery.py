@@ -48,7 +48,7 @@ def test_where_they_agree_nothing_is_said_and_what_ran_waits(bench: Bench) -> No
 def test_epochs_that_the_study_missed_are_told_to_it(bench: Bench) -> None:
     folder_of(bench, 1, [0.2, 0.4])
     (remark,) = reconcile(bench.study, bench.folder)
-    assert remark == "trial 1: its folder has 2 epochs, the study knew of 1; the study has them now"
+    assert remark == "trial 1: its folder has 2 epochs, the study had 1; the others were added"
     assert bench.study.trials[1].intermediate_values == {1: 0.2, 2: 0.4}
     assert reconcile(bench.study, bench.folder) == []
 
@@ -59,7 +59,7 @@ def test_a_trial_of_which_the_study_knows_more_goes_on_from_its_folder(bench: Be
     if there:
         folder_of(bench, 1, [0.2])
     (remark,) = reconcile(bench.study, bench.folder)
-    assert remark == f"trial 1: the study knows of 2 epochs, its folder has {int(there)}; it goes on from there"
+    assert remark == f"trial 1: the study has 2 epochs, its folder {int(there)}; the trial continues from its folder"
     later = Bench(bench.folder, SPACE)
     assert later.start().number == 1
 
@@ -68,7 +68,7 @@ def test_a_trial_without_its_state_begins_again_and_what_it_had_is_kept(bench: B
     run = folder_of(bench, 1, [0.2, 0.4], state=False)
     (remark,) = reconcile(bench.study, bench.folder)
     aside = bench.folder.path / "lost_trial_0001_1"
-    assert remark == f"trial 1: {run.state} is missing; {aside} keeps what there is, and the trial begins again"
+    assert remark == f"trial 1: {run.state} is missing; its files are now in {aside}, and the trial starts again"
     assert not run.path.exists()
     assert (aside / "metrics.csv").is_file()
 
@@ -84,7 +84,7 @@ def test_folders_of_trials_that_the_study_does_not_know_are_set_aside(bench: Ben
     for _ in range(2):
         run = folder_of(bench, 2, [0.9])
         (remark,) = reconcile(bench.study, bench.folder)
-        assert remark.startswith(f"{run.path}: the study knows no such trial")
+        assert remark.startswith(f"{run.path}: the study has no such trial")
         assert not run.path.exists()
     assert {path.name for path in bench.folder.path.glob("lost_*")} == {"lost_trial_0002_1", "lost_trial_0002_2"}
 
@@ -118,7 +118,7 @@ def test_a_trial_that_cannot_go_on_for_a_damaged_file_begins_again(bench: Bench,
     (remark,) = reconcile(bench.study, bench.folder)
     aside = bench.folder.path / "lost_trial_0001_1"
     assert remark.startswith(f"trial 1: {run.path / name}")
-    assert remark.endswith(f"; {aside} keeps what there is, and the trial begins again")
+    assert remark.endswith(f"; its files are now in {aside}, and the trial starts again")
     assert (aside / name).read_bytes() == DAMAGE[how]
     assert not run.path.exists()
     assert bench.states() == ["COMPLETE", "WAITING"]
@@ -131,7 +131,7 @@ def test_a_trial_whose_rows_are_damaged_goes_on_from_its_state(bench: Bench, how
     (remark,) = reconcile(bench.study, bench.folder)
     aside = run.path / "lost_metrics.csv_1"
     assert remark.startswith(f"trial 1: {run.metrics_csv}: ")
-    assert remark.endswith(f"; it is {aside} now, and the trial goes on from its state")
+    assert remark.endswith(f"; moved to {aside}, and the trial continues from its state")
     assert aside.exists()
     assert run.state.is_file()
     assert not run.metrics_csv.exists()

@@ -63,7 +63,7 @@ def test_trials_whose_study_is_gone_are_not_begun_again(bench: Bench) -> None:
     assert not bench.folder.study_db.exists()
 
 
-LOST = "bring it back, or --name starts another search"
+LOST = "restore it, or start another search with --name"
 
 
 def damaged(content: bytes, sign: bytes) -> bytes:
@@ -286,11 +286,11 @@ def test_a_damaged_search_yaml_is_written_anew_from_the_study(
     bench.folder.search_yaml.write_bytes(content)
     state = search_state(bench.folder)
     assert state.wanted == 8
-    assert re.fullmatch(rf"{bench.folder.search_yaml}.*; the study's copy is taken", state.remarks[0])
+    assert re.fullmatch(rf"{bench.folder.search_yaml}.*; the study's copy is used", state.remarks[0])
     assert bench.folder.search_yaml.read_bytes() == content  # --status changes nothing
 
     placed(bench, monkeypatch, "--resume", "search")
-    assert "written anew from the study's copy" in capsys.readouterr().out
+    assert "rewritten from the study's copy" in capsys.readouterr().out
     assert bench.folder.search_yaml.read_bytes() == whole
     assert (bench.folder.path / "lost_search.yaml_1").read_bytes() == content
 
@@ -303,11 +303,11 @@ def test_a_damaged_search_yaml_without_a_copy_needs_the_first_file(
         lambda: search_state(bench.folder),
         lambda: placed(bench, monkeypatch, "--resume", "search"),
     ):
-        with pytest.raises(InputError, match="--space FILE --resume, with the file of the first start, writes it anew"):
+        with pytest.raises(InputError, match="--space FILE --resume, with the file of the first start, rewrites it"):
             refused()
     space, _ = resumed(bench, SPACE)
     assert space == bench.space
-    assert capsys.readouterr().out.endswith("lost_search.yaml_1 now, and written anew\n")
+    assert capsys.readouterr().out.endswith("lost_search.yaml_1, and rewritten\n")
 
 
 @pytest.mark.parametrize(

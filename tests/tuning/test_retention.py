@@ -157,7 +157,7 @@ def test_a_best_model_that_is_gone_is_told_of(tmp_path: Path) -> None:
     bench, retention = searched(tmp_path / "s", [0.5])
     shutil.rmtree(model_of(bench, 0))
     retention.update()
-    assert retention.without_model() == f"{bench.folder.best}: is missing; the best one, #0, has no model any more"
+    assert retention.without_model() == f"{bench.folder.best}: is missing; the best trial, #0, no longer has a model"
     leave_model(bench.folder.best, 1, 0.5)
     assert retention.without_model() is None
 

@@ -76,7 +76,7 @@ def test_a_trial_whose_process_is_killed_is_repeated_from_its_last_epoch(
     assert [row["repeats"] for row in found] == ["", "the worker process died (killed by the system, or out of memory)"]
     log = tmp_path / "r" / "space" / "ray.log"
     line = "#1 is repeated: the worker process died (killed by the system, or out of memory)"
-    assert f"{line}; what Ray says of it is in {log}\n" in ended.out
+    assert f"{line}; Ray's messages are in {log}\n" in ended.out
     assert "ActorDiedError" in log.read_text()
     assert "Traceback" not in ended.out + ended.err
     assert "Worker exit" not in ended.out + ended.err

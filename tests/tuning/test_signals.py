@@ -72,7 +72,7 @@ def test_when_a_process_of_ray_dies_the_search_ends_at_once(name: str, tmp_path:
     log = tmp_path / "s" / "ray.log"
     assert process.returncode == 1
     assert err.startswith(f"error: Ray's {name} died (killed by the system, or out of memory); ")
-    assert err.endswith(f"what Ray says of it is in {log}; --resume goes on with the search\n")
+    assert err.endswith(f"Ray's messages are in {log}; --resume goes on with the search\n")
     assert err.count("\n") == 1
     assert "raylet" not in out
     assert log.stat().st_size

@@ -160,9 +160,11 @@ def test_a_loss_that_an_earlier_release_spelt_otherwise_is_the_same_loss(tmp_pat
 
 
 @pytest.mark.parametrize("sampler", ["random", "grid"])
-def test_what_learns_from_no_trial_is_not_to_be_taught(earlier: Bench, tmp_path: Path, sampler: str) -> None:
+def test_a_sampler_that_does_not_learn_is_refused(earlier: Bench, tmp_path: Path, sampler: str) -> None:
     space = with_sampler(sampler, tmp_path)
-    with pytest.raises(InputError, match=f"^--warm-start: sampler {sampler} learns from no trial, only tpe does$"):
+    with pytest.raises(
+        InputError, match=f"^--warm-start: sampler {sampler} does not learn from trials, only tpe does$"
+    ):
         check_earlier([earlier.folder.path], space, "abc", anyway=False)
     check_earlier([], space, "abc", anyway=False)
 
