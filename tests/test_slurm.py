@@ -1,4 +1,4 @@
-"""The batch script for SLURM, without SLURM: srun and scontrol are stand-ins, and in the fast tests Ray is one, too."""
+"""The SLURM batch script, without SLURM: srun and scontrol are replaced, and in the fast tests Ray, too."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ time.sleep(60)
 
 @dataclass
 class Slurm:
-    """An allocation: its environment, and what was called in it."""
+    """An allocation: its environment, and the calls made in it."""
 
     folder: Path
     job: int
@@ -80,7 +80,7 @@ class Slurm:
 
     @property
     def temporary(self) -> Path:
-        """Where Ray's files of this job lie."""
+        """Return the folder of Ray's files of this job."""
         return Path(f"/tmp/ray-{self.job}")
 
     def write(self, name: str, text: str) -> None:
@@ -90,7 +90,7 @@ class Slurm:
         path.chmod(0o755)
 
     def calls(self, name: str) -> list[list[str]]:
-        """Arguments of each call of a program."""
+        """Return the arguments of each call of a program."""
         log = self.folder / "calls"
         notes = map(json.loads, log.read_text().splitlines()) if log.is_file() else ()
         return [arguments for called, *arguments in notes if called == name]
@@ -99,7 +99,7 @@ class Slurm:
         return ["requeue", str(self.job)] in self.calls("scontrol")
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """The batch shell, as SLURM starts it: from a copy of the script, elsewhere."""
+        """Start the batch shell as SLURM does: from a copy of the script, elsewhere."""
         spooled = self.folder / "spool" / "slurm_script"
         spooled.parent.mkdir(exist_ok=True)
         shutil.copy(SCRIPT, spooled)
@@ -125,7 +125,7 @@ class Slurm:
         )
 
     def wait(self, what: str, process: subprocess.Popen[str], seconds: float = 10) -> None:
-        """Return when Python was called with this argument."""
+        """Wait until Python was called with this argument."""
         end = time.monotonic() + seconds
         while not any(what in arguments for arguments in self.calls("python")):
             assert process.poll() is None, process.communicate()
@@ -133,7 +133,7 @@ class Slurm:
             time.sleep(0.05)
 
     def processes(self) -> list[int]:
-        """Processes that name this job's files: all of Ray's do."""
+        """Return the processes that name this job's files, as all of Ray's do."""
         found = []
         for entry in Path("/proc").iterdir():
             try:
@@ -160,7 +160,7 @@ def slurm(tmp_path: Path) -> Iterator[Slurm]:
 
 
 def ended(process: subprocess.Popen[str], seconds: float = 20) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error."""
+    """Return exit status, standard output and standard error."""
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -54,7 +54,7 @@ class ChosenAsha:
 
 @dataclass
 class Bench:
-    """A study and its searcher, driven by a test in the place of a backend. It is told what becomes of trials."""
+    """A study and its searcher, called by a test instead of a backend; records the ends and repeats of trials."""
 
     folder: SearchFolder
     space_text: str
@@ -101,18 +101,18 @@ class Bench:
         return start
 
     def over(self) -> bool:
-        """Whether no more trials come, and none runs."""
+        """Return whether no more trials come and none runs."""
         return self.searcher.next_trial() is None and not self.searcher.live
 
     def waits(self) -> bool:
-        """Whether no trial may start before one that runs has ended."""
+        """Return whether no trial may start before a running one has ended."""
         return self.searcher.next_trial() is None and bool(self.searcher.live)
 
     def report(self, number: int, epoch: int, value: float, **others: Any) -> Decision:
         return self.searcher.epoch(number, epoch_result(epoch, value, **others))
 
     def finish(self, number: int, value: float = 0.5) -> None:
-        """Report all epochs of a trial, and its end."""
+        """Report all epochs of a trial and its end."""
         for epoch in (1, 2, 3):
             self.report(number, epoch, value)
         self.searcher.ended(number)
@@ -127,11 +127,11 @@ class Bench:
         self.searcher.ended(number, Failure(reason, fault))
 
     def lose(self, number: int) -> None:
-        """The trial's process died."""
+        """Let the process of a trial die."""
         self.searcher.ended(number, Failure(None))
 
     def halted(self) -> str | None:
-        """Why the search cannot go on."""
+        """Return why the search cannot go on; None where it can."""
         end = self.searcher.early_end()
         return end.reason if end and end.cause is Cause.FAULT else None
 
@@ -143,7 +143,7 @@ class Bench:
 
 
 def manifest(epoch: int = 1, miou: float = 0.5) -> Manifest:
-    """A run.yaml's content, with what its model reached."""
+    """Make the content of a run.yaml, with the metrics of its model."""
     config = RunConfig(image_size=32)
     labels = Labels.from_masks(config.classes, config.ignore, [0, 255])
     metrics = {"epoch": epoch, "miou": miou}
@@ -153,7 +153,7 @@ def manifest(epoch: int = 1, miou: float = 0.5) -> Manifest:
 
 
 def leave_model(folder: Path, epoch: int, miou: float, data: bytes = b"weights") -> None:
-    """What a run has in its best/ after an epoch, as far as a search looks at it."""
+    """Write what a run has in its best/ after an epoch, as far as a search looks at it."""
     folder.mkdir(parents=True, exist_ok=True)
     manifest(epoch, miou).write(folder / "run.yaml")
     (folder / "model.safetensors").write_bytes(data)

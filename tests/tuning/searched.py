@@ -1,4 +1,4 @@
-"""Searches whose trials ended with given scores, with models on disk."""
+"""Make searches whose trials ended with given scores, with models on disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODEL_BYTES = 1_000_000
 
 
 def searched(folder: Path, values: list[float], **search: Any) -> tuple[Bench, Retention]:
-    """A search whose trials ended with these values, each with a model of a megabyte."""
+    """Make a search whose trials ended with these values, each with a model of a megabyte."""
     more = "".join(f", {name}: {value}" for name, value in search.items())
     bench = Bench(SearchFolder(folder), SPACE.replace("trials: 8", f"trials: 8{more}"))
     for number, value in enumerate(values):
@@ -35,7 +35,7 @@ def kept(bench: Bench) -> list[int]:
 
 
 def unfinished(folder: Path) -> tuple[Bench, Retention]:
-    """A search with a finished trial, 0.5, and one that runs, 0.7 in its second epoch of three."""
+    """Make a search with a finished trial (0.5) and a running one (0.7 in its second epoch of three)."""
     bench, retention = searched(folder, [0.5])
     retention.update()
     bench.start()

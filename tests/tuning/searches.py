@@ -1,4 +1,4 @@
-"""What tests of whole searches share: small runs, and the table that a search writes."""
+"""Helpers of the tests of whole searches: a small run, and reading trials.csv."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: 3,
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    """trials.csv."""
+    """Read the rows of trials.csv."""
     with (folder / "trials.csv").open(newline="") as file:
         return list(csv.DictReader(file))

@@ -11,7 +11,7 @@ from tests.tuning.bench import Bench
 
 
 def reports(asha: Asha, number: int, values: list[float], since: int = 1) -> int:
-    """Report values, from epoch `since` on, until ASHA stops the trial; the epochs that it was given."""
+    """Report values, from epoch `since` on, until ASHA stops the trial; return its number of epochs."""
     asha.add(number)
     for epoch, value in list(enumerate(values, start=1))[since - 1 :]:
         if asha.stops(number, epoch_result(epoch, value, epochs=len(values))):

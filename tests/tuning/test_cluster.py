@@ -81,7 +81,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Iterato
 
 @pytest.fixture
 def third(nodes: Nodes) -> Iterator[Any]:
-    """One more node, without a GPU, which the next test does not find."""
+    """Add a node without a GPU for one test."""
     node = nodes.cluster.add_node(num_cpus=1)
     yield node
     if node in nodes.cluster.worker_nodes:
@@ -127,7 +127,7 @@ class Watch:
 
 
 def machine_of(folder: SearchFolder, number: int) -> dict[str, str]:
-    """The machine that a trial runs on, as its run.yaml has it."""
+    """Return the machine that a trial runs on, from its run.yaml."""
     machine: dict[str, str] = yaml.safe_load(folder.trial(number).run_yaml.read_text())["machine"]
     return machine
 
@@ -225,14 +225,14 @@ def test_waiting_for_nodes_ends_when_they_are_there_or_says_how_many_are(nodes: 
 
 @dataclass
 class Lone:
-    """A trial of a search, to be run in this process."""
+    """A trial of a search, run as Ray would but in this process."""
 
     folder: SearchFolder
     settings: dict[str, Any]
     info: Any
 
     def run(self) -> list[dict[str, Any]]:
-        """What it reports."""
+        """Run the trial; return its reports."""
         reports: list[dict[str, Any]] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trial_module.tune, "report", reports.append)

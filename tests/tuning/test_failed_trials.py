@@ -1,4 +1,4 @@
-"""What becomes of trials that fail: repeated, told of, or the end of the search."""
+"""Failed trials: repeated, recorded, or the end of the search."""
 
 from __future__ import annotations
 

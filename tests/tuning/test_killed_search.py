@@ -1,4 +1,4 @@
-"""A search that is killed with `kill -9` again and again, whenever it happens, and goes on each time."""
+"""A search that is killed with `kill -9` again and again, at any moment, and continues each time."""
 
 from __future__ import annotations
 

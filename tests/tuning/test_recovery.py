@@ -1,4 +1,4 @@
-"""Study and trial folders that do not agree, before a search goes on."""
+"""A study and trial folders that disagree when a search continues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.tuning.bench import SPACE, Bench, manifest
 
 
 def folder_of(bench: Bench, number: int, values: list[float], state: bool = True) -> RunFolder:
-    """A trial's folder with a row per value, as training leaves it."""
+    """Write a trial's folder with a row per value, as training leaves it."""
     run = bench.folder.trial(number)
     run.path.mkdir(parents=True)
     manifest().write(run.run_yaml)

@@ -1,4 +1,4 @@
-"""What a search goes on with: its study wherever its folder is now, its space, and what may change."""
+"""Resuming a search: its study, wherever its folder is now, its space, and what may change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.tuning.bench import SPACE, Bench
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    """A search that was started, with a trial that finished."""
+    """A started search with a finished trial."""
     bench = Bench(SearchFolder(tmp_path / "search"), SPACE)
     bench.start()
     bench.finish(0)
@@ -67,7 +67,7 @@ LOST = "restore it, or start another search with --name"
 
 
 def damaged(content: bytes, sign: bytes) -> bytes:
-    """The same with some bytes overwritten, behind the first place where `sign` is."""
+    """Return the content with some bytes overwritten, behind the first occurrence of `sign`."""
     at = content.index(sign) + len(sign)
     return content[:at] + b"\x80\xff\x00\xf3" * 10 + content[at + 40 :]
 

@@ -1,4 +1,4 @@
-"""The winner's model, and the weights that stay: one trial wins, wherever it is named, shown or kept."""
+"""The winner's model and the weights that are kept: the same trial wins everywhere."""
 
 from __future__ import annotations
 

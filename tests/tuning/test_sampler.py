@@ -1,4 +1,4 @@
-"""What is tried next: whole points, none twice, grids, and a search that goes on."""
+"""Drawing trials: whole points, none twice, grids, and a search that continues."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ EXHAUSTED = EarlyEnd(Cause.EXHAUSTED, "the space is exhausted: every configurati
 
 
 def finish_all(bench: Bench, most: int = 99) -> list[str]:
-    """What is tried until the searcher has no more."""
+    """Finish trials until no more come; return their points."""
     points = []
     while len(points) < most and (start := bench.searcher.next_trial()):
         points.append(str(sorted(bench.study.trials[start.number].params.items())))

@@ -1,4 +1,4 @@
-"""Searches in which something goes wrong with trials: the search goes on, and the table says what it was."""
+"""Searches with faulty trials: the search goes on, and the table names the fault."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def search(
     tiles: Path,
     tmp_path: Path,
 ) -> Callable[..., Ended]:
-    """Runs a small search in tmp_path/r/space, with other tiles or other rules."""
+    """Return a function that runs a small search in tmp_path/r/space, with other tiles or rules."""
 
     def run(rules: str, more: str = "", data: Path = tiles, *flags: str) -> Ended:
         path = tmp_path / "space.yaml"

@@ -1,4 +1,4 @@
-"""benchmarks/search_quality.py: curves are recorded, and searches replayed over them in virtual time."""
+"""benchmarks/search_quality.py: record curves, and replay searches over them in virtual time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SEEDS = 2
 
 
 def miou(settings: Mapping[str, Any]) -> float:
-    """What the synthetic curves come to; seen from the first epoch on, so that stopping early loses nothing."""
+    """Return the score of a synthetic curve; the order of curves shows from the first epoch on."""
     lr = settings.get("lr", 1e-5)
     return 0.9 - 0.1 * abs(math.log10(lr / 3e-2)) - 0.05 * (settings["batch_size"] != 8)
 
@@ -72,20 +72,20 @@ def command(folder: Path, *more: str, results: str = "results.csv") -> list[str]
 
 @pytest.fixture
 def process_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recording sets up its process: nothing of that is to stay in the tests'."""
+    """Keep the process of the tests as it is; recording would change it."""
     monkeypatch.setattr(curves.gc, "freeze", lambda: None)
     monkeypatch.setattr(curves.cv2, "setNumThreads", lambda threads: None)
 
 
 @pytest.fixture(scope="module")
 def replayed(folder: Path) -> Path:
-    """The results of a replay from the command line."""
+    """Run a replay from the command line; return its results file."""
     search_quality.main(command(folder))
     return folder / "results.csv"
 
 
 def means(text: str, title: str) -> dict[str, list[float]]:
-    """The means of a table by method, from the printed report."""
+    """Read the means of a table by method from the printed report."""
     lines = text.splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith(title)) + 2
     rows = list(lines[begin : begin + len(METHODS)])

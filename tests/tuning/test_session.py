@@ -23,7 +23,7 @@ from segtune.tuning.session import private_session
 
 @dataclass
 class Seen:
-    """What a search's Ray shows to others."""
+    """What others can see of a search's Ray."""
 
     addresses: set[str]  # that its processes listen on
     folder: Path

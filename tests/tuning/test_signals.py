@@ -1,4 +1,4 @@
-"""SIGTERM to everything that belongs to a search, as `timeout`, systemd and batch systems send it, at any moment."""
+"""SIGTERM at any moment to all processes of a search, as `timeout`, systemd and batch systems send it."""
 
 from __future__ import annotations
 

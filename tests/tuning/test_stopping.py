@@ -1,4 +1,4 @@
-"""What ends a search, or a trial of it, by rule."""
+"""Rules that end a search, or a trial of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How trials that were stopped teach the sampler."""
+"""How stopped trials teach the sampler."""
 
 from __future__ import annotations
 
