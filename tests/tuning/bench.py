@@ -138,6 +138,10 @@ class Bench:
     def results(self) -> Results:
         return Results(self.study, self.folder, self.space, "fingerprint")
 
+    def close(self) -> None:
+        """Close the study's database, as the end of its process would."""
+        self.study._storage.remove_session()
+
     def states(self) -> list[str]:
         return [trial.state.name for trial in self.study.get_trials()]
 

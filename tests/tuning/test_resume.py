@@ -81,7 +81,7 @@ def other_program(path: Path) -> bytes:
 def test_an_empty_study_is_no_new_search_where_there_are_trials(bench: Bench, tmp_path: Path) -> None:
     bench.folder.trial(0).path.mkdir()
     bench.folder.trial(0).run_yaml.write_text("model: unet\n")
-    bench.study._storage.remove_session()
+    bench.close()
     for _ in range(2):
         bench.folder.study_db.write_bytes(b"")
         for opening in (read_study, lambda folder: open_study(folder, "search")):
@@ -98,7 +98,7 @@ def test_an_empty_study_is_no_new_search_where_there_are_trials(bench: Bench, tm
 
 
 def test_a_damaged_or_foreign_study_is_refused_and_left_alone(bench: Bench, tmp_path: Path) -> None:
-    bench.study._storage.remove_session()
+    bench.close()
     whole = bench.folder.study_db.read_bytes()
     contents = {
         "page": damaged(whole, b"SQLite format 3"),

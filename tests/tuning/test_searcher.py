@@ -73,7 +73,7 @@ def test_a_trial_goes_on_where_the_data_are_now(bench: Bench) -> None:
     before = bench.start().config.settings()
     bench.report(1, 1, 0.25)
     settle(bench.study, True, LOST)
-    bench.study._storage.remove_session()
+    bench.close()
     moved = bench.folder.path.rename(bench.folder.path.with_name("moved"))
     later = Bench(SearchFolder(moved), "dataset: elsewhere\n" + SPACE)
     settings = {start.number: start.config.settings() for start in (later.start(), later.start())}
@@ -98,7 +98,7 @@ def test_a_trial_finds_its_initial_weights_after_the_search_moved(
             start = bench.start()
             weights[start.number] = start.config.encoder_weights
         settle(bench.study, True, LOST)
-        bench.study._storage.remove_session()
+        bench.close()
         return weights
 
     drawn = started(tmp_path / "old")

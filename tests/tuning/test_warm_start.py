@@ -137,7 +137,7 @@ def test_a_loss_that_an_earlier_release_spelt_otherwise_is_the_same_loss(tmp_pat
         old.start()
     for number in range(4):
         old.finish(number, 0.5 + number / 10)
-    old.study._storage.remove_session()
+    old.close()
     with closing(sqlite3.connect(old.folder.study_db)) as database, database:
         for table, column in (("trial_params", "distribution_json"), ("trial_user_attributes", "value_json")):
             database.execute(f"UPDATE {table} SET {column} = replace({column}, 'dice+bce', 'bce + dice')")
