@@ -20,9 +20,9 @@ ORDER = (
     ),
     (
         "data",
-        "listing tiles pairs splits labels bands formats masks place raster georeference reading fitting statistics "
-        "findings sizes cache_folder cache_entry cache store augment batches dataset checks scan demo_canvas "
-        "demo_scene demo",
+        "listing tiles pairs splits labels bands formats masks place raster alpha georeference reading fitting "
+        "statistics findings sizes cache_folder cache_entry cache store augment batches dataset checks scan "
+        "demo_canvas demo_scene demo",
     ),
     ("models", "device tensors compatibility weights pretrained normalization batchnorm build manifest checkpoint"),
     ("evaluation", "metrics worst predict evaluate masks validate"),

@@ -19,7 +19,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,7 @@ from typing import Any
 from segtune.config import RunConfig
 from segtune.data.cache_entry import ENTRY_MARK, EntryWriter, delete_entry, entry_bytes, is_whole, mark_used
 from segtune.data.cache_folder import MARK, MODE, Say, find_folder, is_marked, open_store
-from segtune.data.findings import TileFindings
-from segtune.data.fitting import Fit
+from segtune.data.fitting import Decoded
 from segtune.files.atomic import write_text
 from segtune.files.locks import locked_file
 
@@ -41,6 +40,10 @@ _UNFINISHED = ".*.*"  # an entry's name, and a random part
 
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+class NoRoomError(Exception):
+    """The cache has no room for what is asked."""
 
 
 class Cache:
@@ -101,8 +104,8 @@ class Cache:
         """A writer of this entry."""
         return EntryWriter(self._store / key / kept)
 
-    def room(self, needed: float) -> str:
-        """Make room for so many bytes, deleting entries unused longest; why there is none, or an empty string."""
+    def make_room(self, needed: float) -> None:
+        """Make room for so many bytes, deleting entries unused longest; NoRoomError where there is none."""
         self._sweep()
         used, disk = self._entries(), shutil.disk_usage(self.folder)
         total = sum(size for _, size, _ in used)
@@ -111,16 +114,16 @@ class Cache:
         spare = sum(size for size, _ in idle)
         # Where there will not be room all the same, nothing is deleted.
         if spare < over:
-            return f"cache_gb allows {self._most_bytes / 1e9:.3g} GB, and {(total - spare) / 1e9:.3g} GB are in use"
+            limit, used_now = self._most_bytes / 1e9, (total - spare) / 1e9
+            raise NoRoomError(f"cache_gb allows {limit:.3g} GB, and {used_now:.3g} GB are in use")
         if spare < short:
-            return "the disk is short"
+            raise NoRoomError("the disk is short")
         lacking = max(over, short)
         for size, path in idle:
             if lacking <= 0:
                 break
             delete_entry(path)
             lacking -= size
-        return ""
 
     def free(self) -> int:
         """Free bytes of the disk."""
@@ -161,34 +164,37 @@ class Cache:
 
 
 class EntryWriters:
-    """Writers of entries, all given up when the disk turns out to be full."""
+    """Writers of a split's entries, by their keys; all given up when the disk turns out to be full."""
 
     def __init__(self, say: Say) -> None:
         self._say = say
-        self._writers: dict[Fit, EntryWriter] = {}
+        self._writers: dict[str, EntryWriter] = {}
 
     @property
-    def fits(self) -> list[Fit]:
+    def keys(self) -> list[str]:
+        """The entries that are written; none after the disk turned out to be full."""
         return list(self._writers)
 
-    def open(self, stack: ExitStack, cache: Cache, key: str, fits: Iterable[Fit]) -> None:
+    def open(self, stack: ExitStack, cache: Cache, key: str, kept: Iterable[str]) -> None:
+        """Open a writer for each of the entries; they end with the stack."""
         try:
-            for fit in fits:
-                self._writers[fit] = stack.enter_context(cache.writer(key, fit.kept))
+            for name in kept:
+                self._writers[name] = stack.enter_context(cache.writer(key, name))
         except OSError as error:
             self._give_up(error)
 
-    def add(self, item: TileFindings) -> None:
+    def add(self, decoded: Mapping[str, Decoded]) -> None:
+        """Write the next tile to each entry."""
         try:
-            for fit, writer in self._writers.items():
-                if fit in item.kept:
-                    writer.add(*item.kept[fit])
+            for name, writer in self._writers.items():
+                writer.add(*decoded[name])
         except OSError as error:
             self._give_up(error)
 
     def publish(self, names: Sequence[str]) -> dict[str, Path]:
+        """Give the entries their names; return the folder of each."""
         try:
-            return {fit.kept: writer.publish(names) for fit, writer in self._writers.items()}
+            return {name: writer.publish(names) for name, writer in self._writers.items()}
         except OSError as error:
             self._give_up(error)
             return {}

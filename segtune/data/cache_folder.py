@@ -60,12 +60,6 @@ def find_folder(cache_dir: str | None, say: Say) -> Path | None:
     return _given_folder(Path(given).absolute()) if given else _private_folder(say)
 
 
-def default_folder() -> Path:
-    """$SEGTUNE_CACHE_DIR, or a folder of this user's on a disk of this machine."""
-    given = os.environ.get("SEGTUNE_CACHE_DIR")
-    return Path(given) if given else next(_places()) / _own_name()
-
-
 def _places() -> Iterator[Path]:
     """Where a default folder may lie, the best place first.
 

@@ -104,7 +104,6 @@ def check_same_kind(tiles: Mapping[str, Split], positions: Mapping[Kind, Mapping
     if len(positions) <= 1:
         return
     usual = max(positions, key=lambda kind: sum(map(len, positions[kind].values())))
-    bands, uint8 = usual
     odd = [
         (kind, tiles[split][index].image)
         for kind, splits in positions.items()
@@ -113,12 +112,12 @@ def check_same_kind(tiles: Mapping[str, Split], positions: Mapping[Kind, Mapping
         if kind != usual
     ]
     mistakes = []
-    if named := [f"{image} ({kind[0][0]})" for kind, image in odd if kind[0] != bands]:
+    if named := [f"{image} ({kind.bands[0]})" for kind, image in odd if kind.bands != usual.bands]:
         do = "does" if len(named) == 1 else "do"
-        wanted = f"{counted(bands[0], 'band')} as the others have"
+        wanted = f"{counted(usual.bands[0], 'band')} as the others have"
         mistakes.append(f"{counted(len(named), 'image')} {do} not have {wanted}: {first_few(named)}")
-    if named := [str(image) for kind, image in odd if kind[1] != uint8]:
-        what = "not uint8, and the others are" if uint8 else "uint8, and the others are not"
+    if named := [str(image) for kind, image in odd if kind.uint8 != usual.uint8]:
+        what = "not uint8, and the others are" if usual.uint8 else "uint8, and the others are not"
         are = "is" if len(named) == 1 else "are"
         mistakes.append(f"{counted(len(named), 'tile')} {are} {what}: {first_few(named)}")
     raise InputError(mistakes)
@@ -175,12 +174,12 @@ def absent_remarks(config: RunConfig, masks: Mapping[str, Masks]) -> Iterator[st
 def fill_remarks(extremes: Extremes | None, names: Sequence[str]) -> Iterator[str]:
     """Say which values are far outside the rest of a band, and held by many pixels: they may stand for no data."""
     bands: dict[float, list[str]] = {}
-    for name, value, share, (low, high) in extremes.outside(names) if extremes else ():
-        gap, spread = max(low - value, value - high), high - low
-        by_custom = (value in _FILLS or abs(value) >= _HUGE) and gap > _FILL_APART * spread
-        if share >= _MANY and (by_custom or gap > spread > 0):
-            text = f"{name} ({share:.2%} of the pixels; the rest is {low:g} to {high:g})"
-            bands.setdefault(value, []).append(text)
+    for found in extremes.outside(names) if extremes else ():
+        gap, spread = max(found.low - found.value, found.value - found.high), found.high - found.low
+        by_custom = (found.value in _FILLS or abs(found.value) >= _HUGE) and gap > _FILL_APART * spread
+        if found.share >= _MANY and (by_custom or gap > spread > 0):
+            text = f"{found.band} ({found.share:.2%} of the pixels; the rest is {found.low:g} to {found.high:g})"
+            bands.setdefault(found.value, []).append(text)
     for value, where in bands.items():
         text = f"{value:.0f}" if value == round(value) and abs(value) < 1e9 else str(np.float32(value))
         whole = "" if unmeasurable(value) else ", which counts where all bands of a pixel have it"

@@ -61,7 +61,7 @@ class DataInfo:
         """A split's tiles as a run sees them, whose image_size is known."""
         fit, sources = Fit.of(config), self.sources(config.channels)
         padding = self.labels.padding if split == TRAIN else None
-        entry = self.entries.get((split, fit.kept))
+        entry = self.entries.get((split, fit.key))
         if entry:
             return CachedTiles(entry, self.labels, sources, fit, self.uint8, padding)
         bands = self.input_bands(config.channels)

@@ -6,20 +6,18 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from segtune.config import Alpha
-from segtune.data.fitting import Fit, decode
-from segtune.data.georeference import check_georeferences
+from segtune.data.fitting import Decoded, Fit, decode
 from segtune.data.masks import count_labels, looks_shaded
-from segtune.data.reading import Image, Valid, read_tile, readable_at_once
+from segtune.data.reading import Image, ReadSettings, Valid, read_tile, readable_at_once
 from segtune.data.statistics import Extremes, Moments
 from segtune.data.tiles import Split, Tile
-from segtune.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -58,34 +56,36 @@ class SplitInfo:
         return cls(**{**content, **tuples, "pixels": pixels, "moments": moments, "extremes": extremes})
 
 
-MOST_MISTAKES = 5  # of one kind, shown by name
 _AHEAD = 2  # tiles decoded ahead of the one that is written, for each thread
-Settings = tuple[float | None, Alpha]  # nodata and alpha, by which a tile is read
-Kind = tuple[tuple[int, ...], bool]  # of a tile: bands of each source, and whether all of them are uint8
 
 
-@dataclass
+@dataclass(frozen=True)
+class Kind:
+    """What all tiles of a data set have in common."""
+
+    bands: tuple[int, ...]  # of each source
+    uint8: bool  # all sources are
+
+
+@dataclass(frozen=True)
 class TileFindings:
-    """What reading one tile showed, or the mistake that it met."""
+    """What reading one tile showed."""
 
-    mistake: str | None = None
-    digest: bytes = b""
-    labels: dict[int, int] = field(default_factory=dict)
-    shaded: bool = False
-    moments: Moments | None = None
-    extremes: Extremes | None = None
-    bands: tuple[int, ...] = ()
-    uint8: bool = True
-    side: int = 0
-    kept: dict[Fit, tuple[list[Image], npt.NDArray[np.integer]]] = field(default_factory=dict)
+    kind: Kind
+    side: int  # the longer one, in pixels
+    digest: bytes  # of name and pixels
+    labels: dict[int, int]  # pixels of each label
+    shaded: bool  # the mask shades from label to label
+    moments: Moments | None  # of valid pixels in training; None where there are none
+    extremes: Extremes | None
+    decoded: dict[str, Decoded]  # what the cache keeps, by key
 
 
 class SplitFindings:
     """What reading a split's tiles shows, tile by tile."""
 
     def __init__(self) -> None:
-        self.mistakes: list[str] = []
-        self.more = 0  # mistakes beyond those
+        self.mistakes: list[str] = []  # the first one of each tile that cannot be used
         self.kinds: dict[Kind, list[int]] = {}  # positions of the tiles
         self._pixels: Counter[int] = Counter()
         self._digest = hashlib.blake2b(digest_size=16)
@@ -94,42 +94,42 @@ class SplitFindings:
         self._extremes: Extremes | None = None
         self._shaded: list[int] = []
 
-    def add(self, index: int, item: TileFindings) -> None:
-        if item.mistake:
-            self.more += len(self.mistakes) >= MOST_MISTAKES
-            self.mistakes += [item.mistake] if len(self.mistakes) < MOST_MISTAKES else []
-            return
-        self.kinds.setdefault((item.bands, item.uint8), []).append(index)
-        self._pixels.update(item.labels)
-        self._digest.update(item.digest)
-        self._largest = max(self._largest, item.side)
-        self._shaded += [index] if item.shaded else []
-        if item.moments and len(self.kinds) == 1:
-            self._moments = self._moments.merge(item.moments) if self._moments else item.moments
-        if item.extremes and len(self.kinds) == 1:
-            self._extremes = self._extremes.merge(item.extremes) if self._extremes else item.extremes
+    def add(self, index: int, tile: TileFindings) -> None:
+        """Add what the tile at this position showed."""
+        self.kinds.setdefault(tile.kind, []).append(index)
+        self._pixels.update(tile.labels)
+        self._digest.update(tile.digest)
+        self._largest = max(self._largest, tile.side)
+        self._shaded += [index] if tile.shaded else []
+        if tile.moments and len(self.kinds) == 1:
+            self._moments = self._moments.merge(tile.moments) if self._moments else tile.moments
+        if tile.extremes and len(self.kinds) == 1:
+            self._extremes = self._extremes.merge(tile.extremes) if self._extremes else tile.extremes
 
     @property
     def sound(self) -> bool:
+        """Whether all tiles could be read and are of one kind."""
         return not self.mistakes and len(self.kinds) == 1
 
-    def info(self) -> SplitInfo:
-        ((bands, uint8),) = self.kinds
-        pixels = dict(sorted(self._pixels.items()))
+    def info(self, alpha: Alpha, alpha_band: int) -> SplitInfo:
+        """Return the findings of a sound split."""
+        (kind,) = self.kinds
         return SplitInfo(
-            pixels,
-            bands,
-            uint8,
-            self._largest,
-            self._moments,
-            self._digest.hexdigest(),
-            tuple(self._shaded),
-            self._extremes,
+            pixels=dict(sorted(self._pixels.items())),
+            bands=kind.bands,
+            uint8=kind.uint8,
+            largest=self._largest,
+            moments=self._moments,
+            digest=self._digest.hexdigest(),
+            shaded=tuple(self._shaded),
+            extremes=self._extremes,
+            alpha=alpha,
+            alpha_band=alpha_band,
         )
 
 
-def look_at_all(tiles: Split, look: Callable[[Tile], TileFindings]) -> Iterator[TileFindings]:
-    """The tiles in their order, read in parallel; never many more in memory than threads."""
+def in_parallel(tiles: Split, look: Callable[[Tile], TileFindings]) -> Iterator[Future[TileFindings]]:
+    """Look at tiles in their order, in threads; never many more tiles are in memory than threads."""
     threads = readable_at_once(tiles)
     ahead: deque[Future[TileFindings]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -137,36 +137,33 @@ def look_at_all(tiles: Split, look: Callable[[Tile], TileFindings]) -> Iterator[
             for tile in tiles:
                 ahead.append(pool.submit(look, tile))
                 if len(ahead) > threads * _AHEAD:
-                    yield ahead.popleft().result()
+                    yield ahead.popleft()
             while ahead:
-                yield ahead.popleft().result()
+                yield ahead.popleft()
         finally:  # Ctrl-C does not wait for what has not begun
             for future in ahead:
                 future.cancel()
 
 
-def look_at(tile: Tile, settings: Settings, training: bool, fits: Sequence[Fit]) -> TileFindings:
-    try:
-        sources, valid, mask = read_tile(tile, *settings)
-        check_georeferences(tile)
-    except InputError as error:
-        return TileFindings(mistake=error.mistakes[0])
+def look_at(tile: Tile, settings: ReadSettings, training: bool, fits: Sequence[Fit]) -> TileFindings:
+    """Read a tile and decode it for each of the fits; InputError where it cannot be used."""
+    pixels = read_tile(tile, settings, compare_places=True)
+    sources, valid, mask = pixels
     digest = hashlib.blake2b(tile.name.encode(), digest_size=16)
     for array in (*sources, valid, mask):
         digest.update(repr((array.shape, array.dtype.str)).encode())
         digest.update(np.ascontiguousarray(array).data)
-    counted = count_labels(mask if valid.all() else mask[valid])
-    pixels = _valid_pixels(sources, valid) if training else None
+    labels = count_labels(mask if valid.all() else mask[valid])
+    values = _valid_pixels(sources, valid) if training else None
     return TileFindings(
-        digest=digest.digest(),
-        labels=counted,
-        shaded=looks_shaded(mask, counted),
-        moments=None if pixels is None else Moments.of(pixels),
-        extremes=None if pixels is None else Extremes.of(pixels),
-        bands=tuple(source.shape[2] for source in sources),
-        uint8=all(source.dtype == np.uint8 for source in sources),
+        kind=Kind(tuple(source.shape[2] for source in sources), all(source.dtype == np.uint8 for source in sources)),
         side=max(mask.shape),
-        kept={fit: decode(sources, valid, mask, fit, training) for fit in fits},
+        digest=digest.digest(),
+        labels=labels,
+        shaded=looks_shaded(mask, labels),
+        moments=None if values is None else Moments.of(values),
+        extremes=None if values is None else Extremes.of(values),
+        decoded={fit.key: decode(pixels, fit, training) for fit in fits},
     )
 
 

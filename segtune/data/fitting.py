@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from segtune.config import RunConfig
 from segtune.data.labels import UNLABELLED
-from segtune.data.reading import Image, Valid
+from segtune.data.reading import Image, TilePixels, Valid
 
 Pixels = npt.NDArray[Any]
 _BANDS_AT_ONCE = 4  # OpenCV averages areas of at most four bands at a time
@@ -32,14 +32,14 @@ class Fit:
         return cls(config.fit, config.image_size or 0)
 
     @classmethod
-    def keeping(cls, kept: str) -> Fit:
-        """One of those whose `kept` this is."""
-        mode, _, size = kept.partition("-")
+    def from_key(cls, key: str) -> Fit:
+        """Parse a cache key such as `resize-512`."""
+        mode, _, size = key.partition("-")
         return cls(mode, int(size)) if size else cls("crop", 0)
 
     @property
-    def kept(self) -> str:
-        """A name for what is worth keeping of a tile: the part of fitting that is the same every time."""
+    def key(self) -> str:
+        """The cache key of fitted tiles, such as `resize-512`: crops of every size share the whole tiles."""
         return "whole" if self.mode == "crop" else f"{self.mode}-{self.size}"
 
     def inner(self, height: int, width: int) -> tuple[int, int]:
@@ -115,20 +115,26 @@ class Fit:
         return [round(i * (length - self.size) / steps) for i in range(steps + 1)] if steps else [0]
 
 
-def decode(
-    sources: list[Image], valid: Valid, mask: npt.NDArray[np.integer], fit: Fit, training: bool
-) -> tuple[list[Image], npt.NDArray[np.integer]]:
-    """Return what is kept of a tile that was read: its sources, each (h, w, bands), and its labels.
+class Decoded(NamedTuple):
+    """What is kept of a tile."""
+
+    sources: list[Image]  # each (h, w, bands)
+    labels: npt.NDArray[np.integer]  # (h, w) in training, else of the mask's own size
+
+
+def decode(pixels: TilePixels, fit: Fit, training: bool) -> Decoded:
+    """Return what is kept of a tile that was read.
 
     Pixels without data are UNLABELLED, and get the mean of the tile's others, so that resizing does not smear an
-    arbitrary value into its neighbours. The labels, (h, w) or the mask's own (H, W), are fitted for training only.
-    Which of them are classes is decided later: the same tiles serve runs that learn other ones.
+    arbitrary value into its neighbours. Labels are fitted for training only. Which of them are classes is decided
+    later: the same tiles serve runs that learn other ones.
     """
+    sources, valid, mask = pixels
     if not valid.all():
         mask = np.where(valid, mask.astype(np.int64), UNLABELLED)
         sources = [_filled(source, valid) for source in sources]
     mask = _narrowed(mask)
-    return [fit.keep_image(source) for source in sources], fit.keep_mask(mask) if training else mask
+    return Decoded([fit.keep_image(source) for source in sources], fit.keep_mask(mask) if training else mask)
 
 
 def _narrowed(mask: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import hypot, isfinite
 from pathlib import Path
@@ -13,7 +14,7 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform as reproject
 
 from segtune.data.place import counts_pixels
-from segtune.data.raster import opened
+from segtune.data.raster import Raster, opened
 from segtune.data.tiles import Tile
 from segtune.errors import InputError, one_line
 
@@ -37,18 +38,21 @@ class Georeference:
 
 
 def check_georeferences(tile: Tile) -> None:
-    """Raise InputError where mask or channels lie elsewhere than the image, by the files' own word.
+    """Read the georeferences of a tile's files, which have one size, and compare them as `compare` does."""
+    others = {path: read_georeference(path) for path in (tile.mask, *tile.channels)}
+    if any(others.values()):
+        compare(tile.image, read_georeference(tile.image), others)
 
-    The files have one size. One without a georeference says nothing.
+
+def compare(path: Path, image: Georeference | None, others: Mapping[Path, Georeference | None]) -> None:
+    """Raise InputError where one of the other files of a tile lies elsewhere than its image, which lies in `path`.
+
+    None stands for a file without a georeference, which contradicts nothing.
     """
-    others = [(path, found) for path in (tile.mask, *tile.channels) if (found := read_georeference(path))]
-    image = read_georeference(tile.image) if others else None
-    if image is None:
-        return
-    for path, other in others:
-        if differing := difference(image, other):
+    for other, found in others.items():
+        if image and found and (differing := difference(image, found)):
             raise InputError(
-                f"{path}: does not lie where {tile.image} does: {differing}; align the two, or remove the georeference "
+                f"{other}: does not lie where {path} does: {differing}; align the two, or remove the georeference "
                 f"that is wrong"
             )
 
@@ -56,16 +60,21 @@ def check_georeferences(tile: Tile) -> None:
 def read_georeference(path: Path) -> Georeference | None:
     """Read where a file lies; None where it does not say. InputError where it cannot be read."""
     with opened(path, "an image", place=True) as raster:
-        place = raster.place
-        height, width = raster.size
+        return georeference_of(raster)
+
+
+def georeference_of(raster: Raster) -> Georeference | None:
+    """Return where a file lies that was opened with its place; None where it does not say."""
+    place = raster.place
+    height, width = raster.size
     transform = place.transform
     if transform is None or transform.is_degenerate or counts_pixels(transform, height):
         return None
     return Georeference(place.crs, transform, height, width)
 
 
-def difference(image: Georeference, other: Georeference) -> str:
-    """What another file of a tile says otherwise than its image, in words; empty where that is only rounding."""
+def difference(image: Georeference, other: Georeference) -> str | None:
+    """Describe where another file of a tile lies otherwise than its image; None where that is only rounding."""
     crs = f"its CRS is {_name(other)}, and that one's {_name(image)}"
     places = [other.transform @ corner for corner in other.corners()]
     same_crs = image.crs is None or other.crs is None or image.crs == other.crs
@@ -79,7 +88,7 @@ def difference(image: Georeference, other: Georeference) -> str:
         key=lambda offset: hypot(*offset),
     )
     if hypot(right, down) <= _ROUNDING:
-        return ""
+        return None
     if not same_crs:
         return crs
     if (other.transform.e > 0) != (image.transform.e > 0):

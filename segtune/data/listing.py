@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from segtune.errors import InputError, counted, first_few
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
-# After a tile's whole name, as GDAL looks for them: they change what is read from it.
+# Files beside an image change what GDAL reads from it. After the image's whole name: masks, and facts of all kinds.
 MASKS, FACTS = (".msk", ".MSK"), ".aux.xml"
-SIDECARS = (*MASKS, FACTS)
+# After its name without the extension, what says where it lies: world files (also of the image's own extension, such
+# as .tfw), MapInfo's tables, and polynomials of a sensor.
+_WORLDS, _RPCS = (".wld", ".tab", ".RPB"), ("_RPC.TXT", "_rpc.txt")
+_ANY_WORLD = ("w", *map(str.lower, _WORLDS))
 # What programs write beside images, and people beside data: nobody takes it for a tile that is missing.
 _BESIDE = frozenset(
     {
@@ -34,8 +37,8 @@ class Listing:
     folders: tuple[str, ...]
     broken: tuple[str, ...]  # links to what is not there
 
-    def unread(self, below: bool) -> str:
-        """How many of what is not read, `below` in subfolders too, in words; empty where everything is."""
+    def unread(self, below: bool) -> str | None:
+        """Describe what is not read, `below` also in subfolders; None where everything is."""
         kinds = Counter(os.path.splitext(name)[1].lower() for name in self.files)
         others = {kind: number for kind, number in kinds.items() if kind not in SUFFIXES and kind[1:] not in _BESIDE}
         said = [f"{number} {kind or 'without an extension'}" for kind, number in sorted(others.items())]
@@ -46,7 +49,23 @@ class Listing:
             said.append(
                 f"{counted(number, 'image')} in subfolders ({first_few((name for name in deeper if deeper[name]), 2)})"
             )
-        return ", ".join(said)
+        return ", ".join(said) or None
+
+
+def place_files(name: str) -> list[str]:
+    """Return the names of files beside an image in which GDAL looks for the place of the image on the ground."""
+    stem, extension = os.path.splitext(name)
+    own = (f".{extension[1:2]}{extension[-1:]}w", f"{extension}w") if extension else ()
+    return [stem + ending for ending in (*own, *_WORLDS, *_RPCS)]
+
+
+def changes_reading(name: str, images: Collection[str], stems: Collection[str]) -> bool:
+    """Return whether a file beside images changes what is read from one of them; `stems` lack the extensions."""
+    stem, ending = os.path.splitext(name)
+    whole = next((name.removesuffix(end) for end in (*MASKS, FACTS) if name.endswith(end)), None)
+    world = ending.lower().endswith(_ANY_WORLD)
+    polynomials = name.lower().endswith(_RPCS)
+    return whole in images or (world and stem in stems) or (polynomials and name[: -len(_RPCS[0])] in stems)
 
 
 def list_folder(folder: Path) -> Listing:

@@ -111,7 +111,9 @@ def _by_name(listing: Listing, ending: str, other: str, optional: bool) -> dict[
     return files
 
 
-def _unpaired(folder: Path, files: dict[str, str], other: Path, partners: dict[str, str], unread: str) -> list[str]:
+def _unpaired(
+    folder: Path, files: dict[str, str], other: Path, partners: dict[str, str], unread: str | None
+) -> list[str]:
     alone = [file for name, file in files.items() if name not in partners]
     if not alone:
         return []

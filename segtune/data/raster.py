@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from segtune.data.formats import MOST_BANDS, UPRIGHT, Orientation, Page, driver_of, png_orientation, tiff_pages
-from segtune.data.listing import FACTS, MASKS
+from segtune.data.listing import FACTS, MASKS, place_files
 from segtune.data.place import Place, read_place
 from segtune.errors import InputError, counted, one_line
 from segtune.machine import free_memory
@@ -36,7 +36,6 @@ _GDAL = {
 # A listing of the folder for each file opened makes large folders quadratic: GDAL sees no other file, or looks up each
 # name that it knows.
 _ALONE, _WITH_SIDECARS = "EMPTY_DIR", "TRUE"
-_RPCS = ("_RPC.TXT", "_rpc.txt")
 _MOST_FACTS = 64 * 2**20  # bytes of an .aux.xml
 
 # Bytes that reading and counting a tile takes at most, as measured: for each pixel, and for each number in it.
@@ -159,10 +158,8 @@ def _has_sidecars(path: Path, place: bool) -> bool:
         if facts.stat().st_size > _MOST_FACTS:
             raise InputError(f"{facts}: is larger than any file of this kind")
         return True
-    extension = path.suffix[1:]
-    worlds = (f"{extension[:1]}{extension[-1:]}w", f"{extension}w", "wld", "tab", "RPB")
-    places = (*(path.with_suffix(f".{name}") for name in worlds), *(path.with_name(path.stem + end) for end in _RPCS))
-    return any(file.exists() for file in (*(beside(path, mask) for mask in MASKS), *(places if place else ())))
+    places = map(path.with_name, place_files(path.name)) if place else ()
+    return any(file.exists() for file in (*(beside(path, mask) for mask in MASKS), *places))
 
 
 def _check_mask_beside(raster: Raster, path: Path) -> None:

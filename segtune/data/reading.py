@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from rasterio.enums import ColorInterp
 
 from segtune.config import Alpha
+from segtune.data.alpha import transparency
+from segtune.data.georeference import Georeference, compare, georeference_of
 from segtune.data.labels import UNLABELLED
 from segtune.data.raster import SHARE, Raster, opened, reading_cost
 from segtune.data.tiles import Tile
@@ -22,7 +25,6 @@ _LARGEST_DECLARED_LABEL = 65535
 _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
 _LOWEST, _LARGEST = -999, 1e20  # values of nodata beyond these are no measurement
 _SAMPLED = 16  # tiles that say how large tiles are
-_LIKE_ALPHA = 0.9  # of the pixels of an alpha band are opaque, or wholly transparent
 
 Image = npt.NDArray[np.uint8 | np.uint16 | np.int16 | np.float32]
 Valid = npt.NDArray[np.bool_]
@@ -59,106 +61,85 @@ def readable_at_once(tiles: Sequence[Tile]) -> int:
     return max(1, min(cores, int(SHARE * free / max(*costs, 1.0))))
 
 
-def read_tile(
-    tile: Tile, nodata: float | None = None, alpha: Alpha = "auto", bands: int | None = None
-) -> tuple[list[Image], Valid, npt.NDArray[np.integer]]:
-    """Read a tile: one (H, W, bands) array per source (image, then channels), valid pixels, mask (H, W).
+@dataclass(frozen=True)
+class ReadSettings:
+    """How the files of a tile are read."""
 
-    `nodata` is that of images and channels, besides what their files declare; `alpha` and `bands` are as in
-    `read_image`. Raises InputError where a file is unreadable or the sizes of the tile's files differ.
+    nodata: float | None = None  # stands for no data in images and channels, besides what their files declare
+    alpha: Alpha = "auto"  # what the band of an image is that its file declares as alpha
+    bands: int | None = None  # of an image; "auto" then takes alpha for one where it is needed for this number
+
+
+class TilePixels(NamedTuple):
+    """What the files of a tile hold, all of one size."""
+
+    sources: list[Image]  # the image and each channel, (H, W, bands)
+    valid: Valid  # pixels that hold data in all of them, (H, W)
+    mask: npt.NDArray[np.integer]  # labels, (H, W)
+
+
+def read_tile(tile: Tile, settings: ReadSettings = ReadSettings(), compare_places: bool = False) -> TilePixels:
+    """Read a tile: its image, its channels and its mask.
+
+    Raises InputError where a file is unreadable or the sizes of the tile's files differ, and with `compare_places`
+    also where mask or channels lie elsewhere on the ground than the image.
     """
-    image, valid = read_image(tile.image, nodata, alpha, bands)
-    sources = [image]
+
+    def place_of(raster: Raster) -> Georeference | None:
+        return georeference_of(raster) if compare_places else None
+
+    with opened(tile.image, "an image", compare_places) as raster:
+        image, valid = _pixels(raster, settings)
+        place = place_of(raster)
+    sources, places = [image], dict[Path, Georeference | None]()
     for path in tile.channels:
-        channel, channel_valid = read_image(path, nodata, bands=1)
+        with opened(path, "an image", compare_places) as raster:
+            channel, channel_valid = _pixels(raster, replace(settings, alpha="auto", bands=1))
+            places[path] = place_of(raster)
         if channel.shape[2] != 1:
             raise InputError(f"{path}: an extra channel has one band, but this has {channel.shape[2]}")
         _same_size(tile.image, image, path, channel)
         sources.append(channel)
         valid &= channel_valid
-    mask = read_mask(tile.mask)
+    with opened(tile.mask, "a mask", compare_places) as raster:
+        mask = _labels(raster)
+        places[tile.mask] = place_of(raster)
     _same_size(tile.image, image, tile.mask, mask)
-    return sources, valid, mask
+    compare(tile.image, place, places)
+    return TilePixels(sources, valid, mask)
 
 
-def read_image(
-    path: Path, nodata: float | None = None, alpha: Alpha = "auto", bands: int | None = None
-) -> tuple[Image, Valid]:
+def read_image(path: Path, settings: ReadSettings = ReadSettings()) -> tuple[Image, Valid]:
     """Read an image, (H, W, bands), as viewers show it, and which of its pixels hold data, (H, W).
-
-    Parameters
-    ----------
-    path: the file.
-    nodata: a value that stands for no data as one does that the file declares.
-    alpha: what a band is that the file declares as alpha: transparency, or a band like the others.
-    bands: how many are wanted; `auto` then takes alpha for one where it is needed for this number, and else decides
-        by its values.
 
     NaN, infinite and nodata pixels are not valid, nor are transparent ones and those that the file's mask leaves out.
     """
     with opened(path, "an image") as raster:
-        transparency = _transparency(raster, alpha, bands)
-        array, declared = raster.read(without=transparency)
-        if array.dtype.name not in _IMAGE_TYPES:
-            raise InputError(f"{path}: pixels are {array.dtype}; uint8, uint16, int16 and float are supported")
-        valid = _with_data(array, declared)
-        if (mask := raster.mask()) is not None:
-            valid &= mask
-        if transparency:
-            valid &= raster.source.read(transparency) > 0
-        array, opaque = _coloured(raster, array)
-        if opaque is not None:
-            valid &= opaque
+        return _pixels(raster, settings)
+
+
+def _pixels(raster: Raster, settings: ReadSettings) -> tuple[Image, Valid]:
+    """The pixels of an open image, (H, W, bands), and which of them hold data, (H, W)."""
+    transparent = transparency(raster, settings.alpha, settings.bands)
+    array, declared = raster.read(without=transparent)
+    if array.dtype.name not in _IMAGE_TYPES:
+        raise InputError(f"{raster.path}: pixels are {array.dtype}; uint8, uint16, int16 and float are supported")
+    valid = _with_data(array, declared)
+    if (mask := raster.mask()) is not None:
+        valid &= mask
+    if transparent:
+        valid &= raster.source.read(transparent) > 0
+    array, opaque = _coloured(raster, array)
+    if opaque is not None:
+        valid &= opaque
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # too large for float32 is infinite
             array = array.astype(np.float32, copy=False)
         valid &= np.isfinite(array).all(axis=0)
-    if nodata is not None:
-        valid &= _with_data(array, [nodata] * len(array))
+    if settings.nodata is not None:
+        valid &= _with_data(array, [settings.nodata] * len(array))
     image = raster.orientation.upright(array).transpose(1, 2, 0)
     return np.ascontiguousarray(image), np.ascontiguousarray(raster.orientation.upright(valid))
-
-
-def alpha_taken(images: Iterable[Path]) -> tuple[Alpha, int]:
-    """What the alpha band of some images is by its values, and its number; auto and 0 where none declares one.
-
-    A band is transparency where most of its pixels are opaque or wholly transparent in each image. A GeoTIFF's, which
-    GDAL declares of any fourth band of 8 bits, is so only where some pixel is transparent.
-    """
-    band, transparent = 0, False
-    for path in images:
-        with opened(path, "an image") as raster:
-            if not raster.alpha:
-                continue
-            band = raster.alpha
-            extreme, some = _extremes(raster, band)
-            if extreme < _LIKE_ALPHA:
-                return "band", band
-            transparent = transparent or some or raster.source.driver != "GTiff"
-    if not band:
-        return "auto", 0
-    return "mask" if transparent else "band", band
-
-
-def _transparency(raster: Raster, alpha: Alpha, bands: int | None) -> int | None:
-    """The band that is no band of the image but its transparency; None where there is none."""
-    band = raster.alpha
-    if band is None or alpha == "band":
-        return None
-    if alpha == "auto" and bands is not None:
-        return band if raster.bands != bands else None
-    if alpha == "auto":
-        extreme, some = _extremes(raster, band)
-        return band if extreme >= _LIKE_ALPHA and (some or raster.source.driver != "GTiff") else None
-    return band
-
-
-def _extremes(raster: Raster, band: int) -> tuple[float, bool]:
-    """The share of pixels that are opaque or wholly transparent, and whether any is transparent."""
-    values = raster.source.read(band)
-    opaque = (1, 255) if values.dtype.kind == "f" else (np.iinfo(values.dtype).max,)
-    none = values == 0
-    return float((none | np.isin(values, opaque)).mean()), bool(none.any())
 
 
 def _coloured(raster: Raster, array: Image) -> tuple[Image, Valid | None]:
@@ -204,10 +185,15 @@ def read_mask(path: Path) -> npt.NDArray[np.integer]:
     that can be a label is one: label editors declare a label in use.
     """
     with opened(path, "a mask") as raster:
-        if raster.bands != 1:
-            raise InputError(f"{path}: a mask has one band of labels, but this has {_counted(raster)}")
-        mask, (nodata,) = raster.source.read(1), raster.source.nodatavals
-        labelled = raster.mask()
+        return _labels(raster)
+
+
+def _labels(raster: Raster) -> npt.NDArray[np.integer]:
+    """The labels of an open mask, (H, W)."""
+    if raster.bands != 1:
+        raise InputError(f"{raster.path}: a mask has one band of labels, but this has {_counted(raster)}")
+    mask, (nodata,) = raster.source.read(1), raster.source.nodatavals
+    labelled = raster.mask()
     mask = np.ascontiguousarray(raster.orientation.upright(mask))
     missing = _without_label(mask, nodata)
     if labelled is not None:
@@ -216,7 +202,7 @@ def read_mask(path: Path) -> npt.NDArray[np.integer]:
         with np.errstate(invalid="ignore"):
             whole = mask.real.astype(np.int64)
         if not np.array_equal(whole[~missing], mask[~missing]):
-            raise InputError(f"{path}: a mask holds whole numbers, but this has fractions")
+            raise InputError(f"{raster.path}: a mask holds whole numbers, but this has fractions")
         mask = whole
     return np.where(missing, UNLABELLED, mask.astype(np.int64)) if missing.any() else mask
 

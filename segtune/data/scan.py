@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ import cv2
 import numpy as np
 import rasterio
 
-from segtune.config import Alpha, RunConfig
+from segtune.config import RunConfig
+from segtune.data.alpha import AlphaBand, alpha_taken
 from segtune.data.bands import IMAGE, Band
-from segtune.data.cache import FORMAT, Cache, EntryWriters
+from segtune.data.cache import FORMAT, Cache, EntryWriters, NoRoomError
 from segtune.data.checks import (
     Masks,
     absent_remarks,
@@ -32,15 +32,16 @@ from segtune.data.checks import (
     with_shades,
 )
 from segtune.data.dataset import DataInfo, image_size
-from segtune.data.findings import MOST_MISTAKES, Kind, SplitFindings, SplitInfo, look_at, look_at_all
+from segtune.data.findings import Kind, SplitFindings, SplitInfo, in_parallel, look_at
 from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
-from segtune.data.reading import alpha_taken
+from segtune.data.reading import ReadSettings
 from segtune.data.sizes import kept_bytes, largest_side
 from segtune.data.splits import find_data_set, split_places
 from segtune.data.tiles import TRAIN, Split
 from segtune.errors import InputError, counted
 
+_MOST_MISTAKES = 5  # that are shown
 _SAMPLED_ALPHA = 32  # tiles whose alpha bands are looked at
 
 Progress = Callable[[int, int], None]
@@ -117,15 +118,15 @@ class _Reader:
         for split in sorted(tiles, key=TRAIN.__ne__):  # the training tiles first: they say what alpha is
             self._keys |= {split: self._key(split)} if self._cache else {}
             self._infos[split] = self._known(split)
-            if split == TRAIN and config.alpha == "auto":
-                self._alpha, self._alpha_band = self._alpha_taken()
+            if split == TRAIN and config.alpha == "auto" and (found := self._alpha_taken()):
+                self._alpha, self._alpha_band = found.taken, found.number
         self._entries: dict[tuple[str, str], Path] = {}
 
     def read(
         self, wanted: Iterable[Wanted]
     ) -> tuple[dict[str, SplitInfo], dict[tuple[str, str], Path], tuple[str, ...]]:
         """What is known of each split, the cache's entries by split and what is kept, and what should be kept."""
-        fits = list({fit.kept: fit for fit in self._fits(wanted)}.values())
+        fits = list({fit.key: fit for fit in self._fits(wanted)}.values())
         missing = {split: self._missing(split, fits) for split in self._tiles}
         if any(missing.values()) and not self._room(missing):
             missing = {split: [] for split in self._tiles}
@@ -142,12 +143,12 @@ class _Reader:
             done += len(self._tiles[split])
         mistakes = [mistake for found in findings.values() for mistake in found.mistakes]
         if mistakes:
-            rest = sum(found.more for found in findings.values()) + len(mistakes) - MOST_MISTAKES
+            rest = len(mistakes) - _MOST_MISTAKES
             more = [f"{self._config.dataset}: {counted(rest, 'more file')} with mistakes"] if rest > 0 else []
-            raise InputError(mistakes[:MOST_MISTAKES] + more)
+            raise InputError(mistakes[:_MOST_MISTAKES] + more)
         check_same_kind(self._tiles, self._by_kind(findings))
         infos = {split: info for split, info in self._infos.items() if info}
-        return infos, self._entries, tuple(fit.kept for fit in fits)
+        return infos, self._entries, tuple(fit.key for fit in fits)
 
     def _by_kind(self, findings: Mapping[str, SplitFindings]) -> dict[Kind, dict[str, Sequence[int]]]:
         """Positions of the tiles of each kind, by split."""
@@ -155,7 +156,7 @@ class _Reader:
         for split, info in self._infos.items():
             found: Mapping[Kind, Sequence[int]] = findings[split].kinds if split in findings else {}
             if not found and info:
-                found = {(info.bands, info.uint8): range(len(self._tiles[split]))}
+                found = {Kind(info.bands, info.uint8): range(len(self._tiles[split]))}
             for kind, indices in found.items():
                 positions.setdefault(kind, {})[split] = indices
         return positions
@@ -178,25 +179,27 @@ class _Reader:
         text = repr((FORMAT, versions, read, self._tiles[split].identity()))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def _alpha_taken(self) -> tuple[Alpha, int]:
-        """What the images' alpha band is, the same for all of them, and its number; says what their values decided.
+    def _alpha_taken(self) -> AlphaBand | None:
+        """Return what the images' alpha band is, the same for all of them, and say what their values decided.
 
-        `auto` is left where no image declares one: should others do, each is looked at by itself.
+        None where no image declares one: should others do, each is looked at by itself.
         """
         known, train = self._infos[TRAIN], self._tiles[TRAIN]
-        sample = train[:: -(-len(train) // _SAMPLED_ALPHA)]
-        try:
-            taken, band = (known.alpha, known.alpha_band) if known else alpha_taken(tile.image for tile in sample)
-        except InputError:  # which the pass over the tiles will report
-            return "auto", 0
-        if band:
+        if known:
+            found = AlphaBand(known.alpha_band, known.alpha) if known.alpha_band else None
+        else:
+            try:
+                found = alpha_taken(tile.image for tile in train[:: -(-len(train) // _SAMPLED_ALPHA)])
+            except InputError:  # which the pass over the tiles will report
+                return None
+        if found:
             meant = {"mask": "a mask, whose zeros hold no data", "band": "a band like the others"}
-            other = "band" if taken == "mask" else "mask"
+            other = "band" if found.taken == "mask" else "mask"
             self._say(
-                f"band {band} of the images is declared as alpha; by its values it is {meant[taken]} "
+                f"band {found.number} of the images is declared as alpha; by its values it is {meant[found.taken]} "
                 f"(alpha={other}: {meant[other]})"
             )
-        return taken, band
+        return found
 
     def _known(self, split: str) -> SplitInfo | None:
         content = self._cache.info(self._keys[split]) if self._cache else None
@@ -205,9 +208,9 @@ class _Reader:
     def _missing(self, split: str, fits: Iterable[Fit]) -> list[Fit]:
         if not self._cache:
             return []
-        found = {fit.kept: self._cache.entry(self._keys[split], fit.kept) for fit in fits}
+        found = {fit.key: self._cache.entry(self._keys[split], fit.key) for fit in fits}
         self._entries |= {(split, kept): path for kept, path in found.items() if path}
-        return [fit for fit in fits if not found[fit.kept]]
+        return [fit for fit in fits if not found[fit.key]]
 
     def _room(self, missing: Mapping[str, Sequence[Fit]]) -> bool:
         """Whether the cache has room for what is missing; says what it needs."""
@@ -215,15 +218,15 @@ class _Reader:
         needed = sum(
             kept_bytes(self._tiles[split], fit, split == TRAIN) for split, fits in missing.items() for fit in fits
         )
-        reason = self._cache.room(needed)
-        free = f"{_size(self._cache.free())} free"
-        if reason:
-            self._say(
-                f"no cache: decoded tiles need about {_size(needed)} in {self._cache.folder} ({free}), but {reason}"
-            )
-        else:
-            self._say(f"decoding tiles once, about {_size(needed)} in {self._cache.folder} ({free})")
-        return not reason
+        try:
+            self._cache.make_room(needed)
+        except NoRoomError as error:
+            where = f"{self._cache.folder} ({_size(self._cache.free())} free)"
+            self._say(f"no cache: decoded tiles need about {_size(needed)} in {where}, but {error}")
+            return False
+        where = f"{self._cache.folder} ({_size(self._cache.free())} free)"
+        self._say(f"decoding tiles once, about {_size(needed)} in {where}")
+        return True
 
     def _pass(
         self, split: str, missing: Sequence[Fit], fits: Sequence[Fit], progress: Callable[[int], None]
@@ -248,19 +251,25 @@ class _Reader:
             with ExitStack() as stack:
                 writers = EntryWriters(self._say)
                 if cache and missing:
-                    writers.open(stack, cache, self._keys[split], missing)
-                look = partial(look_at, settings=(self._config.nodata, self._alpha))
-                look = partial(look, training=split == TRAIN, fits=writers.fits)
-                for done, item in enumerate(look_at_all(tiles, look), start=1):
-                    findings.add(done - 1, item)
-                    writers.add(item)
-                    progress(done)
+                    writers.open(stack, cache, self._keys[split], [fit.key for fit in missing])
+                fits = [fit for fit in missing if fit.key in writers.keys]
+                settings = ReadSettings(self._config.nodata, self._alpha)
+                look = partial(look_at, settings=settings, training=split == TRAIN, fits=fits)
+                for index, looking in enumerate(in_parallel(tiles, look)):
+                    try:
+                        tile = looking.result()
+                    except InputError as error:
+                        findings.mistakes.append(error.mistakes[0])
+                    else:
+                        findings.add(index, tile)
+                        writers.add(tile.decoded)
+                    progress(index + 1)
                 if findings.sound:
-                    info = replace(findings.info(), alpha=self._alpha, alpha_band=self._alpha_band)
+                    info = findings.info(self._alpha, self._alpha_band)
                     self._infos[split] = info
                     if cache:
                         cache.put_info(self._keys[split], info.plain())
-                    self._entries |= {(split, kept): path for kept, path in writers.publish(tiles.names).items()}
+                    self._entries |= {(split, key): path for key, path in writers.publish(tiles.names).items()}
         return findings
 
 

@@ -67,6 +67,20 @@ class Lowest:
 
 
 @dataclass(frozen=True)
+class Extreme:
+    """The lowest or the highest value of a band, and the range of the rest.
+
+    Where there are more than two values, the rest is without the other extreme.
+    """
+
+    band: str
+    value: float
+    share: float  # of the pixels that have it
+    low: float  # of the rest
+    high: float
+
+
+@dataclass(frozen=True)
 class Extremes:
     """The lowest and the highest value of each band in a sample of the pixels, and where the others begin and end."""
 
@@ -85,16 +99,13 @@ class Extremes:
         """Those of both together."""
         return Extremes(self.count + other.count, self.low.merge(other.low), self.high.merge(other.high))
 
-    def outside(self, names: Sequence[str]) -> Iterator[tuple[str, float, float, tuple[float, float]]]:
-        """Each band's name and lowest value, the share of that, and the range of the rest; the same of the highest.
-
-        Where there are more than two values, the rest is without the other extreme. Bands of one value are left out.
-        """
+    def outside(self, names: Sequence[str]) -> Iterator[Extreme]:
+        """Yield the lowest and the highest value of each band; bands of one value are left out."""
         for i, name in enumerate(names):
             low, high = float(self.low.above[i]), float(-self.high.above[i])
             if low < np.inf:
-                yield name, float(self.low.value[i]), self.low.pixels[i] / self.count, (low, max(low, high))
-                yield name, float(-self.high.value[i]), self.high.pixels[i] / self.count, (min(low, high), high)
+                yield Extreme(name, float(self.low.value[i]), self.low.pixels[i] / self.count, low, max(low, high))
+                yield Extreme(name, float(-self.high.value[i]), self.high.pixels[i] / self.count, min(low, high), high)
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""

@@ -16,7 +16,7 @@ from segtune.data.bands import IMAGE, Band
 from segtune.data.cache_entry import Entry
 from segtune.data.fitting import Fit, decode
 from segtune.data.labels import Indices, Labels
-from segtune.data.reading import Image, read_tile
+from segtune.data.reading import Image, ReadSettings, read_tile
 from segtune.data.tiles import Tile
 from segtune.errors import InputError, TileError, one_line
 
@@ -112,12 +112,12 @@ class DecodedTiles:
         padding: int | None,
         nodata: float | None = None,
     ) -> None:
-        self._nodata = nodata
         self._tiles, self._labels, self._sources = tiles, labels, list(sources)
         self._fit, self._padding = fit, padding
         self._dtype = np.uint8 if uint8 else np.float32
         self._names = [band.name for band in bands]
-        self._image_bands = sum(name.startswith(f"{IMAGE}:") for name in self._names)
+        image_bands = sum(name.startswith(f"{IMAGE}:") for name in self._names)
+        self._settings = ReadSettings(nodata, bands=image_bands)
         self._last: tuple[int, Array, Indices] | None = None
 
     def __len__(self) -> int:
@@ -140,14 +140,14 @@ class DecodedTiles:
         if self._last is None or self._last[0] != index:
             tile = self._tiles[index]
             try:
-                read, valid, mask = read_tile(tile, self._nodata, "auto", self._image_bands)
+                read = read_tile(tile, self._settings)
             except InputError as error:
                 raise TileError(error.mistakes) from None
-            sources = [read[i] for i in self._sources]
-            self._check(tile, sources)
-            kept, mask = decode(sources, valid, mask, self._fit, training=self._padding is not None)
-            target = self._labels.to_indices(mask)
-            image = np.concatenate([part.astype(self._dtype, copy=False) for part in kept], axis=2)
+            seen = read._replace(sources=[read.sources[i] for i in self._sources])
+            self._check(tile, seen.sources)
+            kept = decode(seen, self._fit, training=self._padding is not None)
+            target = self._labels.to_indices(kept.labels)
+            image = np.concatenate([part.astype(self._dtype, copy=False) for part in kept.sources], axis=2)
             if self._padding is not None:
                 target = self._fit.pad_target(target, self._padding)
             self._last = index, self._fit.pad_image(image), target

@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import overload
 
 from segtune.config import RunConfig
-from segtune.data.listing import SIDECARS, composed
+from segtune.data.listing import changes_reading, composed
 from segtune.errors import InputError
 
 TRAIN, VAL = "train", "val"
-# What the names of files end in that say where a picture lies: after its name without the extension.
-_WORLD_FILES = ("w", ".wld", ".tab", ".rpb")
-_RPC_FILE = "_rpc.txt"
 _STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # a network's file system answers each one late, but many at once
 
 
@@ -116,15 +113,7 @@ def _beside(folder: str, files: Sequence[str]) -> list[str]:
         found = os.listdir(folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
-    kept = []
-    for name in found:
-        stem, ending = os.path.splitext(name)
-        whole = next((name.removesuffix(end) for end in SIDECARS if name.endswith(end)), "")
-        world = stem in stems and ending.lower().endswith(_WORLD_FILES)
-        rpc = name.lower().endswith(_RPC_FILE) and name[: -len(_RPC_FILE)] in stems
-        if whole in names or world or rpc:
-            kept.append(name)
-    return sorted(kept)
+    return sorted(name for name in found if changes_reading(name, names, stems))
 
 
 def _state(folder: str, files: Sequence[str]) -> array[int]:

@@ -131,7 +131,7 @@ def _at_hand(info: DataInfo, run: RunConfig, alive: Alive) -> DataInfo:
     if len(entries) == len(found):  # the cache has no room for all of them
         return replace(info, entries=entries)
     # The first trial on a node reads the tiles for all that follow; concurrent ones wait.
-    fits = [Fit.of(run), *map(Fit.keeping, info.wanted)]
+    fits = [Fit.of(run), *map(Fit.from_key, info.wanted)]
     wanted = [(fit.mode, fit.size) for fit in fits]
     own = scan(run, info.channels, lambda done, total: alive("start"), wanted)
     if own.fingerprint != info.fingerprint:

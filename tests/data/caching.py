@@ -21,10 +21,10 @@ class Counted:
         self.tiles: list[str] = []
         self.refuse = False
 
-    def __call__(self, tile: Tile, *settings: Any) -> Any:
+    def __call__(self, tile: Tile, *settings: Any, **more: Any) -> Any:
         assert not self.refuse, f"{tile.image} is read"
         self.tiles.append(tile.name)
-        return read_tile(tile, *settings)
+        return read_tile(tile, *settings, **more)
 
 
 def config_of(root: Path, **settings: Any) -> RunConfig:

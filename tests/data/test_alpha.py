@@ -12,7 +12,8 @@ import rasterio
 from PIL import Image
 
 from segtune.config import RunConfig
-from segtune.data.reading import alpha_taken, read_image
+from segtune.data.alpha import AlphaBand, alpha_taken
+from segtune.data.reading import ReadSettings, read_image
 from segtune.data.scan import scan
 from tests.data.files import SHAPE, noise, profile
 
@@ -41,7 +42,7 @@ def test_alpha_is_what_its_values_say(tmp_path: Path, suffix: str, alpha: npt.ND
     image, valid = read_image(path)
     assert image.shape[2] == (4 if taken == "band" else 3)
     np.testing.assert_array_equal(valid, (alpha > 0) | (taken == "band"))
-    assert alpha_taken([path]) == (taken, 4)
+    assert alpha_taken([path]) == AlphaBand(4, taken)
 
 
 @pytest.mark.parametrize(("suffix", "bands"), [(".png", 3), (".tif", 4)])
@@ -52,11 +53,11 @@ def test_alpha_that_is_opaque_everywhere_stays_a_band_of_a_geotiff(tmp_path: Pat
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_a_setting_and_a_number_of_bands_decide_before_values(tmp_path: Path, suffix: str) -> None:
     path = alpha_file(tmp_path / f"a{suffix}", HALF)
-    assert read_image(path, alpha="band")[0].shape[2] == 4
-    assert read_image(path, bands=4)[0].shape[2] == 4
-    assert read_image(path, bands=3)[0].shape[2] == 3
+    assert read_image(path, ReadSettings(alpha="band"))[0].shape[2] == 4
+    assert read_image(path, ReadSettings(bands=4))[0].shape[2] == 4
+    assert read_image(path, ReadSettings(bands=3))[0].shape[2] == 3
     infrared = alpha_file(tmp_path / f"b{suffix}", INFRARED)
-    assert read_image(infrared, alpha="mask")[0].shape[2] == 3
+    assert read_image(infrared, ReadSettings(alpha="mask"))[0].shape[2] == 3
 
 
 def test_a_data_set_takes_alpha_for_one_thing_and_says_so(tmp_path: Path) -> None:

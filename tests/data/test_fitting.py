@@ -203,8 +203,8 @@ def test_a_very_long_tile_keeps_a_row_when_it_is_shrunk(tmp_path: Path, data_set
 
 
 def test_what_is_kept_of_a_crop_serves_every_size() -> None:
-    assert Fit("crop", 32).kept == Fit("crop", 64).kept
-    assert len({Fit(mode, size).kept for mode in ("resize", "pad", "crop") for size in (32, 64)}) == 5
+    assert Fit("crop", 32).key == Fit("crop", 64).key
+    assert len({Fit(mode, size).key for mode in ("resize", "pad", "crop") for size in (32, 64)}) == 5
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import rasterio
 
 from segtune.data.labels import UNLABELLED
 from segtune.data.pairs import find_tiles
-from segtune.data.reading import read_header, read_image, read_mask, read_tile
+from segtune.data.reading import ReadSettings, read_header, read_image, read_mask, read_tile
 from segtune.data.tiles import Layout, Tile
 from segtune.errors import InputError
 from tests.conftest import WriteImage
@@ -52,7 +52,7 @@ def test_nodata_counts_in_all_bands_or_where_it_cannot_be_measured_in_any(
             f'<PAMRasterBand band="{band}"><NoDataValue>{nodata!r}</NoDataValue></PAMRasterBand>' for band in (1, 2, 3)
         )
         Path(f"{path}.aux.xml").write_text(f"<PAMDataset>{bands}</PAMDataset>")
-    _, valid = read_image(path, nodata if declared == "setting" else None)
+    _, valid = read_image(path, ReadSettings(nodata if declared == "setting" else None))
     assert np.argwhere(~valid).tolist() == ([[0, 0], [1, 1]] if anywhere else [[0, 0]])
 
 

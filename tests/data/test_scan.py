@@ -292,13 +292,13 @@ def test_no_more_tiles_are_read_at_a_time_than_memory_has_room_for(
     root = data_set(tmp_path, 8, 1)
     now, seen, lock = 0, [0], threading.Lock()
 
-    def reading(tile: Tile, *settings: Any) -> Any:
+    def reading(tile: Tile, *settings: Any, **more: Any) -> Any:
         nonlocal now
         with lock:
             now += 1
             seen.append(now)
         time.sleep(0.01)
-        found = read_tile(tile, *settings)
+        found = read_tile(tile, *settings, **more)
         with lock:
             now -= 1
         return found
