@@ -1,1 +1,1 @@
-"""Folder -> pairs -> decoded tiles -> augmented batches; and the demo data set."""
+"""Data: from a folder of files to batches of augmented tiles, and the demo data set."""

@@ -11,7 +11,7 @@ import numpy as np
 from segtune.config import Alpha
 from segtune.data.raster import Raster, opened
 
-_LIKE_ALPHA = 0.9  # of the pixels of an alpha band are opaque, or wholly transparent
+_LIKE_ALPHA = 0.9  # share of opaque or fully transparent pixels in an alpha band
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def alpha_taken(images: Iterable[Path]) -> AlphaBand | None:
 
 
 def transparency(raster: Raster, alpha: Alpha, bands: int | None) -> int | None:
-    """The band that is no band of the image but its transparency; None where there is none."""
+    """Return the number of the band that holds transparency, counted from 1; None where there is none."""
     band = raster.alpha
     if band is None or alpha == "band":
         return None
@@ -55,7 +55,7 @@ def transparency(raster: Raster, alpha: Alpha, bands: int | None) -> int | None:
 
 
 def _extremes(raster: Raster, band: int) -> tuple[float, bool]:
-    """The share of pixels that are opaque or wholly transparent, and whether any is transparent."""
+    """Return the share of pixels that are opaque or fully transparent, and whether any pixel is fully transparent."""
     values = raster.source.read(band)
     opaque = (1, 255) if values.dtype.kind == "f" else (np.iinfo(values.dtype).max,)
     none = values == 0

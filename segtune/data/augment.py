@@ -1,7 +1,7 @@
 """Augmentation levels, for any number of bands, in uint8 or float32.
 
-Every sample is drawn from (seed, epoch, sample) alone: what a run sees depends neither on how many loader workers
-serve it nor on what they served before.
+Each sample is drawn from (seed, epoch, sample) only: what a run sees depends neither on the number of loader processes
+nor on what they loaded before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SPREAD = 4.0  # standard deviations that photometric changes of float images sp
 
 
 def _geometric(level: str) -> list[A.BasicTransform]:
-    """Changes of place. Edges are mirrored in image and mask alike, so that nothing has to be invented."""
+    """Return the geometric transforms of a level. Edges are mirrored in image and mask alike."""
     turns: list[A.BasicTransform] = [A.D4(p=1.0)]
     mirrored = {"border_mode": cv2.BORDER_REFLECT_101}
     affine: dict[str, list[A.BasicTransform]] = {
@@ -45,7 +45,7 @@ def _brightness(limit: float, p: float) -> A.BasicTransform:
 
 
 def _light(level: str) -> list[A.BasicTransform]:
-    """Changes of the light; every one works on any number of bands."""
+    """Return the brightness and contrast transforms of a level; they work on any number of bands."""
     levels: dict[str, list[A.BasicTransform]] = {
         "light": [_brightness(0.1, p=0.5)],
         "medium": [_brightness(0.2, p=0.6)],
@@ -55,7 +55,7 @@ def _light(level: str) -> list[A.BasicTransform]:
 
 
 def _sensor(level: str) -> list[A.BasicTransform]:
-    """Noise, blur and holes, in any number of bands."""
+    """Return the noise, blur and dropout transforms of a level; they work on any number of bands."""
     levels: dict[str, list[A.BasicTransform]] = {
         "medium": [A.OneOf([A.GaussNoise(std_range=(0.01, 0.04)), A.GaussianBlur(blur_limit=(3, 3))], p=0.25)],
         "hard": [
@@ -69,7 +69,7 @@ def _sensor(level: str) -> list[A.BasicTransform]:
 
 
 def _colour(level: str) -> list[A.BasicTransform]:
-    """Changes of value, saturation and hue, for images of red, green and blue alone.
+    """Return the changes of value, saturation and hue of a level; they work on three bands only.
 
     Not A.HueSaturationValue: it adds to the saturation, which colours what is almost grey, and takes float images
     through eight bits.

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from segtune.errors import InputError
 
-IMAGE = "image"  # the name of the image's own bands among the bands of the input
+IMAGE = "image"  # names the image's own bands among the input bands
 
 
 @dataclass(frozen=True)
 class Band:
     """Statistics of one input channel over the training tiles' valid pixels."""
 
-    name: str  # "image:1" for the image's first band, or an extra channel's folder
+    name: str  # "image:1" for the first band of the image, or the folder of an extra channel
     mean: float
     std: float
     low: float
@@ -22,10 +22,10 @@ class Band:
 
 
 def rgb_positions(rgb: Sequence[int], bands: Sequence[Band]) -> tuple[int, ...]:
-    """Positions among `bands` of red, green and blue, or of one band that is shown grey.
+    """Return the positions in `bands` of red, green and blue, or of one band that is shown in grey.
 
-    `rgb` counts the image's bands from 1; empty stands for the first three where there are three or more, else for
-    the first. Raises InputError where the image has no such band.
+    `rgb` holds numbers of the image's bands, counted from 1. Where it is empty, the first three bands are taken, or the
+    first one where there are fewer. Raises InputError where the image has no such band.
     """
     names = [band.name for band in bands]
     own = sum(name.startswith(f"{IMAGE}:") for name in names)

@@ -1,4 +1,4 @@
-"""Stores -> batches, in an order and with augmentations that (seed, epoch) decide alone."""
+"""Batches of tiles: their order and augmentation depend on seed and epoch only."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from segtune.torch_errors import loader_died, loader_error
 
 _CROP = 2  # after the two draws of augmentation
 
-# Images: (B, H, W, bands), uint8 or float32, as they lie in memory; seen as (B, bands, H, W) that is
-# channels_last. A list of such without B where their sizes differ: whole tiles, seen through windows. Targets: uint8,
-# (B, H, W), or a list as well, since masks in evaluation keep their own sizes.
+# Images: (B, H, W, bands), uint8 or float32; permuted to (B, bands, H, W), they are channels_last in memory. Whole
+# tiles of several sizes, for sliding windows, are a list of (H, W, bands). Targets: (B, H, W), uint8, or a list as
+# well, since masks in evaluation keep their own sizes.
 Batch = tuple[Tensor | list[Tensor], Tensor | list[Tensor]]
 _Item = tuple[Tensor, Tensor]
 _Key = tuple[int, int, int]  # epoch, position in the store, how often the tile was drawn before
 
 
 class _Tiles(Dataset[_Item | InputError]):
-    """Samples by (epoch, index, turn): workers that live for a whole run learn the epoch from the key.
+    """Samples by (epoch, index, turn). Loader processes live for a whole run and learn the epoch from the key.
 
-    A tile that cannot be read is its error: raised in a loader process, it would arrive wrapped in that one's trace.
+    A tile that cannot be read is returned as its error: raised in a loader process, it would arrive inside a traceback.
     """
 
     def __init__(self, store: TileStore, augmentation: Augmentation | None, crop: Fit | None, seed: int) -> None:
@@ -62,21 +62,21 @@ def augmented_sample(
     epoch: int,
     sample: int,
 ) -> tuple[Array, Indices]:
-    """A tile as training sees it: image, (H, W, bands), and target, (H, W), the caller's own."""
+    """Return a tile as training sees it: image, (H, W, bands), and target, (H, W), which the caller may change."""
     image, target = store.image(index), store.target(index)
     if crop:
         image, target = crop.crop(image, target, np.random.default_rng((seed, epoch, sample, _CROP)))
-    image, target = image.copy(), target.copy()  # what a store gives is its own, and may be read-only
+    image, target = image.copy(), target.copy()  # arrays of a store may be read-only
     if augmentation:
         image, target = augmentation(image, target, seed, epoch, sample)
     return np.ascontiguousarray(image), np.ascontiguousarray(target)
 
 
 class _EpochSampler(Sampler[list[_Key]]):
-    """Batches of keys, shuffled where there is a seed.
+    """Batches of keys, shuffled if there is a seed.
 
-    Shuffled tiles form one endless sequence, permutation after permutation, and an epoch is its next part: however
-    long an epoch is, every tile is drawn equally often.
+    Shuffled tiles form an endless sequence of permutations, and an epoch is its next part: every tile is drawn equally
+    often, whatever the length of an epoch.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int | None, samples: int | None) -> None:
@@ -97,7 +97,7 @@ class _EpochSampler(Sampler[list[_Key]]):
                 if position // self._count != turn:
                     turn = position // self._count
                     order = self._order(turn)
-                # Whole epochs that are one permutation each have the keys (epoch, index, 0).
+                # Epochs that are one whole permutation have the keys (epoch, index, 0).
                 drawn_before = turn - first // self._count
                 batch.append((self.epoch, int(order[position % self._count]), drawn_before))
             yield batch
@@ -110,7 +110,7 @@ class _EpochSampler(Sampler[list[_Key]]):
 
 
 class Batches:
-    """Batches of one store; close it, or use it in a `with`, so that no loader process outlives it.
+    """Batches of one store; close it, or use it in a `with` block, to end its loader processes.
 
     Parameters
     ----------
@@ -145,8 +145,7 @@ class Batches:
                 worker_init_fn=_start_worker,
                 persistent_workers=workers > 0,
                 pin_memory=pin_memory,
-                # A loader draws a number for each pass: from a generator of its own, not from the one that
-                # dropout draws from.
+                # A loader draws a number for each pass: not from the generator that dropout uses.
                 generator=torch.Generator(),
             )
 
@@ -155,7 +154,7 @@ class Batches:
 
     @property
     def batch_size(self) -> int:
-        """Tiles per batch; another number holds from the next pass on."""
+        """The number of tiles per batch; a change takes effect with the next pass."""
         return self._sampler.batch_size
 
     @batch_size.setter
@@ -163,7 +162,7 @@ class Batches:
         self._sampler.batch_size = number
 
     def epoch(self, number: int, first_batch: int = 0) -> Iterator[Batch]:
-        """The batches of one pass, from the one at this position on.
+        """Yield the batches of one pass, starting with the one at this position.
 
         Raises InputError where a tile cannot be read, and LoaderError where a loader process died.
         """
@@ -174,8 +173,8 @@ class Batches:
             return _sound(iter(self._loader))
 
     def close(self) -> None:
-        """End the loader processes."""
-        # They end with the loader's own iterator, of which there is no public handle.
+        """Stop the loader processes."""
+        # They end with the loader's iterator, for which there is no public method.
         iterator = getattr(self._loader, "_iterator", None)
         if iterator is not None:
             iterator._shutdown_workers()
@@ -192,7 +191,7 @@ class Batches:
 
 @contextmanager
 def _unwarned() -> Iterator[None]:
-    """Keep torch from saying for each set of tiles anew that there are more loader processes than cores."""
+    """Suppress torch's warning that there are more loader processes than cores."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This DataLoader will create")
         yield
@@ -222,14 +221,14 @@ def _collate(items: list[_Item | InputError]) -> Batch | InputError:
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor | list[Tensor]:
-    """One tensor, which is pinned as a whole, where all have the same size."""
+    """Return one tensor where all parts have the same size, so that it is pinned as a whole, or else a list."""
     return torch.stack(list(parts)) if len({part.shape for part in parts}) == 1 else list(parts)
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C and a closed window reach every process of the terminal, a batch system's SIGTERM every process of the job;
-    # the training process ends its loaders by itself, once it has saved its state.
+    # Ctrl-C and a closed terminal reach all of its processes, and SIGTERM of a batch system all processes of the job.
+    # The training process ends its loaders by itself once it has saved its state.
     for number in (signal.SIGINT, signal.SIGTERM, HANGUP):
         signal.signal(number, signal.SIG_IGN)
-    # Loader processes are the parallelism; OpenCV's own threads on top only fight over the same cores.
+    # Loader processes are parallel already: OpenCV's threads would compete for the same cores.
     cv2.setNumThreads(0)

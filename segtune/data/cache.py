@@ -1,16 +1,17 @@
 """Decoded tiles on a local disk: written once, mapped into memory by every process that trains on them.
 
-    CACHE_DIR/segtune-tiles/     ours, whatever else lies in CACHE_DIR
+    CACHE_DIR/segtune-tiles/     the only folder that segtune touches in CACHE_DIR
       segtune.json               marks the folder, and says in which format it is
-      KEY/info.json              what reading a split's files showed; KEY stands for the files and how they are read
+      KEY/info.json              what a scan of a split found; KEY stands for the files and how they are read
       KEY/resize-512/            an entry: the split's tiles as one way of fitting keeps them
         segtune.json             marks the entry
         data.bin                 pixels, part after part: of each tile its sources, then its labels
         index.npy                (tiles, parts, 5): offset, height, width, bands and type of each part
         names.npy                the tiles' names
 
-An entry is written under another name, renamed when it is whole, and never changed again: what a process has mapped
-stays as it is, also when the entry is deleted to make room. Nothing is read, replaced or deleted that has no mark.
+An entry is written under a temporary name, renamed when it is complete, and never changed again: what a process has
+mapped stays readable, also when the entry is deleted to make room. Folders without the mark are never read, replaced or
+deleted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from segtune.data.fitting import Decoded
 from segtune.files.atomic import write_text
 from segtune.files.locks import locked_file
 
-FORMAT = 7  # of the files, and of what is read from the tiles; another number makes other keys
+FORMAT = 7  # of the files and of the findings; another number changes all keys
 _IN_USE_S = 3600.0  # an entry opened within this time is not deleted to make room
 _RESERVE = 0.02  # share of the disk that stays free
 _INFO = "info.json"
@@ -54,9 +55,9 @@ class Cache:
 
     @classmethod
     def of(cls, config: RunConfig, say: Say | None = None) -> Cache | None:
-        """The cache that a run's settings ask for; None where they ask for none, or where there can be none.
+        """Open the cache that a run's settings ask for; None where they ask for none, or where none is possible.
 
-        `say` gets a line where it lies elsewhere than usual, or where there is none against the settings.
+        `say` gets a line where the cache lies elsewhere than usual, or cannot be used though the settings ask for it.
         """
         if config.cache_dir == "none" or not config.cache_gb:
             return None
@@ -72,22 +73,22 @@ class Cache:
         return cls(folder, store, config.cache_gb * 1e9)
 
     def info(self, key: str) -> dict[str, Any] | None:
-        """What reading these files showed before; None where they have not been read, or not to the end."""
+        """Return what an earlier scan of these files found; None where none was completed."""
         try:
             known = json.loads((self._store / key / _INFO).read_text(encoding="utf-8"))
             content: dict[str, Any] = known["info"]
             return content if known["digest"] == _digest(content) else None
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):  # none, or damaged
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):  # missing or damaged
             return None
 
     def put_info(self, key: str, content: dict[str, Any]) -> None:
-        """Keep what reading these files showed, where the disk has room for it; without it, they are read again."""
+        """Store what a scan of these files found, if the disk has room; otherwise the next run scans them again."""
         with suppress(OSError):
             (self._store / key).mkdir(mode=MODE, exist_ok=True)
             write_text(self._store / key / _INFO, json.dumps({"digest": _digest(content), "info": content}))
 
     def entry(self, key: str, kept: str) -> Path | None:
-        """The folder of an entry that is there and whole, marked as used now."""
+        """Return the folder of an entry and mark it as used now; None where it is missing or damaged."""
         path = self._store / key / kept
         if not is_marked(path, ENTRY_MARK):
             return None
@@ -95,24 +96,24 @@ class Cache:
             if not is_whole(path):
                 delete_entry(path)
                 return None
-        except OSError:  # not to be opened now, or by us: that is no damage
+        except OSError:  # cannot be opened now, or by this user: that is no damage
             return None
         mark_used(path)
         return path
 
     def writer(self, key: str, kept: str) -> EntryWriter:
-        """A writer of this entry."""
+        """Return a writer for this entry."""
         return EntryWriter(self._store / key / kept)
 
     def make_room(self, needed: float) -> None:
-        """Make room for so many bytes, deleting entries unused longest; NoRoomError where there is none."""
+        """Make room for so many bytes by deleting entries unused for longest; NoRoomError where that fails."""
         self._sweep()
         used, disk = self._entries(), shutil.disk_usage(self.folder)
         total = sum(size for _, size, _ in used)
         over, short = total + needed - self._most_bytes, needed - (disk.free - _RESERVE * disk.total)
         idle = [(size, path) for last, size, path in used if last < time.time() - _IN_USE_S]
         spare = sum(size for size, _ in idle)
-        # Where there will not be room all the same, nothing is deleted.
+        # Nothing is deleted where it would not be enough.
         if spare < over:
             limit, used_now = self._most_bytes / 1e9, (total - spare) / 1e9
             raise NoRoomError(f"cache_gb allows {limit:.3g} GB, and {used_now:.3g} GB are in use")
@@ -126,14 +127,14 @@ class Cache:
             lacking -= size
 
     def free(self) -> int:
-        """Free bytes of the disk."""
+        """Return the free bytes of the disk."""
         return shutil.disk_usage(self.folder).free
 
     @contextmanager
     def building(self, key: str, wait: Callable[[], None]) -> Iterator[None]:
-        """Have the right to build what belongs to a key; while another process has it, `wait` is called repeatedly."""
+        """Hold the lock for building the entries of a key; while another process holds it, call `wait` repeatedly."""
         with ExitStack() as stack:
-            with suppress(OSError):  # a disk without room for a lock will have none for an entry
+            with suppress(OSError):  # a disk without room for a lock has none for an entry
                 stack.enter_context(locked_file(self._lock(key), wait))
             for left in (self._store / key).glob(_UNFINISHED):
                 delete_entry(left)
@@ -143,7 +144,7 @@ class Cache:
         return self._store / f"{key}.lock"
 
     def _sweep(self) -> None:
-        """Delete what builders that were killed left, also for files that have changed since."""
+        """Delete unfinished entries that killed processes left, also those of data that has changed since."""
 
         def at_work() -> None:
             raise BlockingIOError
@@ -154,11 +155,11 @@ class Cache:
                     delete_entry(left)
 
     def _entries(self) -> list[tuple[float, int, Path]]:
-        """Time of last use, bytes and folder of every entry, the one unused longest first."""
+        """List time of last use, bytes and folder of every entry, the one unused for longest first."""
         found = []
         for entry in (mark.parent for mark in self._store.glob(f"*/*/{MARK}")):
             if not entry.name.startswith(".") and is_marked(entry, ENTRY_MARK):
-                with suppress(FileNotFoundError):  # another process deletes it at this moment
+                with suppress(FileNotFoundError):  # another process is deleting it
                     found.append((entry.stat().st_mtime, entry_bytes(entry), entry))
         return sorted(found)
 

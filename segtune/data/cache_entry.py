@@ -38,7 +38,7 @@ class Entry:
         return len(self._mapped()[1])
 
     def name(self, index: int) -> str:
-        """A tile's name."""
+        """Return the name of a tile."""
         return bytes(self._mapped()[2][index]).decode()
 
     def part(self, index: int, part: int) -> npt.NDArray[Any]:
@@ -96,13 +96,13 @@ class EntryWriter:
             os.rename(self._temporary, self._path)
         except OSError:
             _check_free(self._path)
-            if not self._path.is_dir():  # else another process was faster, with the same content
+            if not self._path.is_dir():  # otherwise another process was faster, with the same content
                 raise
         return self._path
 
     def abandon(self) -> None:
         """Delete what was written, unless it was published."""
-        with suppress(OSError):  # on a full disk, closing fails as the writing before it did
+        with suppress(OSError):  # on a full disk, closing fails just as writing did
             self._data.close()
         shutil.rmtree(self._temporary, ignore_errors=True)
 
@@ -116,31 +116,31 @@ class EntryWriter:
 
 
 def _check_free(path: Path) -> None:
-    """OSError where something that is no entry has an entry's name."""
+    """Raise OSError where something else lies in the place of an entry."""
     if os.path.lexists(path) and not is_marked(path, ENTRY_MARK):
-        raise FileExistsError(errno.EEXIST, f"{path} is in the way, and is no entry of the cache; move it away")
+        raise FileExistsError(errno.EEXIST, f"{path} is in the way and is not an entry of the cache; move it away")
 
 
 def is_whole(path: Path) -> bool:
-    """Whether an entry's files have the sizes that its index says; OSError where they cannot be opened at present."""
+    """Return whether the files of an entry are complete by its index; OSError where they cannot be opened now."""
     try:
         rows, names = (np.load(path / name, mmap_mode="r") for name in (_INDEX, _NAMES))
         *_, (offset, height, width, _, kind) = rows[-1].tolist()
         size = offset + height * width * np.dtype(_TYPES[kind]).itemsize  # labels are the last part
         return len(names) == len(rows) and (path / _DATA).stat().st_size == size
-    except (FileNotFoundError, ValueError, EOFError, IndexError, TypeError):  # whatever a damaged file leads to
+    except (FileNotFoundError, ValueError, EOFError, IndexError, TypeError):  # what damaged files lead to
         return False
 
 
 def entry_bytes(path: Path) -> int:
-    """What the files of an entry take."""
+    """Return the size of an entry in bytes."""
     return sum((path / name).stat().st_size for name in (_DATA, _INDEX, _NAMES))
 
 
 def delete_entry(folder: Path) -> None:
-    """Delete an entry, or what there is of one; nothing that has not its mark, and nothing else in its folder."""
+    """Delete the files of an entry, complete or not; a folder without the mark and all other files stay."""
     if is_marked(folder, ENTRY_MARK):
-        for name in (_INDEX, _DATA, _NAMES, MARK):  # without the first one, it is no entry any more
+        for name in (_INDEX, _DATA, _NAMES, MARK):  # without the first one, it is not an entry any more
             with suppress(OSError):
                 (folder / name).unlink()
         with suppress(OSError):
@@ -148,6 +148,6 @@ def delete_entry(folder: Path) -> None:
 
 
 def mark_used(path: Path) -> None:
-    """Note that an entry is in use, so that others that need room do not delete it."""
-    with suppress(OSError):  # it may belong to somebody else, or be gone, which whoever opens it finds out
+    """Note that an entry is in use, so that processes that need room do not delete it."""
+    with suppress(OSError):  # it may belong to another user, or be gone, which opening it will show
         os.utime(path)

@@ -1,4 +1,4 @@
-"""The folder that holds the cache: where it lies, and how it is told that it is ours."""
+"""The folder that holds the cache: where it lies, and the marks by which segtune knows its own folders."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from segtune.files.checks import open_own
 _STORE = "segtune-tiles"
 MARK = "segtune.json"
 _STORE_MARK = {"segtune": "cache of decoded tiles", "format": 1}
-MODE = 0o775  # of folders, less the umask: nobody at all may put other pixels into them
-_MOST_NAMES = 100  # tried for a default folder that is ours alone
+MODE = 0o775  # of folders, before the umask: other users must not be able to change pixels
+_MOST_NAMES = 100  # tried for a folder that is closed to other users
 Say = Callable[[str], None]
 
 
 def marked_folder(path: Path, mark: dict[str, Any]) -> Path:
-    """Make a folder beside a path, under a name that nothing has, with a mark in it."""
+    """Make a folder with a mark beside a path, under a new temporary name; return it."""
     folder = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     folder.mkdir(mode=MODE)
     try:
@@ -38,7 +38,7 @@ def marked_folder(path: Path, mark: dict[str, Any]) -> Path:
 
 
 def is_marked(folder: Path, mark: dict[str, Any]) -> bool:
-    """Whether a folder is ours: a folder itself, and no link to one, with our mark in it."""
+    """Return whether a folder holds this mark; a link to a folder does not count."""
     if folder.is_symlink():
         return False
     try:
@@ -49,21 +49,21 @@ def is_marked(folder: Path, mark: dict[str, Any]) -> bool:
 
 
 def to_disk(file: IO[bytes]) -> None:
-    # A name after a power cut must stand for all of the content.
+    # After a power cut, the name must stand for the whole content.
     file.flush()
     os.fsync(file.fileno())
 
 
 def find_folder(cache_dir: str | None, say: Say) -> Path | None:
-    """The folder that the settings or the environment name, else a private one; None where there is none."""
+    """Return the folder that settings or environment name, or else a private one; None where none is possible."""
     given = cache_dir or os.environ.get("SEGTUNE_CACHE_DIR")
     return _given_folder(Path(given).absolute()) if given else _private_folder(say)
 
 
 def _places() -> Iterator[Path]:
-    """Where a default folder may lie, the best place first.
+    """Return the places where a default folder may lie, the best one first.
 
-    Not the home folder, which is on a network where there are many machines, and not /tmp, which is memory on some.
+    The home folder is often on a network file system, and /tmp is in memory on some machines: neither comes first.
     """
     places = (os.environ.get("SLURM_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", tempfile.gettempdir())
     return (Path(place).absolute() for place in places if place and os.access(place, os.W_OK))
@@ -74,7 +74,7 @@ def _own_name(number: int = 1) -> str:
 
 
 def _given_folder(folder: Path) -> Path:
-    """A folder that the user named; InputError where it cannot be had."""
+    """Make the folder that the user named; InputError where that fails or it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -85,7 +85,7 @@ def _given_folder(folder: Path) -> Path:
 
 
 def _private_folder(say: Say) -> Path | None:
-    """The default folder: a name that is ours alone, where all users may make folders; None where there is none."""
+    """Find or make a folder that is closed to other users; None where no place allows it."""
     for place in _places():
         for number in range(1, _MOST_NAMES):
             path = place / _own_name(number)
@@ -102,7 +102,7 @@ def _private_folder(say: Say) -> Path | None:
                     taken = place / _own_name()
                     say(f"{taken} is not closed to other users, who could change pixels in it; using {path} instead")
                 return path
-            if made:  # a file system without modes
+            if made:  # a file system without permissions
                 path.rmdir()
                 break
     say("no cache: found no folder for decoded tiles that is closed to other users; name one with cache_dir")
@@ -110,13 +110,13 @@ def _private_folder(say: Say) -> Path | None:
 
 
 def _private(path: Path) -> bool:
-    """Whether this is a folder, and no link, that belongs to us and is closed to all others."""
+    """Return whether this is a folder, not a link, that belongs to this user and is closed to all others."""
     found = path.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
 
 
 def open_store(folder: Path) -> Path:
-    """The folder in it that is ours, made where there is none; InputError where it is not to be trusted."""
+    """Open or make the cache's own folder inside this one; InputError where other users could change it."""
     store = folder / _STORE
     if not os.path.lexists(store):
         new = marked_folder(store, _STORE_MARK)
@@ -125,7 +125,7 @@ def open_store(folder: Path) -> Path:
         except OSError:  # another process was faster
             shutil.rmtree(new, ignore_errors=True)
     if not is_marked(store, _STORE_MARK):
-        raise InputError(f"cache_dir: {store} is not a cache as segtune makes it; name another folder, or move it away")
+        raise InputError(f"cache_dir: {store} is not a cache that segtune made; name another folder, or move it away")
     found = store.stat()
     others = found.st_uid not in (os.geteuid(), 0) and folder.stat().st_mode & stat.S_IWOTH
     if others or found.st_mode & stat.S_IWOTH:

@@ -1,4 +1,4 @@
-"""What a data set says as a whole: what makes training on it pointless, and what its owner should know before."""
+"""Checks of a whole data set: what makes training on it pointless, and what its owner should know."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from segtune.data.statistics import Extremes
 from segtune.data.tiles import TRAIN, VAL, Split, Tile
 from segtune.errors import InputError, counted, first_few
 
-_MOST_LABELS = 12  # that are listed without their shares
-_MOST_SHARES = 6  # labels that are listed with theirs
-_LEAST_KEPT = 0.5  # of what a threshold would give the classes
-_MANY = 0.001  # share of the pixels from which a value is held by many
-_FILLS = (-999.0, -9999.0, -99999.0, -32767.0, -32768.0)  # by custom, they stand for no data
-_HUGE = 1e20  # no band measures as much
-_FILL_APART = 0.1  # of the range of the rest: one of these is that far from it
+_MOST_LABELS = 12  # listed without their shares
+_MOST_SHARES = 6  # labels listed with their shares
+_LEAST_KEPT = 0.5  # share of the pixels that a threshold would give the classes
+_MANY = 0.001  # share of pixels from which a value counts as frequent
+_FILLS = (-999.0, -9999.0, -99999.0, -32767.0, -32768.0)  # often used for missing data
+_HUGE = 1e20  # larger than any measurement
+_FILL_APART = 0.1  # a fill value is farther from the rest than this share of its range
 _MENDED = "write them without loss (PNG, GeoTIFF), resample them by nearest neighbour, or round values to labels"
 
 
@@ -32,14 +32,14 @@ _MENDED = "write them without loss (PNG, GeoTIFF), resample them by nearest neig
 class Masks:
     """What the masks of one split hold."""
 
-    place: str  # their folder, or the list of the split's tiles
+    place: str  # their folder, or the list file of the split
     count: int
     pixels: Mapping[int, int]  # of each label
-    shaded: Sequence[str]  # paths of those that shade from label to label
+    shaded: Sequence[str]  # paths of masks that shade from label to label
     jpeg: bool  # any of them is a JPEG
 
     def held(self) -> str:
-        """The labels in words: all of them, or the most frequent ones with their shares."""
+        """List the labels: all of them, or the most frequent ones with their shares."""
         grey = 2 * len(self.shaded) > self.count
         lossy = f", and {'look grey' if grey else 'are JPEGs'}: {_MENDED}" if grey or self.jpeg else ""
         few = len(self.pixels) <= _MOST_LABELS
@@ -47,12 +47,12 @@ class Masks:
 
 
 def has_jpeg(tiles: Split) -> bool:
-    """Whether any mask is a JPEG, which does not keep labels."""
+    """Return whether any mask is a JPEG, which does not keep labels."""
     return any(file.lower().endswith((".jpg", ".jpeg")) for file in tiles.files[1])
 
 
 def survey(tiles: Split, config: RunConfig) -> Masks:
-    """Read the masks of a split alone; InputError where one cannot be read, or lies elsewhere than its image."""
+    """Read only the masks of a split; InputError where one cannot be read, or lies elsewhere than its image."""
 
     def look(tile: Tile) -> tuple[dict[int, int], bool]:
         check_georeferences(tile)
@@ -71,7 +71,7 @@ def survey(tiles: Split, config: RunConfig) -> Masks:
 
 
 def with_shades(config: RunConfig, pixels: Mapping[int, int], shaded: list[str]) -> list[str]:
-    """Return those masks that look shaded, unless nearly all of their labels are named by the settings."""
+    """Return the masks that look shaded; none where the settings name nearly all labels."""
     unnamed = pixels.keys() - {*config.classes, *config.ignore}
     return shaded if len(unnamed) >= FEWEST_SHADES else []
 
@@ -97,9 +97,9 @@ def check_classes(config: RunConfig, masks: Mapping[str, Masks]) -> None:
 
 
 def check_same_kind(tiles: Mapping[str, Split], positions: Mapping[Kind, Mapping[str, Sequence[int]]]) -> None:
-    """InputError where some tiles have other bands than most, or are uint8 where most are not, or the reverse.
+    """Raise InputError where some tiles differ from most in their bands, or in whether they are uint8.
 
-    `positions` are those of the tiles of each kind, by split.
+    `positions` holds the tiles of each kind, by split.
     """
     if len(positions) <= 1:
         return
@@ -124,7 +124,7 @@ def check_same_kind(tiles: Mapping[str, Split], positions: Mapping[Kind, Mapping
 
 
 def check_kept(config: RunConfig, masks: Collection[Masks]) -> None:
-    """Raise InputError where masks shade from label to label, and the classes are the smaller part of that."""
+    """Raise InputError where masks shade from label to label and the classes keep less than half of their pixels."""
     mistakes = []
     for found in masks:
         kept = kept_share(found.pixels, config.classes, config.ignore) if found.shaded else 1.0
@@ -138,7 +138,7 @@ def check_kept(config: RunConfig, masks: Collection[Masks]) -> None:
 
 
 def mask_remarks(config: RunConfig, masks: Collection[Masks]) -> Iterator[str]:
-    """Say which masks look lossy, and which labels count as background."""
+    """Yield lines on masks that look lossy and on labels that count as background."""
     pixels: Counter[int] = Counter()
     for found in masks:
         pixels.update(found.pixels)
@@ -158,7 +158,7 @@ def mask_remarks(config: RunConfig, masks: Collection[Masks]) -> Iterator[str]:
 
 
 def absent_remarks(config: RunConfig, masks: Mapping[str, Masks]) -> Iterator[str]:
-    """Say which classes no mask of a validation set contains."""
+    """Yield a line on classes that no mask of a validation set contains."""
     absent = {
         found.place: [label for label in config.classes if label not in found.pixels]
         for split, found in masks.items()
@@ -172,7 +172,7 @@ def absent_remarks(config: RunConfig, masks: Mapping[str, Masks]) -> Iterator[st
 
 
 def fill_remarks(extremes: Extremes | None, names: Sequence[str]) -> Iterator[str]:
-    """Say which values are far outside the rest of a band, and held by many pixels: they may stand for no data."""
+    """Yield lines on values far outside the rest of a band that many pixels have: they may stand for no data."""
     bands: dict[float, list[str]] = {}
     for found in extremes.outside(names) if extremes else ():
         gap, spread = max(found.low - found.value, found.value - found.high), found.high - found.low
@@ -190,7 +190,7 @@ def fill_remarks(extremes: Extremes | None, names: Sequence[str]) -> Iterator[st
 
 
 def shares(pixels: Mapping[int, int], labels: Collection[int]) -> str:
-    """Labels with their shares of all pixels, the most frequent first."""
+    """List labels with their shares of all pixels, the most frequent first."""
     total = sum(pixels.values())
     order = sorted(labels, key=lambda label: -pixels[label])
     return first_few((f"{label} ({pixels[label] / total:.2%})" for label in order), _MOST_SHARES)

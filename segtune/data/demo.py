@@ -1,4 +1,4 @@
-"""The built-in demo data set: synthetic aerial scenes with ponds, for trying a search without any data."""
+"""The built-in demo data set: synthetic aerial scenes with ponds, to try a search without own data."""
 
 from __future__ import annotations
 

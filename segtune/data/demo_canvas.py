@@ -16,7 +16,7 @@ _REFERENCE_SIZE = 128  # object sizes below are in pixels of a tile of this size
 
 @dataclass
 class Scene:
-    """One tile being painted: bands (size, size, 4) reflectance, labels (size, size) class values."""
+    """A tile being painted: bands (size, size, 4) hold reflectance, labels (size, size) hold classes."""
 
     size: int
     rng: np.random.Generator
@@ -34,17 +34,17 @@ class Scene:
         self.sun = (float(np.cos(angle)), float(np.sin(angle)))
 
     def px(self, length: float) -> float:
-        """A length in reference pixels, in pixels of this tile."""
+        """Convert a length in reference pixels to pixels of this tile."""
         return length * self.size / _REFERENCE_SIZE
 
     def pick(self, colours: tuple[tuple[float, ...], ...], spread: float = 0.04) -> Raster:
-        """One of the colours, (4,), slightly varied in brightness and hue."""
+        """Draw one of the colours, (4,), slightly varied in brightness and hue."""
         colour = np.asarray(colours[self.rng.integers(len(colours))])
         varied = colour * self.rng.normal(1, 0.08) * self.rng.normal(1, spread, 4)
         return np.clip(varied, 0.02, 0.98).astype(np.float32)
 
     def noise(self, *wavelengths: float) -> Raster:
-        """Smooth random texture (size, size), about zero mean and unit deviation, one octave a wavelength."""
+        """Draw a smooth random texture (size, size), about zero mean and unit deviation, one octave per wavelength."""
         total = np.zeros((self.size, self.size), np.float32)
         for wavelength in wavelengths:
             cells = max(2, round(self.size / max(1.0, self.px(wavelength)))) + 1
@@ -53,7 +53,7 @@ class Scene:
         return total / np.float32(np.sqrt(len(wavelengths)))
 
     def polygon(self, points: Points) -> Mask:
-        """Pixels inside the closed polygon of (x, y) points, shape (n, 2)."""
+        """Return the pixels inside the closed polygon of (x, y) points, shape (n, 2)."""
         canvas = np.zeros((self.size, self.size), np.uint8)
         # Four fractional bits place the corners between pixels, so small roofs keep their angles.
         cv2.fillPoly(canvas, [np.round(points * 16).astype(np.int32)], 1, shift=4)
@@ -69,25 +69,25 @@ class Scene:
     def shade(self, mask: Mask, factor: float, edge: float = 0.6) -> None:
         """Cast a shadow: the light on the mask is reduced to `factor`."""
         alpha = _soften(mask, edge)[..., None]
-        # Skylight fills shadows with blue and leaves the near infrared darkest, as over water.
+        # Skylight brightens shadows in blue; near infrared stays darkest, as over water.
         light = np.array([factor, factor * 1.08, factor * 1.3, factor * 0.8], np.float32)
         self.bands *= 1 - alpha * (1 - light)
 
 
 def _soften(mask: Mask, sigma: float) -> Raster:
-    """The mask as coverage 0..1 with blurred edges."""
+    """Return the mask as coverage from 0 to 1 with blurred edges."""
     return np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), sigma), np.float32)
 
 
 def grow(mask: Mask, radius: float) -> Mask:
-    """The mask dilated by a disc of `radius` pixels."""
+    """Dilate the mask by a disc of `radius` pixels."""
     width = 2 * round(radius) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     return np.asarray(cv2.dilate(mask.astype(np.uint8), disc), bool)
 
 
 def rectangle(centre: Points, length: float, width: float, angle: float) -> Points:
-    """Corners (4, 2) of a rectangle whose long side points along `angle` radians."""
+    """Return the corners (4, 2) of a rectangle whose long side points along `angle` radians."""
     along = np.array([np.cos(angle), np.sin(angle)]) * length / 2
     across = np.array([-np.sin(angle), np.cos(angle)]) * width / 2
     return np.array(

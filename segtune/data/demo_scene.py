@@ -55,7 +55,7 @@ _TREES = ((0.17, 0.28, 0.13, 0.62), (0.22, 0.33, 0.16, 0.70))
 
 
 def _paint_ground(scene: Scene) -> None:
-    """Bare soil and dry grass in patches; class OTHER."""
+    """Paint bare soil and dry grass in patches; class OTHER."""
     soil, grass = scene.pick(_SOILS), scene.pick(_GRASSES)
     share = np.clip(0.5 + 0.45 * scene.noise(45, 18, 7), 0, 1)[..., None]
     texture = 1 + 0.05 * scene.noise(30, 9, 4) + 0.05 * scene.noise(2.5, 1.4)
@@ -63,7 +63,7 @@ def _paint_ground(scene: Scene) -> None:
 
 
 def _paint_fields(scene: Scene) -> None:
-    """Parcels of a rotated, uneven grid, cropped, ploughed or lying fallow; class VEGETATION."""
+    """Paint the parcels of a rotated, uneven grid, cropped, ploughed or fallow; class VEGETATION."""
     rng, size = scene.rng, scene.size
     angle = rng.uniform(0, np.pi)
     axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -93,7 +93,7 @@ def _paint_fields(scene: Scene) -> None:
 
 
 def _paint_parcel(scene: Scene, mask: Mask, furrow_angle: float) -> None:
-    """One field with its furrows."""
+    """Paint one field with its furrows."""
     rng = scene.rng
     kind = rng.choice(3, p=[0.45, 0.15, 0.40])
     colours, depth = ((_CROPS, 0.07), (_PLOUGHED, 0.11), (_WET_PLOUGHED, 0.50))[kind]
@@ -106,7 +106,7 @@ def _paint_parcel(scene: Scene, mask: Mask, furrow_angle: float) -> None:
 
 
 def _paint_road(scene: Scene) -> None:
-    """A gently curved dirt or asphalt road across the tile; class OTHER."""
+    """Paint a gently curved dirt or asphalt road across the tile; class OTHER."""
     rng, size = scene.rng, scene.size
     angle = rng.uniform(0, np.pi)
     along = np.array([np.cos(angle), np.sin(angle)])
@@ -129,7 +129,7 @@ def _paint_road(scene: Scene) -> None:
 
 
 def _pond_outline(scene: Scene) -> Points:
-    """A smooth irregular outline (n, 2) around the origin, mean radius 15 to 31 reference pixels."""
+    """Draw a smooth irregular outline (n, 2) around the origin with a mean radius of 15 to 31 reference pixels."""
     rng = scene.rng
     theta = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     radius = np.ones_like(theta)
@@ -144,7 +144,7 @@ def _pond_outline(scene: Scene) -> Points:
 
 
 def _paint_ponds(scene: Scene) -> None:
-    """Ponds until a drawn share of the tile is flooded, or none in about one tile of seven; class WATER."""
+    """Paint ponds until a drawn share of the tile is flooded, or none in about one tile of seven; class WATER."""
     rng = scene.rng
     if rng.random() < 0.12:
         return
@@ -155,7 +155,7 @@ def _paint_ponds(scene: Scene) -> None:
             break
         centre = rng.uniform(0.05, 0.95, 2) * scene.size
         mask = scene.polygon(_pond_outline(scene) + centre)
-        # A sliver at the tile's rim would be water nobody could tell from a ditch.
+        # A sliver at the tile's rim would be water that nobody can tell from a ditch.
         if mask.sum() < scene.px(10) ** 2 * np.pi or (scene.taken & grow(mask, scene.px(4))).any():
             continue
         _paint_pond(scene, mask)
@@ -163,7 +163,7 @@ def _paint_ponds(scene: Scene) -> None:
 
 
 def _paint_pond(scene: Scene, mask: Mask) -> None:
-    """One pond: muddy bank, broken reed belt, depth gradient, ripples and sometimes sun glint."""
+    """Paint one pond: muddy bank, broken reed belt, depth gradient, ripples and sometimes sun glint."""
     rng = scene.rng
     ring = grow(mask, scene.px(rng.uniform(1.5, 3.0)))
     scene.paint(ring, scene.pick(_BANKS), OTHER, edge=0.8)
@@ -183,7 +183,7 @@ def _paint_pond(scene: Scene, mask: Mask) -> None:
 
 
 def _free_rectangle(scene: Scene, length: float, width: float, angle: float, margin: float) -> Points | None:
-    """Corners of a rectangle on free ground, or None when twelve tries found no place."""
+    """Return the corners of a rectangle on free ground; None when twelve tries found no place."""
     for _ in range(12):
         corners = rectangle(scene.rng.uniform(0, 1, 2) * scene.size, length, width, angle)
         mask = scene.polygon(corners)
@@ -193,7 +193,7 @@ def _free_rectangle(scene: Scene, length: float, width: float, angle: float, mar
 
 
 def _paint_yard(scene: Scene) -> None:
-    """A dark paved yard with painted bays: the spectrum of deep water, straight edges; class OTHER."""
+    """Paint a dark paved yard with marked bays: the spectrum of deep water, straight edges; class OTHER."""
     rng = scene.rng
     length, width, angle = scene.px(rng.uniform(28, 50)), scene.px(rng.uniform(18, 32)), rng.uniform(0, np.pi)
     corners = _free_rectangle(scene, length, width, angle, scene.px(2))
@@ -217,7 +217,7 @@ def _paint_yard(scene: Scene) -> None:
 
 
 def _paint_buildings(scene: Scene) -> None:
-    """A loose settlement of pitched roofs sharing a street grid, with cast shadows; class BUILDING."""
+    """Paint a loose settlement of pitched roofs along one street grid, with cast shadows; class BUILDING."""
     rng = scene.rng
     angle = rng.uniform(0, np.pi)
     for _ in range(int(rng.integers(2, 9))):
@@ -229,7 +229,7 @@ def _paint_buildings(scene: Scene) -> None:
 
 
 def _paint_building(scene: Scene, corners: Points) -> None:
-    """One roof, its sunlit and shaded halves parted by the ridge, and its shadow on the ground."""
+    """Paint one roof, its sunlit and shaded halves on both sides of the ridge, and its shadow on the ground."""
     rng = scene.rng
     mask = scene.polygon(corners)
     fall = np.array(scene.sun) * scene.px(rng.uniform(4, 10))
@@ -254,7 +254,7 @@ def _paint_building(scene: Scene, corners: Points) -> None:
 
 
 def _paint_tarp(scene: Scene) -> None:
-    """A taut turquoise or blue tarpaulin over stacked goods; class OTHER."""
+    """Paint a taut turquoise or blue tarpaulin over stacked goods; class OTHER."""
     rng = scene.rng
     length, width = scene.px(rng.uniform(8, 16)), scene.px(rng.uniform(6, 11))
     corners = _free_rectangle(scene, length, width, rng.uniform(0, np.pi), scene.px(2))
@@ -267,7 +267,7 @@ def _paint_tarp(scene: Scene) -> None:
 
 
 def _paint_trees(scene: Scene) -> None:
-    """Single trees and small groups with textured crowns and cast shadows; class VEGETATION."""
+    """Paint single trees and small groups with textured crowns and cast shadows; class VEGETATION."""
     rng = scene.rng
     for _ in range(int(rng.integers(1, 6))):
         group = rng.uniform(0, 1, 2) * scene.size
@@ -287,7 +287,7 @@ def _paint_trees(scene: Scene) -> None:
 
 
 def _expose(scene: Scene) -> NDArray[np.uint8]:
-    """The scene as the camera records it, (size, size, 4) uint8: light, haze, optics and sensor noise."""
+    """Return the scene as a camera records it, (size, size, 4) uint8: light, haze, optics and sensor noise."""
     rng = scene.rng
     light = rng.uniform(0.85, 1.20) * rng.normal(1, 0.02, 4) * np.ones((scene.size, scene.size, 1))
     if rng.random() < 0.2:
@@ -301,7 +301,7 @@ def _expose(scene: Scene) -> NDArray[np.uint8]:
 
 
 def draw_tile(size: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One scene: bands (size, size, 4) uint8 red, green, blue, near infrared; classes (size, size) uint8."""
+    """Draw one scene: bands (size, size, 4) uint8 red, green, blue, near infrared; classes (size, size) uint8."""
     scene = Scene(size, rng)
     _paint_ground(scene)
     _paint_fields(scene)

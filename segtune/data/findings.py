@@ -1,4 +1,4 @@
-"""What reading tiles shows: of one tile, and of all tiles of a split."""
+"""What a scan finds in one tile, and in all tiles of a split."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from segtune.data.tiles import Split, Tile
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """What reading the tiles of one split showed."""
+    """What a scan found in the tiles of one split."""
 
     pixels: dict[int, int]  # pixels of each label
     bands: tuple[int, ...]  # of each source
@@ -32,11 +32,11 @@ class SplitInfo:
     digest: str  # of names and pixels
     shaded: tuple[int, ...]  # positions of tiles whose masks shade from label to label
     extremes: Extremes | None  # of training tiles, where any pixel is valid
-    alpha: Alpha = "auto"  # what their alpha band was taken for, where their values decided
-    alpha_band: int = 0  # its number
+    alpha: Alpha = "auto"  # what the alpha band was taken for, where its values decided
+    alpha_band: int = 0  # number of the alpha band, counted from 1; 0 where there is none
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the findings as JSON values."""
         moments = self.moments and {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in vars(self.moments).items()
@@ -45,7 +45,7 @@ class SplitInfo:
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> SplitInfo:
-        """From what `plain` gave; exact, since JSON keeps every digit of a float."""
+        """Restore findings from JSON values; exact, since JSON keeps every digit of a float."""
         moments: Any = content["moments"]
         if moments:
             arrays = {name: np.array(value) for name, value in moments.items() if name != "count"}
@@ -56,7 +56,7 @@ class SplitInfo:
         return cls(**{**content, **tuples, "pixels": pixels, "moments": moments, "extremes": extremes})
 
 
-_AHEAD = 2  # tiles decoded ahead of the one that is written, for each thread
+_AHEAD = 2  # tiles that each thread decodes ahead of the one that is written
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class TileFindings:
-    """What reading one tile showed."""
+    """What a scan found in one tile."""
 
     kind: Kind
     side: int  # the longer one, in pixels
@@ -82,10 +82,10 @@ class TileFindings:
 
 
 class SplitFindings:
-    """What reading a split's tiles shows, tile by tile."""
+    """Collects what a scan finds in the tiles of a split, one by one."""
 
     def __init__(self) -> None:
-        self.mistakes: list[str] = []  # the first one of each tile that cannot be used
+        self.mistakes: list[str] = []  # the first mistake of each tile that cannot be used
         self.kinds: dict[Kind, list[int]] = {}  # positions of the tiles
         self._pixels: Counter[int] = Counter()
         self._digest = hashlib.blake2b(digest_size=16)
@@ -95,7 +95,7 @@ class SplitFindings:
         self._shaded: list[int] = []
 
     def add(self, index: int, tile: TileFindings) -> None:
-        """Add what the tile at this position showed."""
+        """Add the findings of the tile at this position."""
         self.kinds.setdefault(tile.kind, []).append(index)
         self._pixels.update(tile.labels)
         self._digest.update(tile.digest)
@@ -129,7 +129,7 @@ class SplitFindings:
 
 
 def in_parallel(tiles: Split, look: Callable[[Tile], TileFindings]) -> Iterator[Future[TileFindings]]:
-    """Look at tiles in their order, in threads; never many more tiles are in memory than threads."""
+    """Run `look` on tiles in threads and yield the results in order; few more tiles than threads are in memory."""
     threads = readable_at_once(tiles)
     ahead: deque[Future[TileFindings]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -140,7 +140,7 @@ def in_parallel(tiles: Split, look: Callable[[Tile], TileFindings]) -> Iterator[
                     yield ahead.popleft()
             while ahead:
                 yield ahead.popleft()
-        finally:  # Ctrl-C does not wait for what has not begun
+        finally:  # Ctrl-C does not wait for tiles that were not begun
             for future in ahead:
                 future.cancel()
 

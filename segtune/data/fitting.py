@@ -1,4 +1,4 @@
-"""How a tile of any size becomes the square that the network sees, and how predictions find back."""
+"""How tiles of any size become the square that the network sees, and how predictions map back."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from segtune.data.labels import UNLABELLED
 from segtune.data.reading import Image, TilePixels, Valid
 
 Pixels = npt.NDArray[Any]
-_BANDS_AT_ONCE = 4  # OpenCV averages areas of at most four bands at a time
-_STEP = 0.75  # of a window's side, from one window to the next: neighbours share a quarter
+_BANDS_AT_ONCE = 4  # OpenCV averages at most four bands at a time
+_STEP = 0.75  # from one window to the next, in sides of a window: neighbours share a quarter
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One way of fitting, to a square of `size` pixels: resize, crop or pad."""
+    """A way of fitting tiles to a square of `size` pixels: resize, crop or pad."""
 
     mode: str
     size: int
 
     @classmethod
     def of(cls, config: RunConfig) -> Fit:
-        """That of a run whose image_size is known."""
+        """Return the fit of a run whose image_size is set."""
         return cls(config.fit, config.image_size or 0)
 
     @classmethod
@@ -43,7 +43,7 @@ class Fit:
         return "whole" if self.mode == "crop" else f"{self.mode}-{self.size}"
 
     def inner(self, height: int, width: int) -> tuple[int, int]:
-        """The size, (h, w), at which a tile of (height, width) is kept."""
+        """Return the size, (h, w), at which a tile of (height, width) is kept."""
         if self.mode == "resize":
             return self.size, self.size
         largest = max(height, width)
@@ -52,12 +52,12 @@ class Fit:
         return max(1, round(height * self.size / largest)), max(1, round(width * self.size / largest))
 
     def keep_image(self, image: Pixels) -> Pixels:
-        """An image, (H, W, bands), as it is kept: resized or shrunk, not padded, not cropped."""
+        """Return an image, (H, W, bands), as it is kept: resized or shrunk, but neither padded nor cropped."""
         height, width = image.shape[:2]
         size = self.inner(height, width)
         if size == (height, width):
             return image
-        # Averaged where it shrinks, and then interpolated where it grows: OpenCV averages only where nothing grows.
+        # Average the sides that shrink, then interpolate those that grow: OpenCV averages only where no side grows.
         shrunk = min(height, size[0]), min(width, size[1])
         parts = []
         for first in range(0, image.shape[2], _BANDS_AT_ONCE):
@@ -74,12 +74,12 @@ class Fit:
         size = self.inner(*mask.shape)
         if size == mask.shape:
             return mask
-        if mask.dtype == np.int64:  # of which OpenCV would make int32
+        if mask.dtype == np.int64:  # OpenCV would make it int32
             return self.keep_mask(mask.view(np.float64)).view(np.int64)
         return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
     def pad_image(self, image: Pixels) -> Pixels:
-        """A kept image with at least `size` pixels on each side; what is added has the image's mean colour."""
+        """Pad a kept image to at least `size` pixels on each side with its mean colour."""
         height, width = image.shape[:2]
         if min(height, width) >= self.size:
             return image
@@ -90,7 +90,7 @@ class Fit:
         return padded
 
     def pad_target(self, target: Pixels, padding: int) -> Pixels:
-        """A kept target with at least `size` pixels on each side; what is added is `padding`."""
+        """Pad a kept target to at least `size` pixels on each side with `padding`."""
         height, width = target.shape
         if min(height, width) >= self.size:
             return target
@@ -99,7 +99,7 @@ class Fit:
         return padded
 
     def crop(self, image: Pixels, target: Pixels, random: np.random.Generator) -> tuple[Pixels, Pixels]:
-        """A square of image and target, both at least that large, at a random place."""
+        """Cut a square at a random place from image and target, which are at least that large."""
         height, width = target.shape
         top = int(random.integers(height - self.size + 1))
         left = int(random.integers(width - self.size + 1))
@@ -107,7 +107,7 @@ class Fit:
         return image[square], target[square]
 
     def windows(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Corners, (top, left), of windows that cover an image at least as large as one, evenly spread."""
+        """Return the corners, (top, left), of evenly spread windows that cover an image at least as large as one."""
         return [(top, left) for top in self._starts(height) for left in self._starts(width)]
 
     def _starts(self, length: int) -> list[int]:
@@ -116,14 +116,14 @@ class Fit:
 
 
 class Decoded(NamedTuple):
-    """What is kept of a tile."""
+    """What the cache keeps of a tile."""
 
     sources: list[Image]  # each (h, w, bands)
     labels: npt.NDArray[np.integer]  # (h, w) in training, else of the mask's own size
 
 
 def decode(pixels: TilePixels, fit: Fit, training: bool) -> Decoded:
-    """Return what is kept of a tile that was read.
+    """Return what the cache keeps of a tile that was read.
 
     Pixels without data are UNLABELLED, and get the mean of the tile's others, so that resizing does not smear an
     arbitrary value into its neighbours. Labels are fitted for training only. Which of them are classes is decided

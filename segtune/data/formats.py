@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, and what its headers say that GDAL does not pass on: orientation and pages."""
+"""Formats of files by their first bytes, and what GDAL does not pass on of their headers: orientation and pages."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from segtune.errors import InputError
 FORMATS = "GeoTIFF, PNG, JPEG and BMP"
 MOST_BANDS = 4096  # of an image
 
-# GDAL opens some two hundred formats, and some of them write files, or name files and servers to read from. Only these
-# are opened, each by its own driver.
+# GDAL opens about two hundred formats; some of them write files, or name other files and servers to read from. Only
+# these are opened, each by its own driver.
 _DRIVERS = {
     b"II*\0": "GTiff",
     b"MM\0*": "GTiff",
@@ -27,7 +27,7 @@ _DRIVERS = {
     b"\xff\xd8\xff": "JPEG",
     b"BM": "BMP",
 }
-_OTHERS = {  # by which an error names what it found
+_OTHERS = {  # names of formats in error messages
     b"GIF8": "GIF",
     b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
@@ -45,8 +45,8 @@ _OTHERS = {  # by which an error names what it found
     b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched",
 }
 _XML = {"VRTDataset": "VRT", "MRF_META": "MRF", "GDAL_WMS": "WMS"}
-_HEAD = 512  # bytes that are looked at
-_TAGS = {  # of a page, and their values where it has none
+_HEAD = 512  # bytes that are read to recognise a format
+_TAGS = {  # of a page, with their defaults
     254: ("subfile", 0),
     255: ("old_subfile", 0),
     256: ("width", 0),
@@ -56,15 +56,15 @@ _TAGS = {  # of a page, and their values where it has none
     277: ("bands", 1),
     339: ("number_kind", 1),
 }
-_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # TIFF's types of whole numbers
+_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # integer types of TIFF
 _KINDS = {1: "unsigned", 2: "signed", 3: "float"}  # of a page's numbers
 _REDUCED, _MASK = 1, 4  # bits of a page's subfile type
 _OLD_REDUCED = 2
-_FARTHEST = 2**62  # that a file can reach
+_FARTHEST = 2**62  # largest offset in a file
 _MOST = f"an image has at most {MOST_BANDS} bands"
 
-# Of an orientation of EXIF or TIFF: whether rows and columns change places, and then whether rows and columns run
-# backwards.
+# By the orientation of EXIF or TIFF: whether rows and columns are swapped, and then whether rows and columns are
+# reversed.
 _TURNS = {
     1: (False, False, False),
     2: (False, False, True),
@@ -81,21 +81,21 @@ _TURNS = {
 class Orientation:
     """How stored pixels are turned into what viewers show."""
 
-    swapped: bool  # rows are shown as columns
-    rows_back: bool  # and then in reverse order
+    swapped: bool  # rows become columns
+    rows_back: bool  # then rows are reversed
     columns_back: bool
 
     @classmethod
     def of(cls, number: object) -> Orientation:
-        """Return what a number of EXIF says; an unknown number changes nothing, as in viewers."""
+        """Return the orientation for an EXIF number; an unknown number changes nothing, as in viewers."""
         return cls(*_TURNS.get(number if isinstance(number, int) else 1, _TURNS[1]))
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """The size that is shown, (height, width), of stored pixels."""
+        """Return the size, (height, width), at which stored pixels are shown."""
         return (width, height) if self.swapped else (height, width)
 
     def upright(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Stored pixels, (..., H, W), as they are shown."""
+        """Turn stored pixels, (..., H, W), as viewers show them."""
         shown = array.swapaxes(-1, -2) if self.swapped else array
         shown = shown[..., ::-1, :] if self.rows_back else shown
         return shown[..., ::-1] if self.columns_back else shown
@@ -108,7 +108,7 @@ UPRIGHT = Orientation.of(1)
 class Page:
     """One image of a TIFF."""
 
-    number: int  # in the file, from 1, as GDAL counts
+    number: int  # in the file, counted from 1 as GDAL does
     tags: dict[str, int]
 
     @property
@@ -118,7 +118,7 @@ class Page:
 
     @property
     def kind(self) -> str:
-        """Its size and type, such as "64x64 8-bit unsigned"; pages of one kind are bands of one image."""
+        """Size and type, such as "64x64 8-bit unsigned"; pages of one kind are bands of one image."""
         tags = self.tags
         number = _KINDS.get(tags["number_kind"], "other")
         return f"{tags['width']}x{tags['height']} {tags['bits']}-bit {number}"
@@ -130,7 +130,7 @@ class Page:
 
 
 def driver_of(path: Path, what: str) -> str:
-    """The GDAL driver of a file, by its content; InputError where it is none of the formats that are read."""
+    """Return the GDAL driver of a file by its content; InputError where its format is not supported."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -144,7 +144,7 @@ def driver_of(path: Path, what: str) -> str:
 
 
 def _named(head: bytes) -> str:
-    """The format of a file that is none of ours, by its first bytes."""
+    """Name the format of a file that is not supported, by its first bytes."""
     for signature, name in _OTHERS.items():
         if head.startswith(signature):
             return name
@@ -160,7 +160,7 @@ def _named(head: bytes) -> str:
 
 
 def png_orientation(path: Path) -> Orientation:
-    """Return the orientation that a PNG's EXIF data say."""
+    """Return the orientation in the EXIF data of a PNG."""
     with path.open("rb") as file:
         file.seek(8)
         while len(start := file.read(8)) == 8:
@@ -172,7 +172,7 @@ def png_orientation(path: Path) -> Orientation:
 
 
 def _exif_orientation(file: IO[bytes], base: int) -> Orientation:
-    """Return the orientation in EXIF data, which are a TIFF without pixels; damaged data change nothing."""
+    """Return the orientation in EXIF data, which are a TIFF without pixels; damaged data are ignored."""
     try:
         return next((page.orientation for page in _pages(file, base)), UPRIGHT)
     except _DamagedError:
@@ -180,9 +180,9 @@ def _exif_orientation(file: IO[bytes], base: int) -> Orientation:
 
 
 def tiff_pages(path: Path, what: str) -> list[Page]:
-    """The pages of a TIFF, without those that are overviews, thumbnails or masks of others.
+    """Return the pages of a TIFF without overviews, thumbnails and masks of other pages.
 
-    InputError where their list is damaged, is longer than that of any image, or where they are not of one kind.
+    Raises InputError where their list is damaged or too long, or where they are not of one kind.
     """
     found = []
     with path.open("rb") as file:
@@ -213,7 +213,7 @@ class _DamagedError(Exception):
 
 
 def _pages(file: IO[bytes], base: int) -> Iterator[Page]:
-    """The pages of a TIFF that begins at `base`, whatever they are for."""
+    """Yield all pages of a TIFF that begins at `base`."""
     read = _Numbers(file, base)
     seen: set[int] = set()
     offset = read.first
@@ -239,7 +239,7 @@ class _Numbers:
         (self.first,) = self._at(8, "Q") if self._big else self._at(4, "I")
 
     def directory(self, offset: int) -> tuple[dict[str, int], int]:
-        """The tags of a directory, and where the next one is; 0 after the last."""
+        """Return the tags of a directory and the offset of the next one; 0 after the last."""
         (count,) = self._at(offset, "Q" if self._big else "H")
         start, size = offset + (8 if self._big else 2), 20 if self._big else 12
         if count > 65535:
@@ -257,7 +257,7 @@ class _Numbers:
         return tags, following
 
     def _value(self, entry: bytes, form: str) -> int:
-        """The first of a tag's numbers, which lie elsewhere where the entry is too short for them."""
+        """Return the first number of a tag; the numbers lie elsewhere where the entry is too short for them."""
         count, rest = struct.unpack_from(self._order + ("Q" if self._big else "I"), entry, 4)[0], entry[-8:]
         rest = rest if self._big else rest[-4:]
         if count * struct.calcsize(form) > len(rest):

@@ -1,4 +1,4 @@
-"""Where the files of a tile lie on the ground, and whether they say the same of it."""
+"""Where the files of a tile lie on the ground, and whether they agree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import hypot, isfinite
 from pathlib import Path
 
 from affine import Affine
-from rasterio._err import CPLE_BaseError  # what PROJ reports where rasterio has no error of its own for it
+from rasterio._err import CPLE_BaseError  # errors of PROJ that rasterio does not wrap
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as reproject
@@ -18,14 +18,14 @@ from segtune.data.raster import Raster, opened
 from segtune.data.tiles import Tile
 from segtune.errors import InputError, one_line
 
-_ROUNDING = 0.25  # pixels; where corners differ by less, numbers were rounded on their way into the files
+_ROUNDING = 0.25  # pixels; smaller differences of corners come from rounding in the files
 
 _Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where a file lies, by what it says itself."""
+    """Where a file lies on the ground, by its own metadata."""
 
     crs: CRS | None
     transform: Affine  # from pixels to the ground
@@ -33,21 +33,21 @@ class Georeference:
     width: int
 
     def corners(self) -> _Points:
-        """The pixels' corners (x, y) of the array: upper left, upper right, lower left, lower right."""
+        """Return the corners (x, y) of the array in pixels: upper left, upper right, lower left, lower right."""
         return [(x, y) for y in (0, self.height) for x in (0, self.width)]
 
 
 def check_georeferences(tile: Tile) -> None:
-    """Read the georeferences of a tile's files, which have one size, and compare them as `compare` does."""
+    """Raise InputError where a tile's mask or channels, of the image's size, lie elsewhere than the image."""
     others = {path: read_georeference(path) for path in (tile.mask, *tile.channels)}
     if any(others.values()):
         compare(tile.image, read_georeference(tile.image), others)
 
 
 def compare(path: Path, image: Georeference | None, others: Mapping[Path, Georeference | None]) -> None:
-    """Raise InputError where one of the other files of a tile lies elsewhere than its image, which lies in `path`.
+    """Raise InputError where one of the other files of a tile lies elsewhere than its image, the file `path`.
 
-    None stands for a file without a georeference, which contradicts nothing.
+    None stands for a file without a georeference, which cannot contradict.
     """
     for other, found in others.items():
         if image and found and (differing := difference(image, found)):
@@ -58,13 +58,13 @@ def compare(path: Path, image: Georeference | None, others: Mapping[Path, Georef
 
 
 def read_georeference(path: Path) -> Georeference | None:
-    """Read where a file lies; None where it does not say. InputError where it cannot be read."""
+    """Read the georeference of a file; None where it has none, InputError where the file cannot be read."""
     with opened(path, "an image", place=True) as raster:
         return georeference_of(raster)
 
 
 def georeference_of(raster: Raster) -> Georeference | None:
-    """Return where a file lies that was opened with its place; None where it does not say."""
+    """Return the georeference of a file that was opened with its place; None where it has none."""
     place = raster.place
     height, width = raster.size
     transform = place.transform
@@ -104,7 +104,7 @@ def difference(image: Georeference, other: Georeference) -> str | None:
 
 
 def _reprojected(places: _Points, source: CRS, target: CRS) -> _Points:
-    """The same places in another CRS; none where any of them is not in its reach."""
+    """Reproject points to another CRS; empty where one of them lies outside of its reach."""
     try:
         xs, ys = reproject(source, target, [x for x, _ in places], [y for _, y in places])
     except (RasterioError, CPLE_BaseError):

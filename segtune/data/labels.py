@@ -1,4 +1,4 @@
-"""What the pixels mean: the bands of an image, the labels of a mask and the indices that metrics count in."""
+"""What the pixels of masks mean: labels in the files, and the indices that networks and metrics use."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Indices: what a network predicts and a metric counts in. 1 to K are the classes in their order.
+# Indices are what networks predict and metrics count: 1 to K are the classes in their order.
 BACKGROUND = 0
 IGNORED = 255
 Indices = npt.NDArray[np.uint8]  # of a mask's pixels, (H, W)
 
 _LABEL_TYPES = ("uint8", "uint16", "int16", "uint32", "int32", "int64")  # of masks that are written
-UNLABELLED = int(np.iinfo(np.int32).min)  # in a mask that was read: a pixel of which the file says nothing
+UNLABELLED = int(np.iinfo(np.int32).min)  # in a mask that was read: a pixel without a label
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Labels:
 
     classes: tuple[int, ...]
     ignore: tuple[int, ...]
-    background: bool  # some training pixel is neither listed nor ignored
-    background_label: int  # what predictions write there
+    background: bool  # some training pixels are neither listed nor ignored
+    background_label: int  # written to predicted masks there
 
     @classmethod
     def from_masks(cls, classes: Iterable[int], ignore: Iterable[int], found: Iterable[int]) -> Labels:
@@ -34,38 +34,38 @@ class Labels:
         named = {*classes, *ignore}
         others = sorted(set(found) - named)
         unused = next(label for label in range(len(named) + 1) if label not in named)
-        fitting = [label for label in others if label >= 0]  # what is negative stands for something missing
+        fitting = [label for label in others if label >= 0]  # negative labels stand for missing data
         return cls(classes, ignore, bool(others), fitting[0] if fitting else unused)
 
     @property
     def binary(self) -> bool:
-        """One class has a single output, a logit; several have one output each."""
+        """Whether there is one class, which has a single output, a logit; several classes have one output each."""
         return len(self.classes) == 1
 
     @property
     def outputs(self) -> int:
-        """Channels that the network gives out."""
+        """The number of the network's output channels."""
         return 1 if self.binary else len(self.classes) + self.background
 
     @property
     def padding(self) -> int:
-        """The index of pixels that were added around a tile: ignored where something is ignored, else background."""
+        """The index of padding: ignored where there are ignored labels or no background, else background."""
         no_background = not self.binary and not self.background
         return IGNORED if self.ignore or no_background else BACKGROUND
 
     def to_indices(self, mask: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-        """Labels of a mask, (H, W), as indices; what has no label is ignored."""
-        if mask.dtype == np.uint8:  # one look-up for each pixel, however many labels there are
+        """Convert the labels of a mask, (H, W), to indices; pixels without a label are ignored."""
+        if mask.dtype == np.uint8:  # one look-up per pixel, for any number of labels
             return self.to_indices(np.arange(256)).take(mask)
         ignored = [(IGNORED, label) for label in (*self.ignore, UNLABELLED)]
         indices = np.full(mask.shape, BACKGROUND, dtype=np.uint8)
         for index, label in (*enumerate(self.classes, start=1), *ignored):
-            # Arithmetic: an assignment to the pixels of a label takes ten times as long.
+            # Arithmetic is ten times as fast as assigning to the pixels of a label.
             indices |= (mask == label).view(np.uint8) * np.uint8(index)
         return indices
 
     def to_labels(self, indices: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """Predicted indices, (H, W), as the mask's own labels, in the smallest type that holds them all."""
+        """Convert predicted indices, (H, W), to the masks' own labels, in the smallest type that holds them all."""
         table = np.array([self.background_label, *self.classes])
         holding = (np.iinfo(name) for name in _LABEL_TYPES)
         dtype = next(kind.dtype for kind in holding if kind.min <= table.min() and table.max() <= kind.max)

@@ -1,4 +1,4 @@
-"""What lies in a folder of images or masks: the files that are read, and how many of what else."""
+"""What lies in a folder of images or masks: the files that are read, and the number of others by kind."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from segtune.errors import InputError, counted, first_few
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
-# Files beside an image change what GDAL reads from it. After the image's whole name: masks, and facts of all kinds.
+# Files beside an image change what GDAL reads from it. Masks and metadata have the image's whole name before these:
 MASKS, FACTS = (".msk", ".MSK"), ".aux.xml"
-# After its name without the extension, what says where it lies: world files (also of the image's own extension, such
-# as .tfw), MapInfo's tables, and polynomials of a sensor.
+# Files with its place on the ground have the image's name without extension before these: world files (others end in
+# "w", such as .tfw), MapInfo tables, and rational polynomials.
 _WORLDS, _RPCS = (".wld", ".tab", ".RPB"), ("_RPC.TXT", "_rpc.txt")
 _ANY_WORLD = ("w", *map(str.lower, _WORLDS))
-# What programs write beside images, and people beside data: nobody takes it for a tile that is missing.
+# Other files that programs write beside images, or people beside data: they are not reported as unread.
 _BESIDE = frozenset(
     {
         *("xml", "msk", "ovr", "rrd", "tfw", "tifw", "tfwx", "wld", "pgw", "pngw", "jgw", "jpgw", "bpw", "bmpw", "prj"),
@@ -30,12 +30,12 @@ _BESIDE = frozenset(
 
 @dataclass(frozen=True)
 class Listing:
-    """A folder's files and subfolders, hidden ones left out."""
+    """The files and subfolders of a folder, without hidden ones."""
 
     folder: Path
     files: tuple[str, ...]  # sorted
     folders: tuple[str, ...]
-    broken: tuple[str, ...]  # links to what is not there
+    broken: tuple[str, ...]  # links without a target
 
     def unread(self, below: bool) -> str | None:
         """Describe what is not read, `below` also in subfolders; None where everything is."""
@@ -69,7 +69,7 @@ def changes_reading(name: str, images: Collection[str], stems: Collection[str]) 
 
 
 def list_folder(folder: Path) -> Listing:
-    """List a folder; InputError where it cannot be read, or where names are no text."""
+    """List a folder; InputError where it cannot be read, or where names are not UTF-8."""
     files, folders, broken = [], [], []
     try:
         with os.scandir(folder) as entries:
@@ -98,7 +98,7 @@ def _check_text(folder: Path, names: Iterable[str]) -> None:
 
 
 def _images_below(folder: Path) -> int:
-    """How many files of the kinds that are read lie in a folder and below it."""
+    """Count the image files in a folder and below it."""
     return sum(
         os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
         for _, _, names in os.walk(folder)
@@ -119,5 +119,5 @@ def read_list(path: Path) -> list[str]:
 
 
 def composed(name: str) -> str:
-    """A name as most systems write it: archives from macOS write some letters as two, and look the same."""
+    """Return a name in composed form (NFC): archives from macOS write some letters as two characters."""
     return unicodedata.normalize("NFC", name)

@@ -1,4 +1,4 @@
-"""What the values of masks tell of how the masks were made, and what the classes keep of it."""
+"""What the values of masks show: their labels, and whether the masks were made lossy or resampled."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from segtune.data.labels import UNLABELLED
 
-_COMMON = 0.05  # share of a mask's pixels from which a value is a label of its own
-FEWEST_SHADES = 3  # values between two labels; one or two may be labels that are rare
-_MOST_IN_BLOCKS, _LEAST_ON_SLOPES = 0.3, 0.25  # shares of the shades' pixels, from drawn, resampled and real masks
-_ANCHOR, _APART = 0.02, 1 / 8  # the least share of all pixels, and of the range of values, that sets a label apart
+_COMMON = 0.05  # share of a mask's pixels from which a value counts as a label
+FEWEST_SHADES = 3  # values between two labels; fewer may be rare labels
+_MOST_IN_BLOCKS, _LEAST_ON_SLOPES = 0.3, 0.25  # shares of the shades' pixels, found on drawn, resampled and real masks
+_ANCHOR, _APART = 0.02, 1 / 8  # least share of all pixels, and of the range of values, by which a label stands apart
 
 
 def count_labels(mask: npt.NDArray[np.integer]) -> dict[int, int]:
-    """Count the pixels of each label of a mask; those without one are left out."""
-    if mask.dtype.kind == "u" and mask.dtype.itemsize <= 2:  # counting beats the sorting of np.unique
+    """Count the pixels of each label of a mask, without unlabelled ones."""
+    if mask.dtype.kind == "u" and mask.dtype.itemsize <= 2:  # counting is faster than the sorting of np.unique
         counts = np.bincount(mask.ravel())
         labels = np.flatnonzero(counts)
         return dict(zip(labels.tolist(), counts[labels].tolist(), strict=True))
@@ -27,10 +27,10 @@ def count_labels(mask: npt.NDArray[np.integer]) -> dict[int, int]:
 
 
 def looks_shaded(mask: npt.NDArray[np.integer], pixels: Mapping[int, int]) -> bool:
-    """Whether a mask, (H, W), shades from one value into another, as JPEG, smooth edges and resampling do.
+    """Return whether a mask, (H, W), shades from one value into another, as JPEG, smooth edges and resampling do.
 
     `pixels` counts its values. Shades are rare values between the lowest and the highest one. They lie on slopes, with
-    less on one side and more on the other, and not in areas, where a label that is rare does.
+    lower values on one side and higher ones on the other; a rare label forms areas.
     """
     shades = _shades(pixels)
     if len(shades) < FEWEST_SHADES:
@@ -46,14 +46,14 @@ def looks_shaded(mask: npt.NDArray[np.integer], pixels: Mapping[int, int]) -> bo
 
 
 def _shades(pixels: Mapping[int, int]) -> list[int]:
-    """Values that are rare, and neither the lowest nor the highest one."""
+    """Return the values that are rare, and neither the lowest nor the highest one."""
     total = sum(pixels.values())
     low, high = min(pixels, default=0), max(pixels, default=0)
     return [value for value, number in pixels.items() if low < value < high and number < _COMMON * total]
 
 
 def _in_blocks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Pixels that belong to a square of 2 x 2 equal ones."""
+    """Return the pixels that belong to a square of 2 x 2 equal ones."""
     found = np.zeros(values.shape, bool)
     corner = values[:-1, :-1]
     equal = (corner == values[1:, :-1]) & (corner == values[:-1, 1:]) & (corner == values[1:, 1:])
@@ -63,9 +63,9 @@ def _in_blocks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
 
 
 def kept_share(pixels: Mapping[int, int], classes: Sequence[int], ignore: Sequence[int]) -> float:
-    """The share that classes have of the pixels whose value is nearer to them than to the other labels.
+    """Return the share of the classes among the pixels whose values are nearer to them than to other labels.
 
-    It is what they keep in masks that shade: a threshold between the labels would give them all of these pixels.
+    It is what the classes keep of masks that shade: a threshold between labels would give them all of these pixels.
     """
     values, numbers = (np.array(list(items)) for items in (pixels.keys(), pixels.values()))
     named = np.array([*classes, *ignore])

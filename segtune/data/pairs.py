@@ -1,4 +1,4 @@
-"""A split's folder, or a list of names -> its tiles: image, mask and extra channels paired by file name."""
+"""Pairing: image, mask and extra channels of each tile of a split, by file name."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from segtune.data.listing import SUFFIXES, Listing, composed, list_folder, read_
 from segtune.data.tiles import Layout, Split
 from segtune.errors import InputError, first_few
 
-_NOT_CHANNELS = 2  # folders of a split that are none of a channel: images and masks
+_NOT_CHANNELS = 2  # the first folders of a split, images and masks
 _READ = " ".join(SUFFIXES)
 _EXTENSIONS = frozenset(suffix[1:] for suffix in SUFFIXES)
 
 
 def split_folders(place: Path, layout: Layout) -> list[Path]:
-    """The folders of a split, or of the tiles that a list file names: images, masks, each channel; all must exist."""
+    """Return the folders of images, masks and each channel of a split; InputError where one is missing."""
     if not place.exists():
         raise InputError(f"{place}: no such folder; a data set has train/ and val/")
     root = place if place.is_dir() else place.parent
@@ -32,15 +32,15 @@ def split_folders(place: Path, layout: Layout) -> list[Path]:
 
 
 def find_tiles(place: Path, layout: Layout) -> Split:
-    """The tiles of one split, a folder or a list file; raise InputError where a file has no partner.
+    """Find the tiles of one split, a folder or a list file; InputError where a file has no partner.
 
-    A list file names a tile a line, with or without an extension; its tiles lie beside it, in the layout's folders.
+    A list file names one tile per line, with or without extension; its tiles lie beside it, in the layout's folders.
     """
     folders = split_folders(place, layout)
     listed = None if place.is_dir() else _listed(place, layout.image_suffix)
     listings = {folder: list_folder(folder) for folder in folders}
     files = [_by_name(listings[folder], *ends) for folder, ends in zip(folders, _endings(layout), strict=True)]
-    # In a split's own folder, other folders are other things.
+    # Folders in a split's own folder are channels and the like, not unread images.
     own = place if listed is None else place.parent
     what = {folder: listing.unread(below=folder != own) for folder, listing in listings.items()}
     unread = tuple(f"{folder}: not read: {text} (only {_READ} are)" for folder, text in what.items() if text)
@@ -63,7 +63,7 @@ def find_tiles(place: Path, layout: Layout) -> Split:
 
 
 def _listed(path: Path, suffix: str) -> frozenset[str]:
-    """The names of tiles in a list file."""
+    """Read the names of tiles from a list file."""
     names = []
     for line in read_list(path):
         name = PurePosixPath(composed(line)).name
@@ -82,17 +82,17 @@ def _only_listed(listing: Path, names: frozenset[str], folder: Path, files: dict
 
 
 def _endings(layout: Layout) -> list[tuple[str, str, bool]]:
-    """For each folder: what names end in, what they must not end in, and whether they may lack the ending."""
+    """Return for each folder: the ending of names, an ending that excludes them, and whether the ending is optional."""
     image, mask = layout.image_suffix, layout.mask_suffix
     together = layout.images_dir == layout.masks_dir
-    # In one folder, names without an ending are those that do not have the other's.
+    # Where images and masks share a folder, an empty ending means: without the other's ending.
     not_image = mask if together and not image.endswith(mask) else ""
     not_mask = image if together and not mask.endswith(image) else ""
     return [(image, not_image, False), (mask, not_mask, False), *((image, "", True) for _ in layout.channels)]
 
 
 def _by_name(listing: Listing, ending: str, other: str, optional: bool) -> dict[str, str]:
-    """File names in a folder by the tile's name."""
+    """Return the file names of a folder by the names of tiles."""
     files: dict[str, str] = {}
     twice = []
     for file in listing.files:

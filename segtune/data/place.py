@@ -1,4 +1,4 @@
-"""Where a file lies on the ground: by a transform, ground control points or a sensor's polynomials (RPC)."""
+"""Where a file lies on the ground: by a transform, ground control points or rational polynomials (RPC)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rasterio.rpc import RPC
 
 @dataclass(frozen=True)
 class Place:
-    """The georeference of an image, of whatever kind its file, or one beside it, has."""
+    """The georeference of an image, of any kind, from its file or from one beside it."""
 
     crs: CRS | None
     transform: Affine | None
@@ -22,21 +22,21 @@ class Place:
 
     @property
     def profile(self) -> dict[str, Any]:
-        """The keywords by which rasterio writes it."""
+        """The keywords for rasterio that write this place."""
         found = {"crs": self.crs, "transform": self.transform, "gcps": self.gcps, "rpcs": self.rpcs}
         return {name: value for name, value in found.items() if value}
 
     def known(self, height: int) -> bool:
-        """Whether it says where an image of this height lies, and does not only count its pixels."""
+        """Return whether the place of an image of this height is known, not only a count of its pixels."""
         return bool(self.gcps or self.rpcs or (self.transform and not counts_pixels(self.transform, height)))
 
 
 def read_place(source: DatasetReader) -> Place:
-    """Read where an open file lies: the place of its pixels as they are stored."""
+    """Read the place of an open file: that of its pixels as they are stored."""
     gcps, crs = source.gcps
     return Place(
         crs=(crs if gcps else source.crs) or None,
-        # The identity is what a file without a transform has.
+        # Files without a transform have the identity.
         transform=None if gcps or source.transform == Affine.identity() else source.transform,
         gcps=tuple(gcps),
         rpcs=source.rpcs,
@@ -44,6 +44,6 @@ def read_place(source: DatasetReader) -> Place:
 
 
 def counts_pixels(transform: Affine, height: int) -> bool:
-    """Whether a transform only counts pixels, from the top or, as some programs do, from the bottom."""
+    """Return whether a transform only counts pixels, from the top or, as some programs do, from the bottom."""
     a, b, c, d, e, f = transform[:6]
     return (a, b, c, d) == (1, 0, 0, 0) and (e, f) in ((1, 0), (-1, 0), (-1, height))

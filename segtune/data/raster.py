@@ -1,4 +1,4 @@
-"""One image or mask file, opened: only formats that are meant, only what memory has room for, all of its pages."""
+"""Opening image and mask files: only supported formats, only what fits into memory, all pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio._err import CPLE_BaseError  # what GDAL reports where rasterio has no error of its own for it
+from rasterio._err import CPLE_BaseError  # errors of GDAL that rasterio does not wrap
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
@@ -22,33 +22,33 @@ from segtune.data.place import Place, read_place
 from segtune.errors import InputError, counted, one_line
 from segtune.machine import free_memory
 
-# PNG, JPEG and BMP have no georeference, and need none here.
+# PNG, JPEG and BMP often have no georeference, and need none here.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 _GDAL = {
-    # A JPEG cut short is only a warning to libjpeg, which fills it up with grey; a PNG cut short is read without a word
-    # by GDAL's own faster way.
+    # libjpeg only warns of a truncated JPEG and fills it with grey; GDAL's faster reader of PNG does not notice a
+    # truncated file at all.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-    # No name in a file leads to a server.
+    # Names in files must not lead to servers.
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
 }
-# A listing of the folder for each file opened makes large folders quadratic: GDAL sees no other file, or looks up each
-# name that it knows.
+# Listing the folder for each opened file would take quadratic time: GDAL sees no other file, or looks up the names of
+# sidecar files one by one.
 _ALONE, _WITH_SIDECARS = "EMPTY_DIR", "TRUE"
-_MOST_FACTS = 64 * 2**20  # bytes of an .aux.xml
+_MOST_FACTS = 64 * 2**20  # bytes of an .aux.xml file
 
-# Bytes that reading and counting a tile takes at most, as measured: for each pixel, and for each number in it.
+# Measured upper bounds of the bytes that reading and counting a tile takes, per pixel and per number in it.
 _PER_PIXEL, _PER_NUMBER, _COPIES = 24, 16, 2
-SHARE = 0.5  # of the memory that is free, for one file, or for those that are read at a time
-_SMALL = 100e6  # bytes that are always there
+SHARE = 0.5  # of the free memory, for one file, or for all files that are read at a time
+_SMALL = 100e6  # bytes that are always available
 
 Pixels = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Raster:
-    """An open file: a picture of one page, or of several whose bands follow each other."""
+    """An open file of one page, or of several whose bands follow each other."""
 
     path: Path
     source: rasterio.DatasetReader  # the first page
@@ -57,12 +57,12 @@ class Raster:
 
     @property
     def bands(self) -> int:
-        """Bands of all pages."""
+        """The number of bands of all pages."""
         return self.source.count + sum(page.tags["bands"] for page in self.more)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width, as it is shown."""
+        """Height and width as the file is shown."""
         return self.orientation.size(self.source.height, self.source.width)
 
     @property
@@ -73,11 +73,11 @@ class Raster:
 
     @property
     def place(self) -> Place:
-        """Where it lies, of a file opened with its place; one that is shown turned lies nowhere."""
+        """The place of a file opened with it; a file that is shown turned has none."""
         return read_place(self.source) if self.orientation == UPRIGHT else Place(None, None, (), None)
 
     def read(self, without: int | None = None) -> tuple[Pixels, list[float | None]]:
-        """The pixels as stored, (bands, H, W), without one of the bands, and the nodata value of each band."""
+        """Read the pixels as stored, (bands, H, W), without one of the bands, and the nodata value of each band."""
         bands = [band for band in self.source.indexes if band != without]
         arrays = [self.source.read(bands)]
         nodata = [self.source.nodatavals[band - 1] for band in bands]
@@ -88,7 +88,7 @@ class Raster:
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays), nodata
 
     def mask(self) -> npt.NDArray[np.bool_] | None:
-        """Pixels, (H, W) as stored, that the file's own mask keeps; None where it has none."""
+        """Read which pixels, (H, W) as stored, the file's own mask marks as valid; None where it has none."""
         flags = self.source.mask_flag_enums[0]
         if MaskFlags.all_valid in flags or MaskFlags.alpha in flags or flags == [MaskFlags.nodata]:
             return None
@@ -99,17 +99,17 @@ class Raster:
 
 @contextmanager
 def opened(path: Path, what: str, place: bool = False) -> Iterator[Raster]:
-    """Open a file; errors say `what` it was to be, such as "an image".
+    """Open a file; errors name `what` was expected, such as "an image".
 
-    With `place`, GDAL also reads files beside it that say where it lies. Raises InputError where it cannot be read,
-    here or in the block, is of another format, or needs more memory than there is.
+    With `place`, GDAL also reads files beside it that hold its georeference. Raises InputError where it cannot be read,
+    here or in the block, has another format, or needs more memory than there is.
     """
     driver = driver_of(path, what)
     pages = tiff_pages(path, what) if driver == "GTiff" else []
     first = pages[0] if pages else None
     try:
         turn = first.orientation if first else png_orientation(path) if driver == "PNG" else None
-        # Whether a picture that may be turned is shown so depends on its place.
+        # Whether a picture is shown turned depends on whether its place is known.
         sight = _WITH_SIDECARS if _has_sidecars(path, place or turn != UPRIGHT) else _ALONE
         settings = rasterio.Env(**_GDAL, GDAL_DISABLE_READDIR_ON_OPEN=sight)
         with settings, rasterio.open(_name(path, first), driver=driver) as source:
@@ -124,20 +124,20 @@ def opened(path: Path, what: str, place: bool = False) -> Iterator[Raster]:
 
 
 def alone() -> rasterio.Env:
-    """Settings under which GDAL looks at no file but the one that it opens or writes."""
+    """Return settings under which GDAL looks only at the file that it opens or writes."""
     return rasterio.Env(**_GDAL, GDAL_DISABLE_READDIR_ON_OPEN=_ALONE)
 
 
 def _name(path: Path, page: Page | None) -> Path | str:
-    """What GDAL opens a page by; as the file itself, the first one comes with its mask."""
+    """Return the name by which GDAL opens a page; opened as the file itself, the first page comes with its mask."""
     return path if page is None or page.number == 1 else f"GTIFF_DIR:{page.number}:{path}"
 
 
 def _shown(source: rasterio.DatasetReader, turn: Orientation | None) -> Orientation:
-    """How an open file is shown that is to be turned so; GDAL knows that of a JPEG (None).
+    """Return the orientation in which viewers show an open file; `turn` is None for a JPEG, whose EXIF GDAL reads.
 
-    A georeference is that of the pixels as they are stored, whatever their orientation (GeoTIFF 1.1, device space), and
-    geographic information systems show them so.
+    A georeference describes the pixels as stored, whatever their orientation (GeoTIFF 1.1, device space), and
+    geographic information systems show them so: a file with a known place is not turned.
     """
     if turn is None:
         number = source.tags().get("EXIF_Orientation", "")
@@ -147,12 +147,12 @@ def _shown(source: rasterio.DatasetReader, turn: Orientation | None) -> Orientat
 
 
 def beside(path: Path, ending: str) -> Path:
-    """The file beside another one that has its name and this ending."""
+    """Return the path with this ending added to its name."""
     return path.with_name(path.name + ending)
 
 
 def _has_sidecars(path: Path, place: bool) -> bool:
-    """Whether anything stands beside a file that changes what is read; with `place`, also what says where it lies."""
+    """Return whether a file beside this one changes what is read; with `place`, also its place on the ground."""
     facts = beside(path, FACTS)
     if facts.exists():
         if facts.stat().st_size > _MOST_FACTS:
@@ -163,7 +163,7 @@ def _has_sidecars(path: Path, place: bool) -> bool:
 
 
 def _check_mask_beside(raster: Raster, path: Path) -> None:
-    """InputError where the mask beside a file is none: GDAL would open any format there, and read any size."""
+    """Raise InputError where the mask beside a file is not a GeoTIFF of its size: GDAL would read any format."""
     if not path.exists():
         return
     if driver_of(path, "a mask") != "GTiff":
@@ -174,12 +174,12 @@ def _check_mask_beside(raster: Raster, path: Path) -> None:
 
 
 def reading_cost(height: int, width: int, bands: int, itemsize: int) -> float:
-    """About how many bytes reading and counting a file takes."""
+    """Estimate the bytes of memory that reading and counting a file takes."""
     return float(height * width * (_PER_PIXEL + bands * (_PER_NUMBER + _COPIES * itemsize)))
 
 
 def _check_cost(raster: Raster) -> None:
-    """InputError where a file has more bands or pixels than can be read: a header can claim any number."""
+    """Raise InputError where a file has more bands or pixels than can be read: a header can claim any number."""
     height, width, bands = raster.source.height, raster.source.width, raster.bands
     if bands > MOST_BANDS:
         raise InputError(f"{raster.path}: has {bands} bands; an image has at most {MOST_BANDS}")

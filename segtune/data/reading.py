@@ -1,4 +1,4 @@
-"""Image and mask files -> arrays."""
+"""Reading image and mask files into arrays."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from segtune.machine import available_cpus, free_memory
 
 _LARGEST_DECLARED_LABEL = 65535
 _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
-_LOWEST, _LARGEST = -999, 1e20  # values of nodata beyond these are no measurement
-_SAMPLED = 16  # tiles that say how large tiles are
+_LOWEST, _LARGEST = -999, 1e20  # nodata values beyond these cannot be measurements
+_SAMPLED = 16  # tiles that the memory per tile is estimated from
 
 Image = npt.NDArray[np.uint8 | np.uint16 | np.int16 | np.float32]
 Valid = npt.NDArray[np.bool_]
@@ -32,12 +32,12 @@ Valid = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself, without its pixels."""
+    """The size and type of an image by its header."""
 
     height: int
     width: int
     bands: int
-    itemsize: int  # bytes of a number as it is kept
+    itemsize: int  # bytes of a number as the cache keeps it
 
 
 def read_header(path: Path) -> Header:
@@ -49,13 +49,13 @@ def read_header(path: Path) -> Header:
 
 
 def readable_at_once(tiles: Sequence[Tile]) -> int:
-    """How many tiles can be read at a time: one for each core, as far as memory has room for so many like these."""
+    """Return how many tiles can be read at a time: one for each core, as far as memory allows."""
     cores, free = available_cpus(), free_memory()
     if free is None or cores == 1:
         return cores
     costs = [0.0]
     for tile in tiles[:: -(-len(tiles) // _SAMPLED)]:
-        with suppress(InputError):  # which whoever reads the tile reports
+        with suppress(InputError):  # reported when the tile is read
             header = read_header(tile.image)
             costs.append(reading_cost(header.height, header.width, header.bands, header.itemsize))
     return max(1, min(cores, int(SHARE * free / max(*costs, 1.0))))
@@ -65,9 +65,9 @@ def readable_at_once(tiles: Sequence[Tile]) -> int:
 class ReadSettings:
     """How the files of a tile are read."""
 
-    nodata: float | None = None  # stands for no data in images and channels, besides what their files declare
-    alpha: Alpha = "auto"  # what the band of an image is that its file declares as alpha
-    bands: int | None = None  # of an image; "auto" then takes alpha for one where it is needed for this number
+    nodata: float | None = None  # value for missing data in images and channels, besides the one that files declare
+    alpha: Alpha = "auto"  # how to take the band that a file declares as alpha
+    bands: int | None = None  # of an image; "auto" then takes alpha as a band where this number needs it
 
 
 class TilePixels(NamedTuple):
@@ -112,14 +112,14 @@ def read_tile(tile: Tile, settings: ReadSettings = ReadSettings(), compare_place
 def read_image(path: Path, settings: ReadSettings = ReadSettings()) -> tuple[Image, Valid]:
     """Read an image, (H, W, bands), as viewers show it, and which of its pixels hold data, (H, W).
 
-    NaN, infinite and nodata pixels are not valid, nor are transparent ones and those that the file's mask leaves out.
+    Pixels that are NaN, infinite, nodata, transparent, or left out by the file's mask are not valid.
     """
     with opened(path, "an image") as raster:
         return _pixels(raster, settings)
 
 
 def _pixels(raster: Raster, settings: ReadSettings) -> tuple[Image, Valid]:
-    """The pixels of an open image, (H, W, bands), and which of them hold data, (H, W)."""
+    """Read the pixels of an open image, (H, W, bands), and which of them hold data, (H, W)."""
     transparent = transparency(raster, settings.alpha, settings.bands)
     array, declared = raster.read(without=transparent)
     if array.dtype.name not in _IMAGE_TYPES:
@@ -133,7 +133,7 @@ def _pixels(raster: Raster, settings: ReadSettings) -> tuple[Image, Valid]:
     if opaque is not None:
         valid &= opaque
     if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # too large for float32 is infinite
+        with np.errstate(over="ignore"):  # values too large for float32 become infinite
             array = array.astype(np.float32, copy=False)
         valid &= np.isfinite(array).all(axis=0)
     if settings.nodata is not None:
@@ -143,23 +143,23 @@ def _pixels(raster: Raster, settings: ReadSettings) -> tuple[Image, Valid]:
 
 
 def _coloured(raster: Raster, array: Image) -> tuple[Image, Valid | None]:
-    """The colours, (3, H, W), of a palette's indices, (1, H, W), and which are opaque; the array where it has none."""
+    """Replace palette indices, (1, H, W), by colours, (3, H, W), and return which pixels are opaque."""
     if raster.source.colorinterp[0] != ColorInterp.palette or raster.more:
         return array, None
     palette = raster.source.colormap(1)
     colours = np.array([palette[i] for i in range(len(palette))], dtype=np.uint8)
     opaque = colours[:, 3][array[0]] > 0
-    # Every grey BMP carries a palette of the 256 greys, and has one band all the same.
+    # Grey BMPs carry a palette of 256 greys, and still have one band.
     if all(palette[i][:3] == (i, i, i) for i in range(len(palette))):
         return array, opaque
     return colours[:, :3][array[0]].transpose(2, 0, 1), opaque
 
 
 def _with_data(array: Image, nodata: Sequence[float | None]) -> Valid:
-    """Pixels, (H, W), of an array (bands, H, W) that are not nodata, of which each band may have a value.
+    """Return which pixels, (H, W), of an array (bands, H, W) hold data; each band may have a nodata value.
 
-    A pixel is nodata where all its bands are: a band that is black by itself, such as water in near infrared, holds
-    data. A value that no measurement can have says it in any band.
+    A pixel has no data where all of its bands have the nodata value: a single black band, such as water in near
+    infrared, is data. A value that cannot be a measurement marks the pixel in any band.
     """
     if all(value is None for value in nodata):
         return np.ones(array.shape[1:], bool)
@@ -174,22 +174,22 @@ def _with_data(array: Image, nodata: Sequence[float | None]) -> Valid:
 
 
 def unmeasurable(value: float) -> bool:
-    """Whether a nodata value can be no measurement, and so says of any band that a pixel has no data."""
+    """Return whether a nodata value cannot be a measurement: in any single band it marks a pixel without data."""
     return value <= _LOWEST or abs(value) >= _LARGEST
 
 
 def read_mask(path: Path) -> npt.NDArray[np.integer]:
-    """Read a mask's labels, (H, W); a palette's colours are not looked at, its indices are the labels.
+    """Read the labels of a mask, (H, W); those of a palette image are its indices.
 
-    Pixels without data are UNLABELLED: NaN, and a nodata value that the mask declares and that can be no label. One
-    that can be a label is one: label editors declare a label in use.
+    Pixels without data are UNLABELLED: NaN, and a declared nodata value that cannot be a label. A nodata value that can
+    be a label is one: label editors declare labels that are in use.
     """
     with opened(path, "a mask") as raster:
         return _labels(raster)
 
 
 def _labels(raster: Raster) -> npt.NDArray[np.integer]:
-    """The labels of an open mask, (H, W)."""
+    """Read the labels of an open mask, (H, W)."""
     if raster.bands != 1:
         raise InputError(f"{raster.path}: a mask has one band of labels, but this has {_counted(raster)}")
     mask, (nodata,) = raster.source.read(1), raster.source.nodatavals
@@ -208,14 +208,14 @@ def _labels(raster: Raster) -> npt.NDArray[np.integer]:
 
 
 def _counted(raster: Raster) -> str:
-    """The number of a mask's bands, and what they seem to be."""
+    """Describe the bands or pages of a mask that has several."""
     if raster.more:
         return f"{1 + len(raster.more)} pages; write the labels to one page, each class with a number of its own"
     return f"{raster.bands}{', one of them transparency' if raster.alpha else ''}"
 
 
 def _without_label(mask: npt.NDArray[np.generic], nodata: float | None) -> npt.NDArray[np.bool_]:
-    """Where a mask, (H, W), holds NaN, or a nodata value that can be no label."""
+    """Return which pixels of a mask, (H, W), are NaN or a nodata value that cannot be a label."""
     missing = np.zeros(mask.shape, bool) if mask.dtype.kind in "iu" else np.isnan(mask)
     if nodata is not None and not (0 <= nodata <= _LARGEST_DECLARED_LABEL and nodata == round(nodata)):
         missing |= mask == nodata

@@ -1,7 +1,7 @@
-"""One pass over a data set before anything is trained: is it sound, what does it hold, what are its statistics.
+"""The scan of a data set before training: whether it is sound, what it holds, and its statistics.
 
-The same pass decodes the tiles into the cache. What it showed is kept there too: the next run on the same files
-starts at once.
+The scan also decodes the tiles into the cache and keeps its findings there: the next run on the same files starts at
+once.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from segtune.data.tiles import TRAIN, Split
 from segtune.errors import InputError, counted
 
 _MOST_MISTAKES = 5  # that are shown
-_SAMPLED_ALPHA = 32  # tiles whose alpha bands are looked at
+_SAMPLED_ALPHA = 32  # images whose alpha bands are examined
 
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
-Wanted = tuple[str, int | None]  # fit and image_size, None where it follows from the data
+Wanted = tuple[str, int | None]  # fit, and image_size or None where it follows from the data
 
 
 def scan(
@@ -56,18 +56,18 @@ def scan(
     wanted: Iterable[Wanted] | None = None,
     say: Say | None = None,
 ) -> DataInfo:
-    """Know every tile: from the cache, or else by reading each one once, into the cache where there is room.
+    """Scan a data set: take findings from the cache, or read each tile once, into the cache where there is room.
 
     Parameters
     ----------
-    config: the run; with `channels` and `wanted` of a whole search, where those are searched.
-    channels: extra channels that are read.
-    progress: called with tiles read, and tiles to read.
-    wanted: fits and sizes that the cache shall hold.
-    say: gets a line on what the cache needs, or why there is none, and one on all that is odd about the data.
+    config: the run. A search passes the `channels` and `wanted` of all its trials.
+    channels: extra channels to read; None for those of the run.
+    progress: called with the number of tiles read and the number to read.
+    wanted: fits and image sizes that the cache should hold; None for those of the run.
+    say: gets lines on the cache and on everything unusual in the data.
 
-    Raises InputError with every kind of mistake found: files that cannot be read, sizes, bands and types that differ,
-    files of a tile that lie elsewhere on the ground, a class that no training mask contains.
+    Raises InputError for unreadable files, for differing sizes, bands or types, for files of a tile that lie elsewhere
+    on the ground, and for classes that no training mask contains.
     """
     channels = tuple(config.channels if channels is None else channels)
     tiles = find_data_set(config, channels)
@@ -103,7 +103,7 @@ def scan(
 
 
 class _Reader:
-    """Brings what is known of the splits, and the cache's entries, together; reads what is missing."""
+    """Brings together what is known of the splits and the entries of the cache; reads what is missing."""
 
     def __init__(
         self, config: RunConfig, channels: Sequence[str], tiles: Mapping[str, Split], progress: Progress, say: Say
@@ -115,7 +115,7 @@ class _Reader:
         self._keys: dict[str, str] = {}
         self._infos: dict[str, SplitInfo | None] = {}
         self._alpha, self._alpha_band = config.alpha, 0
-        for split in sorted(tiles, key=TRAIN.__ne__):  # the training tiles first: they say what alpha is
+        for split in sorted(tiles, key=TRAIN.__ne__):  # training tiles first: they decide what alpha is
             self._keys |= {split: self._key(split)} if self._cache else {}
             self._infos[split] = self._known(split)
             if split == TRAIN and config.alpha == "auto" and (found := self._alpha_taken()):
@@ -125,7 +125,7 @@ class _Reader:
     def read(
         self, wanted: Iterable[Wanted]
     ) -> tuple[dict[str, SplitInfo], dict[tuple[str, str], Path], tuple[str, ...]]:
-        """What is known of each split, the cache's entries by split and what is kept, and what should be kept."""
+        """Return the findings of each split, the cache's entries by split and key, and the keys that runs need."""
         fits = list({fit.key: fit for fit in self._fits(wanted)}.values())
         missing = {split: self._missing(split, fits) for split in self._tiles}
         if any(missing.values()) and not self._room(missing):
@@ -151,7 +151,7 @@ class _Reader:
         return infos, self._entries, tuple(fit.key for fit in fits)
 
     def _by_kind(self, findings: Mapping[str, SplitFindings]) -> dict[Kind, dict[str, Sequence[int]]]:
-        """Positions of the tiles of each kind, by split."""
+        """Return the positions of the tiles of each kind, by split."""
         positions: dict[Kind, dict[str, Sequence[int]]] = {}
         for split, info in self._infos.items():
             found: Mapping[Kind, Sequence[int]] = findings[split].kinds if split in findings else {}
@@ -163,11 +163,11 @@ class _Reader:
 
     def _fits(self, wanted: Iterable[Wanted]) -> Iterator[Fit]:
         for mode, size in wanted:
-            # A crop keeps tiles whole: no need to know the size.
+            # Crops keep whole tiles: the size does not matter.
             yield Fit(mode, size or (0 if mode == "crop" else image_size(self._largest())))
 
     def _largest(self) -> int:
-        """Side of the largest training tile: known, or looked up in the files' headers."""
+        """Return the side of the largest training tile: from earlier findings, or from the files' headers."""
         info = self._infos[TRAIN]
         if info:
             return info.largest
@@ -180,9 +180,9 @@ class _Reader:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _alpha_taken(self) -> AlphaBand | None:
-        """Return what the images' alpha band is, the same for all of them, and say what their values decided.
+        """Decide what the images' alpha band is, for all images alike, and say so.
 
-        None where no image declares one: should others do, each is looked at by itself.
+        Returns None where no sampled image declares one; images that do are then judged one by one.
         """
         known, train = self._infos[TRAIN], self._tiles[TRAIN]
         if known:
@@ -190,7 +190,7 @@ class _Reader:
         else:
             try:
                 found = alpha_taken(tile.image for tile in train[:: -(-len(train) // _SAMPLED_ALPHA)])
-            except InputError:  # which the pass over the tiles will report
+            except InputError:  # reported when the tiles are read
                 return None
         if found:
             meant = {"mask": "a mask, whose zeros hold no data", "band": "a band like the others"}
@@ -213,7 +213,7 @@ class _Reader:
         return [fit for fit in fits if not found[fit.key]]
 
     def _room(self, missing: Mapping[str, Sequence[Fit]]) -> bool:
-        """Whether the cache has room for what is missing; says what it needs."""
+        """Make room in the cache for what is missing and say what it needs; return whether there is room."""
         assert self._cache
         needed = sum(
             kept_bytes(self._tiles[split], fit, split == TRAIN) for split, fits in missing.items() for fit in fits
@@ -231,13 +231,13 @@ class _Reader:
     def _pass(
         self, split: str, missing: Sequence[Fit], fits: Sequence[Fit], progress: Callable[[int], None]
     ) -> SplitFindings:
-        """Read a split's tiles, unless another process did so while this one waited for it."""
+        """Read the tiles of a split, unless another process did so while this one waited."""
         cache, tiles = self._cache, self._tiles[split]
 
         said: list[str] = []
 
         def wait() -> None:
-            self._progress(*self._shown)  # whoever looks at this process sees that it lives
+            self._progress(*self._shown)  # shows that this process is alive
             if not said:
                 said.append(f"waiting for another run that reads the {split} tiles")
                 self._say(said[0])
@@ -278,7 +278,7 @@ def _size(count: float) -> str:
 
 
 def _masks(config: RunConfig, tiles: Mapping[str, Split], seen: Mapping[str, SplitInfo]) -> dict[str, Masks]:
-    # A list names itself: the folder of its masks may hold those of other splits too.
+    # A list file stands for itself: its folder of masks may hold those of other splits too.
     places = {
         name: place if place.is_file() else place / config.masks_dir for name, place in split_places(config).items()
     }
@@ -299,7 +299,7 @@ def _bands(info: SplitInfo, channels: Sequence[str], dataset: str) -> tuple[Band
     if total is None:
         raise InputError(f"{dataset}: the training images hold no valid pixel (all NaN or nodata)")
     names = [f"{IMAGE}:{i + 1}" for i in range(info.bands[0])] + list(channels)
-    # A band that never varies carries nothing; dividing by one instead of zero leaves it at zero.
+    # A constant band has no deviation; dividing by one leaves it at zero.
     std = np.sqrt(total.squares / total.count)
     std[std == 0] = 1.0
     rows = zip(names, total.mean, std, total.low, total.high, strict=True)

@@ -19,7 +19,7 @@ ADDED = "add_val/"  # before the names of added validation sets
 
 
 def split_places(config: RunConfig) -> dict[str, Path]:
-    """The folder or list file of train, val and each of the added validation sets, there or not, by name.
+    """Return the folder or list file of train, val and each added validation set by name; they need not exist.
 
     Raises InputError where there is no telling.
     """
@@ -30,7 +30,7 @@ def split_places(config: RunConfig) -> dict[str, Path]:
 
 
 def absolute_places(add_val_dirs: Sequence[str]) -> list[str]:
-    """The same sets, as they are found from any working folder: in place of a file that names folders, those.
+    """Return absolute paths of added validation sets; a file that names folders is replaced by these folders.
 
     InputError where such a file cannot be read.
     """
@@ -38,13 +38,13 @@ def absolute_places(add_val_dirs: Sequence[str]) -> list[str]:
     for item in add_val_dirs:
         places = _places_of(item)
         if any(place.is_file() for place in places):
-            places = [Path(item)]  # a list of tiles that stood for itself would be taken for one of folders
+            places = [Path(item)]  # a list of tiles that stood for itself would be read as a list of folders
         found += [str(place.absolute()) for place in places]
     return found
 
 
 def check_folders(config: RunConfig, channels: Sequence[str]) -> None:
-    """Refuse data of which a folder is missing, with all that is wrong with it; else its tiles are not looked at."""
+    """Raise InputError where a folder is missing, with all other mistakes; otherwise tiles are not looked at."""
     layout = Layout.of(config, channels)
     try:
         _each_split(config, lambda name, place: split_folders(place, layout))
@@ -54,7 +54,7 @@ def check_folders(config: RunConfig, channels: Sequence[str]) -> None:
 
 
 def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, Split]:
-    """The tiles of train, val and the added validation sets; raise InputError with what is wrong with any of them."""
+    """Find the tiles of train, val and the added validation sets; InputError with the mistakes of all of them."""
     layout = Layout.of(config, channels)
 
     def tiles(name: str, place: Path) -> Split:
@@ -65,7 +65,7 @@ def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, Split
 
 
 def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[str, Found]:
-    """What `look` finds of each split; InputError with the mistakes of all of them."""
+    """Return what `look` finds for each split; InputError with the mistakes of all of them."""
     found: dict[str, Found] = {}
     mistakes: list[str] = []
     _check_data_set(config)
@@ -93,16 +93,16 @@ def _check_data_set(config: RunConfig) -> None:
 
 
 def check_split(place: Path, layout: Layout) -> None:
-    """Refuse what is no split of tiles for a model; InputError that says which folder may be meant."""
+    """Raise InputError where a place is not a split that a model can be measured on, with the folder likely meant."""
     near = (place / VAL, place / "test", place / TRAIN, place.parent, place.parent / VAL, place.parent.parent)
     meant = next((folder for folder in near if (folder / layout.images_dir).is_dir()), None)
     hint = f"; did you mean {meant}?" if meant else ""
     if place.is_file() and place.suffix.lower() in SUFFIXES:
-        raise InputError(f"{place}: is one image, and a split's folder is needed, such as DATASET/val{hint}")
+        raise InputError(f"{place}: is a single image; the folder of a split is needed, such as DATASET/val{hint}")
     if not place.exists():
-        raise InputError(f"{place}: no such folder; a split's folder is needed, such as DATASET/val{hint}")
+        raise InputError(f"{place}: no such folder; the folder of a split is needed, such as DATASET/val{hint}")
     if place.is_dir() and not (place / layout.images_dir).is_dir():
-        raise InputError(f"{place}: is no split, for it has no folder {layout.images_dir}{hint}")
+        raise InputError(f"{place}: is not a split: it has no folder {layout.images_dir}{hint}")
     root = place if place.is_dir() else place.parent
     lacking = [root / name for name in layout.channels if not (root / name).is_dir()]
     if lacking:
@@ -111,26 +111,26 @@ def check_split(place: Path, layout: Layout) -> None:
 
 
 def _own_split(dataset: str, split: str) -> Path:
-    """DATASET/train, or DATASET/train.txt."""
+    """Return DATASET/train, or DATASET/train.txt where that exists."""
     if not dataset:
-        raise InputError(f"dataset: is missing; -d FOLDER says where the data lies (-d {DEMO} makes a set for a try)")
+        raise InputError(f"dataset: is missing; -d FOLDER says where the data lies (-d {DEMO} makes a demo data set)")
     root = Path(dataset)
     if not root.is_dir():
         raise InputError(f"{root}: no such data set folder (dataset, -d)")
     folder, listing = root / split, root / f"{split}.txt"
     if folder.is_dir() and listing.is_file():
-        raise InputError(f"{listing}: stands beside {folder}, and either could say what the tiles are; remove one")
+        raise InputError(f"{listing}: lies beside {folder}, and both could define the tiles; remove one")
     return listing if listing.is_file() else folder
 
 
 def _added(given: Sequence[str]) -> dict[str, Path]:
-    """The added validation sets by name: as much of the end of each one's path as tells it from the others."""
+    """Return the added validation sets by name: the shortest ends of their paths that differ from each other."""
     places = [place for item in given for place in _places_of(item)]
     whole = [Path(os.path.abspath(place)) for place in places]  # without ".."
     seen: set[Path] = set()
     for place in places:
         if place.resolve() in seen:
-            raise InputError(f"add_val_dirs: {place} stands there twice")
+            raise InputError(f"add_val_dirs: {place} is listed twice")
         seen.add(place.resolve())
     for parts in count(1):
         names = [ADDED + "/".join(path.parts[-parts:]) for path in whole]
@@ -140,7 +140,7 @@ def _added(given: Sequence[str]) -> dict[str, Path]:
 
 
 def _places_of(item: str) -> list[Path]:
-    """A folder itself, or those that a file names, one a line: as seen from here, or else from the file."""
+    """Return a folder itself, or those that a file lists, relative to the working folder or else to the file."""
     listing = Path(item)
     if not listing.is_file():
         return [listing]

@@ -1,4 +1,4 @@
-"""Statistics of pixels, gathered tile by tile and merged: moments, extremes, and what a whole split showed."""
+"""Statistics of pixels, computed per tile and merged: moments and extremes of each band."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_SAMPLED = 4096  # pixels of a tile that its extremes are looked for in
+_SAMPLED = 4096  # pixels per tile that extremes are searched in
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Moments:
 
     @classmethod
     def of(cls, pixels: npt.NDArray[np.float64]) -> Moments | None:
-        """Of (N, bands) valid pixels; None where there are none."""
+        """Compute the moments of (N, bands) valid pixels; None where there are none."""
         if not len(pixels):
             return None
         mean = pixels.mean(axis=0)
         return cls(len(pixels), mean, ((pixels - mean) ** 2).sum(axis=0), pixels.min(axis=0), pixels.max(axis=0))
 
     def merge(self, other: Moments) -> Moments:
-        """Those of both together."""
+        """Return the statistics of both together."""
         count = self.count + other.count
         step = other.mean - self.mean
         return Moments(
@@ -53,7 +53,7 @@ class Lowest:
 
     @classmethod
     def of(cls, pixels: npt.NDArray[np.float64]) -> Lowest:
-        """Find them in (N, bands) pixels, at least one."""
+        """Find the lowest values of (N, bands) pixels, at least one."""
         value = pixels.min(axis=0)
         lowest = pixels == value
         return cls(value, lowest.sum(axis=0), np.where(lowest, np.inf, pixels).min(axis=0))
@@ -86,17 +86,17 @@ class Extremes:
 
     count: int  # pixels of the sample
     low: Lowest
-    high: Lowest  # of the values times -1
+    high: Lowest  # of the negated values
 
     @classmethod
     def of(cls, pixels: npt.NDArray[np.float64]) -> Extremes | None:
-        """Find them in a sample of (N, bands) valid pixels; None where there are none."""
-        # An odd step does not meet the same columns in every row.
+        """Find the extremes in a sample of (N, bands) valid pixels; None where there are none."""
+        # An odd step avoids the same columns in every row.
         sample = pixels[:: max(1, len(pixels) // _SAMPLED) | 1]
         return cls(len(sample), Lowest.of(sample), Lowest.of(-sample)) if len(sample) else None
 
     def merge(self, other: Extremes) -> Extremes:
-        """Those of both together."""
+        """Return the statistics of both together."""
         return Extremes(self.count + other.count, self.low.merge(other.low), self.high.merge(other.high))
 
     def outside(self, names: Sequence[str]) -> Iterator[Extreme]:
@@ -108,12 +108,12 @@ class Extremes:
                 yield Extreme(name, float(-self.high.value[i]), self.high.pixels[i] / self.count, min(low, high), high)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the extremes as JSON values."""
         ends = {name: [array.tolist() for array in vars(getattr(self, name)).values()] for name in ("low", "high")}
         return {"count": self.count, **ends}
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Extremes:
-        """From what `plain` gave."""
+        """Restore extremes from JSON values."""
         low, high = (Lowest(*map(np.array, content[name])) for name in ("low", "high"))
         return cls(content["count"], low, high)

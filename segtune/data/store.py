@@ -1,6 +1,6 @@
-"""Where a run gets its tiles from: decoded and fitted ones, on disk or made on the way.
+"""Stores of decoded tiles: from the cache, or read from the files each time.
 
-Everything above asks a store for `image(i)` and `target(i)` and does not know where they lie.
+Training and evaluation ask a store for `image(i)` and `target(i)` and need not know where tiles lie.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Array = npt.NDArray[np.uint8 | np.float32]
 class TileStore(Protocol):
     """The tiles of one split."""
 
-    decoded: bool  # a tile is at hand, so that loader processes would only pass it on
+    decoded: bool  # tiles need no decoding, so loader processes would only copy them
 
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """A tile's name."""
+        """Return the name of a tile."""
 
     def image(self, index: int) -> Array:
-        """A tile's image, uint8 or float32, not yet normalised: (size, size, bands), or a crop's whole tile."""
+        """Return a tile's image, uint8 or float32, not normalised: (size, size, bands), or the whole tile for crops."""
 
     def target(self, index: int) -> Indices:
-        """A tile's mask as indices, uint8: of the image's size in training, of the mask's own in evaluation."""
+        """Return a tile's mask as uint8 indices, of the image's size in training, of the mask's own in evaluation."""
 
 
 class CachedTiles:
@@ -50,7 +50,7 @@ class CachedTiles:
     fit: how tiles become squares.
     labels: how mask labels become indices.
     uint8: images are uint8, else float32.
-    padding: the index of what is added to a training tile; None in evaluation, where masks keep their size.
+    padding: the index of padding in training; None in evaluation, where masks keep their size.
     """
 
     decoded = True
@@ -66,35 +66,35 @@ class CachedTiles:
         return len(self._entry)
 
     def name(self, index: int) -> str:
-        """A tile's name."""
+        """Return the name of a tile."""
         return self._entry.name(index)
 
     def image(self, index: int) -> Array:
-        """A tile's image."""
+        """Return the image of a tile."""
         parts = [self._part(index, source) for source in self._sources]
         image = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         return self._fit.pad_image(image.astype(self._dtype, copy=False))
 
     def target(self, index: int) -> Indices:
-        """A tile's mask as indices."""
+        """Return the mask of a tile as indices."""
         target = self._labels.to_indices(self._part(index, -1))
         return target if self._padding is None else self._fit.pad_target(target, self._padding)
 
     def _part(self, index: int, part: int) -> npt.NDArray[Any]:
         try:
             return self._entry.part(index, part)
-        except OSError as error:  # a process that opens the files only now finds that they were deleted
+        except OSError as error:  # the files were deleted before this process opened them
             raise TileError(f"{self._entry.path}: decoded tiles cannot be read ({one_line(error)})") from None
 
 
 class DecodedTiles:
-    """Tiles read from their files each time that they are asked for.
+    """Tiles that are read from their files whenever they are asked for.
 
     Parameters are those of `CachedTiles`, and
 
     tiles: the split's tiles.
-    bands: what the network was or will be trained on. InputError for a tile with others.
-    nodata: the value of images and channels that stands for no data, besides what their files declare.
+    bands: those that the network is trained on; InputError for a tile with others.
+    nodata: the value for missing data in images and channels, besides the one that files declare.
 
     Raises TileError where a tile's files cannot be read.
     """
@@ -124,19 +124,19 @@ class DecodedTiles:
         return len(self._tiles)
 
     def name(self, index: int) -> str:
-        """A tile's name."""
+        """Return the name of a tile."""
         return self._tiles[index].name
 
     def image(self, index: int) -> Array:
-        """A tile's image."""
+        """Return the image of a tile."""
         return self._decode(index)[0]
 
     def target(self, index: int) -> Indices:
-        """A tile's mask as indices."""
+        """Return the mask of a tile as indices."""
         return self._decode(index)[1]
 
     def _decode(self, index: int) -> tuple[Array, Indices]:
-        # Image and target are asked for one after the other; the files are read once.
+        # Image and target are asked for one after the other: read the files once for both.
         if self._last is None or self._last[0] != index:
             tile = self._tiles[index]
             try:
@@ -160,7 +160,7 @@ class DecodedTiles:
                 f"{tile.image}: has {found} bands in all, but the model was trained on {len(self._names)} "
                 f"({', '.join(self._names)})"
             )
-        # Wider numbers would wrap around.
+        # Wider numbers would overflow.
         if self._dtype == np.uint8 and any(source.dtype != np.uint8 for source in sources):
             types = " and ".join(sorted({source.dtype.name for source in sources}))
             raise InputError(f"{tile.image}: pixels are {types}, but the model was trained on uint8")

@@ -1,4 +1,4 @@
-"""Tiles and splits as plain data: the files of each tile, and a digest of what may change in them."""
+"""Tiles and splits as plain data: the files of each tile, and a digest of the files' state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segtune.data.listing import changes_reading, composed
 from segtune.errors import InputError
 
 TRAIN, VAL = "train", "val"
-_STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # a network's file system answers each one late, but many at once
+_STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # network file systems answer slowly, but many requests at once
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,26 @@ class Layout:
 
     images_dir: str = "images"
     masks_dir: str = "gt"
-    image_suffix: str = ""  # composed (NFC), as the next one
+    image_suffix: str = ""  # composed (NFC)
     mask_suffix: str = ""
     channels: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, config: RunConfig, channels: Sequence[str]) -> Layout:
-        """The layout that a run's settings describe, with these extra channels."""
+        """Return the layout that a run's settings describe, with these extra channels."""
         suffixes = composed(config.image_suffix), composed(config.mask_suffix)
         return cls(config.images_dir, config.masks_dir, *suffixes, tuple(channels))
 
 
 @dataclass(frozen=True)
 class Split(Sequence[Tile]):
-    """The tiles of one split, sorted by name. Plain strings: a hundred thousand tiles are listed in a moment."""
+    """The tiles of one split, sorted by name; plain strings keep a hundred thousand tiles cheap."""
 
     folders: tuple[str, ...]  # absolute: of the images, the masks, and each extra channel
     names: tuple[str, ...]
     files: tuple[tuple[str, ...], ...]  # for each folder, the name of each tile's file in it
-    left_out: int = 0  # tiles of the split that are none of these
-    unread: tuple[str, ...] = ()  # for each folder in which something is not read: what, in words
+    left_out: int = 0  # tiles of the split that are not in this selection
+    unread: tuple[str, ...] = ()  # a line per folder with files that are not read
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,11 +74,10 @@ class Split(Sequence[Tile]):
         return Tile(self.names[index], image, mask, tuple(channels))
 
     def identity(self) -> str:
-        """A digest of the files' folders, names, sizes and times of change: another one where any of them changed.
+        """Return a digest of the files' folders, names, sizes and times of change.
 
-        Files beside them count that change what is read from them, such as the mask of a GeoTIFF.
-
-        Raises InputError where a file has gone since it was listed.
+        Files beside them that change what is read count too, such as the mask of a GeoTIFF. Raises InputError where a
+        file has vanished since it was listed.
         """
         text = "\0".join((repr((self.folders, len(self))), *self.names, *(name for row in self.files for name in row)))
         digest = hashlib.blake2b(text.encode(), digest_size=16)
@@ -93,7 +92,7 @@ class Split(Sequence[Tile]):
         return digest.hexdigest()
 
     def only(self, number: int | None) -> Split:
-        """At most so many of the tiles: always the same ones, but for those that join or leave the split."""
+        """Return at most so many of the tiles: always the same ones, as far as they remain in the split."""
         if number is None or number >= len(self):
             return self
 
@@ -107,7 +106,7 @@ class Split(Sequence[Tile]):
 
 
 def _beside(folder: str, files: Sequence[str]) -> list[str]:
-    """Names of what stands beside files in their folder and changes what is read from them, sorted."""
+    """List the files in a folder that change what is read from these files, sorted."""
     names, stems = set(files), {os.path.splitext(file)[0] for file in files}
     try:
         found = os.listdir(folder)
@@ -117,14 +116,13 @@ def _beside(folder: str, files: Sequence[str]) -> list[str]:
 
 
 def _state(folder: str, files: Sequence[str]) -> array[int]:
-    """Sizes and times of change of files in a folder.
+    """Return sizes and times of change of files in a folder.
 
-    The time of the last write alone would not do: archives give all their files one time, and masks that are not
-    compressed all have one size.
+    The time of the last write is not enough: files from an archive may share one time, and uncompressed masks one size.
     """
     found = array("q")
     try:
-        place = os.open(folder, os.O_RDONLY)  # looks up each name in the folder, not the folder each time
+        place = os.open(folder, os.O_RDONLY)  # resolves the folder once instead of for each name
         try:
             for file in files:
                 state = os.stat(file, dir_fd=place)

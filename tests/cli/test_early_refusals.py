@@ -88,7 +88,7 @@ def test_an_unknown_search_is_refused_with_the_most_similar_name(typed: Typed, w
         ("run_single", "-d half/train", "/half?\n"),
         ("run_single", "-d half -lr 0", "lr: "),
         ("validate", "-cd nowhere -d half/train", "nowhere: no such folder"),
-        ("validate", "-cd model -d nowhere", "nowhere: no such folder; a split's folder is needed"),
+        ("validate", "-cd model -d nowhere", "nowhere: no such folder; the folder of a split is needed"),
     ],
 )
 def test_common_mistakes_are_refused_without_importing_torch_and_ray(

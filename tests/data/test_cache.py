@@ -150,7 +150,7 @@ def test_a_search_reads_each_tile_once_for_all_its_sizes_and_fits(root: Path, re
         assert store.image(TRAIN - 1).ndim == 3
 
 
-def test_one_cache_serves_a_folder_seen_under_another_name_of_the_same_path(
+def test_one_cache_serves_a_folder_under_two_spellings_of_its_path(
     root: Path, reads: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scanned(root)

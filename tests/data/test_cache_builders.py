@@ -51,9 +51,7 @@ def builder(root: Path, kill_at: int = 0, slow: float = 0.0) -> subprocess.Popen
 
 
 @pytest.mark.parametrize("kill_at", [1, TRAIN, TRAIN + 1])
-def test_a_builder_that_is_killed_leaves_nothing_that_is_taken_for_an_entry(
-    root: Path, reads: Counted, kill_at: int
-) -> None:
+def test_a_killed_builder_leaves_nothing_that_looks_like_an_entry(root: Path, reads: Counted, kill_at: int) -> None:
     assert builder(root, kill_at).communicate("\n")[0].split()[-1] == str(kill_at)
     cache = root.parent / "cache"
     assert len(hidden(cache)) == 1  # what it was at

@@ -49,9 +49,7 @@ def with_masks(root: Path, write_image: WriteImage, change: Callable[[Mask], Mas
 # Labels that nobody named.
 
 
-def test_labels_that_are_neither_listed_nor_ignored_are_told_with_their_shares(
-    tmp_path: Path, data_set: WriteDataSet
-) -> None:
+def test_unnamed_labels_are_told_with_their_shares(tmp_path: Path, data_set: WriteDataSet) -> None:
     root = data_set(tmp_path, labels=(0, 1, 2, 3), channels=())
     (line,) = said(root, classes=[1])
     assert line.startswith("labels that count as background")
@@ -152,7 +150,7 @@ def test_masks_with_many_real_labels_do_not_look_lossy(
     assert not [line for line in said(root, classes=[labels // 2], ignore=[0]) if "lossy" in line]
 
 
-def test_classes_that_keep_less_than_half_of_what_a_threshold_gives_are_refused(
+def test_classes_that_keep_less_than_half_of_shaded_pixels_are_refused(
     tmp_path: Path, data_set: WriteDataSet, write_image: WriteImage
 ) -> None:
     thin = np.zeros((64, 64), np.uint8)
@@ -247,7 +245,7 @@ def filled(root: Path, write_image: WriteImage, folder: str, value: float, share
         ("float64", "images", -9999.9),
     ],
 )
-def test_a_fill_value_that_no_file_declares_is_one_line_with_the_setting_that_does(
+def test_an_undeclared_fill_value_is_one_line_with_the_setting(
     tmp_path: Path, data_set: WriteDataSet, write_image: WriteImage, dtype: str, folder: str, value: float
 ) -> None:
     root = data_set(tmp_path, dtype=dtype, suffix=".tif")
@@ -274,7 +272,7 @@ def test_two_fill_values_are_two_lines(tmp_path: Path, data_set: WriteDataSet, w
 
 
 @pytest.mark.parametrize("values", [[-9999, 7], [-9999, 1, 2], [-32768, 0, 10, 20], [-9999, *range(0, 30_000, 100)]])
-def test_a_usual_fill_value_is_told_beside_few_values_and_beside_a_wide_range(
+def test_a_usual_fill_value_is_told_beside_few_values_and_wide_ranges(
     tmp_path: Path, data_set: WriteDataSet, write_image: WriteImage, values: list[int]
 ) -> None:
     root = data_set(tmp_path, dtype="int16", suffix=".tif")

@@ -190,7 +190,7 @@ demo.write_demo(Path(sys.argv[1]), 1, 1, 64)
 """
 
 
-def test_what_a_killed_process_left_goes_with_the_next_one_and_nothing_else(tmp_path: Path) -> None:
+def test_the_next_process_deletes_only_what_a_killed_one_left(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "set")]).returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     theirs = [tmp_path / name for name in (f"set.tmp-{os.getpid()}", ".set.tmp-1", ".set.tmp-1-0123abcd")]

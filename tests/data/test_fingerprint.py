@@ -41,7 +41,7 @@ def test_fingerprint_changes_with_what_is_learnt_and_with_a_name(tmp_path: Path,
     assert len(set(prints)) == len(prints)
 
 
-def test_fingerprint_stays_when_files_are_touched_moved_or_packed_otherwise(
+def test_fingerprint_stays_when_files_are_touched_moved_or_repacked(
     tmp_path: Path, write_image: WriteImage, data_set: WriteDataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = data_set(tmp_path / "here", suffix=".tif")

@@ -45,7 +45,7 @@ def tile_of(root: Path, write_image: WriteImage, image: dict[str, Any], **others
         ({"crs": None, "transform": NORTH_UP @ Affine.translation(3, 0)}, "3 pixels to the right"),
     ],
 )
-def test_a_file_that_lies_elsewhere_is_named_with_the_image_and_the_difference(
+def test_a_file_that_lies_elsewhere_is_named_with_the_difference(
     tmp_path: Path, write_image: WriteImage, file: str, other: dict[str, Any], said: str
 ) -> None:
     tile = tile_of(tmp_path, write_image, HERE, **{file: HERE | other})

@@ -252,7 +252,7 @@ def test_suffixes_in_folders_of_their_own(tmp_path: Path) -> None:
     assert [(tile.name, tile.channels[0].name) for tile in split] == [("1", "1.tif"), ("2", "2_sat.tif")]
 
 
-def test_a_mask_that_lacks_its_image_is_told_by_the_names_that_the_files_have(tmp_path: Path) -> None:
+def test_a_mask_without_image_is_told_by_its_file_name(tmp_path: Path) -> None:
     touch(tmp_path, "1_sat.jpg", "1_mask.png", "2_mask.png")
     with pytest.raises(InputError) as caught:
         find_tiles(tmp_path, Layout(".", ".", "_sat", "_mask"))

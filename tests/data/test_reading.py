@@ -335,7 +335,7 @@ def test_non_ascii_paths_are_read(tmp_path: Path, write_image: WriteImage) -> No
         assert (read_mask(path) == 7).all()
 
 
-def test_the_fourth_band_of_a_geotiff_is_near_infrared_and_not_transparency(tmp_path: Path) -> None:
+def test_the_fourth_band_of_a_geotiff_is_not_transparency(tmp_path: Path) -> None:
     pixels = np.arange(4 * 5 * 4, dtype=np.uint8).reshape(4, 5, 4)
     pixels[0, 0, 3] = 0  # dark in near infrared, not missing
     path = tmp_path / "a.tif"

@@ -187,9 +187,7 @@ def test_a_tile_of_8_bits_among_others_and_the_reverse_is_named(
     assert mistakes(root, add_val_dirs=[str(root / "north")]) == [f"{said}{odd}"]
 
 
-def test_all_of_a_split_being_of_another_type_is_told_though_the_cache_knows_each(
-    tmp_path: Path, data_set: WriteDataSet
-) -> None:
+def test_a_split_of_another_type_is_told_also_when_cached(tmp_path: Path, data_set: WriteDataSet) -> None:
     narrow, wide = (
         data_set(tmp_path / kind, train=3, val=2, channels=(), suffix=".tif", dtype=kind) for kind in ("uint8", "int16")
     )

@@ -105,7 +105,7 @@ def test_a_list_beside_a_folder_of_its_name_is_refused(tmp_path: Path) -> None:
     root = with_lists(tmp_path, "a\n")
     (root / "train").mkdir()
     text = refused(root)
-    assert text.startswith(f"{root / 'train.txt'}: stands beside {root / 'train'}")
+    assert text.startswith(f"{root / 'train.txt'}: lies beside {root / 'train'}")
 
 
 def test_a_list_may_stand_for_one_split_and_a_folder_for_the_other(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_an_added_set_that_stands_there_twice_is_refused(tmp_path: Path, again: 
     root = data_set(tmp_path / "set")
     (tmp_path / "link").symlink_to(root / "val")
     place = str(root / "val")
-    assert "stands there twice" in refused(root, add_val_dirs=[place, again.format(place)])
+    assert "is listed twice" in refused(root, add_val_dirs=[place, again.format(place)])
 
 
 def test_mistakes_of_added_sets_are_told_with_the_others(tmp_path: Path) -> None:

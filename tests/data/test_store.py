@@ -138,7 +138,7 @@ def test_a_tile_without_any_data_is_all_ignored(
     assert np.isfinite(store.image(1)).all()
 
 
-def test_a_value_that_the_nodata_setting_declares_is_ignored_in_loss_and_metric(
+def test_pixels_of_the_nodata_setting_are_ignored_in_loss_and_metric(
     tmp_path: Path, data_set: WriteDataSet, write_image: WriteImage, cached: bool
 ) -> None:
     data_set(tmp_path, dtype="int16", suffix=".tif")
@@ -178,9 +178,7 @@ def test_threads_do_not_change_the_order(
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_wider_pixels_than_the_model_knows_are_refused_and_do_not_wrap_around(
-    tmp_path: Path, data_set: WriteDataSet, split: str
-) -> None:
+def test_wider_pixels_than_the_model_knows_are_refused(tmp_path: Path, data_set: WriteDataSet, split: str) -> None:
     narrow = scanned(data_set(tmp_path / "narrow", suffix=".tif"))
     wide = scanned(data_set(tmp_path / "wide", suffix=".tif", dtype="uint16"))
     tiles = wide.tiles[split]
