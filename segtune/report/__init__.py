@@ -1,1 +1,1 @@
-"""What people read: tables, the console, the dry run."""
+"""Reports for people: tables, the console, and the dry run."""
