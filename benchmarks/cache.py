@@ -1,11 +1,11 @@
-"""What the cache of decoded tiles costs and saves, with as many tiles as one has.
+"""Measure what the cache of decoded tiles costs and saves, for any number of tiles.
 
     python benchmarks/cache.py
 
-Stand-in tiles, small ones, since what is measured is the cost per tile and per file, are written to a temporary
-folder; `--size` makes them larger, and what decoding costs with them. Then, in one run of this script: the first
-scan, which decodes every tile into the cache; later scans, which find that nothing changed; drawing batches from the
-cache and from the files; and the private memory of a process that trains from the cache, with few tiles and with all.
+The script writes stand-in tiles to a temporary folder. They are small, since the cost per tile and file is measured;
+`--size` makes them larger, and decoding dearer. It measures the first scan, which decodes every tile into the cache;
+later scans, which find that nothing changed; drawing batches from the cache and from the files; and the private memory
+of a process that trains from the cache, with few tiles and with all.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from segtune.data.dataset import DataInfo
 from segtune.data.scan import scan
 from segtune.data.tiles import TRAIN
 
-DISTINCT = 48  # encoded tiles, written again and again
+DISTINCT = 48  # different tiles; the others repeat them
 FEW = 1000  # tiles of the small data set
-DRAWN = 10_000  # tiles that are drawn for the time that it takes
+DRAWN = 10_000  # tiles that are drawn to time it
 BATCH_SIZE = 16
 
-# The memory that a process has to itself, in kB, when all that a run imports is there, and when it drew batches.
+# Prints the private memory of a process in kB: after all imports of a run, and after drawing batches.
 CHILD = """
 import pickle, sys
 import segtune.training.train
@@ -53,7 +53,7 @@ print(before, private_kb())
 
 
 def write_tiles(root: Path, count: int, size: int) -> RunConfig:
-    """A data set of so many tiles, a tenth of them for validation."""
+    """Write a data set of so many tiles, a tenth of them for validation."""
     random = np.random.default_rng(0)
     encoded = []
     for _ in range(DISTINCT):
@@ -78,14 +78,14 @@ def write_tiles(root: Path, count: int, size: int) -> RunConfig:
 
 
 def timed_scan(config: RunConfig) -> tuple[float, DataInfo]:
-    """Seconds of a scan, and what it found."""
+    """Scan a data set; return the seconds and the findings."""
     started = time.perf_counter()
     info = scan(config)
     return time.perf_counter() - started, info
 
 
 def drawn(info: DataInfo, config: RunConfig, tiles: int) -> float:
-    """Seconds of drawing so many training tiles in batches, shuffled, in this process."""
+    """Return the seconds of drawing so many shuffled training tiles in batches, in this process."""
     with Batches(info.store(TRAIN, config), BATCH_SIZE, seed=1, samples=tiles) as batches:
         started = time.perf_counter()
         for _ in batches.epoch(1):
@@ -94,13 +94,13 @@ def drawn(info: DataInfo, config: RunConfig, tiles: int) -> float:
 
 
 def private_kb() -> int:
-    """kB of memory that this process shares with no other and with no file."""
+    """Return the kB of memory that this process shares with no other process and no file."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
 def private_memory(info: DataInfo, config: RunConfig, root: Path) -> tuple[float, float, int]:
-    """MB that a fresh process has to itself before and after it draws tiles, and the bytes that it is sent."""
+    """Return the private MB of a fresh process before and after it draws tiles, and the bytes sent to it."""
     place = root / "info.pickle"
     place.write_bytes(pickle.dumps((info.light(), config)))
     arguments = [str(Path(__file__).parent), str(place), str(FEW)]
@@ -110,7 +110,7 @@ def private_memory(info: DataInfo, config: RunConfig, root: Path) -> tuple[float
 
 
 def measure(tiles: int, size: int, root: Path) -> Iterator[str]:
-    """Lines of the table."""
+    """Measure and yield the lines of the table."""
     config = write_tiles(root / "all", tiles, size)
     cold, info = timed_scan(config)
     warm = statistics.median(timed_scan(config)[0] for _ in range(5))
@@ -131,7 +131,7 @@ def measure(tiles: int, size: int, root: Path) -> Iterator[str]:
 
 
 def cache_mb(info: DataInfo) -> float:
-    """Size of the cache's entries."""
+    """Return the size of the cache's entries in MB."""
     return sum(file.stat().st_size for entry in info.entries.values() for file in entry.iterdir()) / 1e6
 
 

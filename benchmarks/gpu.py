@@ -1,4 +1,4 @@
-"""What a GPU is worth to a run, and whether a run is sound there: correctness first, then speed, in minutes.
+"""Check on a GPU that runs are correct, and measure how fast they are, in a few minutes.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --only fp16 speed_256_safe
@@ -53,7 +53,7 @@ WORDS = {True: "ok", False: "FAILED", None: "skipped"}
 
 
 def card_line(device: torch.device) -> str:
-    """The GPU, and the libraries that drive it."""
+    """Describe the GPU and its libraries."""
     if device.type != "cuda":
         return "no GPU"
     card, cudnn = torch.cuda.get_device_properties(device), torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
@@ -64,7 +64,7 @@ def card_line(device: torch.device) -> str:
 
 
 def outcome_of(check: Callable[[Bench], Outcome], bench: Bench) -> Outcome:
-    """What a check finds; an error is a failure of this one alone."""
+    """Run a check; an error counts as a failure of this check only."""
     try:
         with noted_warnings() as noted:
             found = check(bench)
@@ -78,7 +78,7 @@ def outcome_of(check: Callable[[Bench], Outcome], bench: Bench) -> Outcome:
 
 
 def run_checks(checks: dict[str, Callable[[Bench], Outcome]], bench: Bench) -> Iterator[dict[str, Any]]:
-    """Make the checks one after another, a line each."""
+    """Run the checks one after another and print a line for each."""
     for name, check in checks.items():
         started = time.perf_counter()
         found = outcome_of(check, bench)

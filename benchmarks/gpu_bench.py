@@ -28,7 +28,7 @@ PROCESS_S = 150  # that a script may take
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found; `ok` is None where it cannot be made here."""
+    """The result of a check; `ok` is None where the check cannot run here."""
 
     ok: bool | None
     text: str
@@ -49,28 +49,28 @@ class Bench:
 
     @property
     def gpu(self) -> bool:
-        """Whether there is one."""
+        """Whether the device is a GPU."""
         return self.device.type == "cuda"
 
     @property
     def demo(self) -> Path:
-        """The data set."""
+        """The demo data set."""
         return self.root / "demo"
 
     @property
     def epochs(self) -> int:
-        """Of a run that is to have learnt something."""
+        """The epochs after which a run has learnt something."""
         return 2 if self.small else 6
 
     def config(self, **settings: Any) -> RunConfig:
-        """A run on the demo tiles."""
+        """Return the configuration of a run on the demo tiles."""
         usual: dict[str, Any] = {"dataset": str(self.demo), "cache_dir": str(self.root / "cache"), "channels": ["nir"]}
         usual |= {"model": "unet", "encoder": "resnet18", "image_size": 64, "batch_size": 4, "lr": 3e-3, "seed": 1}
         usual |= {"augmentation": "safe", "workers": 0, "worst": 0, "epochs": self.epochs, "device": str(self.device)}
         return RunConfig.from_settings(usual | settings)
 
     def folder(self, name: str) -> RunFolder:
-        """A run's."""
+        """Return the folder of a run."""
         return RunFolder(self.root / "runs" / name)
 
     def train(self, name: str, go_on: bool = False, **settings: Any) -> list[EpochResult]:
@@ -80,14 +80,14 @@ class Bench:
             return list(epochs)
 
     def learnt(self, name: str, **settings: Any) -> list[EpochResult]:
-        """The same, once for all who ask."""
+        """Train a run to its end once, and return its epochs to all checks that ask."""
         if name not in self.done:
             self.done[name] = self.train(name, **settings)
         return self.done[name]
 
 
 def off(value: float, reference: float) -> float:
-    """Relative difference."""
+    """Return the relative difference to a reference."""
     return abs(value - reference) / max(abs(reference), 1e-12)
 
 
@@ -97,13 +97,13 @@ def script(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def complaint(ended: subprocess.CompletedProcess[str]) -> str:
-    """What a script that failed said last."""
+    """Return the last words of a script that failed; empty for one that did not."""
     return "" if ended.returncode == 0 else f"; {' '.join(ended.stderr.split())[-300:]}"
 
 
 @contextmanager
 def noted_warnings() -> Iterator[list[str]]:
-    """The distinct warnings of the block, one line each."""
+    """Collect the distinct warnings of the block, one line each."""
     lines: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -23,7 +23,7 @@ _GROWTH = 16 * MB  # by which what is kept may differ from trial to trial
 
 @contextmanager
 def room(device: torch.device, left: float) -> Iterator[None]:
-    """Take all memory of the device but so many bytes."""
+    """Occupy all memory of the device except so many bytes."""
     gc.collect()
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
@@ -37,7 +37,7 @@ def room(device: torch.device, left: float) -> Iterator[None]:
 
 @contextmanager
 def most_reserved(device: torch.device) -> Iterator[list[int]]:
-    """The most bytes that the block had reserved at a time, in the list when it has ended."""
+    """Measure the peak of reserved bytes in the block; the list holds it when the block has ended."""
     gc.collect()
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved(device)
@@ -48,7 +48,7 @@ def most_reserved(device: torch.device) -> Iterator[list[int]]:
 
 
 def out_of_memory(bench: Bench) -> Outcome:
-    """Memory that is really taken: a run, and a validation, go on in smaller parts; and where nothing helps, say so."""
+    """Check that a run and a validation go on in smaller parts when memory is short, and fail clearly without any."""
     if not bench.gpu:
         return NEEDS_GPU
     large: dict[str, Any] = {"encoder": "resnet34", "image_size": 256, "batch_size": 16, "epochs": 1}
@@ -83,7 +83,7 @@ def out_of_memory(bench: Bench) -> Outcome:
 
 
 def full_gpu(bench: Bench) -> Outcome:
-    """A process that begins when others hold the GPU's memory: a line, and no traceback."""
+    """Check that a process started on a full GPU ends with one line and no traceback."""
     if not bench.gpu:
         return NEEDS_GPU
     (bench.root / "full.yaml").write_text(yaml.safe_dump(bench.config(epochs=1).settings()))
@@ -100,7 +100,7 @@ def full_gpu(bench: Bench) -> Outcome:
 
 
 def given_back(bench: Bench) -> Outcome:
-    """Memory that a process holds after trials that finished, were stopped, and failed; and NaN is noticed."""
+    """Check the memory held after trials that finished, were stopped or failed, and that NaN is noticed."""
     if not bench.gpu:
         return NEEDS_GPU
     bench.train("first", epochs=1)
@@ -137,7 +137,7 @@ def _held(bench: Bench) -> tuple[int, int]:
 
 
 def given_back_model(bench: Bench) -> Outcome:
-    """The check above can fail: a model that is held is seen."""
+    """Check that the previous check can fail: it sees a model that is kept."""
     if not bench.gpu:
         return NEEDS_GPU
     before = _held(bench)[0]

@@ -25,7 +25,7 @@ PAIRS = (
 
 
 def like_the_cpu(bench: Bench, precision: str, tolerance: float) -> Outcome:
-    """A precision on the device against fp32 on the CPU: the loss of two steps, what is learnt, and validate.py."""
+    """Compare a precision on the device with fp32 on the CPU: loss of two steps, score of a run, validation."""
     # SGD, since Adam's first step is the sign of a gradient, which rounding turns where it is nearly zero.
     steps: dict[str, Any] = {"optimizer": "sgd", "lr": 0.05, "samples_per_epoch": 8, "epochs": 1}
     loss = bench.train(f"{precision}-steps", precision=precision, **steps)[0].loss
@@ -46,7 +46,7 @@ def like_the_cpu(bench: Bench, precision: str, tolerance: float) -> Outcome:
 
 
 def fp32(bench: Bench) -> Outcome:
-    """Convolutions are computed in TF32 where the GPU has it: torch's default."""
+    """Check fp32; convolutions use TF32 where the GPU has it, torch's default."""
     return like_the_cpu(bench, "fp32", 0.005)
 
 
@@ -55,7 +55,7 @@ def bf16(bench: Bench) -> Outcome:
 
 
 def fp16(bench: Bench) -> Outcome:
-    """With the state of its GradScaler, and going on from it."""
+    """Check fp16, the state of its GradScaler, and that a run continues with it."""
     if not bench.gpu:
         return NEEDS_GPU
     found = like_the_cpu(bench, "fp16", 0.01)
@@ -66,7 +66,7 @@ def fp16(bench: Bench) -> Outcome:
 
 
 def ignored(bench: Bench) -> Outcome:
-    """Every loss as on the CPU, with no pixel ignored, some, and all; and a run with a label that is ignored."""
+    """Compare every loss with the CPU, for no, some and all pixels ignored, and a run with an ignored label."""
     furthest, where = 0.0, ""
     generator = torch.Generator().manual_seed(1)
     for labels in (Labels.from_masks([1], [9], [0, 1, 9]), Labels.from_masks([1, 2, 3], [9], [0, 1, 2, 3, 9])):
@@ -105,14 +105,14 @@ def _loss_and_gradient(loss_of: SegmentationLoss, logits: Tensor, targets: Tenso
 
 
 def windows(bench: Bench) -> Outcome:
-    """Crops in training, a sliding window in evaluation, against the CPU's evaluation of the same model."""
+    """Compare sliding-window evaluation of a run on crops with the CPU's evaluation of the same model."""
     best = bench.train("windows", fit="crop", precision="fp32", epochs=2)[-1].best_miou or 0.0
     cpu = validate(bench.folder("windows").path, bench.demo / "val", "cpu").scores.miou
     return Outcome(abs(best - cpu) < 5e-3, f"miou {best:.4f} (on the CPU {cpu:.4f})", {"miou": best, "cpu_miou": cpu})
 
 
 def architectures(bench: Bench) -> Outcome:
-    """A step and an evaluation of each architecture, and of encoders of every kind."""
+    """Train and evaluate each architecture briefly, with encoders of every kind."""
     failed = []
     tiny: dict[str, Any] = {"epochs": 1, "samples_per_epoch": 4, "val_samples": 2, "image_size": 128}
     for model, encoder in PAIRS[:2] if bench.small else PAIRS:

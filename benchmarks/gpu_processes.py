@@ -32,7 +32,7 @@ search: {{sampler: random, scheduler: none, trials: 2, max_concurrent: 2, cpus_p
 
 
 def loaders(bench: Bench) -> Outcome:
-    """Loader processes that are forked beside CUDA give the same tiles, in pinned memory; and a run with them."""
+    """Check that loader processes forked beside CUDA give the same tiles in pinned memory, and train with them."""
     config = bench.config()
     info = scan(config)
     augmentation = Augmentation("hard", info.input_bands(config.channels), info.uint8)
@@ -53,7 +53,7 @@ def loaders(bench: Bench) -> Outcome:
 
 
 def interrupted(bench: Bench) -> Outcome:
-    """kill -9, then SIGTERM, then to the end: every epoch once, and a result as of runs that nothing interrupted."""
+    """Interrupt a run by kill -9 and by SIGTERM: each epoch counts once, and the result is that of whole runs."""
     epochs = 4 if bench.small else 8
     settings: dict[str, Any] = {"epochs": epochs, "samples_per_epoch": 16 if bench.small else 256}
     whole, again = (bench.train(name, **settings)[-1] for name in ("whole", "whole-again"))
@@ -80,7 +80,7 @@ def interrupted(bench: Bench) -> Outcome:
 
 
 def _end_after(arguments: Sequence[str], folder: RunFolder, epochs: int, number: int) -> int:
-    """Send a script a signal as soon as its run has done so many epochs; its exit status."""
+    """Send a script a signal once its run has done so many epochs; return its exit status."""
     command = [sys.executable, str(SCRIPTS / arguments[0]), *arguments[1:]]
     limit = time.monotonic() + PROCESS_S
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -91,7 +91,7 @@ def _end_after(arguments: Sequence[str], folder: RunFolder, epochs: int, number:
 
 
 def shared(bench: Bench) -> Outcome:
-    """Two trials at a time on one GPU through Ray, and validate.py on the winner: the search's number."""
+    """Run two trials at a time on one GPU through Ray; validate.py must give the winner's score."""
     if importlib.util.find_spec("ray") is None:
         return Outcome(None, "needs Ray")
     sizes = {"epochs": 2, "samples": 16} if bench.small else {"epochs": 16, "samples": 768}
@@ -127,6 +127,6 @@ def shared(bench: Bench) -> Outcome:
 
 
 def _trained(folder: RunFolder) -> tuple[float, float]:
-    """When a run began to train, and when its last epoch was recorded."""
+    """Return when a run began to train and when its last epoch was recorded."""
     end = folder.metrics_csv.stat().st_mtime
     return end - float(read_rows(folder)[-1]["seconds"]), end

@@ -1,4 +1,4 @@
-"""How fast benchmarks/gpu.py finds training: our loop, its step alone, and the loop that most scripts have."""
+"""Speed of training on a GPU: this project's loop, its step alone, and the loop of most scripts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _SIDE = 512  # of the tiles, in pixels
 
 @dataclass(frozen=True)
 class Step:
-    """A training step on a batch that lies on the device."""
+    """Run a training step on a batch that lies on the device."""
 
     seconds: float
     enqueued: float  # seconds of it until Python has told the device all that there is to do
@@ -57,7 +57,7 @@ class Step:
 
 
 def settings(bench: Bench, size: int, augmentation: str, workers: int, **more: Any) -> RunConfig:
-    """Unet with resnet34 on stand-in tiles."""
+    """Return the configuration of a Unet with resnet34 on stand-in tiles."""
     root, batch = bench.root / "tiles", 4 if bench.small else 16
     usual: dict[str, Any] = {
         "dataset": str(root),
@@ -70,12 +70,12 @@ def settings(bench: Bench, size: int, augmentation: str, workers: int, **more: A
 
 
 def loaders() -> int:
-    """Loader processes for our loop: what the machine has beside the training process."""
+    """Return the number of loader processes: the cores beside the training process."""
     return max(1, min(_MOST_LOADERS, available_cpus() - 2))
 
 
 def time_steps(step: Callable[[], Tensor], device: torch.device, number: int, watched: bool = False) -> float:
-    """Seconds of a step, the median of three rows of so many."""
+    """Return the seconds of a step: the median of three rows of so many steps."""
     taken = []
     for _ in range(3):
         _wait(device)
@@ -90,7 +90,7 @@ def time_steps(step: Callable[[], Tensor], device: torch.device, number: int, wa
 
 
 def step_alone(config: RunConfig, info: DataInfo, device: torch.device, number: int) -> Step:
-    """The step of `train` on one batch; targets, in which it looks for ignored pixels, lie in the host's memory."""
+    """Return the step of `train` on one batch; its targets lie in the memory of the host."""
     bands = info.input_bands([])
     precision = resolve_precision(config, device)
     model = build_model(config, len(bands), info.labels.outputs).to(device).train()
@@ -125,7 +125,7 @@ def _wait(device: torch.device) -> None:
 
 
 def our_loop(config: RunConfig, info: DataInfo, folder: Path, tiles: int) -> tuple[EpochResult, float]:
-    """The last of three epochs of `train`, and the most MB that it allocated on the device."""
+    """Return the last of three epochs of `train`, and the peak of MB allocated on the device."""
     config = config.model_copy(update={"samples_per_epoch": tiles})
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -135,7 +135,7 @@ def our_loop(config: RunConfig, info: DataInfo, folder: Path, tiles: int) -> tup
 
 
 class TilesOfToday(Dataset[tuple[Tensor, Tensor]]):
-    """Tiles as most scripts load them: decoded, augmented at full size, resized and normalised, each time anew."""
+    """Tiles as most scripts load them: decoded, augmented at full size, resized and normalised each time."""
 
     def __init__(self, folder: Path, augmentation: Augmentation, bands: tuple[Band, ...], size: int) -> None:
         self._images = sorted((folder / "images").iterdir())
@@ -160,7 +160,7 @@ class TilesOfToday(Dataset[tuple[Tensor, Tensor]]):
 
 
 def todays_loop(config: RunConfig, info: DataInfo, device: torch.device, seconds: float) -> float:
-    """Tiles per second of the loop of most scripts: fp32, contiguous, one loader process, IoU of each batch."""
+    """Return tiles per second of the loop of most scripts: fp32, contiguous, one loader process, IoU per batch."""
     bands = info.input_bands([])
     model = build_model(config, len(bands), 1).to(memory_format=torch.contiguous_format).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr)
@@ -205,7 +205,7 @@ def prepare(bench: Bench) -> None:
 
 
 def case(bench: Bench, size: int, augmentation: str) -> Outcome:
-    """One row of the table."""
+    """Measure one row of the table."""
     prepare(bench)
     size = size // 8 if bench.small else size
     config = settings(bench, size, augmentation, loaders())
@@ -265,7 +265,7 @@ def _limit(waiting: float, step: Step) -> str:
 
 
 def estimate(bench: Bench) -> Outcome:
-    """What --dry-run would say of a run, against what an epoch of it takes."""
+    """Compare what --dry-run predicts of an epoch with the time that it takes."""
     prepare(bench)
     config = settings(bench, 32 if bench.small else 256, "safe", loaders(), epochs=2)
     info = scan(config)

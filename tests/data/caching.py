@@ -28,7 +28,7 @@ class Counted:
 
 
 def config_of(root: Path, **settings: Any) -> RunConfig:
-    """A run whose cache lies beside its data set."""
+    """Return a run whose cache lies beside its data set."""
     given: dict[str, Any] = {"cache_dir": str(root.parent / "cache"), "image_size": 32}
     return RunConfig(dataset=str(root), **(given | settings))
 
@@ -38,13 +38,13 @@ def scanned(root: Path, **settings: Any) -> DataInfo:
 
 
 def said(root: Path, **settings: Any) -> tuple[DataInfo, str]:
-    """A scan and what it says."""
+    """Scan a data set; return the findings and the lines that the scan said."""
     lines: list[str] = []
     return scan(config_of(root, **settings), say=lines.append), "\n".join(lines)
 
 
 def content(root: Path, info: DataInfo, **settings: Any) -> list[bytes]:
-    """All that the stores give."""
+    """Return everything that the stores give."""
     found = []
     for split in ("train", "val"):
         store = info.store(split, config_of(root, **settings))
@@ -58,5 +58,5 @@ def entries(root: Path) -> set[Path]:
 
 
 def hidden(folder: Path) -> list[Path]:
-    """What is not finished, wherever it lies."""
+    """List unfinished folders, wherever they lie."""
     return list(folder.rglob(".*"))

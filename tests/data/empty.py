@@ -1,4 +1,4 @@
-"""Data sets of empty files: pairing looks at names alone."""
+"""Data sets of empty files: pairing uses names only."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FOLDERS = ("images", "gt", "nir")
 
 
 def touch(folder: Path, *names: str) -> None:
-    """Empty files: pairing looks at names alone."""
+    """Make empty files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).touch()
 
 
 def split_with(root: Path, *names: str) -> Path:
-    """A split whose three folders hold the same names."""
+    """Make a split whose three folders hold the same names."""
     for folder in FOLDERS:
         touch(root / folder, *names)
     return root
@@ -42,7 +42,7 @@ def mistakes(split: Path, channels: tuple[str, ...] = ("nir",)) -> list[str]:
 
 
 def data_set(root: Path, train: Sequence[str] = ("a",), val: Sequence[str] = ("a",)) -> Path:
-    """A data set of empty files without extra channels."""
+    """Make a data set of empty files without extra channels."""
     for split, names in (("train", train), ("val", val)):
         for folder in ("images", "gt"):
             touch(root / split / folder, *(f"{name}.png" for name in names))
@@ -58,7 +58,7 @@ def names(root: Path, **settings: Any) -> dict[str, list[str]]:
 
 
 def refused(root: Path, **settings: Any) -> str:
-    """The only mistake of a data set."""
+    """Return the only mistake of a data set."""
     with pytest.raises(InputError) as caught:
         found(root, **settings)
     (text,) = caught.value.mistakes

@@ -18,7 +18,7 @@ SHAPE = (12, 20)
 
 
 def noise(bands: int = 3, dtype: str = "uint8") -> npt.NDArray[Any]:
-    """Pixels of no order, none of which is 0 or the largest, (H, W, bands)."""
+    """Return random pixels, (H, W, bands), none of which is 0 or the largest value."""
     return np.random.default_rng(bands).integers(1, 250, (*SHAPE, bands)).astype(dtype)
 
 
@@ -36,6 +36,6 @@ def profile(bands: int, dtype: str = "uint8") -> dict[str, Any]:
 
 
 def directory(tags: list[tuple[int, int]], following: int = 0) -> bytes:
-    """A TIFF of one directory with these tags, and no pixels."""
+    """Return a TIFF of one directory with these tags and without pixels."""
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags))
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", following) + bytes(200)

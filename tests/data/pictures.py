@@ -1,4 +1,4 @@
-"""Smooth random pictures, and what their bands are like."""
+"""Smooth random pictures, and the statistics of their bands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bands_like(image: npt.NDArray[Any]) -> list[Band]:
 def sample(
     bands: int, dtype: str, seed: int = 0, shape: tuple[int, int] = (SIZE, SIZE)
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
-    """A smooth random image and a mask with background, two classes and ignored pixels."""
+    """Return a smooth random image and a mask with background, two classes and ignored pixels."""
     random = np.random.default_rng(seed)
     noise = cv2.GaussianBlur(random.normal(0, 1, (*shape, 1)), (0, 0), 4)
     mask = np.digitize(noise, np.quantile(noise, [0.4, 0.7, 0.9])).astype(np.uint8)

@@ -19,7 +19,7 @@ def scanned(root: Path, **settings: Any) -> DataInfo:
 
 
 def store_of(root: Path, cached: bool = True, split: str = "train", **settings: Any) -> TileStore:
-    """The store of a run with these settings."""
+    """Return the store of a run with these settings."""
     config = RunConfig(dataset=str(root), cache_dir=None if cached else "none", **settings)
     info = scan(config)
     store = info.store(split, config.model_copy(update={"image_size": config.image_size or info.image_size()}))
