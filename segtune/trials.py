@@ -45,7 +45,7 @@ class Trial:
     micro_batch: int | None = None  # tiles at a time; below batch_size where the memory of the GPU was too small
     spent: Mapping[str, float] = field(default_factory=dict)  # seconds of each of PHASES
     searched: Mapping[str, Any] = field(default_factory=dict)  # the settings that the search chose
-    since: float | None = None  # when a running trial started, in seconds since the epoch of time.time()
+    since: float | None = None  # when a running trial started, by time.time()
     where: str | None = None  # machine and GPU of a running trial
     collapsed: bool = False  # whether its best epoch predicts one class everywhere
     wobble: float | None = None  # see `wobble`; None where there are too few epochs

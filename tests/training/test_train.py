@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
+from segtune.clock import running_seconds
 from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
@@ -182,8 +183,9 @@ def modules_alive() -> int:
 @pytest.mark.parametrize("end", ["exhausted", "closed early", "failed", "never started"])
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_leaves_no_process_no_thread_and_no_model(tiles: Path, tmp_path: Path, end: str) -> None:
-    config = small_unet(tiles, workers=2, epochs=2)
+    config = small_unet(tiles, workers=2, epochs=2, samples_per_epoch=4)
     info = scan(config)
+    running_seconds()  # has a thread that stays
     gc.collect()
     gc.disable()  # the run itself sees to it that its model goes
     modules, threads = modules_alive(), threading.active_count()
