@@ -9,6 +9,7 @@ from enum import Enum
 import torch
 
 from segtune.errors import LoaderError, NonFiniteLossError, PlaceError, SegtuneError, TileError
+from segtune.files.folders import RunFolder
 
 LOST = "the worker process died (killed by the system, or out of memory)"
 
@@ -31,13 +32,18 @@ class Fault(Enum):
 class Failure:
     """The failure of a trial."""
 
-    reason: str | None  # None where the process died and could not report one
+    reason: str
     fault: Fault = Fault.TRANSIENT
 
 
 def failure_of(error: Exception) -> Failure:
     """Classify an error that ended a trial."""
     return Failure(reason_of(error), fault_of(error))
+
+
+def death_of(folder: RunFolder) -> Failure:
+    """Return the failure of a trial whose process died, with the reason that it left in the trial's folder, if any."""
+    return Failure(folder.fault() or LOST)
 
 
 def fault_of(error: Exception) -> Fault:

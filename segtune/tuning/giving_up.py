@@ -72,4 +72,4 @@ class FailuresInARow:
 
 def _cause(failure: Failure) -> str:
     """Return the reason without its numbers, which may be those of a trial or a process."""
-    return re.sub(r"\d+", "N", failure.reason or "")
+    return re.sub(r"\d+", "N", failure.reason)

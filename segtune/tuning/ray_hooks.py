@@ -10,7 +10,8 @@ from ray.tune.search import Searcher as TuneSearcher
 from ray.tune.stopper import Stopper
 
 from segtune.tuning.ends import Decision
-from segtune.tuning.failures import Failure
+from segtune.tuning.failures import death_of
+from segtune.tuning.proposals import TrialStart
 from segtune.tuning.searcher import Searcher
 
 
@@ -27,7 +28,7 @@ class RaySearcher(_Stateless, TuneSearcher):  # type: ignore[misc]
     def __init__(self, searcher: Searcher) -> None:
         super().__init__(metric="result", mode="max")
         self._searcher = searcher
-        self._numbers: dict[str, int] = {}  # by Ray's id of a trial
+        self._started: dict[str, TrialStart] = {}  # by Ray's id of a trial
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial's config; None for "not now", which is an answer only while a trial lives.
@@ -37,7 +38,7 @@ class RaySearcher(_Stateless, TuneSearcher):  # type: ignore[misc]
         start = self._searcher.next_trial()
         if start is None:
             return None if self._searcher.live else str(TuneSearcher.FINISHED)
-        self._numbers[trial_id] = start.number
+        self._started[trial_id] = start
         return {"start": start}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -45,13 +46,14 @@ class RaySearcher(_Stateless, TuneSearcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass on the end of a trial: with the failure that it reported, or that its process died."""
-        if trial_id in self._numbers:
-            reported = (result or {}).get("failure")
-            self._searcher.ended(self._numbers.pop(trial_id), Failure(None) if error else reported)
+        if trial_id in self._started:
+            start = self._started.pop(trial_id)
+            failure = death_of(start.folder) if error else (result or {}).get("failure")
+            self._searcher.ended(start.number, failure)
 
     def knows(self, trial_id: str) -> bool:
         """Return whether one of Ray's trials was asked for and has not ended."""
-        return trial_id in self._numbers
+        return trial_id in self._started
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the study is the state."""

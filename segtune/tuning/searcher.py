@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Protocol
 
 import optuna
@@ -15,7 +14,7 @@ from segtune.files.folders import SearchFolder
 from segtune.training.result import EpochResult
 from segtune.tuning.asha import Asha
 from segtune.tuning.ends import Cause, Decision, EarlyEnd
-from segtune.tuning.failures import LOST, Failure, Fault
+from segtune.tuning.failures import Failure, Fault
 from segtune.tuning.giving_up import FailuresInARow, FirstFailures
 from segtune.tuning.proposals import Proposals, TrialStart
 from segtune.tuning.recovery import catch_up
@@ -255,20 +254,17 @@ class Searcher:
 
     def _failed(self, trial: optuna.Trial, failure: Failure) -> None:
         """Repeat a trial that failed, or record its failure, or end the search until the cause is gone."""
-        run = self._folder.trial(trial.number)
-        catch_up(self.study, trial.number, run)  # it may have died before it told
-        reason = failure.reason or run.fault() or LOST
-        failure = replace(failure, reason=reason)
+        catch_up(self.study, trial.number, self._folder.trial(trial.number))  # it may have died before it reported
         repeats = trial.user_attrs.get(REPEATS, [])
         again = len(repeats) < self._retries
         if failure.fault is Fault.DISK or (failure.fault is Fault.PLACE and not again):
-            self.halt(reason)
+            self.halt(failure.reason)
         if self.interrupted:
             self._wait(trial)
         elif failure.fault in (Fault.TRANSIENT, Fault.PLACE) and again:
-            trial.set_user_attr(REPEATS, [*repeats, reason])
+            trial.set_user_attr(REPEATS, [*repeats, failure.reason])
             wait(self.study, trial._trial_id)
-            self._watcher.repeated(trial.number, reason)
+            self._watcher.repeated(trial.number, failure.reason)
         elif self._first_failures is not None and failure.fault is not Fault.DIVERGED:
             self._first_failures.hold(trial.number, failure)
             self._judge_first_failures(self._first_failures)

@@ -95,7 +95,7 @@ def note_failure(error: Exception, folder: RunFolder) -> Failure:
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.error, traceback.format_exc())
         if beyond_repair(error):
-            write_text(folder.fault_txt, failure.reason or "")
+            write_text(folder.fault_txt, failure.reason)
     return failure
 
 

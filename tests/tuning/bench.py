@@ -16,7 +16,7 @@ from segtune.models.manifest import Manifest
 from segtune.space.reader import load_space
 from segtune.training.result import EpochResult
 from segtune.tuning.ends import Cause, Decision
-from segtune.tuning.failures import Failure, Fault
+from segtune.tuning.failures import Failure, Fault, death_of
 from segtune.tuning.proposals import Proposals, TrialStart
 from segtune.tuning.results import Results
 from segtune.tuning.sampler import build_sampler
@@ -123,12 +123,12 @@ class Bench:
         assert self.report(number, epoch, value) is Decision.STOP
         self.searcher.ended(number)
 
-    def fail(self, number: int, reason: str | None, fault: Fault = Fault.SETTINGS) -> None:
+    def fail(self, number: int, reason: str, fault: Fault = Fault.SETTINGS) -> None:
         self.searcher.ended(number, Failure(reason, fault))
 
     def lose(self, number: int) -> None:
         """Let the process of a trial die."""
-        self.searcher.ended(number, Failure(None))
+        self.searcher.ended(number, death_of(self.folder.trial(number)))
 
     def halted(self) -> str | None:
         """Return why the search cannot go on; None where it can."""
