@@ -103,7 +103,7 @@ def main() -> int:
     from segtune.report.console import SearchConsole, make_console, reading_bar
     from segtune.report.dry_run import show_dry_run
     from segtune.tuning.search import run_search
-    from segtune.tuning.stored import to_resume
+    from segtune.tuning.search_yaml import to_resume
     from segtune.tuning.warm_start import check_earlier
 
     console = make_console()

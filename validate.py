@@ -29,7 +29,7 @@ from segtune.files.folders import find_model
 from segtune.files.temporary import joined_folder
 
 if TYPE_CHECKING:
-    from segtune.evaluation.masks import Mask
+    from segtune.evaluation.predicted_masks import Mask
 
 
 def parse() -> Namespace:
@@ -64,7 +64,7 @@ def main() -> int:
     if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
         raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
     # torch takes seconds to import; --help and common mistakes do not wait for it.
-    from segtune.evaluation.masks import write_mask
+    from segtune.evaluation.predicted_masks import write_mask
     from segtune.evaluation.validate import validate
     from segtune.report.console import make_console, step_bar
     from segtune.report.tables import class_table

@@ -12,29 +12,32 @@ SCRIPTS = ("run_search", "run_single", "validate")
 # Lowest first, packages and the modules in each; "" is the root of segtune.
 ORDER = (
     ("", "clock errors torch_errors roles vocabulary mistakes config fields machine"),
-    ("files", "run_yaml checks locks temporary atomic leftovers folders places yamlfile"),
+    ("files", "checks locks temporary atomic leftovers folders library_folders yamlfile"),
     (
         "space",
-        "settings jsonschema parameters forbid combinations space spacefile searched clashes forbid_section reader "
-        "lookup",
+        "settings jsonschema parameters forbid combinations space spacefile space_section clashes "
+        "forbid_section reader lookup",
     ),
     (
         "data",
-        "listing tiles pairs splits labels bands formats masks place raster alpha georeference reading fitting "
-        "statistics findings sizes cache_folder cache_entry cache store augment batches dataset checks scan "
-        "demo_canvas demo_scene demo",
+        "listing tiles pairs splits labels bands formats mask_values georeference raster alpha alignment "
+        "reading fitting statistics findings tile_sizes cache_folder cache_entry cache store augment batches "
+        "dataset checks scan demo_canvas demo_scene demo",
     ),
-    ("models", "device tensors compatibility weights pretrained normalization batchnorm build manifest checkpoint"),
-    ("evaluation", "metrics worst predict evaluate masks validate"),
+    (
+        "models",
+        "device tensors compatibility weights pretrained normalization batchnorm build run_yaml manifest checkpoint",
+    ),
+    ("evaluation", "metrics worst predict evaluate predicted_masks validate"),
     ("pictures", "render png sheet gallery"),
     ("training", "losses optim stopwatch resolve resume step result runlog state worst_pictures run train"),
     ("planning", "cost resources rungs estimate feasibility samples"),
     ("", "trials"),
     (
         "tuning",
-        "ends failures giving_up messages session cluster study asha results retention points teaching sampler "
-        "recovery stopping proposals searcher stored status warm_start watchdog trial_run in_process worker ray_hooks "
-        "ray_backend search",
+        "ends failures giving_up ray_messages ray_session cluster study asha results retention points "
+        "teaching sampler recovery stopping proposals searcher search_yaml status warm_start watchdog "
+        "trial_run in_process worker ray_hooks ray_backend search",
     ),
     ("report", "commands text tables console dry_run"),
     ("cli", "output assignments flags parser given dataset tasks exits"),

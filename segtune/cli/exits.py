@@ -11,7 +11,7 @@ from types import FrameType
 
 from segtune.cli.output import drop_what_cannot_be_written
 from segtune.errors import InputError, SegtuneError, printable
-from segtune.files.places import place_caches, shorten_sockets
+from segtune.files.library_folders import place_caches, shorten_sockets
 from segtune.machine import ending_signals
 
 _LONGEST_PATH = 300  # characters that an error repeats

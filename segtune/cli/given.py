@@ -12,8 +12,8 @@ from segtune.config import MAX_CLASSES, RunConfig
 from segtune.errors import InputError
 from segtune.fields import VALIDATION_SETTINGS
 from segtune.files.folders import RunFolder, SearchFolder
-from segtune.files.run_yaml import settings_of
 from segtune.files.yamlfile import read_yaml
+from segtune.models.run_yaml import settings_of
 
 
 def given_search(arguments: argparse.Namespace) -> dict[str, Any]:

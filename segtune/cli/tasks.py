@@ -86,7 +86,7 @@ def start_of(given: argparse.Namespace, folder: SearchFolder) -> Space | None:
             raise
         # Optuna takes a second to import.
         from segtune.report.console import make_console
-        from segtune.tuning.stored import mend_stored_space
+        from segtune.tuning.search_yaml import mend_stored_space
 
         make_console().print(mend_stored_space(folder, error.mistakes[0], from_copy=not given.space))
     return load_space(folder.search_yaml) if folder.search_yaml.exists() else None

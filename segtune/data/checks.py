@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from segtune.config import RunConfig
+from segtune.data.alignment import check_georeferences
 from segtune.data.findings import Kind
-from segtune.data.georeference import check_georeferences
-from segtune.data.masks import FEWEST_SHADES, count_labels, kept_share, looks_shaded
+from segtune.data.mask_values import FEWEST_SHADES, count_labels, kept_share, looks_shaded
 from segtune.data.reading import read_mask, readable_at_once, unmeasurable
 from segtune.data.statistics import Extremes
 from segtune.data.tiles import TRAIN, VAL, Split, Tile

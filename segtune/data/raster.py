@@ -17,8 +17,8 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from segtune.data.formats import MOST_BANDS, UPRIGHT, Orientation, Page, driver_of, png_orientation, tiff_pages
+from segtune.data.georeference import Place, read_place
 from segtune.data.listing import FACTS, MASKS, place_files
-from segtune.data.place import Place, read_place
 from segtune.errors import InputError, counted, one_line
 from segtune.machine import free_memory
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from rasterio.enums import ColorInterp
 
 from segtune.config import Alpha
+from segtune.data.alignment import Georeference, compare, georeference_of
 from segtune.data.alpha import transparency
-from segtune.data.georeference import Georeference, compare, georeference_of
 from segtune.data.labels import UNLABELLED
 from segtune.data.raster import SHARE, Raster, opened, reading_cost
 from segtune.data.tiles import Tile

@@ -36,8 +36,8 @@ from segtune.data.findings import Kind, SplitFindings, SplitInfo, in_parallel, l
 from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
 from segtune.data.reading import ReadSettings
-from segtune.data.sizes import kept_bytes, largest_side
 from segtune.data.splits import find_data_set, split_places
+from segtune.data.tile_sizes import kept_bytes, largest_side
 from segtune.data.tiles import TRAIN, Split
 from segtune.errors import InputError, counted
 

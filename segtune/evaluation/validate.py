@@ -21,8 +21,8 @@ from segtune.data.store import DecodedTiles
 from segtune.data.tiles import Layout, Split, Tile
 from segtune.errors import InputError
 from segtune.evaluation.evaluate import evaluate
-from segtune.evaluation.masks import Mask
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
+from segtune.evaluation.predicted_masks import Mask
 from segtune.files.folders import find_model
 from segtune.machine import versions
 from segtune.models.checkpoint import load_model

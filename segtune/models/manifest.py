@@ -19,9 +19,9 @@ from segtune.errors import InputError, one_line
 from segtune.files.atomic import (
     write_text,
 )
-from segtune.files.run_yaml import settings_of
 from segtune.files.yamlfile import read_yaml
 from segtune.machine import versions
+from segtune.models.run_yaml import settings_of
 
 MEMORY_FORMAT = "channels_last"
 THRESHOLD = 0.5  # probability above which a pixel belongs to a single class

@@ -11,8 +11,8 @@ from segtune.data.splits import split_places
 from segtune.data.tiles import TRAIN, VAL
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder, SearchFolder
-from segtune.files.run_yaml import settings_of
 from segtune.files.yamlfile import read_yaml
+from segtune.models.run_yaml import settings_of
 from segtune.report.commands import script_command, tensorboard_command
 from segtune.training.runlog import read_results
 from segtune.training.stopwatch import PHASES

@@ -8,7 +8,7 @@ from typing import Any
 from segtune.config import RunConfig
 from segtune.mistakes import SettingsError
 from segtune.space.parameters import Parameter, walk
-from segtune.space.searched import Places
+from segtune.space.space_section import Places
 from segtune.space.spacefile import SpaceFile, Steps
 
 Values = Mapping[str, Sequence[Any]]  # values to try, by setting

@@ -20,9 +20,9 @@ from segtune.mistakes import SettingsError, explain
 from segtune.space.clashes import ClashFinder, Values, resolve, values_to_try
 from segtune.space.forbid_section import ForbidReader, Runs
 from segtune.space.parameters import Choice, Parameter, not_countable, walk
-from segtune.space.searched import ParameterReader, Places, left_by
 from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
+from segtune.space.space_section import ParameterReader, Places, left_by
 from segtune.space.spacefile import Checks, SpaceFile, Steps, short
 
 _RETIRED = frozenset({"teach"})  # search settings of a former release, which its search.yaml files have

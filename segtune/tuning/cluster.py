@@ -23,7 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from segtune.errors import InputError, SegtuneError
 from segtune.machine import HANGUP, ending_signals
 from segtune.planning.resources import Resources, local_resources
-from segtune.tuning.session import (
+from segtune.tuning.ray_session import (
     InstalledCodeOnly,
     authentication_put_back,
     close_to_others,

@@ -9,10 +9,10 @@ from segtune.data.dataset import DataInfo
 from segtune.errors import SegtuneError
 from segtune.files.folders import SearchFolder
 from segtune.planning.resources import Plan
-from segtune.tuning.messages import RayMessages
 from segtune.tuning.ray_hooks import RayCallback, RayScheduler, RaySearcher, RayStopper
+from segtune.tuning.ray_messages import RayMessages
+from segtune.tuning.ray_session import RayLost, ray_lost_is_raised
 from segtune.tuning.searcher import Searcher
-from segtune.tuning.session import RayLost, ray_lost_is_raised
 from segtune.tuning.worker import run_trial
 
 

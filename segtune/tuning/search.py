@@ -32,16 +32,16 @@ from segtune.tuning.cluster import check_nodes, ray_runtime
 from segtune.tuning.ends import Cause, EarlyEnd
 from segtune.tuning.failures import LOST
 from segtune.tuning.in_process import InProcess
-from segtune.tuning.messages import RayMessages
 from segtune.tuning.proposals import Proposals
 from segtune.tuning.ray_backend import OnRay
+from segtune.tuning.ray_messages import RayMessages
 from segtune.tuning.recovery import catch_up_all, check_drawn_from, reconcile
 from segtune.tuning.results import Results
 from segtune.tuning.retention import Retention
 from segtune.tuning.sampler import build_sampler
+from segtune.tuning.search_yaml import store_space
 from segtune.tuning.searcher import Backend, Searcher
 from segtune.tuning.stopping import Rules
-from segtune.tuning.stored import store_space
 from segtune.tuning.study import open_study, same_data, settle, threads_so_far, trouble
 from segtune.tuning.warm_start import tell_earlier
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from segtune.files.folders import SearchFolder
 from segtune.trials import SearchState
 from segtune.tuning.results import Results
+from segtune.tuning.search_yaml import stored_space
 from segtune.tuning.stopping import reason_of, seconds_of
-from segtune.tuning.stored import stored_space
 from segtune.tuning.study import read_study
 
 

@@ -12,7 +12,7 @@ from ray import tune
 
 from segtune.data.dataset import DataInfo
 from segtune.files.folders import RunFolder, SearchFolder
-from segtune.files.places import shorten_sockets
+from segtune.files.library_folders import shorten_sockets
 from segtune.tuning.failures import Failure, Fault, beyond_repair
 from segtune.tuning.proposals import TrialStart
 from segtune.tuning.trial_run import free_memory, note_failure, prepare_process, trial_epochs

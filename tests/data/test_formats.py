@@ -12,7 +12,7 @@ import pytest
 import rasterio
 from PIL import Image, ImageOps
 
-from segtune.data.georeference import read_georeference
+from segtune.data.alignment import read_georeference
 from segtune.data.labels import UNLABELLED
 from segtune.data.reading import read_header, read_image, read_mask
 from tests.conftest import WriteImage

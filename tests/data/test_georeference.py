@@ -1,104 +1,150 @@
-"""The files of a tile lie at one place on the ground, or the mistake names both and the difference."""
+"""Where files lie on the ground: what a prediction takes over, and which pictures are not turned."""
 
 from __future__ import annotations
 
+import socket
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from affine import Affine
+import rasterio
+from PIL import Image
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.rpc import RPC
+from rasterio.transform import from_origin
 
-from segtune.config import RunConfig
-from segtune.data.georeference import check_georeferences
-from segtune.data.scan import scan
+from segtune.data.alignment import read_georeference
+from segtune.data.reading import read_header, read_image, read_mask
 from segtune.data.tiles import Tile
-from segtune.errors import InputError
-from tests.conftest import WriteDataSet, WriteImage
+from segtune.evaluation.predicted_masks import write_mask
+from tests.conftest import WriteImage
+from tests.data.files import ORIENTATION, SHAPE, noise, profile
 
-NORTH_UP = Affine(10, 0, 500_000, 0, -10, 4_600_000)
-SOUTH_UP = Affine(10, 0, 500_000, 0, 10, 4_600_000 - 320)
-HERE = {"crs": "EPSG:32633", "transform": NORTH_UP}
-
-
-def tile_of(root: Path, write_image: WriteImage, image: dict[str, Any], **others: dict[str, Any]) -> Tile:
-    """A tile whose files have these profiles."""
-    paths = {
-        name: write_image(root / name / "a.tif", np.zeros((32, 48), np.uint8), **profile)
-        for name, profile in {"image": image, "mask": image, **others}.items()
-    }
-    return Tile("a", paths.pop("image"), paths.pop("mask"), tuple(paths.values()))
-
-
-@pytest.mark.parametrize("file", ["mask", "nir"])
-@pytest.mark.parametrize(
-    ("other", "said"),
-    [
-        ({"crs": "EPSG:32634"}, "its CRS is EPSG:32634, and that one's EPSG:32633"),
-        ({"crs": "EPSG:4326"}, "its CRS is EPSG:4326, and that one's EPSG:32633"),
-        ({"transform": NORTH_UP @ Affine.translation(20, 0)}, "20 pixels to the right of there and 0 below"),
-        ({"transform": NORTH_UP @ Affine.translation(0, -1)}, "0 pixels to the right of there and -1 below"),
-        ({"transform": NORTH_UP @ Affine.translation(0.5, 0.5)}, "0.5 pixels to the right of there and 0.5 below"),
-        ({"transform": NORTH_UP @ Affine.scale(2)}, "its pixels are 20 x 20, and that one's 10 x 10"),
-        ({"transform": SOUTH_UP}, "its rows begin in the south, and that one's in the north"),
-        ({"transform": NORTH_UP @ Affine.rotation(10)}, "its axes are turned"),
-        ({"crs": None, "transform": NORTH_UP @ Affine.translation(3, 0)}, "3 pixels to the right"),
-    ],
+POINTS = [GroundControlPoint(row, column, 15 + column / 99, 41 - row / 99) for row in (0, 12) for column in (0, 20)]
+TRANSFORM = from_origin(500_000, 4_600_000, 10, 10)
+POLYNOMIALS = RPC(
+    **{f"{name}_{part}": 3.0 for name in ("height", "lat", "long", "line", "samp") for part in ("off", "scale")},
+    **{f"{name}_{part}_coeff": [0.5] * 20 for name in ("line", "samp") for part in ("num", "den")},
 )
-def test_a_file_that_lies_elsewhere_is_named_with_the_difference(
-    tmp_path: Path, write_image: WriteImage, file: str, other: dict[str, Any], said: str
+PLACES: dict[str, dict[str, Any]] = {
+    "transform": {"crs": CRS.from_epsg(32633), "transform": TRANSFORM},
+    "gcps": {"crs": CRS.from_epsg(4326), "gcps": POINTS},
+    "rpcs": {"rpcs": POLYNOMIALS},
+}
+
+
+def placed(path: Path) -> tuple[Any, ...]:
+    with rasterio.open(path) as source:
+        points = [(point.row, point.col, point.x, point.y) for point in source.gcps[0]]
+        rpcs = source.rpcs and source.rpcs.to_dict()
+        return source.crs if not points else source.gcps[1], source.transform, points, rpcs
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize(("driver", "suffix"), [("GTiff", ".tif"), ("PNG", ".png")])
+def test_a_prediction_lies_where_its_tile_does(tmp_path: Path, driver: str, suffix: str, kind: str) -> None:
+    tile = tmp_path / f"t{suffix}"
+    with rasterio.open(tile, "w", **profile(1) | PLACES[kind] | {"driver": driver}) as target:
+        target.write(noise(1)[..., 0], 1)
+    (tmp_path / "out").mkdir()
+    written = write_mask(tmp_path / "out", Tile("t", tile, tile, ()), noise(1)[..., 0])
+    assert written.name == tile.name
+    assert placed(written) == placed(tile)
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("suffix", "world"), [(".png", "pgw"), (".jpg", "jgw"), (".bmp", "wld"), (".tif", "tfw")])
+def test_a_world_file_reaches_the_prediction(tmp_path: Path, suffix: str, world: str) -> None:
+    tile = tmp_path / f"t{suffix}"
+    Image.fromarray(noise()).save(tile)
+    (tmp_path / f"t.{world}").write_text(WORLD)
+    (tmp_path / "out").mkdir()
+    written = write_mask(tmp_path / "out", Tile("t", tile, tile, ()), noise(1)[..., 0])
+    assert placed(written)[1] == TRANSFORM
+    found = read_georeference(tile)
+    assert found
+    assert found.transform == TRANSFORM
+
+
+WORLD = "10\n0\n0\n-10\n500005\n4599995\n"
+
+
+def turned(path: Path, number: int) -> npt.NDArray[Any]:
+    """Write a picture with an orientation; its pixels as they are stored."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = number
+    options: dict[str, Any] = {"tiffinfo": {ORIENTATION: number}} if path.suffix == ".tif" else {"exif": exif}
+    stored: npt.NDArray[Any] = noise(1)[..., 0]
+    Image.fromarray(stored).save(path, **options)
+    return stored
+
+
+@pytest.mark.parametrize("number", [3, 6])
+@pytest.mark.parametrize(("suffix", "world"), [(".tif", "tfw"), (".png", "pgw"), (".jpg", "jgw")])
+def test_a_picture_with_a_place_is_not_turned(tmp_path: Path, suffix: str, world: str, number: int) -> None:
+    path = tmp_path / f"t{suffix}"
+    stored = turned(path, number)
+    (tmp_path / f"t.{world}").write_text(WORLD)
+    image, _ = read_image(path)
+    assert image.shape[:2] == SHAPE
+    assert np.abs(image[..., 0] - stored.astype(int)).mean() < 9  # a JPEG changes them by little
+    found = read_georeference(path)
+    assert found
+    assert found.transform == TRANSFORM
+    (tmp_path / "out").mkdir()
+    assert placed(write_mask(tmp_path / "out", Tile("t", path, path, ()), stored))[1] == TRANSFORM
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_no_kind_of_place_is_turned(tmp_path: Path, kind: str) -> None:
+    path, stored = tmp_path / "t.tif", noise(1)[..., 0]
+    with rasterio.open(path, "w", **profile(1) | PLACES[kind]) as target:
+        target.write(stored, 1)
+    place = placed(path)
+    data = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    # Its list of tags again, at the end, with an orientation, which GDAL does not write.
+    tags = [bytes(data[first + 2 + 12 * i : first + 14 + 12 * i]) for i in range(count)]
+    tags.append(struct.pack("<HHII", ORIENTATION, 3, 1, 6))
+    struct.pack_into("<I", data, 4, len(data))
+    tags.sort(key=lambda tag: struct.unpack_from("<H", tag))
+    path.write_bytes(data + struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4))
+    assert placed(path) == place
+    np.testing.assert_array_equal(read_mask(path), stored)
+    (tmp_path / "out").mkdir()
+    assert placed(write_mask(tmp_path / "out", Tile("t", path, path, ()), stored)) == place
+
+
+def test_a_transform_that_only_counts_pixels_leaves_a_picture_turned(tmp_path: Path) -> None:
+    path = tmp_path / "t.tif"
+    stored = turned(path, 6)
+    (tmp_path / "t.tfw").write_text(f"1\n0\n0\n-1\n0.5\n{SHAPE[0] - 0.5}\n")
+    np.testing.assert_array_equal(read_mask(path), np.rot90(stored, -1))
+    assert read_georeference(path) is None
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_no_name_in_a_file_or_beside_it_leads_to_a_server(
+    tmp_path: Path, write_image: WriteImage, beside: bool
 ) -> None:
-    tile = tile_of(tmp_path, write_image, HERE, **{file: HERE | other})
-    with pytest.raises(InputError) as caught:
-        check_georeferences(tile)
-    (text,) = caught.value.mistakes
-    assert text.startswith(f"{tmp_path / file / 'a.tif'}: does not lie where {tile.image} does: ")
-    assert said in text
-
-
-@pytest.mark.parametrize(
-    ("image", "mask"),
-    [
-        (HERE, HERE),
-        (HERE, {}),
-        ({}, HERE),
-        ({}, {}),
-        (HERE, {"transform": NORTH_UP}),
-        (HERE, HERE | {"transform": Affine(10 + 1e-9, 0, 500_000.0004, 0, -10, 4_600_000 - 1e-3)}),
-        (HERE, {"crs": None, "transform": Affine(1, 0, 0, 0, -1, 32)}),  # it counts pixels from below
-        (HERE | {"transform": SOUTH_UP}, HERE | {"transform": SOUTH_UP}),
-        (HERE, HERE | {"crs": "EPSG:25833"}),  # the same ground to a metre
-    ],
-)
-def test_rounding_and_files_without_a_georeference_are_no_contradiction(
-    tmp_path: Path, write_image: WriteImage, image: dict[str, Any], mask: dict[str, Any]
-) -> None:
-    check_georeferences(tile_of(tmp_path, write_image, image, mask=mask, nir=image))
-
-
-def test_a_scan_refuses_what_contradicts_and_takes_a_png_beside_a_geotiff(
-    tmp_path: Path, data_set: WriteDataSet, write_image: WriteImage
-) -> None:
-    data_set(tmp_path, size=(32, 48), channels=())
-    image = write_image(tmp_path / "val" / "images" / "001.tif", np.full((32, 48, 3), 9, np.uint8), **HERE)
-    image.with_suffix(".png").unlink()
-    config = RunConfig(dataset=str(tmp_path))
-    scan(config)
-    mask = write_image(tmp_path / "val" / "gt" / "001.tif", np.zeros((32, 48), np.uint8), crs="EPSG:32733")
-    mask.with_suffix(".png").unlink()
-    scan(config)  # it has no place, only a reference system
-    write_image(mask, np.zeros((32, 48), np.uint8), crs="EPSG:32733", transform=NORTH_UP)
-    with pytest.raises(InputError, match="its CRS is EPSG:32733"):
-        scan(config)
-
-
-def test_a_world_file_beside_a_mask_says_where_it_lies(tmp_path: Path, write_image: WriteImage) -> None:
-    image = write_image(tmp_path / "image" / "a.tif", np.zeros((32, 48), np.uint8), **HERE)
-    mask = write_image(tmp_path / "mask" / "a.png", np.zeros((32, 48), np.uint8))
-    tile = Tile("a", image, mask, ())
-    world = mask.with_suffix(".pgw")
-    world.write_text("10\n0\n0\n-10\n500005\n4599995\n")  # of the first pixel's centre
-    check_georeferences(tile)
-    world.write_text("10\n0\n0\n-10\n500035\n4599995\n")
-    with pytest.raises(InputError, match=r"a\.png: does not lie where .*a\.tif does: it lies 3 pixels to the right"):
-        check_georeferences(tile)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        address = f"/vsicurl/http://127.0.0.1:{server.getsockname()[1]}/a.tif"
+        path = write_image(tmp_path / "a.tif", noise(1))
+        if beside:
+            item = f'<MDI key="OVERVIEW_FILE">{address}</MDI>'
+            Path(f"{path}.aux.xml").write_text(
+                f'<PAMDataset><Metadata domain="OVERVIEWS">{item}</Metadata></PAMDataset>'
+            )
+        else:
+            with rasterio.open(path, "r+") as target:
+                target.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=address)
+        for read in (read_image, read_mask, read_header, read_georeference):
+            read(path)
+        with pytest.raises(TimeoutError):
+            server.accept()

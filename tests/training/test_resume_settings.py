@@ -15,8 +15,8 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import CHANGEABLE_IN_RUN
 from segtune.files.folders import RunFolder
-from segtune.files.run_yaml import settings_of
 from segtune.models.manifest import Manifest
+from segtune.models.run_yaml import settings_of
 from segtune.training.resume import check_same_settings
 from tests.training.runs import (
     Whole,

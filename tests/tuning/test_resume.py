@@ -25,8 +25,8 @@ from segtune.space.reader import load_space
 from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
 from segtune.tuning.recovery import check_drawn_from
+from segtune.tuning.search_yaml import store_space, to_resume
 from segtune.tuning.status import search_state
-from segtune.tuning.stored import store_space, to_resume
 from segtune.tuning.study import open_study, read_study, threads_so_far, trouble
 from tests.tuning.bench import SPACE, Bench
 

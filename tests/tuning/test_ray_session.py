@@ -16,9 +16,9 @@ import pytest
 import ray
 
 import segtune
-from segtune.files import places
+from segtune.files import library_folders
 from segtune.tuning.cluster import ray_runtime
-from segtune.tuning.session import private_session
+from segtune.tuning.ray_session import private_session
 
 
 @dataclass
@@ -98,7 +98,7 @@ HOLD = "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.lockf(file, fcnt
 
 
 def test_what_killed_searches_left_is_cleared_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "_COMMON", ("/tmp",))
+    monkeypatch.setattr(library_folders, "_COMMON", ("/tmp",))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     left, held, foreign, elsewhere = (
         tmp_path / f"segtune-ray-{name}" for name in ("killed00", "running0", "notours0", "x")

@@ -17,8 +17,8 @@ from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 
+from segtune.files.library_folders import abandoned, socket_folder
 from segtune.files.locks import holder, locked_file
-from segtune.files.places import abandoned, socket_folder
 
 _VITAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
 _AUTHENTICATION = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")

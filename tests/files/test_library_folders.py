@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from segtune.errors import InputError
-from segtune.files import places
+from segtune.files import library_folders
 from tests.scripts import call
 
 BELOW = "/r/session/sockets/store"
@@ -23,7 +23,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("RAY_TMPDIR", "TEMP", "TMP"):
         monkeypatch.delenv(name, raising=False)
     with tempfile.TemporaryDirectory(dir="/tmp") as common:
-        monkeypatch.setattr(places, "_COMMON", (common,))
+        monkeypatch.setattr(library_folders, "_COMMON", (common,))
         monkeypatch.setattr(tempfile, "tempdir", None)
         yield Path(common)
 
@@ -33,10 +33,10 @@ def test_sockets_go_into_tmpdir_where_that_is_possible(
 ) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as given:
         monkeypatch.setenv("TMPDIR", given)
-        folder = places.socket_folder("own-", BELOW)
+        folder = library_folders.socket_folder("own-", BELOW)
         assert folder.parent == Path(given)
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert list(places.abandoned("own-")) == [folder]
+        assert list(library_folders.abandoned("own-")) == [folder]
 
 
 @pytest.mark.parametrize("unfit", ["long", "missing", "file", "proc", "spaced"])
@@ -48,24 +48,24 @@ def test_sockets_go_elsewhere_where_tmpdir_is_too_long_or_not_writable(
         (tmp_path / name).mkdir()
     given = {"long": tmp_path / ("long" * 30), "missing": tmp_path / "none", "file": tmp_path / "file"}
     monkeypatch.setenv("TMPDIR", str({**given, "proc": "/proc", "spaced": tmp_path / "with space"}[unfit]))
-    assert places.socket_folder("own-", BELOW).parent == temporary
-    places.shorten_sockets()
+    assert library_folders.socket_folder("own-", BELOW).parent == temporary
+    library_folders.shorten_sockets()
     assert len(tempfile.gettempdir()) < 80
 
 
 def test_without_any_place_for_sockets_one_line_says_what_was_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(places, "_TMPDIRS", ("TMPDIR",))
-    monkeypatch.setattr(places, "_COMMON", ("/proc",))
+    monkeypatch.setattr(library_folders, "_TMPDIRS", ("TMPDIR",))
+    monkeypatch.setattr(library_folders, "_COMMON", ("/proc",))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     with pytest.raises(InputError, match=rf"^TMPDIR: found no folder .*; tried {tmp_path}/none \(No such .*/proc"):
-        places.socket_folder("own-", BELOW)
+        library_folders.socket_folder("own-", BELOW)
 
 
 @pytest.fixture
 def cacheless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for name in (*places._CACHES, "XDG_CACHE_HOME"):
+    for name in (*library_folders._CACHES, "XDG_CACHE_HOME"):
         monkeypatch.setenv(name, "")  # put back after the test, whatever it does
         monkeypatch.delenv(name)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -74,8 +74,8 @@ def cacheless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_a_home_that_can_be_written_keeps_the_caches(cacheless: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(cacheless / "home"))
-    places.place_caches()
-    assert not set(places._CACHES) & os.environ.keys()
+    library_folders.place_caches()
+    assert not set(library_folders._CACHES) & os.environ.keys()
     assert not list(cacheless.iterdir())
 
 
@@ -83,14 +83,16 @@ def test_caches_go_elsewhere_where_the_home_folder_cannot_take_them(
     cacheless: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/proc")
-    places.place_caches()
+    library_folders.place_caches()
     own = cacheless / f"segtune-home-{os.getuid()}"
-    assert {os.environ[name] for name in places._CACHES} == {str(own / name) for name in places._CACHES.values()}
+    assert {os.environ[name] for name in library_folders._CACHES} == {
+        str(own / name) for name in library_folders._CACHES.values()
+    }
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
     own.chmod(0o777)  # anybody's: not to be trusted
-    for name in places._CACHES:
+    for name in library_folders._CACHES:
         monkeypatch.delenv(name)
-    places.place_caches()
+    library_folders.place_caches()
     assert Path(os.environ["HF_HOME"]).parent != own
 
 
@@ -98,9 +100,9 @@ def test_weights_in_a_home_folder_that_is_read_only_stay_in_use(
     cacheless: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (cacheless / "cache" / "huggingface").mkdir(parents=True)
-    monkeypatch.setattr(places, "_can_be_made", lambda folder: False)
+    monkeypatch.setattr(library_folders, "_can_be_made", lambda folder: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cacheless / "cache"))
-    places.place_caches()
+    library_folders.place_caches()
     assert "HF_HOME" not in os.environ
     assert "TORCH_HOME" in os.environ
 
@@ -109,7 +111,7 @@ def test_a_user_without_a_home_gets_one(cacheless: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOME", "")
     monkeypatch.delenv("HOME")
     monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
-    places.place_caches()
+    library_folders.place_caches()
     assert os.environ["HOME"] == str(cacheless / f"segtune-home-{os.getuid()}")
 
 
