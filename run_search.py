@@ -1,10 +1,10 @@
 """Search for the best hyperparameters of a segmentation model.
 
     python run_search.py --space quickstart.yaml                        the demo, in minutes
-    python run_search.py --space encoders.yaml -d DATASET --trials 12   a shipped space on your tiles
+    python run_search.py --space encoders.yaml -d DATASET --trials 12   a space that ships, on your tiles
     python run_search.py --space overnight.yaml -d DATASET --dry-run    show the plan and an estimate of its time
-    python run_search.py --resume encoders                              resume a search that was interrupted or killed
-    python run_search.py --status encoders                              show its state, from another terminal
+    python run_search.py --resume encoders                              continue a search that was stopped or killed
+    python run_search.py --status encoders                              show how it stands, from another terminal
     tensorboard --logdir ray_results                                    the curves of all trials
 
 A search space is a YAML file: a path, or the name of a file in search_spaces/. Results go to ray_results/NAME:

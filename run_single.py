@@ -3,10 +3,10 @@
     python run_single.py -d DATASET                                    with the default settings
     python run_single.py -d DATASET --encoder resnet34 --epochs 30     with settings of your own
     python run_single.py --from-search ray_results/NAME --epochs 200   train the winner of a search for longer
-    python run_single.py --exp-name NAME                               resume a run that was interrupted or killed
+    python run_single.py --exp-name NAME                               continue a run that was stopped or killed
 
 The run's folder, logs/NAME, gets run.yaml (the settings), metrics.csv (a row per epoch), TensorBoard events, the
-model of the best epoch in best/, and the training state that the run resumes from.
+model of the best epoch in best/, and the training state from which the run continues.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def parse() -> Namespace:
     parser.add_argument("--trial", type=int, metavar="N", help="with --from-search: this trial instead of the winner")
     add_assignments(parser)
     parser.add_argument("-log", "--log-dir", default="logs", metavar="FOLDER", help="folder that holds the runs [logs]")
-    name = "name of the run and of its folder; an existing run is resumed [model_encoder_date]"
+    name = "name of the run and of its folder; an existing run continues [model_encoder_date]"
     parser.add_argument("--exp-name", metavar="NAME", help=name)
     preview = "write a picture of N tiles before and after augmentation; train nothing"
     parser.add_argument("--preview-augmentation", type=int, metavar="N", help=preview)

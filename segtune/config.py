@@ -161,7 +161,7 @@ class RunConfig(BaseModel):
     )
     normalization: Annotated[Literal["data", "encoder"], WrapValidator(_any_case), SEARCHABLE] = Field(
         "data",
-        description="mean and standard deviation that normalise the input: those of the training tiles (data), "
+        description="mean and standard deviation that normalize the input: those of the training tiles (data), "
         "or, for the rgb bands, those that the encoder was pretrained with (encoder)",
     )
     image_size: Annotated[Annotated[int, Field(ge=32, le=8192)] | None, SEARCHABLE] = Field(

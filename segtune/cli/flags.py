@@ -55,7 +55,7 @@ def add_assignments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="assignments",
-        help="set any settings of a run; overrides files and other flags",
+        help="set any settings of a run, such as classes=1,2 ignore=255 channels=none; overrides files and other flags",
     )
 
 

@@ -25,9 +25,9 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
     """Add the flags that select the task of run_search.py."""
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--space", metavar="FILE", help="search space: a path, or the name of a file in search_spaces/")
-    what.add_argument("--status", metavar="NAME", help="show the state of a search, running or not; change nothing")
+    what.add_argument("--status", metavar="NAME", help="show how a search stands, running or not; change nothing")
     what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of space files, for editors")
-    resume = "resume the search of this name with its settings; with --space: start it if it does not exist"
+    resume = "continue the search of this name with its settings; with --space: start it if it does not exist"
     # It may be given twice: a batch script adds one without a name.
     parser.add_argument("--resume", nargs="?", action="append", metavar="NAME", help=resume)
 

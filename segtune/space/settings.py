@@ -68,10 +68,10 @@ class SearchSettings(BaseModel):
         "asha", description="asha stops poor trials early; none trains every trial to the end"
     )
     grace_period: Annotated[int | None, AtResume.SAME] = Field(
-        None, ge=1, description="epochs before asha may stop a trial; left out: derived from the number of epochs"
+        None, ge=1, description="epochs before asha may stop a trial; if not given: derived from the number of epochs"
     )
     reduction_factor: Annotated[int, AtResume.SAME] = Field(
-        3, ge=2, description="asha lets one in so many trials go on at each rung"
+        3, ge=2, description="asha compares trials at some epochs (rungs) and lets one in so many go on at each"
     )
     compare: Annotated[str | None, AtResume.SAME] = Field(
         None,
@@ -81,13 +81,13 @@ class SearchSettings(BaseModel):
     gpus_per_trial: Annotated[Annotated[float, AfterValidator(_gpu_share)] | None, AtResume.KEPT] = Field(
         None,
         ge=0,
-        description="GPUs for each trial, such as 0.5; 0 is the CPU; left out: chosen for the machine",
+        description="GPUs for each trial, such as 0.5; 0 is the CPU; if not given: chosen for the machine",
     )
     cpus_per_trial: Annotated[int | None, AtResume.KEPT] = Field(
-        None, ge=1, description="CPU cores for each trial; left out: chosen for the machine"
+        None, ge=1, description="CPU cores for each trial; if not given: chosen for the machine"
     )
     max_concurrent: Annotated[int | None, AtResume.KEPT] = Field(
-        None, ge=1, description="largest number of trials at the same time; left out: as many as fit"
+        None, ge=1, description="largest number of trials at the same time; if not given: as many as fit"
     )
     seed: Annotated[int, AtResume.SAME] = Field(
         0, ge=0, le=2**31 - 1, description="random seed of the sampler; the seed of the runs is a setting under run:"
