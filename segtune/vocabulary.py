@@ -23,8 +23,7 @@ Architecture = Literal[
 ]
 ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
 
-LOSSES = ("ce", "bce", "dice", "jaccard", "tversky", "focal", "lovasz", "mcc")
-_IN_SUMS = ("dice", "jaccard", "tversky", "lovasz", "mcc", "focal", "ce", "bce")  # the canonical order in a sum
+LOSSES = ("dice", "jaccard", "tversky", "lovasz", "mcc", "focal", "ce", "bce")  # in the order in which a sum is stored
 BINARY_LOSSES = ("bce", "mcc")  # have no multi-class form in smp
 # smp's own encoders, listed here so that a name can be checked before smp is imported. timm's are called tu-NAME.
 ENCODERS = (
@@ -81,7 +80,7 @@ def loss_name(value: str) -> str:
             )
     if len(set(terms)) < len(terms):
         raise ValueError("the sum contains a loss twice")
-    return "+".join(sorted(terms, key=_IN_SUMS.index))  # the order in a sum has no meaning
+    return "+".join(sorted(terms, key=LOSSES.index))  # the order in a sum has no meaning
 
 
 def meant(value: str, known: Iterable[str]) -> str:
