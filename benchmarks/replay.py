@@ -25,11 +25,10 @@ from segtune.space.reader import load_space
 from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.tuning.asha import make_asha
-from segtune.tuning.ends import Decision
 from segtune.tuning.failures import Failure, Fault
 from segtune.tuning.proposals import Proposals
 from segtune.tuning.sampler import build_sampler
-from segtune.tuning.searcher import Searcher
+from segtune.tuning.searcher import Decision, Searcher
 from segtune.tuning.stopping import Rules
 from segtune.tuning.teaching import AsComplete, AsPruned, Lesson, TopRung
 

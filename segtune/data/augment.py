@@ -39,8 +39,10 @@ def _geometric(level: str) -> list[A.BasicTransform]:
 
 
 def _brightness(limit: float, p: float) -> A.BasicTransform:
-    """Brightness and contrast, up to so large a share of the tile's own mean: most tiles of satellites are dark, and a
-    share of the largest value would turn many of them black."""
+    """Return a change of brightness and contrast by up to `limit` of the tile's own mean.
+
+    Most satellite tiles are dark: a share of the largest value would turn many of them black.
+    """
     return A.RandomBrightnessContrast(limit, limit, brightness_by_max=False, p=p)
 
 
@@ -135,7 +137,7 @@ class Augmentation:
         return ((changed + (scaled - usual)) * self._span + self._low).astype(np.float32)
 
     def _change_usual(self, image: Array) -> Array:
-        """In this order: what the light does, and by how much, depends on all bands; noise is the sensor's."""
+        """Change light, colour and noise, in this order: light acts on all bands alike, and noise comes from the sensor."""
         assert self._light is not None
         image = self._light(image=image)["image"]
         if self._colour:

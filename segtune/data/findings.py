@@ -19,6 +19,8 @@ from segtune.data.reading import Image, ReadSettings, Valid, read_tile, readable
 from segtune.data.statistics import Extremes, Moments
 from segtune.data.tiles import Split, Tile
 
+_AHEAD = 2  # tiles that each thread decodes ahead of the one that is written
+
 
 @dataclass(frozen=True)
 class SplitInfo:
@@ -54,9 +56,6 @@ class SplitInfo:
         tuples = {name: tuple(content[name]) for name in ("bands", "shaded")}
         extremes = content["extremes"] and Extremes.from_plain(content["extremes"])
         return cls(**{**content, **tuples, "pixels": pixels, "moments": moments, "extremes": extremes})
-
-
-_AHEAD = 2  # tiles that each thread decodes ahead of the one that is written
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from contextlib import closing, contextmanager
 
 from segtune.data.dataset import DataInfo
 from segtune.planning.resources import Plan
-from segtune.tuning.ends import Decision
 from segtune.tuning.failures import Failure, beyond_repair
 from segtune.tuning.proposals import TrialStart
-from segtune.tuning.searcher import Searcher
+from segtune.tuning.searcher import Decision, Searcher
 from segtune.tuning.trial_run import free_memory, note_failure, prepare_process, trial_epochs
 
 

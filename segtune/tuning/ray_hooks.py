@@ -9,10 +9,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 from ray.tune.stopper import Stopper
 
-from segtune.tuning.ends import Decision
 from segtune.tuning.failures import death_of
 from segtune.tuning.proposals import TrialStart
-from segtune.tuning.searcher import Searcher
+from segtune.tuning.searcher import Decision, Searcher
 
 
 class _Stateless:
@@ -87,7 +86,7 @@ class RayStopper(_Stateless, Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
-        """Ray's call between two events."""
+        """Return whether to end everything; Ray calls this between two events."""
         self._searcher.poll()
         return self._searcher.interrupted
 
@@ -99,7 +98,7 @@ class RayCallback(_Stateless, Callback):  # type: ignore[misc]
         self._searcher = searcher
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Ray's call before it waits for something to happen."""
+        """Pass on such ends; Ray calls this before it waits for something to happen."""
         for trial in trials:
             if trial.status == "ERROR" and self._searcher.knows(trial.trial_id):
                 self._searcher.on_trial_complete(trial.trial_id, error=True)

@@ -28,7 +28,7 @@ _SOCKET = "/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  
 
 @contextmanager
 def private_session() -> Iterator[Path]:
-    """A new folder for Ray, gone when the block ends; what killed searches of this user's left goes first.
+    """Provide a new folder for Ray until the block ends; first delete what this user's killed searches left.
 
     Ray opens all its folders to everybody: a private one around them keeps others out.
     """

@@ -114,10 +114,10 @@ class SpaceSampler(BaseSampler):
         """Return whether this study tried every point of the space that can be run."""
         return not self._open.any_but(_tried_here(study.get_trials(deepcopy=False)))
 
-    def _left(self, tried: set[Signature], trial: FrozenTrial) -> dict[str, Any]:
-        """Return one of the points that were not tried, all equally likely; empty where there is none."""
+    def _left(self, tried: set[Signature], trial: FrozenTrial) -> dict[str, Any] | None:
+        """Return one of the points that were not tried, all equally likely; None where there is none."""
         left = self._open.all_but(tried, trial.params)
-        return random.Random(trial.number).choice(left) if left else {}
+        return random.Random(trial.number).choice(left) if left else None
 
     def _allows(self, point: Mapping[str, Any]) -> bool:
         return self._allowed(self._settings(point)) is None

@@ -29,7 +29,6 @@ from segtune.training.result import EpochResult
 from segtune.trials import Trial
 from segtune.tuning.asha import make_asha
 from segtune.tuning.cluster import check_nodes, ray_runtime
-from segtune.tuning.ends import Cause, EarlyEnd
 from segtune.tuning.failures import LOST
 from segtune.tuning.in_process import InProcess
 from segtune.tuning.proposals import Proposals
@@ -41,7 +40,7 @@ from segtune.tuning.retention import Retention
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.search_yaml import store_space
 from segtune.tuning.searcher import Backend, Searcher
-from segtune.tuning.stopping import Rules
+from segtune.tuning.stopping import Cause, EarlyEnd, Rules
 from segtune.tuning.study import open_study, same_data, settle, threads_so_far, trouble
 from segtune.tuning.warm_start import tell_earlier
 

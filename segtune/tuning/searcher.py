@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from typing import Protocol
 
 import optuna
@@ -13,17 +14,23 @@ from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.training.result import EpochResult
 from segtune.tuning.asha import Asha
-from segtune.tuning.ends import Cause, Decision, EarlyEnd
 from segtune.tuning.failures import Failure, Fault
 from segtune.tuning.giving_up import FailuresInARow, FirstFailures
 from segtune.tuning.proposals import Proposals, TrialStart
 from segtune.tuning.recovery import catch_up
-from segtune.tuning.stopping import Rules
+from segtune.tuning.stopping import Cause, EarlyEnd, Rules
 from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START, tell, wait
 from segtune.tuning.teaching import DIVERGED
 
 _NOTE_EVERY_S = 30.0  # seconds between records of the time spent; a kill loses less than that
 _EXHAUSTED = "the space is exhausted: every configuration that can be run was tried"
+
+
+class Decision(Enum):
+    """Whether a trial goes on after an epoch."""
+
+    CONTINUE = auto()
+    STOP = auto()
 
 
 class Watcher(Protocol):
@@ -272,7 +279,7 @@ class Searcher:
             self._fail(trial, failure)
 
     def _judge_first_failures(self, failures: FirstFailures) -> None:
-        """Before any trial reached a score: give up when several failed for one cause, and leave them waiting."""
+        """Give up when several trials failed for one cause before any had a score; leave these trials waiting."""
         if failures.differ:
             self._tell_first_failures()
         elif failures.doubtful and not self._live:

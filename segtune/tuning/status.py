@@ -23,6 +23,6 @@ def search_state(folder: SearchFolder) -> SearchState:
         seconds_of(study),
         folder.holder(),
         space.search.time_budget,
-        reason_of(study) or None,
+        reason_of(study),
         [*([damage] if damage else []), *results.remarks()],
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -11,12 +13,28 @@ from segtune.clock import running_seconds
 from segtune.errors import counted
 from segtune.space.settings import SearchSettings
 from segtune.training.result import EpochResult
-from segtune.tuning.ends import Cause, EarlyEnd
 from segtune.tuning.study import WARM_START
 
 # User attributes of the study:
 _SECONDS = "seconds"  # spent so far, all starts together
 _REASON = "ended_early"  # why the last start ended early; empty where it did not
+
+
+class Cause(Enum):
+    """Why a search ends before it has as many trials as it was asked for."""
+
+    TIME = auto()  # the time budget is used up
+    PATIENCE = auto()  # too many trials in a row brought no improvement
+    EXHAUSTED = auto()  # every point of the space was tried
+    FAULT = auto()  # another trial would fail in the same way
+
+
+@dataclass(frozen=True)
+class EarlyEnd:
+    """An early end of a search, with its reason in words."""
+
+    cause: Cause
+    reason: str
 
 
 class Rules:

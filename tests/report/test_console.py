@@ -8,36 +8,12 @@ import pytest
 
 from segtune.errors import counted
 from segtune.report.console import SearchConsole, epoch_line, make_console, trial_line
-from segtune.trials import Trial
 from tests.epochs import epoch_result
-
-_ENCODERS = ("resnet18", "tu-mobilenetv3_small_100", "efficientnet-b0")
-_TRIALS = [
-    Trial(
-        number,
-        "finished",
-        {"epochs": 12},
-        epochs_done=12,
-        miou=0.9123 - number / 100,
-        best_epoch=3,
-        seconds=62.0,
-        parameters=24_400_000,
-        searched={
-            "encoder": _ENCODERS[number],
-            "loss": "dice+bce",
-            "optimizer": "adamw",
-            "lr": 0.0012,
-            "momentum": 0.95,
-            "augmentation": "hard",
-            "batch_size": 16,
-        },
-    )
-    for number in range(3)
-]
+from tests.report.trials import TRIALS
 
 
 def test_one_of_something_is_singular() -> None:
-    once = replace(_TRIALS[0], settings={"epochs": 1}, epochs_done=1)
+    once = replace(TRIALS[0], settings={"epochs": 1}, epochs_done=1)
     assert "finished 1 epoch in" in trial_line(once, 3)
     assert "after 0 of 1 epoch:" in trial_line(replace(once, status="failed", epochs_done=0, error="why"), 3)
     assert [counted(number, "tile") for number in (0, 1, 2, 1000)] == ["0 tiles", "1 tile", "2 tiles", "1000 tiles"]
@@ -50,7 +26,7 @@ def test_the_bar_of_a_search_ends_without_running_trials_and_time_left(
     console = SearchConsole(make_console(), 3)
     monkeypatch.setattr(console._bar, "update", lambda done, total, text: said.append(text))
     console.started("a plan", [])
-    for trial in _TRIALS:
+    for trial in TRIALS:
         console.epoch(trial.number, epoch_result(6, 0.1, epochs=12))
         console.ended(trial)
     assert said[-3].startswith("2/3 trials, best 0.9123 (#0), about ")

@@ -11,31 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from segtune.report.tables import SettingsTable, class_table, comparison, ranking, state_of
-from segtune.trials import SearchState, Trial
-
-_ENCODERS = ("resnet18", "tu-mobilenetv3_small_100", "efficientnet-b0")
-_TRIALS = [
-    Trial(
-        number,
-        "finished",
-        {"epochs": 12},
-        epochs_done=12,
-        miou=0.9123 - number / 100,
-        best_epoch=3,
-        seconds=62.0,
-        parameters=24_400_000,
-        searched={
-            "encoder": _ENCODERS[number],
-            "loss": "dice+bce",
-            "optimizer": "adamw",
-            "lr": 0.0012,
-            "momentum": 0.95,
-            "augmentation": "hard",
-            "batch_size": 16,
-        },
-    )
-    for number in range(3)
-]
+from segtune.trials import SearchState
+from tests.report.trials import TRIALS
 
 
 def shown(part: Table | SettingsTable, width: int) -> list[str]:
@@ -46,10 +23,10 @@ def shown(part: Table | SettingsTable, width: int) -> list[str]:
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_the_ranking_is_complete_at_every_width(width: int) -> None:
-    lines = shown(ranking(_TRIALS), width)
+    lines = shown(ranking(TRIALS), width)
     assert max(map(len, lines)) <= width
     text = " ".join("\n".join(lines).split())
-    for trial in _TRIALS:
+    for trial in TRIALS:
         (row,) = (line for line in lines if f"#{trial.number}" in line)
         assert f"{trial.miou:.4f}" in row
         assert "12/12" in row
@@ -63,21 +40,21 @@ def test_the_ranking_is_complete_at_every_width(width: int) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_scores_are_never_cut_nor_broken(width: int) -> None:
     iou = {"1": 0.5, "65535": None, "background": 0.25}
-    for table in (comparison(_TRIALS, "encoder"), class_table([1, 65535], iou)):
+    for table in (comparison(TRIALS, "encoder"), class_table([1, 65535], iou)):
         lines = shown(table, width)
         assert max(map(len, lines)) <= width
         assert not any("…" in line for line in lines)
-    by_encoder = [replace(trial, searched={"encoder": trial.searched["encoder"]}) for trial in _TRIALS]
+    by_encoder = [replace(trial, searched={"encoder": trial.searched["encoder"]}) for trial in TRIALS]
     text = "\n".join(shown(comparison(by_encoder, "encoder"), width))
-    for trial in _TRIALS:
+    for trial in TRIALS:
         assert text.count(f"{trial.miou:.4f}") == 2
     assert text.count("24.4 M") == 3
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_running_trials_are_complete_at_every_width(width: int) -> None:
-    running = replace(_TRIALS[1], status="running", epochs_done=3, since=1.0, where="node-17, GPU 3")
-    state = SearchState(Path("ray_results/x"), [_TRIALS[0], running], 20, 300.0, "process 1 on node-17")
+    running = replace(TRIALS[1], status="running", epochs_done=3, since=1.0, where="node-17, GPU 3")
+    state = SearchState(Path("ray_results/x"), [TRIALS[0], running], 20, 300.0, "process 1 on node-17")
     (table,) = (part for part in state_of(state, 100.0) if isinstance(part, SettingsTable))
     lines = shown(table, width)
     assert max(map(len, lines)) <= width
@@ -86,7 +63,7 @@ def test_running_trials_are_complete_at_every_width(width: int) -> None:
 
 
 def test_the_state_of_a_search_says_why_it_ended_or_how_to_resume_it() -> None:
-    state = SearchState(Path("x"), [_TRIALS[0]], 20, 300.0, None)
+    state = SearchState(Path("x"), [TRIALS[0]], 20, 300.0, None)
     assert state_of(state, 0.0)[0] == "x: not running; --resume goes on with it"
     assert state_of(replace(state, reason="nothing is left"), 0.0)[0] == "x: not running; ended early: nothing is left"
     running = replace(state, reason="nothing is left", holder="process 1 on node-17")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 import yaml
 
@@ -29,6 +30,12 @@ from segtune.config import RunConfig
 from tests.training.runs import run
 
 SCRIPT = Path(__file__).parent.parent.parent / "run_single.py"
+# The marks of tests that start such processes.
+FORKED = [
+    pytest.mark.usefixtures("fork_server"),
+    pytest.mark.skipif(sys.platform == "win32", reason="signals"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from segtune.config import RunConfig
 from segtune.files.folders import RunFolder
 from segtune.training.runlog import RunLog
 from segtune.training.state import load_state
-from tests.training.processes import begin, ended, script
+from tests.training.processes import FORKED, begin, ended, script
 from tests.training.runs import (
     SLOW,
     Whole,
@@ -29,11 +28,7 @@ from tests.training.runs import (
     steps_of,
 )
 
-pytestmark = [
-    pytest.mark.usefixtures("fork_server"),
-    pytest.mark.skipif(sys.platform == "win32", reason="signals"),
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-]
+pytestmark = FORKED
 
 
 def size(folder: Path, name: str) -> int:

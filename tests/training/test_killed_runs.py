@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from segtune.config import RunConfig
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.models.checkpoint import load_model
-from tests.training.processes import SCRIPT, Blow, begin, killed, line, lives, script, scripting
+from tests.training.processes import FORKED, SCRIPT, Blow, begin, killed, line, lives, script, scripting
 from tests.training.runs import (
     BATCHES,
     CPU,
@@ -36,11 +36,7 @@ from tests.training.runs import (
     steps_of,
 )
 
-pytestmark = [
-    pytest.mark.usefixtures("fork_server"),
-    pytest.mark.skipif(sys.platform == "win32", reason="signals"),
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-]
+pytestmark = FORKED
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,12 @@ import pytest
 from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.files.folders import RunFolder
-from tests.training.processes import line, script
+from tests.training.processes import FORKED, line, script
 from tests.training.runs import (
     contents,
 )
 
-pytestmark = [
-    pytest.mark.usefixtures("fork_server"),
-    pytest.mark.skipif(sys.platform == "win32", reason="signals"),
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-]
+pytestmark = FORKED
 
 
 @pytest.mark.parametrize("name", ["a/b", "../a", "/tmp/a", "a/", "", ".", ".."])

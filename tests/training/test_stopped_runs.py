@@ -6,7 +6,6 @@ import multiprocessing
 import shlex
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from segtune.data.scan import scan
 from segtune.files.folders import RunFolder
 from segtune.training.result import EpochResult
 from segtune.training.train import train
-from tests.training.processes import Blow, line, script
+from tests.training.processes import FORKED, Blow, line, script
 from tests.training.runs import (
     BATCHES,
     EPOCHS,
@@ -33,11 +32,7 @@ from tests.training.runs import (
     steps_of,
 )
 
-pytestmark = [
-    pytest.mark.usefixtures("fork_server"),
-    pytest.mark.skipif(sys.platform == "win32", reason="signals"),
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-]
+pytestmark = FORKED
 
 
 @pytest.mark.parametrize("batches", [2, 3, 4, 5, 15, *(pytest.param(count, marks=SLOW) for count in (1, 7, 9, 14))])

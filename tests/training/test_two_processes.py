@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from segtune.config import RunConfig
-from tests.training.processes import begin, lives, script
+from tests.training.processes import FORKED, begin, lives, script
 from tests.training.runs import (
     EPOCHS,
     Whole,
@@ -27,11 +26,7 @@ from tests.training.runs import (
     run,
 )
 
-pytestmark = [
-    pytest.mark.usefixtures("fork_server"),
-    pytest.mark.skipif(sys.platform == "win32", reason="signals"),
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
-]
+pytestmark = FORKED
 
 
 def holding(config: RunConfig, folder: Path) -> None:

@@ -15,13 +15,12 @@ from segtune.files.folders import SearchFolder
 from segtune.models.manifest import Manifest
 from segtune.space.reader import load_space
 from segtune.training.result import EpochResult
-from segtune.tuning.ends import Cause, Decision
 from segtune.tuning.failures import Failure, Fault, death_of
 from segtune.tuning.proposals import Proposals, TrialStart
 from segtune.tuning.results import Results
 from segtune.tuning.sampler import build_sampler
-from segtune.tuning.searcher import Searcher
-from segtune.tuning.stopping import Rules
+from segtune.tuning.searcher import Decision, Searcher
+from segtune.tuning.stopping import Cause, Rules
 from segtune.tuning.study import open_study
 from tests.epochs import epoch_result
 

@@ -12,10 +12,10 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.report.tables import state_of
-from segtune.tuning.ends import Cause, EarlyEnd
 from segtune.tuning.points import distributions, encode
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.status import search_state
+from segtune.tuning.stopping import Cause, EarlyEnd
 from segtune.tuning.study import wait
 from tests.tuning.bench import SPACE, Bench
 

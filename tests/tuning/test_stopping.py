@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from segtune.files.folders import SearchFolder
-from segtune.tuning.ends import Cause, Decision, EarlyEnd
-from segtune.tuning.stopping import seconds_of
+from segtune.tuning.searcher import Decision
+from segtune.tuning.stopping import Cause, EarlyEnd, seconds_of
 from tests.tuning.bench import SPACE, Bench
 
 
@@ -77,4 +77,4 @@ def test_a_rule_stops_a_trial_with_its_reason_but_not_the_baseline(
     bench.searcher.ended(1)
     trial = bench.results().trials()[1]
     assert trial.status == ("stopped" if reason else "pending")
-    assert (reason or "") in trial.note
+    assert reason in trial.note if reason else trial.note is None
