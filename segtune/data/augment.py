@@ -137,7 +137,7 @@ class Augmentation:
         return ((changed + (scaled - usual)) * self._span + self._low).astype(np.float32)
 
     def _change_usual(self, image: Array) -> Array:
-        """Change light, colour and noise, in this order: light acts on all bands alike, and noise comes from the sensor."""
+        """Change light, then colour, then noise: light depends on all bands, and noise comes from the sensor."""
         assert self._light is not None
         image = self._light(image=image)["image"]
         if self._colour:
