@@ -55,8 +55,7 @@ METHODS: Mapping[str, Method] = {
 DEFAULT = "tpe+asha complete"  # what a search does when nothing is given
 _MANY = 1_000_000  # trials: the budget is what ends a replay
 _SEARCHES = tuple(  # modules that are replayed
-    f"segtune.tuning.{name}"
-    for name in ("asha", "ends", "points", "proposals", "sampler", "searcher", "stopping", "teaching")
+    f"segtune.tuning.{name}" for name in ("asha", "points", "proposals", "sampler", "searcher", "stopping", "teaching")
 )
 
 

@@ -103,11 +103,12 @@ def _trained(
         state = None
         if go_on and epochs_done(folder) and not folder.state.is_file():
             raise InputError(f"{folder.path}: cannot go on: {folder.state.name}, the state of the run, is missing")
+        resolved = resolve(config, info)
         if go_on and folder.state.is_file():
-            check_same_settings(folder, resolve(config, info))
+            check_same_settings(folder, resolved)
             check_same_data(folder, info, config)
             state = load_state(folder.state)
-        with closing(Run(resolve(config, info), info, folder, state, stop, phases)) as run:
+        with closing(Run(resolved, info, folder, state, stop, phases)) as run:
             state = None  # frees the second copy of model and optimizer
             yield from _epochs(run, on_batch)
 
