@@ -16,9 +16,7 @@ from segtune.config import RunConfig
 from segtune.data.bands import Band
 from segtune.data.labels import Labels
 from segtune.errors import InputError, one_line
-from segtune.files.atomic import (
-    write_text,
-)
+from segtune.files.atomic import write_text
 from segtune.files.yamlfile import read_yaml
 from segtune.machine import versions
 from segtune.models.run_yaml import settings_of

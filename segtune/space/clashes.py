@@ -22,7 +22,7 @@ def values_to_try(parameters: Sequence[Parameter]) -> dict[str, list[Any]]:
     return found
 
 
-def resolve(settings: dict[str, Any], free: Values) -> dict[str, Any]:
+def compatible(settings: dict[str, Any], free: Values) -> dict[str, Any]:
     """Return settings that RunConfig accepts: those given, with other values for `free` ones that clash.
 
     Raises SettingsError if no values go together. Only settings that clash are tried, so that this is quick.
@@ -36,7 +36,7 @@ def resolve(settings: dict[str, Any], free: Values) -> dict[str, Any]:
         rest = _without(name, free)
         for value in free[name]:
             try:
-                return resolve(settings | {name: value}, rest)
+                return compatible(settings | {name: value}, rest)
             except SettingsError as error:
                 clash = error
     raise clash
@@ -55,7 +55,7 @@ class ClashFinder:
         free = values_to_try(parameters)
         start = {parameter.name: parameter.extremes[0] for parameter in parameters} | dict(fixed)
         try:
-            resolve(start, free)
+            compatible(start, free)
         except SettingsError as clash:
             if clash.settings.isdisjoint(self._file.refused | free.keys()):
                 self._fixed_mistake(clash)
@@ -76,7 +76,7 @@ class ClashFinder:
             place, *places = self._places[parameter.key]
             for value, here in zip(parameter.extremes, places, strict=True):
                 try:
-                    resolve(settings | {parameter.name: value}, rest)
+                    compatible(settings | {parameter.name: value}, rest)
                 except SettingsError as clash:
                     # A clash of other settings alone is reported at those.
                     if parameter.name in clash.settings and clash.settings.isdisjoint(self._file.refused):

@@ -17,7 +17,7 @@ from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE
 from segtune.files.folders import SearchFolder
 from segtune.files.yamlfile import Document, read_document
 from segtune.mistakes import SettingsError, explain
-from segtune.space.clashes import ClashFinder, Values, resolve, values_to_try
+from segtune.space.clashes import ClashFinder, Values, compatible, values_to_try
 from segtune.space.forbid_section import ForbidReader, Runs
 from segtune.space.parameters import Choice, Parameter, not_countable, walk
 from segtune.space.settings import SearchSettings
@@ -170,7 +170,7 @@ class _Reader:
         settings = {**fixed, **given, **self._overrides}
         others = {name: values for name, values in free.items() if name not in settings}
         try:
-            return RunConfig.from_settings(resolve(settings, others))
+            return RunConfig.from_settings(compatible(settings, others))
         except SettingsError as clash:
             guilty = [name for name in given if name in clash.settings]
             if guilty and clash.settings.isdisjoint(self._file.refused):

@@ -46,6 +46,19 @@ def test_help_comes_fast_and_shows_every_setting() -> None:
     assert done.stdout.index("python run_single.py -d DATASET") < done.stdout.index("options:")
 
 
+def long_run(tiles: Path, where: Path) -> tuple[subprocess.Popen[str], RunFolder]:
+    """Start a run of very many epochs in a session of its own; return when two of them are done."""
+    line = [sys.executable, str(SCRIPT), "-d", str(tiles), *FAST, "-e", "5000", "-w", "1", "--exp-name", "run"]
+    run = subprocess.Popen(
+        line, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    folder = RunFolder(where / "logs" / "run")
+    limit = time.monotonic() + 90
+    while len(read_rows(folder)) < 2 and run.poll() is None and time.monotonic() < limit:
+        time.sleep(0.05)
+    return run, folder
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
@@ -53,14 +66,7 @@ def test_help_comes_fast_and_shows_every_setting() -> None:
 def test_an_interrupted_run_ends_quietly_and_leaves_a_sound_folder(
     tiles: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
-    line = [sys.executable, str(SCRIPT), "-d", str(tiles), *FAST, "-e", "5000", "-w", "1", "--exp-name", "run"]
-    run = subprocess.Popen(
-        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    folder = RunFolder(tmp_path / "logs" / "run")
-    limit = time.monotonic() + 90
-    while len(read_rows(folder)) < 2 and run.poll() is None and time.monotonic() < limit:
-        time.sleep(0.05)
+    run, folder = long_run(tiles, tmp_path)
     if number == signal.SIGINT:
         os.killpg(run.pid, number)  # as a terminal does: the loader processes too
     else:
@@ -86,14 +92,7 @@ def test_an_interrupted_run_ends_quietly_and_leaves_a_sound_folder(
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_sigterm_to_a_whole_batch_job_lets_the_run_save_its_state(tiles: Path, tmp_path: Path) -> None:
-    line = [sys.executable, str(SCRIPT), "-d", str(tiles), *FAST, "-e", "5000", "-w", "1", "--exp-name", "run"]
-    run = subprocess.Popen(
-        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    folder = RunFolder(tmp_path / "logs" / "run")
-    limit = time.monotonic() + 90
-    while len(read_rows(folder)) < 2 and run.poll() is None and time.monotonic() < limit:
-        time.sleep(0.05)
+    run, folder = long_run(tiles, tmp_path)
     os.killpg(run.pid, signal.SIGTERM)  # the loader processes too
     try:
         said, told = run.communicate(timeout=60)

@@ -112,7 +112,7 @@ def test_a_merge_key_does_not_repeat_keys(space_of):
 def test_booleans_can_be_searched_and_have_branches(space_of, monkeypatch):
     for module in (
         "space.reader",
-        "space.searched",
+        "space.space_section",
         "space.forbid_section",
         "space.space",
     ):  # no searchable setting is boolean yet
