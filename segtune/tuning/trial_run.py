@@ -7,7 +7,7 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 
@@ -25,16 +25,15 @@ from segtune.errors import InputError, PlaceError
 from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder
 from segtune.training.result import EpochResult
+from segtune.training.run import Stop
 from segtune.training.runlog import read_results
 from segtune.training.state import load_state
+from segtune.training.stopwatch import Alive
 from segtune.training.train import train
 from segtune.tuning.failures import Failure, beyond_repair, failure_of
 from segtune.tuning.proposals import TrialStart
 
 _EARLIER_S = 60.0  # seconds that the process of an earlier attempt may take to end
-
-Alive = Callable[[str], None]
-Stop = Callable[[], bool]
 
 
 def prepare_process() -> None:
