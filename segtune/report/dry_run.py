@@ -150,10 +150,10 @@ def data_lines(info: DataInfo) -> Iterator[str]:
         bytes_ = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
         missing = sorted(info.counts.keys() - {split for split, other in info.entries if other == kept})
         without = f", without {', '.join(missing)}" if missing else ""
-        yield f"cached: {kept}, {bytes_ / 1e6:,.1f} MB in {_shared(folders)}{without}"
+        yield f"cached: {kept}, {bytes_ / 1e6:,.1f} MB in {_cache_folder(folders)}{without}"
 
 
-def _shared(folders: Sequence[Path]) -> Path:
+def _cache_folder(folders: Sequence[Path]) -> Path:
     """Return the cache folder; an entry lies at CACHE_DIR/KEY/ENTRY."""
     return folders[0].parent.parent
 
