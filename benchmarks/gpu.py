@@ -7,7 +7,7 @@
 Everything is made here, in a temporary folder; no network is needed. Each check prints a line: its name, ok or FAILED,
 and its figures; one that fails does not stop the others, and makes the exit status 1. Speed compares, in one run,
 (a) our loop from end to end, (b) its step alone, on a batch that lies on the device, and (c) the loop that most scripts
-have: fp32, contiguous memory, one loader that decodes, augments, resizes and normalises each tile anew, and the IoU of
+have: fp32, contiguous memory, one loader that decodes, augments, resizes and normalizes each tile anew, and the IoU of
 each batch. The aims are a/b of 0.9 with augmentation safe, and a/c of 4.
 """
 

@@ -135,7 +135,7 @@ def our_loop(config: RunConfig, info: DataInfo, folder: Path, tiles: int) -> tup
 
 
 class TilesOfToday(Dataset[tuple[Tensor, Tensor]]):
-    """Tiles as most scripts load them: decoded, augmented at full size, resized and normalised each time."""
+    """Tiles as most scripts load them: decoded, augmented at full size, resized and normalized each time."""
 
     def __init__(self, folder: Path, augmentation: Augmentation, bands: tuple[Band, ...], size: int) -> None:
         self._images = sorted((folder / "images").iterdir())
@@ -155,8 +155,8 @@ class TilesOfToday(Dataset[tuple[Tensor, Tensor]]):
         image, mask = self._augmentation(np.asarray(image, np.uint8), np.asarray(mask, np.uint8), 1, 1, number)
         image = cv2.resize(image, (self._size, self._size), interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, (self._size, self._size), interpolation=cv2.INTER_NEAREST)
-        normalised = (image.astype(np.float32) - self._mean) / self._std
-        return torch.from_numpy(normalised.transpose(2, 0, 1).copy()), torch.from_numpy((mask > 0).astype(np.float32))
+        normalized = (image.astype(np.float32) - self._mean) / self._std
+        return torch.from_numpy(normalized.transpose(2, 0, 1).copy()), torch.from_numpy((mask > 0).astype(np.float32))
 
 
 def todays_loop(config: RunConfig, info: DataInfo, device: torch.device, seconds: float) -> float:

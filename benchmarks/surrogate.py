@@ -1,6 +1,6 @@
 """Predict curves of configurations that were not trained, by a regression on recorded ones, and measure its quality.
 
-Extremely randomised trees (Geurts et al. 2006, doi:10.1007/s10994-006-6226-1) predict the best mIoU so far at every
+Extremely randomized trees (Geurts et al. 2006, doi:10.1007/s10994-006-6226-1) predict the best mIoU so far at every
 epoch and the seconds of an epoch from the settings, as tabular benchmarks of architecture search do beyond their
 tables (Zela et al. 2022, arXiv:2008.09777). Random variation is added: differences between two recorded
 runs of one configuration with different seeds. They are taken and added on the log-odds scale between 0 and a ceiling

@@ -45,7 +45,7 @@ _OTHERS = {  # names of formats in error messages
     b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched",
 }
 _XML = {"VRTDataset": "VRT", "MRF_META": "MRF", "GDAL_WMS": "WMS"}
-_HEAD = 512  # bytes that are read to recognise a format
+_HEAD = 512  # bytes that are read to recognize a format
 _TAGS = {  # of a page, with their defaults
     254: ("subfile", 0),
     255: ("old_subfile", 0),

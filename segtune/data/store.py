@@ -34,7 +34,7 @@ class TileStore(Protocol):
         """Return the name of a tile."""
 
     def image(self, index: int) -> Array:
-        """Return a tile's image, uint8 or float32, not normalised: (size, size, bands), or the whole tile for crops."""
+        """Return a tile's image, uint8 or float32, not normalized: (size, size, bands), or the whole tile for crops."""
 
     def target(self, index: int) -> Indices:
         """Return a tile's mask as uint8 indices, of the image's size in training, of the mask's own in evaluation."""

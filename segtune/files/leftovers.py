@@ -14,7 +14,7 @@ from segtune.files.temporary import TEMPORARY
 def clear_held(folder: Path, written: Collection[Path]) -> None:
     """Delete temporary files and folders of killed processes; this process must hold the folder's lock.
 
-    Temporary names have a random part. Those of earlier releases have none, and are recognised by the files that are
+    Temporary names have a random part. Those of earlier releases have none, and are recognized by the files that are
     `written` in such a folder.
     """
     known = {path.name for path in written}

@@ -25,7 +25,7 @@ _STALE_S = 86400.0  # age from which a temporary folder of another machine count
 
 
 def beside(path: Path, kind: str) -> Path:
-    """Return a new temporary path beside a path; later processes recognise it."""
+    """Return a new temporary path beside a path; later processes recognize it."""
     return path.with_name(f".{_part(path)}.{kind}-{os.getpid()}-{secrets.token_hex(4)}")
 
 

@@ -20,7 +20,7 @@ from segtune.files.folders import RunFolder
 from segtune.models.device import resolve_device
 from segtune.training.train import train
 
-# Training steps after the first one, which waits for the loaders and for the GPU's initialisation. With a GPU, the
+# Training steps after the first one, which waits for the loaders and for the GPU's initialization. With a GPU, the
 # loaders have some batches ready: only later steps show how fast they are.
 _STEPS = {"cpu": 3, "cuda": 16}
 _BATCHES = 2  # of evaluation; the second is measured, if there is one

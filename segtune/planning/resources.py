@@ -49,7 +49,7 @@ def make_plan(search: SearchSettings, nodes: Sequence[Resources], device: str = 
     """Divide the nodes' resources among trials; a trial runs on one node. InputError if a request cannot be met.
 
     If `cpus_per_trial` is not given, it is the largest number of cores with which all GPUs are in use. Without GPUs it
-    maximises the number of trials at a time, times the square root of the cores per trial: twice the cores do not
+    maximizes the number of trials at a time, times the square root of the cores per trial: twice the cores do not
     train twice as fast, and one small node must not limit the trials on larger ones.
     """
     cpus, gpus = (int(sum(node.get(name, 0) for node in nodes)) for name in ("CPU", "GPU"))

@@ -20,7 +20,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
 
     There are always four groups, so that a state fits any settings. Decoder and head come first, then the encoder
     (`model.encoder`), whose learning rate is `lr * encoder_lr_factor`. Each of the two has a group of weights, which
-    decay, and a group of biases and normalisation weights (one-dimensional), which do not.
+    decay, and a group of biases and normalization weights (one-dimensional), which do not.
     """
     groups: list[dict[str, Any]] = []
     for encoder, lr in ((False, config.lr), (True, config.lr * config.encoder_lr_factor)):

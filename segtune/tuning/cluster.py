@@ -43,7 +43,7 @@ GcsClient(address=resolve(sys.argv[1]))
 """
 _QUIET = {"logging_level": logging.ERROR, "log_to_driver": False}
 
-# Ray reads these when it is imported or initialised, here and in its workers.
+# Ray reads these when it is imported or initialized, here and in its workers.
 ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -67,7 +67,7 @@ def tell_earlier(study: optuna.Study, space: Space, resolved: RunConfig, searche
 
 
 def _content(trial: FrozenTrial) -> tuple[Signature, frozenset[tuple[int, float]]]:
-    """Return what a trial teaches, to recognise it again: its search's folder may have been moved or copied."""
+    """Return what a trial teaches, to recognize it again: its search's folder may have been moved or copied."""
     return signature(trial.params), frozenset(trial.intermediate_values.items())
 
 

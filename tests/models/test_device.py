@@ -64,7 +64,7 @@ def test_a_cpu_without_memory_is_out_of_memory_too() -> None:
         "CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in the manual.\nCUDA kernel errors might",
     ],
 )
-def test_errors_of_libraries_about_memory_are_recognised(words: str) -> None:
+def test_errors_of_libraries_about_memory_are_recognized(words: str) -> None:
     def compute(size: int) -> None:
         raise RuntimeError(words)
 

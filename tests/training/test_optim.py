@@ -77,7 +77,7 @@ def test_steps_beyond_the_last_do_not_raise_the_rate_again(schedule: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
-def test_weights_decay_and_biases_and_normalisation_do_not(name: str) -> None:
+def test_weights_decay_and_biases_and_normalization_do_not(name: str) -> None:
     model = network()
     config = RunConfig.from_settings({"optimizer": name, "weight_decay": 0.1, "lr": 0.01})
     optimizer = build_optimizer(config, model)
