@@ -82,6 +82,7 @@ print(json.dumps([[result.loss, result.scores.miou] for result in results]))
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gives_the_same(tiles: Path, tmp_path: Path, reference: tuple[Path, Curve]) -> None:
     given = json.dumps(dropping(tiles).settings())
     done = subprocess.run(

@@ -174,6 +174,7 @@ def test_trials_run_on_both_nodes_each_with_a_gpu_and_a_cache_of_its_own(
     assert len(entries(nodes.caches[1])) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", ["results", "tiles"])
 def test_what_a_node_does_not_see_is_named_before_anything_starts(
     hidden: str,
@@ -217,6 +218,7 @@ def test_where_no_cluster_answers_one_line_says_so(address: str, reason: str) ->
     assert len(caught.value.mistakes) == 1
 
 
+@pytest.mark.slow
 def test_waiting_for_nodes_ends_when_they_are_there_or_says_how_many_are(nodes: Nodes) -> None:
     wait_for_nodes(nodes.address, 2, seconds=0)
     with pytest.raises(Exception, match=f"^{nodes.address}: 2 of 3 nodes"):

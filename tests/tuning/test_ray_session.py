@@ -65,17 +65,20 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         yield Seen(addresses, session.parent.parent, entered, list(home.rglob("*")), left, profile)
 
 
+@pytest.mark.slow
 def test_no_port_can_be_reached_from_another_machine(seen: Seen) -> None:
     assert seen.addresses
     found = map(ipaddress.ip_address, seen.addresses)
     assert all((getattr(address, "ipv4_mapped", None) or address).is_loopback for address in found)
 
 
+@pytest.mark.slow
 def test_no_folder_is_open_to_others_and_the_token_is_not_on_disk(seen: Seen) -> None:
     assert seen.open == []
     assert seen.home == []
 
 
+@pytest.mark.slow
 def test_a_file_in_the_working_folder_does_not_shadow_pythons_modules(seen: Seen) -> None:
     assert Path(seen.profile) == Path(profile.__file__)
 
@@ -88,6 +91,7 @@ def test_a_file_beside_the_scripts_does_not_shadow_them_either(tmp_path: Path) -
     assert said.split() == [f"{tmp_path}/segtune/__init__.py", profile.__file__]
 
 
+@pytest.mark.slow
 def test_nothing_is_left_when_it_ended(seen: Seen) -> None:
     assert seen.environment == {}
     assert seen.folder.name.startswith("segtune-ray-")

@@ -135,6 +135,7 @@ def test_a_search_halted_by_its_first_trials_shows_the_cause_and_resumes(
     assert {row["status"] for row in rows(tmp_path / "r" / "space")} == {"finished"}
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
     search: Callable[..., Ended],
     tmp_path: Path,
