@@ -30,6 +30,8 @@ from tests.cli.runs import (
 )
 from tests.scripts import call
 
+pytestmark = pytest.mark.slow  # whole runs; the modules of segtune.data are tested quickly one by one
+
 # Names.
 
 

@@ -84,10 +84,10 @@ def test_flags_and_assignments_set_what_they_say(
 
 def test_every_setting_has_a_flag_that_sets_it(config_of: ConfigOf) -> None:
     # The value of each default, as text, comes back as that value.
-    for name, value in RunConfig().settings().items():
-        text = ",".join(map(str, value)) if isinstance(value, list) else value
-        if value is not None and value != []:
-            assert getattr(config_of(f"--{name.replace('_', '-')}={text}"), name) == value
+    given = {name: value for name, value in RunConfig().settings().items() if value is not None and value != []}
+    texts = {name: ",".join(map(str, value)) if isinstance(value, list) else value for name, value in given.items()}
+    config = config_of(*(f"--{name.replace('_', '-')}={text}" for name, text in texts.items()))
+    assert {name: getattr(config, name) for name in given} == given
 
 
 def test_set_wins_over_flags_and_flags_win_over_the_file(config_of: ConfigOf, tmp_path: Path) -> None:

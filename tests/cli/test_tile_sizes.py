@@ -32,6 +32,8 @@ from tests.cli.runs import (
     trained,
 )
 
+pytestmark = pytest.mark.slow  # whole runs; the modules of segtune.data are tested quickly one by one
+
 # How tiles become squares.
 
 

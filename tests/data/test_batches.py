@@ -246,7 +246,9 @@ def test_loading_draws_nothing_from_the_global_generator(root: Path) -> None:
         assert torch.equal(drawn, torch.rand(4))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["fork", *(pytest.param(method, marks=pytest.mark.slow) for method in ("spawn", "forkserver"))]
+)
 def test_every_start_method_of_processes_gives_the_same(root: Path, two_epochs: list[Batch], method: str) -> None:
     """forkserver is the default from Python 3.14 on."""
     if method not in multiprocessing.get_all_start_methods():

@@ -248,6 +248,7 @@ def test_tiles_are_absolute(tmp_path: Path, data_set: WriteDataSet, monkeypatch:
         assert all(path.is_absolute() for tile in tiles for path in (tile.image, tile.mask, *tile.channels))
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_s2india() -> None:
     """Sentinel-2 tiles of India: land cover 1 to 3, and 0 where it is not known."""

@@ -58,6 +58,7 @@ def test_in_evaluation_mode_nothing_moves() -> None:
     assert not any(module.training for module in network.modules())
 
 
+@pytest.mark.slow
 def test_dpt_trains_with_a_batch_of_one() -> None:
     network = build("dpt", VIT, 224, channels=3).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)

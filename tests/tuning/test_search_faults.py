@@ -59,6 +59,7 @@ def when_there(path: Path, act: Callable[[], None]) -> threading.Thread:
     return thread
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_is_killed_is_repeated_from_its_last_epoch(
     search: Callable[..., Ended], tmp_path: Path
 ) -> None:
