@@ -21,6 +21,7 @@ from segtune.config import RunConfig
 from segtune.data.alpha import AlphaBand, alpha_taken
 from segtune.data.bands import IMAGE, Band
 from segtune.data.cache import FORMAT, Cache, EntryWriters, NoRoomError
+from segtune.data.cache_folder import Say
 from segtune.data.checks import (
     Masks,
     absent_remarks,
@@ -45,7 +46,6 @@ _MOST_MISTAKES = 5  # that are shown
 _SAMPLED_ALPHA = 32  # images whose alpha bands are examined
 
 Progress = Callable[[int, int], None]
-Say = Callable[[str], None]
 Wanted = tuple[str, int | None]  # fit, and image_size or None where it follows from the data
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from segtune.config import RunConfig
+from segtune.data.cache_folder import Say
 from segtune.data.dataset import DataInfo
-from segtune.data.scan import Progress, Say, scan
+from segtune.data.scan import Progress, scan
 from segtune.errors import InputError
 from segtune.models.build import check_weights
 from segtune.models.compatibility import incompatibility

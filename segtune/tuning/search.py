@@ -14,8 +14,8 @@ import optuna
 from optuna.exceptions import StorageInternalError
 
 from segtune.config import RunConfig
+from segtune.data.cache_folder import Say
 from segtune.data.dataset import DataInfo
-from segtune.data.scan import Say
 from segtune.data.splits import split_places
 from segtune.errors import InputError, SegtuneError
 from segtune.files.folders import SearchFolder

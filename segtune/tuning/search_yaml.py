@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import yaml
 
-from segtune.data.scan import Say
+from segtune.data.cache_folder import Say
 from segtune.errors import InputError
 from segtune.files.atomic import set_aside, write_text
 from segtune.files.folders import SearchFolder

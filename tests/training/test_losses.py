@@ -60,6 +60,16 @@ def with_ignored(target: Tensor, share: float = 0.3) -> Tensor:
     return torch.where(hidden, torch.tensor(IGNORED, dtype=torch.uint8), target)
 
 
+def check_finite(case: Case, loss: str, logits: Tensor, target: Tensor) -> None:
+    """Hold a loss and its gradient to finite numbers."""
+    logits.requires_grad_()
+    value = SegmentationLoss(loss, case.labels)(logits, target)
+    value.backward()
+    assert value.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
 @every_combination
 @pytest.mark.parametrize("ignored", [False, True])
 def test_losses_are_finite_scalars_with_a_gradient(case: Case, loss: str, ignored: bool) -> None:
@@ -78,12 +88,7 @@ def test_losses_are_finite_scalars_with_a_gradient(case: Case, loss: str, ignore
 @pytest.mark.parametrize("scale", [1e-4, 100.0])
 def test_losses_stay_finite_for_unsure_and_for_certain_networks(case: Case, loss: str, scale: float) -> None:
     target = with_ignored(case.target())
-    logits = (case.logits(target) * scale).requires_grad_()
-    value = SegmentationLoss(loss, case.labels)(logits, target)
-    value.backward()
-    assert value.isfinite()
-    assert logits.grad is not None
-    assert logits.grad.isfinite().all()
+    check_finite(case, loss, case.logits(target) * scale, target)
 
 
 @every_combination
@@ -153,24 +158,14 @@ def test_a_batch_that_is_ignored_altogether_costs_nothing(case: Case, loss: str)
 @pytest.mark.parametrize("position", [0, -1])
 def test_a_batch_of_one_label_alone_is_finite(case: Case, loss: str, position: int) -> None:
     target = torch.full((2, 8, 8), case.values[position], dtype=torch.uint8)
-    logits = case.logits(target).requires_grad_()
-    value = SegmentationLoss(loss, case.labels)(logits, target)
-    value.backward()
-    assert value.isfinite()
-    assert logits.grad is not None
-    assert logits.grad.isfinite().all()
+    check_finite(case, loss, case.logits(target), target)
 
 
 @every_combination
 def test_a_single_counted_pixel_is_enough(case: Case, loss: str) -> None:
     target = torch.full((1, 4, 4), IGNORED, dtype=torch.uint8)
     target[0, 2, 1] = case.values[-1]
-    logits = case.logits(target).requires_grad_()
-    value = SegmentationLoss(loss, case.labels)(logits, target)
-    value.backward()
-    assert value.isfinite()
-    assert logits.grad is not None
-    assert logits.grad.isfinite().all()
+    check_finite(case, loss, case.logits(target), target)
 
 
 @every_combination
