@@ -7,7 +7,6 @@ The field names are the names in YAML, flags, TensorBoard's hparams and trials.c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,69 +16,28 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
 )
 
 from segtune.mistakes import SettingsError, clash, explain
 from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Change, Role
+from segtune.values import (
+    MAX_CLASSES,
+    Alpha,
+    FolderName,
+    Label,
+    SplitFolder,
+    any_case,
+    distinct,
+    given,
+    lower,
+    one_or_three,
+    weights_source,
+)
 from segtune.vocabulary import BINARY_LOSSES, LOSSES, Architecture, architecture_name, encoder_name, loss_name
 
 DEMO = "data/demo"  # a data set that is created when it is first used
-
-Alpha = Literal["auto", "mask", "band"]
-MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
-
-
-def _lower(value: object) -> object:
-    """Return a word in lower case: libraries and papers write Adam, Dice and ImageNet."""
-    return value.lower() if isinstance(value, str) else value
-
-
-def _any_case(value: object, check: ValidatorFunctionWrapHandler) -> object:
-    """Accept a listed value in any case; an error repeats the value as it was written."""
-    if isinstance(value, str):
-        with suppress(ValidationError):
-            return check(value.lower())
-    return check(value)
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    if len(set(values)) < len(values):
-        raise ValueError("the list contains a value twice")
-    return values
-
-
-def _folder_name(value: str, alternative: str = "not a path") -> str:
-    if not value or "/" in value or "\\" in value or value in {".", ".."}:
-        raise ValueError(f"must be the name of a folder inside each split, {alternative}")
-    return value
-
-
-def _split_folder(value: str) -> str:
-    return value if value == "." else _folder_name(value, "or . for the split's own folder")
-
-
-def _one_or_three(values: list[int]) -> list[int]:
-    if len(values) not in (0, 1, 3):
-        raise ValueError("must contain three bands, or one band that is shown in grey")
-    return _distinct(values)
-
-
-def _given(value: str | None) -> str | None:
-    return value or None  # a shell variable that is not set gives ""
-
-
-def _weights(value: str) -> str:
-    if not value:
-        raise ValueError("must be none, imagenet or the name of a file")
-    return value.lower() if value.lower() in ("none", "imagenet") else value
-
-
-FolderName = Annotated[str, AfterValidator(_folder_name)]
-SplitFolder = Annotated[str, AfterValidator(_split_folder)]
-Label = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]  # what a mask can hold
 
 
 class RunConfig(BaseModel):
@@ -92,7 +50,7 @@ class RunConfig(BaseModel):
     )
     val_dir: Annotated[
         str | None,
-        AfterValidator(_given),
+        AfterValidator(given),
         Role(data=True, validation=True, change=Change.MACHINE, path="folder"),
     ] = Field(None, description="folder, or list file, of the validation tiles; if not given: the data set's own val")
     add_val_dirs: Annotated[list[str], Role(data=True, validation=True, change=Change.MACHINE, path="folders")] = Field(
@@ -116,19 +74,19 @@ class RunConfig(BaseModel):
     mask_suffix: Annotated[str, DATA] = Field(
         "", description="ending of mask names before the extension, such as _mask"
     )
-    classes: Annotated[list[Label], AfterValidator(_distinct), DATA] = Field(
+    classes: Annotated[list[Label], AfterValidator(distinct), DATA] = Field(
         [255],
         min_length=1,
         max_length=MAX_CLASSES,
         description="mask labels to learn; a single label gives a binary model",
     )
-    ignore: Annotated[list[Label], AfterValidator(_distinct), DATA] = Field(
+    ignore: Annotated[list[Label], AfterValidator(distinct), DATA] = Field(
         [], description="mask labels that are left out of the loss and of all metrics"
     )
-    channels: Annotated[list[FolderName], AfterValidator(_distinct), Role(data=True, searchable=True)] = Field(
+    channels: Annotated[list[FolderName], AfterValidator(distinct), Role(data=True, searchable=True)] = Field(
         [], description="folders of one-channel images, such as nir; they are added after the image's own bands"
     )
-    rgb: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(_one_or_three), DATA] = Field(
+    rgb: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(one_or_three), DATA] = Field(
         [],
         description="numbers, from 1, of the red, green and blue bands, which pictures show and colour "
         "augmentation changes; if not given: the first three, where there are three or more",
@@ -154,12 +112,12 @@ class RunConfig(BaseModel):
     encoder: Annotated[str, AfterValidator(encoder_name), SEARCHABLE] = Field(
         "efficientnet-b0", description="encoder from segmentation_models_pytorch, or tu-NAME for an encoder from timm"
     )
-    encoder_weights: Annotated[str, AfterValidator(_weights), Role(searchable=True, path="file")] = Field(
+    encoder_weights: Annotated[str, AfterValidator(weights_source), Role(searchable=True, path="file")] = Field(
         "none",
         description="initial weights of the encoder: none (random), imagenet (downloaded), or a file "
         "(safetensors, or a state dict saved with torch.save)",
     )
-    normalization: Annotated[Literal["data", "encoder"], WrapValidator(_any_case), SEARCHABLE] = Field(
+    normalization: Annotated[Literal["data", "encoder"], WrapValidator(any_case), SEARCHABLE] = Field(
         "data",
         description="mean and standard deviation that normalize the input: those of the training tiles (data), "
         "or, for the rgb bands, those that the encoder was pretrained with (encoder)",
@@ -169,7 +127,7 @@ class RunConfig(BaseModel):
         description="side of the network's square input in pixels; if not given: the longest side of any tile, at "
         "most 512, rounded up to a multiple of 32",
     )
-    fit: Annotated[Literal["resize", "crop", "pad"], WrapValidator(_any_case), SEARCHABLE] = Field(
+    fit: Annotated[Literal["resize", "crop", "pad"], WrapValidator(any_case), SEARCHABLE] = Field(
         "resize",
         description="how a tile is fitted to image_size: resize; crop (at random in training, with a sliding "
         "window in evaluation); or pad (a larger tile is shrunk first)",
@@ -190,7 +148,7 @@ class RunConfig(BaseModel):
         None, ge=1, description="number of validation tiles to use, the same ones every time; if not given: all"
     )
 
-    optimizer: Annotated[Literal["adam", "adamw", "sgd"], WrapValidator(_any_case), SEARCHABLE] = Field(
+    optimizer: Annotated[Literal["adam", "adamw", "sgd"], WrapValidator(any_case), SEARCHABLE] = Field(
         "adamw", description="optimizer from torch.optim"
     )
     lr: Annotated[float, SEARCHABLE] = Field(
@@ -206,7 +164,7 @@ class RunConfig(BaseModel):
         1e-4, ge=0, allow_inf_nan=False, description="weight decay: decoupled for adamw, an L2 penalty for adam and sgd"
     )
     momentum: Annotated[float, SEARCHABLE] = Field(0.9, ge=0, lt=1, description="Nesterov momentum; used by sgd only")
-    lr_schedule: Annotated[Literal["cosine", "poly", "constant"], WrapValidator(_any_case), SEARCHABLE] = Field(
+    lr_schedule: Annotated[Literal["cosine", "poly", "constant"], WrapValidator(any_case), SEARCHABLE] = Field(
         "cosine", description="how the learning rate changes after the warm-up"
     )
     warmup_epochs: Annotated[int, SEARCHABLE] = Field(
@@ -219,12 +177,13 @@ class RunConfig(BaseModel):
     loss: Annotated[str, AfterValidator(loss_name), SEARCHABLE] = Field(
         "dice", description=f"loss function: {', '.join(LOSSES)}, or a sum such as dice+bce"
     )
-    augmentation: Annotated[
-        Literal["none", "safe", "light", "medium", "hard"], WrapValidator(_any_case), SEARCHABLE
-    ] = Field(
-        "hard", description="how strongly training tiles are augmented; safe uses only flips and 90-degree rotations"
+    augmentation: Annotated[Literal["none", "safe", "light", "medium", "hard"], WrapValidator(any_case), SEARCHABLE] = (
+        Field(
+            "hard",
+            description="how strongly training tiles are augmented; safe uses only flips and 90-degree rotations",
+        )
     )
-    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], WrapValidator(_any_case), SEARCHABLE] = Field(
+    precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], WrapValidator(any_case), SEARCHABLE] = Field(
         "auto",
         description="numeric precision; auto: bf16 on GPUs that compute it natively, fp16 on older GPUs, fp32 on a CPU",
     )
@@ -247,12 +206,12 @@ class RunConfig(BaseModel):
         description="number of torch threads, on which results depend; if not given: torch's own number, or in a "
         "search the CPU cores of a trial",
     )
-    device: Annotated[str, BeforeValidator(_lower), MACHINE] = Field(
+    device: Annotated[str, BeforeValidator(lower), MACHINE] = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="device to train on: auto, cpu, cuda or cuda:N; auto prefers cuda",
     )
-    cache_dir: Annotated[str | None, AfterValidator(_given), Role(change=Change.MACHINE, path="folder")] = Field(
+    cache_dir: Annotated[str | None, AfterValidator(given), Role(change=Change.MACHINE, path="folder")] = Field(
         None,
         description="folder for decoded tiles, on a local disk and shared by all runs; none: no cache; if not "
         "given: $SEGTUNE_CACHE_DIR, or segtune-cache-UID in $SLURM_TMPDIR, $TMPDIR or /var/tmp",

@@ -8,12 +8,13 @@ from typing import Any
 
 from segtune.cli.assignments import parse_assignments, parse_value, parse_values
 from segtune.cli.flags import SEARCH_FLAGS
-from segtune.config import MAX_CLASSES, RunConfig
+from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import VALIDATION_SETTINGS
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.models.run_yaml import settings_of
+from segtune.values import MAX_CLASSES
 
 
 def given_search(arguments: argparse.Namespace) -> dict[str, Any]:

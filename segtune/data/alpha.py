@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segtune.config import Alpha
 from segtune.data.raster import Raster, opened
+from segtune.values import Alpha
 
 _LIKE_ALPHA = 0.9  # share of opaque or fully transparent pixels in an alpha band
 

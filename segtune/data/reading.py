@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from rasterio.enums import ColorInterp
 
-from segtune.config import Alpha
 from segtune.data.alignment import Georeference, compare, georeference_of
 from segtune.data.alpha import transparency
 from segtune.data.labels import UNLABELLED
@@ -20,6 +19,7 @@ from segtune.data.raster import SHARE, Raster, opened, reading_cost
 from segtune.data.tiles import Tile
 from segtune.errors import InputError
 from segtune.machine import available_cpus, free_memory
+from segtune.values import Alpha
 
 _LARGEST_DECLARED_LABEL = 65535
 _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")

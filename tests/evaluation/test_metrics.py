@@ -11,9 +11,9 @@ import torch
 from sklearn.metrics import jaccard_score
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from segtune.config import MAX_CLASSES
 from segtune.data.labels import BACKGROUND, IGNORED, Labels
 from segtune.evaluation.metrics import ConfusionMatrix, Scores, tile_iou
+from segtune.values import MAX_CLASSES
 
 Indices = npt.NDArray[np.uint8]
 

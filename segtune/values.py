@@ -1,0 +1,65 @@
+"""The types of settings' values, each with the checks that a value passes on its own."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError, ValidatorFunctionWrapHandler
+
+Alpha = Literal["auto", "mask", "band"]
+MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
+
+
+def lower(value: object) -> object:
+    """Return a word in lower case: libraries and papers write Adam, Dice and ImageNet."""
+    return value.lower() if isinstance(value, str) else value
+
+
+def any_case(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """Accept a listed value in any case; an error repeats the value as it was written."""
+    if isinstance(value, str):
+        with suppress(ValidationError):
+            return check(value.lower())
+    return check(value)
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """Return the list; ValueError where it contains a value twice."""
+    if len(set(values)) < len(values):
+        raise ValueError("the list contains a value twice")
+    return values
+
+
+def _folder_name(value: str, alternative: str = "not a path") -> str:
+    if not value or "/" in value or "\\" in value or value in {".", ".."}:
+        raise ValueError(f"must be the name of a folder inside each split, {alternative}")
+    return value
+
+
+def _split_folder(value: str) -> str:
+    return value if value == "." else _folder_name(value, "or . for the split's own folder")
+
+
+def one_or_three(values: list[int]) -> list[int]:
+    """Return the list of bands; ValueError unless it has none, one or three different ones."""
+    if len(values) not in (0, 1, 3):
+        raise ValueError("must contain three bands, or one band that is shown in grey")
+    return distinct(values)
+
+
+def given(value: str | None) -> str | None:
+    """Return the text, or None for an empty one: a shell variable that is not set gives ""."""
+    return value or None
+
+
+def weights_source(value: str) -> str:
+    """Return a source of initial weights: a word in lower case, or the name of a file."""
+    if not value:
+        raise ValueError("must be none, imagenet or the name of a file")
+    return value.lower() if value.lower() in ("none", "imagenet") else value
+
+
+FolderName = Annotated[str, AfterValidator(_folder_name)]
+SplitFolder = Annotated[str, AfterValidator(_split_folder)]
+Label = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]  # what a mask can hold
