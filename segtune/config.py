@@ -25,9 +25,11 @@ from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Change, Role
 from segtune.values import (
     MAX_CLASSES,
     Alpha,
+    CountOrAuto,
     FolderName,
     Label,
     SplitFolder,
+    Workers,
     any_case,
     distinct,
     given,
@@ -196,8 +198,10 @@ class RunConfig(BaseModel):
     seed: Annotated[int, Role(affects_score=False)] = Field(
         42, ge=0, le=2**31 - 1, description="random seed for initial weights, sample order and augmentation"
     )
-    workers: Annotated[int, MACHINE] = Field(
-        1, ge=0, le=256, description="number of processes that load data; 0 loads data in the training process"
+    workers: Annotated[Workers, CountOrAuto, MACHINE] = Field(
+        "auto",
+        description="number of processes that load data; 0 loads data in the training process; auto: as many as the "
+        "cores and the cost of a tile call for; results do not depend on it",
     )
     threads: Annotated[int | None, Role(change=Change.SEARCH)] = Field(
         None,

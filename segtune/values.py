@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, ValidatorFunctionWrapHandler
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler
 
 Alpha = Literal["auto", "mask", "band"]
+AUTO = "auto"
+MAX_LOADERS = 256
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
 
 
@@ -60,6 +62,15 @@ def weights_source(value: str) -> str:
     return value.lower() if value.lower() in ("none", "imagenet") else value
 
 
+def _count_or_auto(value: object) -> object:
+    word = lower(value)
+    if word == AUTO or (type(word) is int and 0 <= word <= MAX_LOADERS):
+        return word
+    raise ValueError(f"must be auto or a whole number from 0 to {MAX_LOADERS}, but got {value!r}")
+
+
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 SplitFolder = Annotated[str, AfterValidator(_split_folder)]
+Workers = Annotated[int, Field(ge=0, le=MAX_LOADERS)] | Literal["auto"]
+CountOrAuto = BeforeValidator(_count_or_auto)  # a union of its own would report every member's mistake
 Label = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]  # what a mask can hold

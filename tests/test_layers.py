@@ -30,7 +30,7 @@ ORDER = (
     ),
     ("evaluation", "metrics worst predict evaluate predicted_masks validate"),
     ("pictures", "render png sheet gallery"),
-    ("training", "losses optim stopwatch resolve resume step result runlog state worst_pictures run train"),
+    ("training", "losses optim loaders stopwatch resolve resume step result runlog state worst_pictures run train"),
     ("planning", "cost resources rungs estimate feasibility samples"),
     ("", "trials"),
     (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import statistics
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from segtune.errors import InputError
 from segtune.machine import HANGUP
 from segtune.torch_errors import loader_died, loader_error
 
+_TIMED = 32  # tiles, at most, whose loading is timed
 _CROP = 2  # after the two draws of augmentation
 
 # Images: (B, H, W, bands), uint8 or float32; permuted to (B, bands, H, W), they are channels_last in memory. Whole
@@ -40,6 +43,9 @@ class _Tiles(Dataset[_Item | InputError]):
 
     def __init__(self, store: TileStore, augmentation: Augmentation | None, crop: Fit | None, seed: int) -> None:
         self._store, self._augmentation, self._crop, self._seed = store, augmentation, crop, seed
+
+    def __len__(self) -> int:
+        return len(self._store)
 
     def __getitem__(self, key: _Key) -> _Item | InputError:
         epoch, index, turn = key
@@ -136,18 +142,44 @@ class Batches:
         pin_memory: bool = False,
     ) -> None:
         self._sampler = _EpochSampler(len(store), batch_size, seed, samples)
+        self._tiles = _Tiles(store, augmentation, crop, seed or 0)
+        self._pin_memory = pin_memory
+        self._loader: DataLoader[_Item | InputError] | None = self._make_loader(workers)
+        self._begun: tuple[int, Iterator[Batch | InputError]] | None = None  # the number of a pass, and its batches
+
+    def _make_loader(self, workers: int) -> DataLoader[_Item | InputError]:
         with _unwarned():
-            self._loader: DataLoader[_Item | InputError] | None = DataLoader(
-                _Tiles(store, augmentation, crop, seed or 0),
+            return DataLoader(
+                self._tiles,
                 batch_sampler=self._sampler,
                 num_workers=workers,
                 collate_fn=_collate,
                 worker_init_fn=_start_worker,
                 persistent_workers=workers > 0,
-                pin_memory=pin_memory,
+                pin_memory=self._pin_memory,
                 # A loader draws a number for each pass: not from the generator that dropout uses.
                 generator=torch.Generator(),
             )
+
+    def use_workers(self, number: int) -> None:
+        """Set the number of loader processes; call it before the first pass."""
+        self._loader = self._make_loader(number)
+
+    def tile_seconds(self, limit: float = 0.3) -> float:
+        """Return the seconds that this process takes to load and augment a tile, the mean of a few.
+
+        It takes about `limit` seconds. Samples are drawn from (seed, epoch, sample), so later ones stay the same.
+        """
+        keys = [(0, index % len(self._tiles), 0) for index in range(1 + _TIMED)]
+        self._tiles[keys[0]]  # the first one opens files and warms libraries up
+        taken: list[float] = []
+        for key in keys[1:]:
+            started = time.perf_counter()
+            self._tiles[key]
+            taken.append(time.perf_counter() - started)
+            if sum(taken) > limit:
+                break
+        return statistics.fmean(taken)
 
     def __len__(self) -> int:
         return len(self._sampler)
@@ -166,11 +198,22 @@ class Batches:
 
         Raises InputError where a tile cannot be read, and LoaderError where a loader process died.
         """
+        begun, self._begun = self._begun, None
+        if begun and begun[0] == number and not first_batch:
+            return _sound(begun[1])
+        return _sound(self._begin(number, first_batch))
+
+    def begin(self, number: int) -> None:
+        """Let the loader processes prepare the first batches of the next pass, while this process does other work."""
+        if self._loader is not None and self._loader.num_workers:
+            self._begun = number, self._begin(number, 0)
+
+    def _begin(self, number: int, first_batch: int) -> Iterator[Batch | InputError]:
         if self._loader is None:
             raise RuntimeError("the batches are closed")
         self._sampler.epoch, self._sampler.first_batch = number, first_batch
         with _unwarned():
-            return _sound(iter(self._loader))
+            return iter(self._loader)
 
     def close(self) -> None:
         """Stop the loader processes."""
@@ -178,7 +221,7 @@ class Batches:
         iterator = getattr(self._loader, "_iterator", None)
         if iterator is not None:
             iterator._shutdown_workers()
-        self._loader = None
+        self._loader = self._begun = None
 
     def __enter__(self) -> Batches:
         return self

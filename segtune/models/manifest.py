@@ -93,6 +93,7 @@ class Manifest:
     left_out: Mapping[str, int] = field(default_factory=dict)  # not used because of limit_tiles or val_samples
     metrics: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
+    workers: int | None = None  # loader processes in training; None in a manifest that was read
 
     def with_metrics(self, metrics: Mapping[str, Any]) -> Manifest:
         """Return a copy with the metrics that the model reached."""
@@ -158,6 +159,7 @@ class Manifest:
             "machine": {
                 "host": platform.node(),
                 "process": os.getpid(),
+                "workers": self.workers,
                 "node": os.environ.get("RAY_NODE_ID"),  # of the search's Ray cluster; one host can run two
                 "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
             },

@@ -50,7 +50,15 @@ def probe(config: RunConfig, info: DataInfo, threads: int | None = None) -> Cost
     watch = _Watch()
     try:
         with tempfile.TemporaryDirectory(prefix="segtune-probe-") as folder:
-            run = train(_shortened(config, steps + 1), info, RunFolder(Path(folder)), threads, False, watch.step, watch)
+            run = train(
+                _shortened(config, steps + 1),
+                info,
+                RunFolder(Path(folder)),
+                threads,
+                on_batch=watch.step,
+                stop=watch,
+                cores=threads,
+            )
             with closing(run):
                 next(run, None)
     except _EnoughError:

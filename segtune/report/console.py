@@ -26,7 +26,7 @@ from segtune.data.dataset import DataInfo
 from segtune.errors import counted, printable
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
-from segtune.report.text import duration, settings_text
+from segtune.report.text import duration, settings_text, waiting_text
 from segtune.training.result import EpochResult
 from segtune.training.runlog import epochs_done
 from segtune.trials import UNKNOWN, Trial
@@ -99,9 +99,10 @@ class RunConsole:
         self._console, self._epochs = console, config.epochs
         self._epoch = epochs_done(folder) + 1
         self._bar = step_bar(console)
+        self._waited = False  # whether a line told how training waits for tiles
         size = config.image_size or info.image_size()
         console.print(f"{config.dataset}: {info.counted()} at {size} px -> {folder.path}")
-        if config.workers > available_cpus():
+        if config.workers != "auto" and config.workers > available_cpus():
             cores = counted(available_cpus(), "core")
             console.print(f"workers: {config.workers} loader processes are more than {cores} can serve")
 
@@ -121,6 +122,9 @@ class RunConsole:
     def epoch(self, result: EpochResult) -> None:
         """Print a line about an epoch."""
         self._console.print(epoch_line(result))
+        if result.waiting and not self._waited:
+            self._waited = True
+            self._console.print(waiting_text(result.waiting, "-w "))
         self._epoch = result.epoch + 1
 
 
@@ -151,6 +155,7 @@ class SearchConsole:
         )
         self._running: dict[int, float] = {}  # share of its epochs that each running trial has done, by number
         self._ended = 0
+        self._waited = False  # whether a line told how a trial waits for tiles
         self._scores: dict[int, float] = {}  # scores of the trials that learnt something, whatever their status
         self._start, self._done_at_start = running_seconds(), 0.0
 
@@ -174,6 +179,9 @@ class SearchConsole:
         self._running[number] = result.epoch / result.epochs
         if result.learnt:
             self._scores[number] = result.best_miou or 0.0
+        if result.waiting and not self._waited:
+            self._waited = True
+            self._console.print(f"#{number}: {waiting_text(result.waiting, '--set workers=')}")
         self._status()
 
     def ended(self, trial: Trial) -> None:

@@ -14,6 +14,7 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.models.run_yaml import settings_of
 from segtune.report.commands import script_command, tensorboard_command
+from segtune.training.loaders import Waiting
 from segtune.training.runlog import read_results
 from segtune.training.stopwatch import PHASES
 from segtune.trials import UNKNOWN, Trial, ranked, seed_margin
@@ -43,6 +44,19 @@ def value_text(value: Any) -> str:
 def settings_text(settings: Mapping[str, Any]) -> str:
     """Format settings on one line: ``encoder resnet18, lr 0.002``."""
     return ", ".join(f"{name} {value_text(value)}" for name, value in settings.items())
+
+
+def waiting_text(waiting: Waiting, setting: str) -> str:
+    """Return a line that says how much training waited for tiles, and what would help.
+
+    `setting` is how the user types the number of workers: ``-w`` or ``--set workers=``.
+    """
+    idle = f"{'GPU idle' if waiting.gpu else 'training waits for tiles'} {waiting.share:.0%} of the time"
+    if waiting.better == waiting.workers:
+        return f"{idle}: no core is left for another loader; more cores or a lighter augmentation would help"
+    if waiting.left:
+        return f"{idle}: {setting}{waiting.better}, as many as the cores can serve, would make it {waiting.left:.0%}"
+    return f"{idle}: {setting}{waiting.better} would remove it"
 
 
 def run_summary(folder: RunFolder, log_dir: str) -> list[str]:

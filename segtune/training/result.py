@@ -8,6 +8,7 @@ from typing import Any
 
 from segtune.data.splits import ADDED
 from segtune.evaluation.metrics import Scores
+from segtune.training.loaders import Waiting
 
 _MIOU = "/miou"  # behind the name of an added validation set, in the name of a column
 
@@ -41,6 +42,7 @@ class EpochResult:
     # counted. Empty for an epoch that was read from metrics.csv.
     spent: Mapping[str, float]
     first_lr: float | None = None  # learning rate of the epoch's first step; None for an epoch read from metrics.csv
+    waiting: Waiting | None = None  # how training waited for tiles, where it did
 
     @property
     def finished(self) -> bool:
@@ -103,4 +105,4 @@ class EpochResult:
         }
 
 
-_NOT_A_COLUMN = ("epochs", "scores", "added", "spent", "first_lr")  # fields without a column of their own
+_NOT_A_COLUMN = ("epochs", "scores", "added", "spent", "first_lr", "waiting")  # fields without a column of their own

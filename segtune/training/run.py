@@ -31,6 +31,7 @@ from segtune.models.checkpoint import settle_model
 from segtune.models.device import resolve_device, resolve_precision
 from segtune.models.manifest import Manifest
 from segtune.models.normalization import Normalization, input_statistics
+from segtune.training.loaders import choose_workers, spare_cores
 from segtune.training.losses import SegmentationLoss
 from segtune.training.optim import build_optimizer, build_schedule
 from segtune.training.runlog import RunLog
@@ -57,6 +58,7 @@ class Run:
     content: the state to resume from, as `load_state` returned it; None for a new run.
     stop: called after every batch; the run stops when it returns True.
     phases: the clocks of the run.
+    cores: CPU cores that the run may use.
 
     Raises InputError where the state is damaged or belongs to another run.
     """
@@ -69,6 +71,7 @@ class Run:
         content: dict[str, Any] | None,
         stop: Stop | None,
         phases: Phases,
+        cores: int,
     ) -> None:
         self.config, self.folder, self.phases, self._stop = config, folder, phases, stop
         self.device = resolve_device(config.device)
@@ -79,7 +82,8 @@ class Run:
         self.manifest = self._setup_manifest(info, bands, precision)
         phases.beat()
         self.stores: dict[str, TileStore] = {}
-        self.batches, self.sets = self._setup_data(info)
+        self.spare_cores = spare_cores(self.device, cores, torch.get_num_threads())
+        self.batches, self.sets = self._setup_data(info, cores)
         self.state = self._setup_state(precision)
         self.step = TrainingStep(
             self.model,
@@ -134,7 +138,7 @@ class Run:
             threads=torch.get_num_threads(),
         )
 
-    def _setup_data(self, info: DataInfo) -> tuple[Batches, dict[str, Batches]]:
+    def _setup_data(self, info: DataInfo, cores: int) -> tuple[Batches, dict[str, Batches]]:
         config, bands = self.config, self.manifest.bands
         pinned = self.device.type == "cuda"
         store = info.store(TRAIN, config)
@@ -145,15 +149,22 @@ class Run:
             Augmentation(config.augmentation, bands, info.uint8, rgb_positions(config.rgb, bands)),
             crop=Fit.of(config) if config.fit == "crop" else None,
             samples=config.samples_per_epoch,
-            workers=config.workers,
             pin_memory=pinned,
         )
+        assert config.image_size is not None
+        self.workers = (
+            choose_workers(train, config.image_size, store.decoded, self.device, cores, torch.get_num_threads())
+            if config.workers == "auto"
+            else config.workers
+        )
+        train.use_workers(self.workers)
+        self.manifest = replace(self.manifest, workers=self.workers)
         sets: dict[str, Batches] = {}
         for split in info.counts:
             if split != TRAIN:
                 tiles = self.stores[split] = info.store(split, config)
                 # Tiles that are decoded already leave a loader process nothing to do.
-                workers = 0 if tiles.decoded else config.workers
+                workers = 0 if tiles.decoded else self.workers
                 sets[split] = Batches(tiles, config.batch_size, workers=workers, pin_memory=pinned)
         return train, sets
 

@@ -22,10 +22,12 @@ from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.evaluation.worst import Worst, WorstTile, wrong_pixels
 from segtune.files.atomic import discard_folder, replace_folder
 from segtune.files.folders import RunFolder
+from segtune.machine import available_cpus
 from segtune.models.build import freeze_encoder
 from segtune.models.checkpoint import save_model
 from segtune.models.device import resolve_device, resolve_precision, within_memory
 from segtune.torch_errors import faults_named
+from segtune.training.loaders import Waiting, find_waiting
 from segtune.training.optim import rate_at
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
@@ -48,6 +50,7 @@ def train(
     on_batch: OnBatch | None = None,
     stop: Stop | None = None,
     alive: Alive | None = None,
+    cores: int | None = None,
 ) -> Generator[EpochResult]:
     """Train, evaluate and record a run; yield the result of each epoch.
 
@@ -65,6 +68,7 @@ def train(
     stop: called after every batch; when it returns True, the state is saved and the iteration ends.
     alive: called with the phase (start, training, evaluation, checkpoint, reporting) when a phase begins, after every
         batch of training and evaluation, and after every file that was written.
+    cores: CPU cores that the run may use; None: those of this process.
 
     Raises NonFiniteLossError when the loss becomes NaN or infinite, DeviceMemoryError when memory is too small for one
     tile at a time, LoaderError when a loader process dies, TileError when a tile cannot be read any more, OSError when
@@ -79,7 +83,7 @@ def train(
     try:
         # The run lives in a frame of its own, which is gone before the clean-up: all that it held can be freed.
         with faults_named():
-            yield from _trained(config, info, folder, go_on, on_batch, stop, phases)
+            yield from _trained(config, info, folder, go_on, on_batch, stop, phases, cores or available_cpus())
     finally:
         torch.set_num_threads(before)
         # Frees what reference cycles still hold (tracebacks, some encoders), for the next run in this process.
@@ -96,6 +100,7 @@ def _trained(
     on_batch: OnBatch | None,
     stop: Stop | None,
     phases: Phases,
+    cores: int,
 ) -> Iterator[EpochResult]:
     """Set up the run in its folder, and train it."""
     resolve_precision(config, resolve_device(config.device))  # checked before anything is written
@@ -108,21 +113,28 @@ def _trained(
             check_same_settings(folder, resolved)
             check_same_data(folder, info, config)
             state = load_state(folder.state)
-        with closing(Run(resolved, info, folder, state, stop, phases)) as run:
+        with closing(Run(resolved, info, folder, state, stop, phases, cores)) as run:
             state = None  # frees the second copy of model and optimizer
             yield from _epochs(run, on_batch)
 
 
 def _epochs(run: Run, on_batch: OnBatch | None) -> Iterator[EpochResult]:
     """Train the epochs that are not done yet."""
+    whole = run.progress.step == 0  # the first one that counts for how long training waits for tiles
     while not run.finished:
         try:
             result = _next_epoch(run, on_batch)
         except StoppedError:
             return
         run.phases.leave()
-        yield replace(result, spent=run.phases.spent())
+        yield replace(result, spent=run.phases.spent(), waiting=_waiting(run, result) if whole else None)
+        whole = True
         run.phases.enter("training")
+
+
+def _waiting(run: Run, epoch: EpochResult) -> Waiting | None:
+    gpu = run.device.type == "cuda"
+    return find_waiting(epoch.train_seconds, epoch.data_seconds, run.workers, run.spare_cores, gpu)
 
 
 def _next_epoch(run: Run, on_batch: OnBatch | None) -> EpochResult:
@@ -131,6 +143,8 @@ def _next_epoch(run: Run, on_batch: OnBatch | None) -> EpochResult:
     start = run.started = running_seconds()
     loss = _train_epoch(run, epoch, on_batch)
     trained = running_seconds()
+    if epoch < run.config.epochs:
+        run.batches.begin(epoch + 1)
     run.phases.enter("evaluation")
     measured = _evaluate(run, epoch)
     end = running_seconds()

@@ -38,7 +38,7 @@ class InProcess:
             return searcher.interrupted
 
         try:
-            epochs = trial_epochs(start, self._info, self._threads, lambda phase: None, stop)
+            epochs = trial_epochs(start, self._info, self._threads, self._plan.cpus_per_trial, lambda phase: None, stop)
             with closing(epochs):
                 for result in epochs:
                     if searcher.epoch(start.number, result) is Decision.STOP or searcher.interrupted:

@@ -42,7 +42,13 @@ class OnRay:
             raise SegtuneError(f"{self._messages.pointed_to(cause)}; --resume goes on with the search") from None
 
     def _tuner(self, searcher: Searcher) -> Tuner:
-        trainable = tune.with_parameters(run_trial, info=self._info, threads=self._threads, hang_time=self._hang_time)
+        trainable = tune.with_parameters(
+            run_trial,
+            info=self._info,
+            threads=self._threads,
+            cores=self._plan.cpus_per_trial,
+            hang_time=self._hang_time,
+        )
         ray_searcher = RaySearcher(searcher)
         return Tuner(
             tune.with_resources(trainable, self._plan.request()),

@@ -47,7 +47,7 @@ def prepare_process() -> None:
 
 
 def trial_epochs(
-    start: TrialStart, info: DataInfo, threads: int, alive: Alive, stop: Stop | None = None
+    start: TrialStart, info: DataInfo, threads: int, cores: int, alive: Alive, stop: Stop | None = None
 ) -> Generator[EpochResult]:
     """Train a trial, or continue it, epoch by epoch.
 
@@ -56,6 +56,7 @@ def trial_epochs(
     start: the trial.
     info: the search's scan of the data.
     threads: torch threads of a run that does not set them.
+    cores: CPU cores that the trial may use.
     alive, stop: see `train`.
 
     The time that the trial waited for its process, and the caller's own time between epochs, are added to `spent`. A
@@ -69,7 +70,7 @@ def trial_epochs(
     _outlive_earlier(folder, alive)
     reporting = 0.0
     result = None
-    run = train(start.config, data, folder, threads=threads, go_on=True, alive=alive, stop=stop)
+    run = train(start.config, data, folder, threads=threads, go_on=True, alive=alive, stop=stop, cores=cores)
     with closing(run) as epochs:
         for result in epochs:
             spent = dict(result.spent)

@@ -19,7 +19,7 @@ from segtune.tuning.trial_run import free_memory, note_failure, prepare_process,
 from segtune.tuning.watchdog import Watchdog
 
 
-def run_trial(config: dict[str, Any], info: DataInfo, threads: int, hang_time: float) -> None:
+def run_trial(config: dict[str, Any], info: DataInfo, threads: int, cores: int, hang_time: float) -> None:
     """Train and report each epoch to Ray Tune, as {"result": EpochResult}.
 
     `config` is {"start": TrialStart}. A failure is reported as {"failure": Failure}, not raised: Ray would throw the
@@ -36,7 +36,7 @@ def run_trial(config: dict[str, Any], info: DataInfo, threads: int, hang_time: f
         # When the trial is stopped, report() raises SystemExit here; closing frees what train() holds.
         with (
             Watchdog(start.folder, hang_time) as watchdog,
-            closing(trial_epochs(start, info, threads, watchdog.alive)) as epochs,
+            closing(trial_epochs(start, info, threads, cores, watchdog.alive)) as epochs,
         ):
             for result in epochs:
                 with watchdog.paused():

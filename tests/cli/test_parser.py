@@ -54,6 +54,7 @@ def test_all_unknown_flags_are_reported_at_once(typed: Typed) -> None:
         ("-e3", "epochs", 3),
         ("-munet", "model", "unet"),
         ("-w 0", "workers", 0),
+        ("-w AUTO", "workers", "auto"),
         ("--class-list 1 2 3", "classes", [1, 2, 3]),
         ("--class-list 1, 2, 3", "classes", [1, 2, 3]),
         ("--class-list 1,2 3", "classes", [1, 2, 3]),

@@ -72,10 +72,16 @@ def stream(
     **settings: Any,
 ) -> list[Batch]:
     """All batches of these epochs, from one loader."""
+    with augmented(root, workers, seed, batch_size, cached, **settings) as batches:
+        return [batch for epoch in epochs for batch in batches.epoch(epoch, first_batch)]
+
+
+def augmented(
+    root: Path, workers: int = 0, seed: int = 4, batch_size: int = 3, cached: bool = True, **settings: Any
+) -> Batches:
     info, store = scanned(root, **CHANNELS), store_of(root, cached, **CHANNELS)
     augmentation = Augmentation("hard", info.input_bands(["nir"]), info.uint8)
-    with Batches(store, batch_size, seed, augmentation, workers=workers, **settings) as batches:
-        return [batch for epoch in epochs for batch in batches.epoch(epoch, first_batch)]
+    return Batches(store, batch_size, seed, augmentation, workers=workers, **settings)
 
 
 def same(first: Sequence[Batch], second: Sequence[Batch]) -> bool:
@@ -110,6 +116,24 @@ def test_batches_hold_images_and_targets_as_the_store_keeps_them(root: Path) -> 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_the_number_of_workers_changes_nothing(root: Path, cached: bool, two_epochs: list[Batch], workers: int) -> None:
     assert same(stream(root, (1, 2), workers, cached=cached), two_epochs)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_that_were_begun_early_are_the_same(root: Path, two_epochs: list[Batch], workers: int) -> None:
+    half = len(two_epochs) // 2
+    with augmented(root, workers) as batches:
+        first = list(batches.epoch(1))
+        batches.begin(2)
+        assert same(list(batches.epoch(2)), two_epochs[half:])
+        batches.begin(2)  # of which nothing is used, because another pass is asked for
+        assert same(list(batches.epoch(1)), first)
+        assert same(first, two_epochs[:half])
+
+
+def test_timing_tiles_changes_no_batch(root: Path, two_epochs: list[Batch]) -> None:
+    with augmented(root) as batches:
+        assert 0 < batches.tile_seconds() < 5
+        assert same(list(batches.epoch(1)), two_epochs[: len(two_epochs) // 2])
 
 
 def test_an_epoch_can_be_repeated_without_those_before_it(root: Path, two_epochs: list[Batch]) -> None:

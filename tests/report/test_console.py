@@ -8,8 +8,11 @@ import pytest
 
 from segtune.errors import counted
 from segtune.report.console import SearchConsole, epoch_line, make_console, trial_line
+from segtune.training.loaders import Waiting
 from tests.epochs import epoch_result
 from tests.report.trials import TRIALS
+
+NO_CORE = "no core is left for another loader; more cores or a lighter augmentation would help"
 
 
 def test_one_of_something_is_singular() -> None:
@@ -32,6 +35,24 @@ def test_the_bar_of_a_search_ends_without_running_trials_and_time_left(
     assert said[-3].startswith("2/3 trials, best 0.9123 (#0), about ")
     assert said[-2].startswith("2/3 trials, 1 running, best 0.9123 (#0), about ")
     assert said[-1] == "3/3 trials, best 0.9123 (#0)"
+
+
+@pytest.mark.parametrize(
+    ("better", "left", "text"),
+    [
+        (4, 0.0, "GPU idle 41% of the time: --set workers=4 would remove it"),
+        (3, 0.2, "GPU idle 41% of the time: --set workers=3, as many as the cores can serve, would make it 20%"),
+        (2, 0.41, f"GPU idle 41% of the time: {NO_CORE}"),
+    ],
+)
+def test_a_search_says_once_that_its_gpu_waits(
+    capsys: pytest.CaptureFixture[str], better: int, left: float, text: str
+) -> None:
+    waiting = Waiting(0.41, True, 2, better, left, 3)
+    console = SearchConsole(make_console(), 3)
+    for number in (1, 2):
+        console.epoch(number, replace(epoch_result(1, 0.1), waiting=waiting))
+    assert capsys.readouterr().out == f"#1: {text}\n"
 
 
 @pytest.mark.parametrize(

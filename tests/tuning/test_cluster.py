@@ -239,7 +239,7 @@ class Lone:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trial_module.tune, "report", reports.append)
             start = TrialStart(0, RunConfig.from_settings(self.settings), self.folder.trial(0).path)
-            run_trial({"start": start}, self.info, threads=1, hang_time=600.0)
+            run_trial({"start": start}, self.info, threads=1, cores=1, hang_time=600.0)
         return reports
 
 
