@@ -66,10 +66,13 @@ def main() -> int:
     # torch takes seconds to import; --help and common mistakes do not wait for it.
     from segtune.evaluation.predicted_masks import write_mask
     from segtune.evaluation.validate import validate
+    from segtune.models.manifest import Manifest
+    from segtune.pictures.render import categories
     from segtune.report.console import make_console, step_bar
     from segtune.report.tables import class_table
 
     console = make_console()
+    named = categories(Manifest.read(model / "run.yaml").labels)
     done = count(1)
     # All masks or none: an unreadable tile at the end must not leave a part of them.
     masks = joined_folder(out / "masks") if arguments.binary else nullcontext()
@@ -77,7 +80,7 @@ def main() -> int:
 
         def on_tile(tile: Tile, mask: Mask) -> None:
             if written:
-                place = out / "masks" / write_mask(written, tile, mask).name
+                place = out / "masks" / write_mask(written, tile, mask, named).name
                 if not replaceable and place.exists():
                     raise InputError(f"-o: {place} exists, and was not written by an earlier run; give another folder")
             bar.update(next(done), None, "predicting")
@@ -88,7 +91,7 @@ def main() -> int:
     write_text(out / "metrics.json", json.dumps(result.metrics() | {"masks": masks_there}, indent=2) + "\n")
 
     console.print(f"{result.model_folder} on {counted(result.tiles, 'tile')} of {split}")
-    console.print(class_table(result.manifest.labels.classes, result.scores.iou))
+    console.print(class_table(result.manifest.labels, result.scores.iou))
     console.print(f"miou {result.scores.miou:.4f}")
     if result.absent():
         console.print(f"warning: no mask contains {', '.join(result.absent())}; left out of the mean")

@@ -20,17 +20,20 @@ from pydantic import (
     model_validator,
 )
 
+from segtune.class_names import split_classes
 from segtune.mistakes import SettingsError, clash, explain
 from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Change, Role
 from segtune.values import (
     MAX_CLASSES,
     Alpha,
     CountOrAuto,
+    ClassName,
     FolderName,
     Label,
     SplitFolder,
     Workers,
     any_case,
+    different_names,
     distinct,
     given,
     lower,
@@ -80,8 +83,13 @@ class RunConfig(BaseModel):
         [255],
         min_length=1,
         max_length=MAX_CLASSES,
-        description="mask labels to learn; a single label gives a binary model",
+        description="mask labels to learn, also with names: 1:built-up,2:water; a single label gives a binary model",
     )
+    class_names: Annotated[
+        list[ClassName],
+        AfterValidator(different_names),
+        Role(data=True, change=Change.SEARCH, affects_score=False),
+    ] = Field([], description="names of the classes in tables, pictures and exports, in their order; see classes")
     ignore: Annotated[list[Label], AfterValidator(distinct), DATA] = Field(
         [], description="mask labels that are left out of the loss and of all metrics"
     )
@@ -227,11 +235,22 @@ class RunConfig(BaseModel):
         description="maximum size of the cache in gigabytes; entries that were unused for longest are deleted first",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_classes(cls, settings: Any) -> Any:
+        try:
+            return split_classes(settings) if isinstance(settings, Mapping) else settings
+        except ValueError as error:
+            raise clash(f"classes: {error}", "classes") from None
+
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:
         both = sorted(set(self.classes) & set(self.ignore))
         if both:
             raise clash(f"classes and ignore both contain {both[0]}", "classes", "ignore")
+        if self.class_names and len(self.class_names) != len(self.classes):
+            counts = f"{len(self.class_names)} names, but classes has {len(self.classes)} labels"
+            raise clash(f"class_names has {counts}; name every class, or none", "class_names", "classes")
         if self.warmup_epochs >= self.epochs:
             got = f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
             raise clash(f"warmup_epochs must be below epochs, but got {got}", "warmup_epochs", "epochs")

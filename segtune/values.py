@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, Va
 Alpha = Literal["auto", "mask", "band"]
 AUTO = "auto"
 MAX_LOADERS = 256
+_LONGEST_NAME = 60  # characters of the name of a class
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
 
 
@@ -50,6 +51,25 @@ def one_or_three(values: list[int]) -> list[int]:
     return distinct(values)
 
 
+def _class_name(value: str) -> str:
+    name = value.strip()
+    if not name:
+        raise ValueError("a name is empty")
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"the name {name[:20]!r}... is longer than {_LONGEST_NAME} characters")
+    if "," in name or not name.isprintable():
+        raise ValueError(f"the name {name!r} contains a comma or a character that cannot be printed")
+    return name
+
+
+def different_names(names: list[str]) -> list[str]:
+    """Return the names of classes; ValueError if two of them are equal."""
+    again = [name for position, name in enumerate(names) if name in names[:position]]
+    if again:
+        raise ValueError(f"two classes have the name {again[0]!r}")
+    return names
+
+
 def given(value: str | None) -> str | None:
     """Return the text, or None for an empty one: a shell variable that is not set gives ""."""
     return value or None
@@ -69,6 +89,7 @@ def _count_or_auto(value: object) -> object:
     raise ValueError(f"must be auto or a whole number from 0 to {MAX_LOADERS}, but got {value!r}")
 
 
+ClassName = Annotated[str, AfterValidator(_class_name)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 SplitFolder = Annotated[str, AfterValidator(_split_folder)]
 Workers = Annotated[int, Field(ge=0, le=MAX_LOADERS)] | Literal["auto"]

@@ -8,17 +8,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from segtune.class_names import classes_in, split_classes
 from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import FOLDER_LISTS, base_type, check_setting, unknown_setting
 from segtune.files.yamlfile import parse_yaml
-from segtune.mistakes import SettingsError
+from segtune.mistakes import Mistake, SettingsError
 
 
 def parse_value(name: str, text: str) -> Any:
-    """Parse the value of a setting on the command line; raise InputError where RunConfig refuses it."""
+    """Parse the value of a setting on the command line; raise InputError where RunConfig refuses it.
+
+    Classes with names, ``1:built-up,2:water``, are returned as a mapping from labels to names.
+    """
     if name not in RunConfig.model_fields:
         raise SettingsError([unknown_setting(name)])
+    if name == "classes" and (named := _named([text])):
+        return named
     kind, text = base_type(name), text.strip()
     value: Any = text
     try:
@@ -39,11 +45,25 @@ def parse_value(name: str, text: str) -> Any:
         raise
 
 
-def parse_values(name: str, words: Sequence[str]) -> list[Any]:
+def parse_values(name: str, words: Sequence[str]) -> Any:
     """Parse the value of a list setting from the words after its flag: ``1,2``, ``1 2`` or ``[1, 2]``."""
+    if name == "classes" and (named := _named(words)):
+        return named
     if words[0].startswith("["):  # that the shell has split
         words = [" ".join(words)]
     return [value for word in words for value in parse_value(name, word)]
+
+
+def _named(words: Sequence[str]) -> dict[int, str] | None:
+    """Return classes with names, checked; None if the words name none. Raises InputError where a name is wrong."""
+    try:
+        named = classes_in(words)
+    except ValueError as error:
+        raise SettingsError([Mistake(("classes",), f"classes: {error}")]) from None
+    if named:
+        check_setting("classes", list(named))
+        check_setting("class_names", list(named.values()))
+    return named
 
 
 def _separated(name: str, text: str) -> str:
@@ -67,7 +87,7 @@ def parse_assignments(items: Sequence[str]) -> dict[str, Any]:
             mistakes += error.mistakes
     if mistakes:
         raise InputError(mistakes)
-    return settings
+    return split_classes(settings)
 
 
 def _no_assignment(before: str, items: Sequence[str]) -> str:

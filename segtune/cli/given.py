@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from segtune.class_names import split_classes, without_old_names
 from segtune.cli.assignments import parse_assignments, parse_value, parse_values
 from segtune.cli.flags import SEARCH_FLAGS
 from segtune.config import RunConfig
@@ -35,8 +36,10 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
                 settings[name] = parse_values(name, text) if isinstance(text, list) else parse_value(name, text)
             except InputError as error:
                 mistakes += error.mistakes
+    settings = split_classes(settings)
     try:
-        settings |= parse_assignments(arguments.assignments)
+        assigned = parse_assignments(arguments.assignments)
+        settings = without_old_names(settings, assigned) | assigned
     except InputError as error:
         mistakes += error.mistakes
     if mistakes:
@@ -51,7 +54,7 @@ def settings_in(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a mapping of settings")
     settings = settings_of(content)
     RunConfig.from_settings(settings, f"{path}: ")
-    return settings
+    return split_classes(settings)
 
 
 def kept_threads(arguments: argparse.Namespace, config: RunConfig, own: int) -> str | None:
@@ -96,10 +99,11 @@ def given_config(arguments: argparse.Namespace, folder: RunFolder | None) -> Run
     if folder and not (folder.begun or given.get("dataset") or arguments.config or arguments.from_search):
         folder.check_begun()
     if arguments.config:
-        settings |= settings_in(Path(arguments.config))
+        found = settings_in(Path(arguments.config))
+        settings = without_old_names(settings, found) | found
     if arguments.from_search:
         found = settings_in(SearchFolder(Path(arguments.from_search)).settings_yaml(arguments.trial))
         if "dataset" in given:  # the validation sets of the search belong to other data
             found = {name: value for name, value in found.items() if name not in VALIDATION_SETTINGS}
-        settings |= found
-    return RunConfig.from_settings(settings | given)
+        settings = without_old_names(settings, found) | found
+    return RunConfig.from_settings(without_old_names(settings, given) | given)

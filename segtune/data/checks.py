@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segtune.class_names import class_text
 from segtune.config import RunConfig
 from segtune.data.alignment import check_georeferences
 from segtune.data.findings import Kind
@@ -81,7 +82,7 @@ def check_classes(config: RunConfig, masks: Mapping[str, Masks]) -> None:
     limited = f" (limit_tiles is {config.limit_tiles})" if config.limit_tiles else ""
     train = masks[TRAIN]
     mistakes = [
-        f"classes: no mask in {train.place} contains {label}; the masks hold {train.held()}{limited}"
+        f"classes: no mask in {train.place} contains {_named(config, label)}; the masks hold {train.held()}{limited}"
         for label in config.classes
         if label not in train.pixels
     ]
@@ -160,15 +161,19 @@ def mask_remarks(config: RunConfig, masks: Collection[Masks]) -> Iterator[str]:
 def absent_remarks(config: RunConfig, masks: Mapping[str, Masks]) -> Iterator[str]:
     """Yield a line on classes that no mask of a validation set contains."""
     absent = {
-        found.place: [label for label in config.classes if label not in found.pixels]
+        found.place: [_named(config, label) for label in config.classes if label not in found.pixels]
         for split, found in masks.items()
         if split != TRAIN
     }
-    named = [f"{', '.join(map(str, labels))} (in {place})" for place, labels in absent.items() if labels]
+    named = [f"{', '.join(labels)} (in {place})" for place, labels in absent.items() if labels]
     if named:
         drawn = config.limit_tiles or config.val_samples
         few = "; not all validation tiles are used" if drawn else ""
         yield f"warning: no mask contains {first_few(named)}; left out of the mean{few}"
+
+
+def _named(config: RunConfig, label: int) -> str:
+    return class_text(label, config.classes, config.class_names)
 
 
 def fill_remarks(extremes: Extremes | None, names: Sequence[str]) -> Iterator[str]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from segtune.class_names import class_text
+
 # Indices are what networks predict and metrics count: 1 to K are the classes in their order.
 BACKGROUND = 0
 IGNORED = 255
@@ -26,16 +28,23 @@ class Labels:
     ignore: tuple[int, ...]
     background: bool  # some training pixels are neither listed nor ignored
     background_label: int  # written to predicted masks there
+    names: tuple[str, ...] = ()  # of the classes; empty if they have none
 
     @classmethod
-    def from_masks(cls, classes: Iterable[int], ignore: Iterable[int], found: Iterable[int]) -> Labels:
+    def from_masks(
+        cls, classes: Iterable[int], ignore: Iterable[int], found: Iterable[int], names: Iterable[str] = ()
+    ) -> Labels:
         """Decide on the background from the labels that were found in the training masks."""
         classes, ignore = tuple(classes), tuple(ignore)
         named = {*classes, *ignore}
         others = sorted(set(found) - named)
         unused = next(label for label in range(len(named) + 1) if label not in named)
         fitting = [label for label in others if label >= 0]  # negative labels stand for missing data
-        return cls(classes, ignore, bool(others), fitting[0] if fitting else unused)
+        return cls(classes, ignore, bool(others), fitting[0] if fitting else unused, tuple(names))
+
+    def text(self, label: int | str) -> str:
+        """Return a label as people read it: with its name, ``1 built-up``, if it is that of a class that has one."""
+        return class_text(label, self.classes, self.names)
 
     @property
     def binary(self) -> bool:

@@ -90,7 +90,7 @@ def scan(
         tiles=tiles,
         counts={split: len(found) for split, found in tiles.items()},
         left_out={split: found.left_out for split, found in tiles.items()},
-        labels=Labels.from_masks(config.classes, config.ignore, pixels[TRAIN]),
+        labels=Labels.from_masks(config.classes, config.ignore, pixels[TRAIN], config.class_names),
         pixels=pixels,
         channels=channels,
         bands=bands,

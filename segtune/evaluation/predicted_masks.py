@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +19,24 @@ from segtune.data.tiles import Tile
 from segtune.files.atomic import replaced_file
 
 Mask = npt.NDArray[np.integer]
+_MOST_LABELS = 256  # GDAL lists the names of all values from 0 on
 
 
-def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
+@dataclass(frozen=True)
+class Category:
+    """What a label in a mask means, for programs that show masks."""
+
+    label: int
+    name: str
+    colour: tuple[int, int, int]
+
+
+def write_mask(folder: Path, tile: Tile, mask: Mask, categories: Sequence[Category] = ()) -> Path:
     """Write a predicted mask, (H, W), under the tile's name and with the tile's georeference; return its path.
 
-    The file is a GeoTIFF if the tile's image is one or if PNG cannot hold the mask's type, else a PNG. The
-    georeference of a PNG is in a file beside it, with .aux.xml after its name.
+    The file is a GeoTIFF if the tile's image is one or if PNG cannot hold the mask's type, else a PNG. A file beside
+    it, with .aux.xml after its name, holds the georeference of a PNG and the names and colours of `categories`, which
+    GDAL reads; it has none if a label is negative or above 255.
     """
     tiff = tile.image.suffix.lower() in (".tif", ".tiff") or mask.dtype not in (np.uint8, np.uint16)
     path = folder / f"{tile.name}{'.tif' if tiff else '.png'}"
@@ -35,6 +49,23 @@ def write_mask(folder: Path, tile: Tile, mask: Mask) -> Path:
         with alone(), rasterio.open(temporary, "w", **profile) as target:
             target.write(mask, 1)
         facts = beside(temporary, FACTS)
+        if categories and all(0 <= category.label < _MOST_LABELS for category in categories):
+            _add_categories(facts, categories)
         if facts.exists():
             os.replace(facts, beside(path, FACTS))
     return path
+
+
+def _add_categories(facts: Path, categories: Sequence[Category]) -> None:
+    """Write names and colours into the .aux.xml file of a raster, as GDAL itself does."""
+    root = ElementTree.parse(facts).getroot() if facts.exists() else ElementTree.Element("PAMDataset")
+    band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
+    ElementTree.SubElement(band, "ColorInterp").text = "Palette"
+    colours = ElementTree.SubElement(band, "ColorTable")
+    names = ElementTree.SubElement(band, "CategoryNames")
+    known = {category.label: category for category in categories}
+    for label in range(max(known) + 1):
+        red, green, blue = known[label].colour if label in known else (0, 0, 0)
+        ElementTree.SubElement(colours, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4="255")
+        ElementTree.SubElement(names, "Category").text = known[label].name if label in known else ""
+    ElementTree.ElementTree(root).write(facts, encoding="utf-8")

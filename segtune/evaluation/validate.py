@@ -53,6 +53,7 @@ class Validation:
             "tiles": self.tiles,
             "model": str(self.model_folder),
             "classes": config.classes,
+            "class_names": config.class_names,
             "ignore": config.ignore,
             "channels": config.channels,
             "image_size": config.image_size,
@@ -66,7 +67,8 @@ class Validation:
 
     def absent(self) -> list[str]:
         """Return the classes that no mask contains; they are not part of the mean."""
-        return [label for label, value in self.scores.iou.items() if value is None]
+        labels = self.manifest.labels
+        return [labels.text(label) for label, value in self.scores.iou.items() if value is None]
 
 
 def validate(

@@ -43,7 +43,8 @@ def save_model(folder: Path, model: nn.Module, manifest: Manifest) -> None:
 def _card(manifest: Manifest) -> str:
     """Return the README.md of a model's folder."""
     config, miou = manifest.config, manifest.metrics.get("miou")
-    classes = [f"- {label}: IoU {_score(manifest.metrics.get(f'iou/{label}'))}" for label in config.classes]
+    labels, metrics = manifest.labels, manifest.metrics
+    classes = [f"- {labels.text(label)}: IoU {_score(metrics.get(f'iou/{label}'))}" for label in labels.classes]
     size = f"{config.image_size} x {config.image_size} pixels"
     return "\n".join(
         [

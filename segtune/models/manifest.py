@@ -114,10 +114,12 @@ class Manifest:
             place = ".".join(map(str, first["loc"]))
             reason = f"{place}: {one_line(first['msg'])}" if place else one_line(first["msg"])
             raise InputError(f"{path}: not a run.yaml as segtune writes it ({reason})") from None
-        data, labels, evaluation = sections.data, sections.data.labels, sections.evaluation
+        data, stored, evaluation = sections.data, sections.data.labels, sections.evaluation
+        config = _config(content, sections, path)
+        labels = Labels(tuple(stored.classes), tuple(stored.ignore), stored.background, stored.background_label)
         return cls(
-            config=_config(content, sections, path),
-            labels=Labels(tuple(labels.classes), tuple(labels.ignore), labels.background, labels.background_label),
+            config=config,
+            labels=replace(labels, names=tuple(config.class_names)),
             bands=tuple(Band(**band.model_dump()) for band in sections.bands),
             uint8=data.uint8,
             precision=evaluation.precision,
@@ -133,9 +135,7 @@ class Manifest:
         )
 
     def _plain(self) -> dict[str, Any]:
-        labels = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.labels).items()
-        }
+        labels = _LabelsPart.model_validate(self.labels, from_attributes=True, strict=False).model_dump()
         return self.config.settings() | {
             "data": {
                 "fingerprint": self.fingerprint,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from segtune.data.bands import Band
 from segtune.data.labels import IGNORED, Indices, Labels
+from segtune.evaluation.predicted_masks import Category
 
 Picture = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -46,6 +47,14 @@ def palette(count: int) -> tuple[Colour, ...]:
         colours.append((red, green, blue))
         distance = np.minimum(distance, _unlike(grid, colours[-1]))
     return tuple(colours)
+
+
+def categories(labels: Labels) -> list[Category]:
+    """Return name and colour of each class, and of background; none if the classes have no names."""
+    colours = palette(len(labels.classes))
+    named = map(Category, labels.classes, labels.names, colours)
+    background = [Category(labels.background_label, "background", (0, 0, 0))] if labels.names else []
+    return [*(background if labels.background or labels.binary else []), *named]
 
 
 def _unlike(colours: npt.NDArray[np.uint8], other: Colour) -> npt.NDArray[np.float32]:

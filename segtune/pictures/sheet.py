@@ -159,7 +159,7 @@ def _legend(labels: Labels, masks: Sequence[Indices]) -> _Legend:
     seen = np.sum([np.bincount(mask.ravel(), minlength=256) for mask in masks], axis=0) > 0
     colours = palette(len(labels.classes))
     entries: _Legend = [
-        (f"class {label}", np.full((*_SWATCH, 3), colour, dtype=np.uint8))
+        (labels.text(label) if labels.names else f"class {label}", np.full((*_SWATCH, 3), colour, dtype=np.uint8))
         for index, (label, colour) in enumerate(zip(labels.classes, colours, strict=True), start=1)
         if seen[index] or len(colours) <= _FEW
     ]

@@ -115,7 +115,9 @@ def data_table(info: DataInfo, config: RunConfig) -> Table:
     table.add_row("size", *(_sizes(info.tiles[split]) for split in info.counts))
     listed, ignored = info.labels.classes, info.labels.ignore
     for label in listed:
-        table.add_row(f"class {label}", *(_share(info.pixels[split], [label], ignored) for split in info.counts))
+        table.add_row(
+            f"class {info.labels.text(label)}", *(_share(info.pixels[split], [label], ignored) for split in info.counts)
+        )
     rest = [{label for label in pixels if label not in (*listed, *ignored)} for pixels in info.pixels.values()]
     if any(rest):
         shares = (_share(info.pixels[s], labels, ignored) for s, labels in zip(info.counts, rest, strict=True))

@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
+from segtune.data.labels import Labels
 from segtune.errors import counted
 from segtune.report.text import duration, failures, spent_line, summary, value_text
 from segtune.trials import ENDED, SearchState, Trial, ranked
@@ -126,15 +127,15 @@ def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial])
     return f", about {duration(max(0.0, left))} left"
 
 
-def class_table(classes: Sequence[int], iou: Mapping[str, float | None]) -> Table:
+def class_table(labels: Labels, iou: Mapping[str, float | None]) -> Table:
     """Return a table of the IoU of each class, and of the background if there is one."""
     table = plain_table()
     table.add_column("class")
     add_figures(table, "iou")
-    for label in [*map(str, classes), "background"]:
+    for label in [*map(str, labels.classes), "background"]:
         if label in iou:
             value = iou[label]
-            table.add_row(label, "not in the masks" if value is None else f"{value:.4f}")
+            table.add_row(labels.text(label), "not in the masks" if value is None else f"{value:.4f}")
     return table
 
 

@@ -95,6 +95,12 @@ def _value(name: str, schema: Schema) -> Schema:
         text = {key: value for key, value in schema.items() if key != "type"}
         pattern = rf"^\s*{_TERM}\s*(\+\s*{_TERM}\s*)*$"
         return {**text, "anyOf": [{"enum": [*LOSSES, *_COMMON_SUMS]}, {"type": "string", "pattern": pattern}]}
+    if name == "classes":
+        named = {"type": "object", "additionalProperties": False, "minProperties": 1}
+        named |= {"patternProperties": {r"^[-+]?[0-9]+$": {"type": "string", "minLength": 1}}}
+        kept = {key: schema[key] for key in ("description", "default")}
+        form = {key: value for key, value in schema.items() if key not in kept}
+        return {**kept, "anyOf": [form, named]}
     return schema
 
 

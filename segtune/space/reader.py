@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from segtune.class_names import split_classes, without_old_names
 from segtune.config import RunConfig
 from segtune.errors import InputError, nearest
 from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE
@@ -77,7 +78,7 @@ class _Reader:
         given = self._fixed(data)
         single, listed, listed_places = self._searched()
         parameters, places = left_by(self._overrides, listed, listed_places)
-        fixed = given | self._overrides | single | self._overrides
+        fixed = without_old_names(given, self._overrides) | self._overrides | single | self._overrides
         search = self._search(parameters, places)
         origin = {name: steps for name, steps in self._origin.items() if name not in self._overrides}
         possible = ClashFinder(self._file, origin, places).find(fixed, parameters)
@@ -109,8 +110,26 @@ class _Reader:
         for name, steps in given.items():
             value = data[name] if len(steps) == 1 else data["run"][name]
             self._origin[str(name)] = steps
-            self._file.accept(str(name), value, steps, fixed)
+            if name == "classes" and isinstance(value, dict):
+                self._named_classes(value, fixed)
+            else:
+                self._file.accept(str(name), value, steps, fixed)
         return fixed
+
+    def _named_classes(self, given: dict[Any, Any], into: dict[str, Any]) -> None:
+        """Read classes that are given with names, as a mapping."""
+        steps = ("classes",)
+        if "class_names" in self._file.data:
+            self._file.mistake(("class_names",), f"classes has names already ({self._file.place(steps)}); keep one")
+        try:
+            found = split_classes({"classes": given})
+        except ValueError as error:
+            self._file.mistake(steps, str(error))
+            self._file.refused.add("classes")
+            return
+        self._origin["class_names"] = steps
+        for name, value in found.items():
+            self._file.accept(name, value, steps, into)
 
     def _searched(self) -> tuple[dict[str, Any], tuple[Parameter, ...], Places]:
         """Return the content of `space:`: single values at its top, which are fixed; parameters; and their places."""

@@ -106,7 +106,7 @@ class Proposals:
     def _moved(self, settings: dict[str, Any], number: int) -> dict[str, Any]:
         """Return a trial's settings with the data paths and the machine of this start, which may differ from before."""
         here = self._resolve(self._space.baseline).settings()
-        moved = settings | {name: here[name] for name in OF_THE_MACHINE}
+        moved = settings | {name: here[name] for name in (*OF_THE_MACHINE, "class_names")}
         moved |= {"threads": here["threads"]} if self._space.baseline.threads else {}
         if not self._folder.trial(number).state.is_file():  # else it goes on with the weights in its state
             known = (*self._space.values_of("encoder_weights"), self._space.baseline.encoder_weights)

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from segtune.data.labels import Labels
 from segtune.report.tables import SettingsTable, class_table, comparison, ranking, state_of
 from segtune.trials import SearchState
 from tests.report.trials import TRIALS
@@ -40,7 +41,7 @@ def test_the_ranking_is_complete_at_every_width(width: int) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_scores_are_never_cut_nor_broken(width: int) -> None:
     iou = {"1": 0.5, "65535": None, "background": 0.25}
-    for table in (comparison(TRIALS, "encoder"), class_table([1, 65535], iou)):
+    for table in (comparison(TRIALS, "encoder"), class_table(Labels((1, 65535), (), True, 0), iou)):
         lines = shown(table, width)
         assert max(map(len, lines)) <= width
         assert not any("…" in line for line in lines)
