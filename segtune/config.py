@@ -26,8 +26,8 @@ from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Change, Role
 from segtune.values import (
     MAX_CLASSES,
     Alpha,
-    CountOrAuto,
     ClassName,
+    CountOrAuto,
     FolderName,
     Label,
     SplitFolder,
