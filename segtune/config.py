@@ -193,6 +193,14 @@ class RunConfig(BaseModel):
             description="how strongly training tiles are augmented; safe uses only flips and 90-degree rotations",
         )
     )
+    mix: Annotated[Literal["none", "cutmix", "copy_paste"], WrapValidator(any_case), SEARCHABLE] = Field(
+        "none",
+        description="whether training tiles get parts of other ones: a box (cutmix), or objects of the listed classes, "
+        "rare ones most often (copy_paste)",
+    )
+    mix_probability: Annotated[float, SEARCHABLE] = Field(
+        0.5, gt=0, le=1, description="share of the training tiles that mix changes; used if mix is not none"
+    )
     precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], WrapValidator(any_case), SEARCHABLE] = Field(
         "auto",
         description="numeric precision; auto: bf16 on GPUs that compute it natively, fp16 on older GPUs, fp32 on a CPU",

@@ -43,6 +43,7 @@ ENCODERS = (
     *(f"mit_b{size}" for size in range(6)),
     *(f"mobileone_s{size}" for size in range(5)),
 )
+LEVELS = ("none", "safe", "light", "medium", "hard")  # of augmentation
 # Names in earlier releases of smp, and the present ones.
 _EARLIER_ENCODERS = {
     **{f"timm-{family}": f"tu-{family}" for family in ("regnet", "res2", "resnest", "gernet")},

@@ -310,5 +310,5 @@ def test_settings_that_just_go_together_are_accepted(settings: dict[str, Any]) -
 def test_base_types_and_choices_are_read_off_the_fields() -> None:
     names = ("lr", "epochs", "image_size", "classes", "channels", "dataset", "model")
     assert [base_type(name) for name in names] == [float, int, int, list, list, str, str]
-    assert choices("augmentation") == ("none", "safe", "light", "medium", "hard")
+    assert choices("mix") == ("none", "cutmix", "copy_paste")
     assert choices("lr") == ()

@@ -21,7 +21,7 @@ ORDER = (
     (
         "data",
         "listing tiles pairs splits labels bands formats mask_values georeference raster alpha alignment "
-        "reading fitting statistics findings tile_sizes cache_folder cache_entry cache store augment batches "
+        "reading fitting statistics findings tile_sizes cache_folder cache_entry cache store augment mix batches "
         "dataset checks scan demo_canvas demo_scene demo",
     ),
     (

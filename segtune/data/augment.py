@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 # albumentations asks the package registry for a newer release when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -15,12 +16,37 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 import cv2
 import numpy as np
+from albumentations.augmentations.geometric.distortion import BaseDistortion
 
 from segtune.data.bands import Band
 from segtune.data.labels import Indices
 from segtune.data.store import Array
 
 _SPREAD = 4.0  # standard deviations that photometric changes of float images span on each side of the mean
+
+
+class _Elastic(BaseDistortion):  # type: ignore[misc]  # albumentations has no types there
+    """Moves pixels by random distances that vary smoothly, as for U-Net (Ronneberger et al. 2015, arXiv:1505.04597).
+
+    Distances are drawn on a coarse grid, in shares of the tile's side. A.ElasticTransform draws one per pixel and takes
+    ten times as long; its distances are in pixels.
+    """
+
+    _NODES, _SHARE = 5, 0.025  # grid points along a side; standard deviation of a distance
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Return the maps of where each pixel comes from."""
+        height, width = params["shape"][:2]
+        coarse = self.random_generator.normal(0, self._SHARE, (self._NODES, self._NODES, 2)).astype(np.float32)
+        moved = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+        return {"map_x": columns[None] + moved[..., 0] * width, "map_y": rows[:, None] + moved[..., 1] * height}
+
+
+def _distorted() -> A.BasicTransform:
+    mirrored = cv2.BORDER_REFLECT_101
+    elastic = _Elastic(cv2.INTER_LINEAR, cv2.INTER_NEAREST, "mask", p=1.0, border_mode=mirrored)
+    return A.OneOf([elastic, A.GridDistortion(num_steps=5, distort_limit=0.3, border_mode=mirrored, p=1.0)], p=0.3)
 
 
 def _geometric(level: str) -> list[A.BasicTransform]:
@@ -33,6 +59,8 @@ def _geometric(level: str) -> list[A.BasicTransform]:
             A.Affine(
                 scale=(0.7, 1.5), rotate=(-45, 45), translate_percent=(-0.12, 0.12), shear=(-8, 8), p=0.8, **mirrored
             ),
+            _distorted(),
+            A.RandomGridShuffle(grid=(2, 2), p=0.1),
         ],
     }
     return [] if level == "none" else turns + affine.get(level, [])
@@ -56,12 +84,18 @@ def _light(level: str) -> list[A.BasicTransform]:
     return levels.get(level, [])
 
 
+def _coarser() -> A.BasicTransform:
+    """Return a change to a coarser resolution and back."""
+    # OpenCV's INTER_AREA takes no more than four bands.
+    return A.Downscale((0.5, 0.9), {"downscale": cv2.INTER_LINEAR, "upscale": cv2.INTER_LINEAR})
+
+
 def _sensor(level: str) -> list[A.BasicTransform]:
-    """Return the noise, blur and dropout transforms of a level; they work on any number of bands."""
+    """Return the noise, blur, resolution and dropout transforms of a level; they work on any number of bands."""
     levels: dict[str, list[A.BasicTransform]] = {
         "medium": [A.OneOf([A.GaussNoise(std_range=(0.01, 0.04)), A.GaussianBlur(blur_limit=(3, 3))], p=0.25)],
         "hard": [
-            A.OneOf([A.GaussNoise(std_range=(0.02, 0.08)), A.GaussianBlur(blur_limit=(3, 5))], p=0.4),
+            A.OneOf([A.GaussNoise(std_range=(0.02, 0.08)), A.GaussianBlur(blur_limit=(3, 5)), _coarser()], p=0.5),
             A.CoarseDropout(
                 num_holes_range=(1, 4), hole_height_range=(0.05, 0.15), hole_width_range=(0.05, 0.15), fill=0, p=0.2
             ),
@@ -85,6 +119,11 @@ def _colour(level: str) -> list[A.BasicTransform]:
         ],
     }
     return levels.get(level, [])
+
+
+def transforms_of(level: str, colour: bool = True) -> list[A.BasicTransform]:
+    """Return all transforms of a level in the order in which they are applied; `colour`: there are three rgb bands."""
+    return [*_geometric(level), *_light(level), *(_colour(level) if colour else []), *_sensor(level)]
 
 
 class Augmentation:

@@ -19,13 +19,16 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from segtune.data.augment import Augmentation
 from segtune.data.fitting import Fit
 from segtune.data.labels import Indices
+from segtune.data.mix import Mix
 from segtune.data.store import Array, TileStore
 from segtune.errors import InputError
 from segtune.machine import HANGUP
 from segtune.torch_errors import loader_died, loader_error
 
 _TIMED = 32  # tiles, at most, whose loading is timed
-_CROP = 2  # after the two draws of augmentation
+# Each kind of draw of a sample has a number of its own, after those of augmentation.
+_CROP, _MIX = 2, 3
+_OTHER = 2**32  # added to the number of a sample for the draws of the tile that is mixed into it
 
 # Images: (B, H, W, bands), uint8 or float32; permuted to (B, bands, H, W), they are channels_last in memory. Whole
 # tiles of several sizes, for sliding windows, are a list of (H, W, bands). Targets: (B, H, W), uint8, or a list as
@@ -41,8 +44,10 @@ class _Tiles(Dataset[_Item | InputError]):
     A tile that cannot be read is returned as its error: raised in a loader process, it would arrive inside a traceback.
     """
 
-    def __init__(self, store: TileStore, augmentation: Augmentation | None, crop: Fit | None, seed: int) -> None:
-        self._store, self._augmentation, self._crop, self._seed = store, augmentation, crop, seed
+    def __init__(
+        self, store: TileStore, augmentation: Augmentation | None, crop: Fit | None, mix: Mix | None, seed: int
+    ) -> None:
+        self._store, self._augmentation, self._crop, self._mix, self._seed = store, augmentation, crop, mix, seed
 
     def __len__(self) -> int:
         return len(self._store)
@@ -52,7 +57,7 @@ class _Tiles(Dataset[_Item | InputError]):
         sample = index + turn * len(self._store)
         try:
             image, target = augmented_sample(
-                self._store, index, self._augmentation, self._crop, self._seed, epoch, sample
+                self._store, index, self._augmentation, self._crop, self._seed, epoch, sample, self._mix
             )
         except InputError as error:
             return error
@@ -67,8 +72,28 @@ def augmented_sample(
     seed: int,
     epoch: int,
     sample: int,
+    mix: Mix | None = None,
 ) -> tuple[Array, Indices]:
     """Return a tile as training sees it: image, (H, W, bands), and target, (H, W), which the caller may change."""
+    image, target = _augmented(store, index, augmentation, crop, seed, epoch, sample)
+    if mix:
+        random = np.random.default_rng((seed, epoch, sample, _MIX))
+        if random.random() < mix.probability:
+            partner = mix.partner(store, index, random)
+            other = _augmented(store, partner, augmentation, crop, seed, epoch, sample + _OTHER)
+            mix(image, target, *other, random)
+    return image, target
+
+
+def _augmented(
+    store: TileStore,
+    index: int,
+    augmentation: Augmentation | None,
+    crop: Fit | None,
+    seed: int,
+    epoch: int,
+    sample: int,
+) -> tuple[Array, Indices]:
     image, target = store.image(index), store.target(index)
     if crop:
         image, target = crop.crop(image, target, np.random.default_rng((seed, epoch, sample, _CROP)))
@@ -125,6 +150,7 @@ class Batches:
     seed: shuffles (and seeds augmentation); None keeps the store's order.
     augmentation: changes each sample; None leaves them as they are.
     crop: takes a random square of each sample; None leaves it whole.
+    mix: puts parts of another tile into some samples; None into none.
     samples: tiles per epoch; None for all.
     workers: loader processes; 0 loads in this process.
     pin_memory: page-locked batches, for a faster way to a GPU.
@@ -137,12 +163,13 @@ class Batches:
         seed: int | None = None,
         augmentation: Augmentation | None = None,
         crop: Fit | None = None,
+        mix: Mix | None = None,
         samples: int | None = None,
         workers: int = 0,
         pin_memory: bool = False,
     ) -> None:
         self._sampler = _EpochSampler(len(store), batch_size, seed, samples)
-        self._tiles = _Tiles(store, augmentation, crop, seed or 0)
+        self._tiles = _Tiles(store, augmentation, crop, mix, seed or 0)
         self._pin_memory = pin_memory
         self._loader: DataLoader[_Item | InputError] | None = self._make_loader(workers)
         self._begun: tuple[int, Iterator[Batch | InputError]] | None = None  # the number of a pass, and its batches

@@ -11,6 +11,7 @@ from segtune.data.bands import rgb_positions
 from segtune.data.batches import augmented_sample
 from segtune.data.dataset import DataInfo
 from segtune.data.fitting import Fit
+from segtune.data.mix import Mix
 from segtune.data.store import TileStore
 from segtune.data.tiles import TRAIN
 from segtune.evaluation.metrics import tile_iou
@@ -32,15 +33,18 @@ def write_preview(config: RunConfig, info: DataInfo, count: int, folder: Path) -
     augmentation = Augmentation(config.augmentation, bands, info.uint8, rgb)
     store = info.store(TRAIN, config)
     crop = Fit.of(config) if config.fit == "crop" else None
+    mix = Mix.of(config, info.labels, info.pixels[TRAIN])
     rows = []
     shown = min(count, len(store))
     for index in (row * len(store) // shown for row in range(shown)):
-        image, target = augmented_sample(store, index, augmentation, crop, config.seed, epoch=1, sample=index)
+        image, target = augmented_sample(store, index, augmentation, crop, config.seed, epoch=1, sample=index, mix=mix)
         before = render(store.image(index), bands, rgb)
         rows.append(Preview(store.name(index), before, store.target(index), render(image, bands, rgb), target))
-    path = folder / f"preview_{config.augmentation}.png"
+    level = config.augmentation
+    mixed = "" if config.mix == "none" else f"_{config.mix}"
+    path = folder / f"preview_{level}{mixed}.png"
     folder.mkdir(parents=True, exist_ok=True)
-    write_png(path, preview_sheet(rows, info.labels, config.augmentation))
+    write_png(path, preview_sheet(rows, info.labels, level + mixed.replace("_", ", ", 1)))
     return path
 
 

@@ -21,6 +21,7 @@ from segtune.data.bands import Band, rgb_positions
 from segtune.data.batches import Batches
 from segtune.data.dataset import DataInfo
 from segtune.data.fitting import Fit
+from segtune.data.mix import Mix
 from segtune.data.store import TileStore
 from segtune.data.tiles import TRAIN, VAL
 from segtune.errors import InputError, one_line
@@ -148,6 +149,7 @@ class Run:
             config.seed,
             Augmentation(config.augmentation, bands, info.uint8, rgb_positions(config.rgb, bands)),
             crop=Fit.of(config) if config.fit == "crop" else None,
+            mix=Mix.of(config, info.labels, info.pixels[TRAIN]),
             samples=config.samples_per_epoch,
             pin_memory=pinned,
         )

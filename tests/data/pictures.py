@@ -10,9 +10,7 @@ import numpy.typing as npt
 
 from segtune.data.bands import Band
 from segtune.data.labels import IGNORED
-from segtune.fields import choices
 
-LEVELS = choices("augmentation")
 SIZE = 48
 
 

@@ -8,7 +8,8 @@ import torch
 
 from segtune.data.augment import Augmentation
 from segtune.data.labels import IGNORED
-from tests.data.pictures import LEVELS, SIZE, bands_like, sample
+from segtune.vocabulary import LEVELS
+from tests.data.pictures import SIZE, bands_like, sample
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -116,6 +117,21 @@ def test_float_changes_grow_with_the_unit_of_the_data(level: str) -> None:
         one, _ = Augmentation(level, bands_like(small), False)(small, mask, 0, 0, index)
         other, _ = Augmentation(level, bands_like(large), False)(large, mask, 0, 0, index)
         np.testing.assert_allclose(one * 10_000, other, atol=5)
+
+
+@pytest.mark.parametrize(("level", "least", "most"), [("safe", 0, 0), ("medium", 0, 0), ("hard", 12, 36)])
+def test_only_hard_bends_lines_and_swaps_quarters(level: str, least: int, most: int) -> None:
+    """The mask tells the row that a pixel came from, so that its middle is a plane after an affine change."""
+    mask = np.repeat(np.arange(96, dtype=np.uint8)[:, None], 96, axis=1)
+    image = np.full((96, 96, 2), 100, np.uint8)
+    planes = np.stack([np.ones(32 * 32), *np.indices((32, 32)).reshape(2, -1)], axis=1)
+    bent = 0
+    for index in range(60):
+        target = Augmentation(level, bands_like(image), True)(image, mask, 3, 0, index)[1]
+        middle = target[32:64, 32:64].ravel().astype(np.float64)
+        error = np.abs(middle - planes @ np.linalg.lstsq(planes, middle, rcond=None)[0]).max()
+        bent += error > 1.5
+    assert least <= bent <= most
 
 
 def test_seed_epoch_and_sample_each_decide() -> None:
