@@ -4,59 +4,41 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import segmentation_models_pytorch as smp
 import torch
 from cache import write_tiles
 from gpu_bench import MB, Bench, Outcome
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from loops import OurLoop, StepAlone, TodaysLoop, wait
 
 from segtune.config import RunConfig
-from segtune.data.augment import Augmentation
-from segtune.data.bands import Band
-from segtune.data.batches import Batches
-from segtune.data.dataset import DataInfo
 from segtune.data.scan import scan
 from segtune.data.tiles import TRAIN, VAL
 from segtune.errors import SegtuneError
-from segtune.files.folders import RunFolder
-from segtune.machine import available_cpus
-from segtune.models.build import build_model
-from segtune.models.device import resolve_precision
-from segtune.models.normalization import Normalization
 from segtune.planning.cost import probe
-from segtune.training.losses import SegmentationLoss
-from segtune.training.optim import build_optimizer
 from segtune.training.result import EpochResult
-from segtune.training.step import TrainingStep
-from segtune.training.train import train
 
 LOOP_AIM, TODAY_AIM = 0.9, 4.0  # our loop by its step alone, with augmentation safe; and by today's loop
-_MOST_LOADERS = 12
+_ROUNDS = 3  # in which the loops run in turns
 _EPOCH_S = 3.0  # that an epoch of our loop would take at the speed of its step
-_TODAY_S = 8.0  # for which today's loop is measured, at most
+_TODAY_S = 2.5  # for which today's loop runs in a round, about
 _WAITING, _LAUNCHING = 0.1, 0.9  # shares of a step's time from which on this is what limits
 _SIDE = 512  # of the tiles, in pixels
 
 
 @dataclass(frozen=True)
 class Step:
-    """Run a training step on a batch that lies on the device."""
+    """The time of a training step on a batch that lies on the device."""
 
     seconds: float
     enqueued: float  # seconds of it until Python has told the device all that there is to do
-    watched: float  # seconds where the loss is looked at after each step, as a progress bar does
+    watched: float  # seconds where the loss is looked at after each step
 
 
-def settings(bench: Bench, size: int, augmentation: str, workers: int, **more: Any) -> RunConfig:
+def settings(bench: Bench, size: int, augmentation: str, **more: Any) -> RunConfig:
     """Return the configuration of a Unet with resnet34 on stand-in tiles."""
     root, batch = bench.root / "tiles", 4 if bench.small else 16
     usual: dict[str, Any] = {
@@ -65,137 +47,23 @@ def settings(bench: Bench, size: int, augmentation: str, workers: int, **more: A
         "model": "unet",
         "encoder": "resnet34",
     }
-    usual |= {"image_size": size, "batch_size": batch, "augmentation": augmentation, "workers": workers}
-    return RunConfig.from_settings(usual | {"epochs": 3, "seed": 1, "device": str(bench.device)} | more)
+    usual |= {"image_size": size, "batch_size": batch, "augmentation": augmentation, "encoder_weights": "none"}
+    return RunConfig.from_settings(usual | {"worst": 0, "seed": 1, "device": str(bench.device)} | more)
 
 
-def loaders() -> int:
-    """Return the number of loader processes: the cores beside the training process."""
-    return max(1, min(_MOST_LOADERS, available_cpus() - 2))
-
-
-def time_steps(step: Callable[[], Tensor], device: torch.device, number: int, watched: bool = False) -> float:
-    """Return the seconds of a step: the median of three rows of so many steps."""
-    taken = []
-    for _ in range(3):
-        _wait(device)
-        started = time.perf_counter()
-        for _ in range(number):
-            loss = step()
-            if watched:
-                loss.item()
-        _wait(device)
-        taken.append((time.perf_counter() - started) / number)
-    return statistics.median(taken)
-
-
-def step_alone(config: RunConfig, info: DataInfo, device: torch.device, number: int) -> Step:
-    """Return the step of `train` on one batch; its targets lie in the memory of the host."""
-    bands = info.input_bands([])
-    precision = resolve_precision(config, device)
-    model = build_model(config, len(bands), info.labels.outputs).to(device).train()
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    loss, optimizer = SegmentationLoss(config.loss, info.labels), build_optimizer(config, model)
-    normalize = Normalization(bands, device)
-    step = TrainingStep(model, loss, optimizer, scaler, normalize, device, precision, config.grad_clip)
-    with Batches(info.store(TRAIN, config), config.batch_size, 1, pin_memory=device.type == "cuda") as batches:
-        images, targets = next(batches.epoch(1))
-    assert isinstance(images, Tensor)
-    assert isinstance(targets, Tensor)
-    there = images.to(device)
-
-    def once() -> Tensor:
-        return step(there, targets, config.batch_size)[0]
-
-    time_steps(once, device, max(1, number // 4))
+def time_step(alone: StepAlone, steps: int) -> Step:
+    """Return the time of a step on its own: medians over a few rows of steps."""
+    alone.seconds(max(1, steps // 4))
     enqueued = []
     for _ in range(3):
-        _wait(device)
+        wait(alone.device)
         started = time.perf_counter()
-        once()
+        alone.once()
         enqueued.append(time.perf_counter() - started)
-    return Step(
-        time_steps(once, device, number), statistics.median(enqueued), time_steps(once, device, number, watched=True)
+    usual, watched = (
+        statistics.median(alone.seconds(steps, watched=look) / steps for _ in range(3)) for look in (False, True)
     )
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def our_loop(config: RunConfig, info: DataInfo, folder: Path, tiles: int) -> tuple[EpochResult, float]:
-    """Return the last of three epochs of `train`, and the peak of MB allocated on the device."""
-    config = config.model_copy(update={"samples_per_epoch": tiles})
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with closing(train(config, info, RunFolder(folder))) as epochs:
-        last = list(epochs)[-1]
-    return last, torch.cuda.max_memory_allocated() / MB if torch.cuda.is_available() else 0.0
-
-
-class TilesOfToday(Dataset[tuple[Tensor, Tensor]]):
-    """Tiles as most scripts load them: decoded, augmented at full size, resized and normalized each time."""
-
-    def __init__(self, folder: Path, augmentation: Augmentation, bands: tuple[Band, ...], size: int) -> None:
-        self._images = sorted((folder / "images").iterdir())
-        self._augmentation, self._size = augmentation, size
-        self._mean = np.array([band.mean for band in bands], np.float32)
-        self._std = np.array([band.std for band in bands], np.float32)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        path = self._images[index]
-        image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        mask = cv2.imread(str(path.parent.parent / "gt" / path.name), cv2.IMREAD_GRAYSCALE)
-        assert mask is not None
-        number = int(torch.randint(1 << 30, ()).item())
-        image, mask = self._augmentation(np.asarray(image, np.uint8), np.asarray(mask, np.uint8), 1, 1, number)
-        image = cv2.resize(image, (self._size, self._size), interpolation=cv2.INTER_AREA)
-        mask = cv2.resize(mask, (self._size, self._size), interpolation=cv2.INTER_NEAREST)
-        normalized = (image.astype(np.float32) - self._mean) / self._std
-        return torch.from_numpy(normalized.transpose(2, 0, 1).copy()), torch.from_numpy((mask > 0).astype(np.float32))
-
-
-def todays_loop(config: RunConfig, info: DataInfo, device: torch.device, seconds: float) -> float:
-    """Return tiles per second of the loop of most scripts: fp32, contiguous, one loader process, IoU per batch."""
-    bands = info.input_bands([])
-    model = build_model(config, len(bands), 1).to(memory_format=torch.contiguous_format).to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr)
-    criterion = smp.losses.DiceLoss("binary")
-    tiles = TilesOfToday(
-        Path(config.dataset) / TRAIN, Augmentation(config.augmentation, bands, True, (0, 1, 2)), bands, _side(config)
-    )
-    data = DataLoader(tiles, config.batch_size, shuffle=True, num_workers=1, drop_last=True)
-    drawn, started = 0, 0.0
-    for number, (images, masks) in enumerate(_endless(data)):
-        if number == 2:  # the first batches wait for the loader, and for what the device sets up
-            drawn, started = 0, time.perf_counter()
-        images, masks = images.to(device), masks.to(device)
-        optimizer.zero_grad()
-        logits = model(images)
-        loss = criterion(logits, masks[:, None])
-        loss.backward()
-        optimizer.step()
-        loss.item()
-        counts = smp.metrics.get_stats(logits.sigmoid() > 0.5, masks[:, None].long(), mode="binary")
-        smp.metrics.iou_score(*counts, reduction="micro").item()
-        drawn += len(images)
-        if number > 3 and time.perf_counter() - started > seconds:
-            break
-    return drawn / (time.perf_counter() - started)
-
-
-def _side(config: RunConfig) -> int:
-    assert config.image_size is not None
-    return config.image_size
-
-
-def _endless(data: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    while True:
-        yield from data
+    return Step(usual, statistics.median(enqueued), watched)
 
 
 def prepare(bench: Bench) -> None:
@@ -204,55 +72,90 @@ def prepare(bench: Bench) -> None:
         write_tiles(bench.root / "tiles", 40 if bench.small else 640, 64 if bench.small else _SIDE)
 
 
+@dataclass(frozen=True)
+class _Round:
+    """Tiles per second of the three loops, and the epoch of ours."""
+
+    ours: float
+    step: float
+    today: float
+    epoch: EpochResult
+
+
 def case(bench: Bench, size: int, augmentation: str) -> Outcome:
     """Measure one row of the table."""
     prepare(bench)
     size = size // 8 if bench.small else size
-    config = settings(bench, size, augmentation, loaders())
+    config = settings(bench, size, augmentation)
     info, batch = scan(config), config.batch_size
-    alone = step_alone(config, info, bench.device, 2 if bench.small else 20)
-    fast = batch / alone.seconds
-    tiles = batch * max(4, round((0.2 if bench.small else _EPOCH_S) * fast / batch))
     folder = bench.root / "runs" / f"speed-{size}-{augmentation}"
-    last, peak = our_loop(config, info, folder, tiles)
-    ours = tiles / last.train_seconds
-    single = config.model_copy(update={"workers": 1, "epochs": 2})
-    few = batch * max(4, tiles // batch // 5)
-    one_loader = few / our_loop(single, info, folder.with_name(f"{folder.name}-1"), few)[0].train_seconds
-    today = todays_loop(config, info, bench.device, 0.5 if bench.small else _TODAY_S)
-    waiting = last.data_seconds / last.train_seconds
-    limit = _limit(waiting, alone)
-    evaluated = info.counts[VAL] / last.eval_seconds
-    figures = {
-        "size": size,
-        "augmentation": augmentation,
-        "batch_size": batch,
-        "loaders": config.workers,
-        "ours": ours,
-        "step": fast,
-        "today": today,
-        "ours_by_step": ours / fast,
-        "ours_by_today": ours / today,
-        "one_loader": one_loader,
+    today = TodaysLoop(config, info, bench.device)
+    with closing(StepAlone(config, info, folder.with_name(f"{folder.name}-b"))) as alone, closing(today):
+        step = time_step(alone, 2 if bench.small else 20)
+        steps = max(4, round((0.2 if bench.small else _EPOCH_S) / step.seconds))
+        if bench.gpu:
+            torch.cuda.reset_peak_memory_stats()
+        first = today.seconds(2) / 2  # with the start of its loader
+        few = max(2, min(steps, round((0.2 if bench.small else _TODAY_S) / first)))
+        with closing(OurLoop(config, info, folder, steps * batch)) as ours:
+            ours.epoch()  # with the start of the loaders
+            rounds = [_round(ours, alone, today, steps, few, batch) for _ in range(1 if bench.small else _ROUNDS)]
+            peak = torch.cuda.max_memory_allocated() / MB if bench.gpu else 0.0
+            workers = ours.workers()
+    return _outcome(bench, config, step, rounds, peak, workers, info.counts[VAL])
+
+
+def _round(ours: OurLoop, alone: StepAlone, today: TodaysLoop, steps: int, few: int, batch: int) -> _Round:
+    epoch = ours.epoch()
+    return _Round(
+        ours.tiles / epoch.train_seconds,
+        steps * batch / alone.seconds(steps),
+        few * batch / today.seconds(few),
+        epoch,
+    )
+
+
+def _outcome(
+    bench: Bench, config: RunConfig, step: Step, rounds: list[_Round], peak: float, workers: int, tiles: int
+) -> Outcome:
+    """Return the row, and its figures by name."""
+
+    def median(value: Callable[[_Round], float]) -> float:
+        return statistics.median(map(value, rounds))
+
+    by_step, by_today = median(lambda r: r.ours / r.step), median(lambda r: r.ours / r.today)
+    waiting = median(lambda r: r.epoch.data_seconds / r.epoch.train_seconds)
+    figures: dict[str, Any] = {
+        "size": config.image_size,
+        "augmentation": config.augmentation,
+        "batch_size": config.batch_size,
+        "loaders": workers,
+        "ours": median(lambda r: r.ours),
+        "step": median(lambda r: r.step),
+        "today": median(lambda r: r.today),
+        "ours_by_step": by_step,
+        "ours_by_step_range": [min(r.ours / r.step for r in rounds), max(r.ours / r.step for r in rounds)],
+        "ours_by_today": by_today,
+        "ours_by_today_range": [min(r.ours / r.today for r in rounds), max(r.ours / r.today for r in rounds)],
         "peak_mb": peak,
         "waiting": waiting,
-        "step_ms": alone.seconds * 1e3,
-        "enqueued_ms": alone.enqueued * 1e3,
-        "watched_ms": alone.watched * 1e3,
-        "limit": limit,
-        "evaluated": evaluated,
-        "checkpoint_s": last.checkpoint_seconds,
-        "report_s": last.report_seconds,
-        "train_s": last.train_seconds,
+        "step_ms": step.seconds * 1e3,
+        "enqueued_ms": step.enqueued * 1e3,
+        "watched_ms": step.watched * 1e3,
+        "limit": _limit(waiting, step),
+        "evaluated": median(lambda r: tiles / r.epoch.eval_seconds),
+        "checkpoint_s": median(lambda r: r.epoch.checkpoint_seconds),
+        "report_s": median(lambda r: r.epoch.report_seconds),
+        "train_s": median(lambda r: r.epoch.train_seconds),
+        "eval_s": median(lambda r: r.epoch.eval_seconds),
     }
-    ok = ours / today >= TODAY_AIM and (augmentation != "safe" or ours / fast >= LOOP_AIM)
+    ok = by_today >= TODAY_AIM and (config.augmentation != "safe" or by_step >= LOOP_AIM)
     text = (
-        f"{ours:.0f} tiles/s with {config.workers} loaders ({one_loader:.0f} with 1); step alone {fast:.0f} "
-        f"(a/b {ours / fast:.2f}), today's loop {today:.0f} (a/c {ours / today:.1f}); peak {peak:.0f} MB; "
-        f"limit: {limit}; step {alone.seconds * 1e3:.1f} ms, enqueued in {alone.enqueued * 1e3:.1f}, "
-        f"watched {alone.watched * 1e3:.1f}; evaluation {evaluated:.0f} tiles/s, "
-        f"checkpoint {last.checkpoint_seconds:.2f} s an epoch"
-    )
+        "{ours:.0f} tiles/s with {loaders} loaders; step alone {step:.0f} (a/b {ours_by_step:.2f}), today's loop "
+        "{today:.0f} (a/c {ours_by_today:.1f}); peak {peak_mb:.0f} MB; limit: {limit}; waiting {waiting:.0%}; step "
+        "{step_ms:.1f} ms, enqueued in {enqueued_ms:.1f}, watched {watched_ms:.1f}; an epoch of {train_s:.1f} s has "
+        "{eval_s:.2f} s of evaluation ({evaluated:.0f} tiles/s) and {checkpoint_s:.2f} s of checkpoint"
+    ).format(**figures)
     return Outcome(ok if bench.gpu else None, text, figures)
 
 
@@ -267,13 +170,17 @@ def _limit(waiting: float, step: Step) -> str:
 def estimate(bench: Bench) -> Outcome:
     """Compare what --dry-run predicts of an epoch with the time that it takes."""
     prepare(bench)
-    config = settings(bench, 32 if bench.small else 256, "safe", loaders(), epochs=2)
+    config = settings(bench, 32 if bench.small else 256, "safe")
     info = scan(config)
     try:
         found = probe(config, info)
     except SegtuneError as error:
         return Outcome(False, str(error))
-    last, peak = our_loop(config, info, bench.root / "runs" / "estimate", info.counts[TRAIN])
+    if bench.gpu:
+        torch.cuda.reset_peak_memory_stats()
+    with closing(OurLoop(config, info, bench.root / "runs" / "estimate", info.counts[TRAIN])) as ours:
+        last = [ours.epoch() for _ in range(2)][-1]
+        peak = torch.cuda.max_memory_allocated() / MB if bench.gpu else 0.0
     took = last.train_seconds + last.eval_seconds
     ratio, memory = found.epoch_seconds / took, (found.peak_bytes or 0) / MB
     ok = 0.5 < ratio < 2 and 0.8 < memory / max(peak, 1.0) < 1.25

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
@@ -99,8 +100,9 @@ class _Watch:
         self._batches: list[float] = []
         self._training = True
 
-    def step(self, done: int, total: int, loss: float) -> None:
-        """Record a training step; `train` calls this when the device has finished it."""
+    def step(self, done: int, total: int, loss: Tensor) -> None:
+        """Record a training step, when the device has finished it."""
+        loss.item()
         self._steps.append(time.perf_counter())
         self._training = True
 

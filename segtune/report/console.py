@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -19,6 +21,7 @@ from rich.progress import (
 )
 from rich.style import Style
 from rich.text import Text
+from torch import Tensor
 
 from segtune.clock import running_seconds
 from segtune.config import RunConfig
@@ -31,6 +34,7 @@ from segtune.training.result import EpochResult
 from segtune.training.runlog import epochs_done
 from segtune.trials import UNKNOWN, Trial
 
+_SHOWN_EVERY_S = 0.5  # seconds between steps of a run on the bar
 _PLAIN_WIDTH = 160  # columns of tables when the output goes to a file
 
 
@@ -99,6 +103,7 @@ class RunConsole:
         self._console, self._epochs = console, config.epochs
         self._epoch = epochs_done(folder) + 1
         self._bar = step_bar(console)
+        self._shown = -math.inf  # when a step was shown, by time.monotonic()
         self._waited = False  # whether a line told how training waits for tiles
         size = config.image_size or info.image_size()
         console.print(f"{config.dataset}: {info.counted()} at {size} px -> {folder.path}")
@@ -114,9 +119,12 @@ class RunConsole:
     def __exit__(self, *error: Any) -> None:
         self._bar.__exit__(*error)
 
-    def batch(self, done: int, total: int, loss: float) -> None:
-        """Show a training step on the bar."""
-        what = "evaluating" if done == total else f"loss {loss:.4f}"
+    def batch(self, done: int, total: int, loss: Tensor) -> None:
+        """Show a training step on the bar, now and then: to look at the loss is to wait for the GPU."""
+        if done < total and time.monotonic() < self._shown + _SHOWN_EVERY_S:
+            return
+        self._shown = time.monotonic()
+        what = "evaluating" if done == total else f"loss {loss.item():.4f}"
         self._bar.update(done, total, f"epoch {self._epoch}/{self._epochs}  {what}")
 
     def epoch(self, result: EpochResult) -> None:

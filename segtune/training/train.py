@@ -37,7 +37,8 @@ from segtune.training.runlog import epochs_done
 from segtune.training.state import load_state
 from segtune.training.stopwatch import Alive, Phases
 
-OnBatch = Callable[[int, int, float], None]  # steps done, steps in the epoch, loss
+# Steps done, steps in the epoch, loss: a number on the device, so that only who looks at it waits for a GPU.
+OnBatch = Callable[[int, int, Tensor], None]
 _CHECK_EVERY = 50  # steps between checks of the loss on a GPU; each check waits for the GPU
 
 
@@ -169,12 +170,12 @@ def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> float:
         progress.total += loss * len(images)
         progress.tiles += len(images)
         progress.step += 1
-        if on_batch or run.device.type == "cpu" or progress.step % _CHECK_EVERY == 0 or progress.step == steps:
+        if run.device.type == "cpu" or progress.step % _CHECK_EVERY == 0 or progress.step == steps:
             value = loss.item()
             if not math.isfinite(progress.total.item()):
                 raise NonFiniteLossError(f"the loss became {value} in epoch {epoch}, step {progress.step}")
-            if on_batch:
-                on_batch(progress.step, steps, value)
+        if on_batch:
+            on_batch(progress.step, steps, loss)
         run.pause()
     return progress.total.item() / progress.tiles
 

@@ -161,7 +161,11 @@ def test_worst_png_does_not_outlive_the_worst_tiles(
 
 def test_after_each_step_the_caller_is_told(tiles: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int, float]] = []
-    results = run(small_unet(tiles, epochs=2), tmp_path, on_batch=lambda *news: told.append(news))
+    results = run(
+        small_unet(tiles, epochs=2),
+        tmp_path,
+        on_batch=lambda done, total, loss: told.append((done, total, loss.item())),
+    )
     assert [news[:2] for news in told] == [(1, 2), (2, 2)] * 2  # six tiles, four per batch
     assert results[0].loss == pytest.approx((4 * told[0][2] + 2 * told[1][2]) / 6, rel=1e-6)
 
