@@ -95,7 +95,7 @@ def main() -> int:
     from segtune.report.console import make_console, reading_bar
     from segtune.report.text import run_summary
     from segtune.training.resolve import check_input, check_run, resolve
-    from segtune.training.resume import check_same_settings
+    from segtune.training.resume import check_same_settings, transforms_of
     from segtune.training.runlog import epochs_done
 
     console = make_console()
@@ -112,12 +112,13 @@ def main() -> int:
         console.print(f"going on with {folder.path} after {done} of {counted(config.epochs, 'epoch')}")
     begins = preview is None and not (folder and folder.state.is_file())
     check_run(config, begins)
+    transforms = transforms_of(config, folder)
     with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
         ensure_demo(config.dataset, console.print)
         info = scan(config, progress=progress, say=say)
-    check_input(config, info, begins)
+    check_input(config, info, begins, transforms)
     if preview is not None:
-        path = write_preview(resolve(config, info), info, preview, logs)
+        path = write_preview(resolve(config, info), info, preview, logs, transforms)
         console.print(f"tiles before and after augmentation {config.augmentation}: {path}")
         return 0
     folder = folder or RunFolder.new(logs, f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")

@@ -41,7 +41,7 @@ def singles(bands: int) -> dict[str, A.BasicTransform]:
     """Return the transforms of `hard` by name, each to be applied always."""
     found: dict[str, A.BasicTransform] = {}
     for transform in transforms_of("hard", colour=bands >= 3):
-        for single in getattr(transform, "transforms", [transform]):
+        for single in transform.transforms if isinstance(transform, A.OneOf) else [transform]:
             single.p = 1.0
             found[type(single).__name__.strip("_")] = single
     return found

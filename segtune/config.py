@@ -33,6 +33,7 @@ from segtune.values import (
     SplitFolder,
     Workers,
     any_case,
+    augmentation_source,
     different_names,
     distinct,
     given,
@@ -187,11 +188,10 @@ class RunConfig(BaseModel):
     loss: Annotated[str, AfterValidator(loss_name), SEARCHABLE] = Field(
         "dice", description=f"loss function: {', '.join(LOSSES)}, or a sum such as dice+bce"
     )
-    augmentation: Annotated[Literal["none", "safe", "light", "medium", "hard"], WrapValidator(any_case), SEARCHABLE] = (
-        Field(
-            "hard",
-            description="how strongly training tiles are augmented; safe uses only flips and 90-degree rotations",
-        )
+    augmentation: Annotated[str, AfterValidator(augmentation_source), Role(searchable=True, path="file")] = Field(
+        "hard",
+        description="how strongly training tiles are augmented: none, safe (only flips and 90-degree rotations), "
+        "light, medium, hard, or a YAML or JSON file of albumentations transforms",
     )
     mix: Annotated[Literal["none", "cutmix", "copy_paste"], WrapValidator(any_case), SEARCHABLE] = Field(
         "none",

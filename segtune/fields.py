@@ -34,6 +34,7 @@ CHANGEABLE_IN_SEARCH = frozenset(_with(lambda role: role.change >= Change.SEARCH
 OF_THE_MACHINE = _with(lambda role: role.change is Change.MACHINE)
 SCORE_NEUTRAL = frozenset(_with(lambda role: not role.affects_score or role.change is Change.MACHINE))
 FOLDERS = _with(lambda role: role.path == "folder")
+FILES = _with(lambda role: role.path == "file")
 FOLDER_LISTS = _with(lambda role: role.path == "folders")
 
 

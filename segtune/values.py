@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler
+
+from segtune.errors import nearest
+from segtune.vocabulary import LEVELS
 
 Alpha = Literal["auto", "mask", "band"]
 AUTO = "auto"
@@ -90,6 +94,24 @@ def _count_or_auto(value: object) -> object:
 
 
 ClassName = Annotated[str, AfterValidator(_class_name)]
+_TRANSFORMS = (".yaml", ".yml", ".json")  # endings of files of albumentations transforms
+
+
+def augmentation_file(setting: str) -> Path | None:
+    """Return the file that `augmentation` names; None if it is a level."""
+    return Path(setting) if setting.lower().endswith(_TRANSFORMS) else None
+
+
+def augmentation_source(value: str) -> str:
+    """Return a level of augmentation in lower case, or the name of a file of transforms; ValueError for others."""
+    if value.lower() in LEVELS or augmentation_file(value):
+        return value.lower() if value.lower() in LEVELS else value
+    raise ValueError(
+        f"{value!r} is not one of {', '.join(LEVELS)}, nor a file whose name ends in .yaml, .yml or .json"
+        f"{nearest(value, LEVELS)}"
+    )
+
+
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 SplitFolder = Annotated[str, AfterValidator(_split_folder)]
 Workers = Annotated[int, Field(ge=0, le=MAX_LOADERS)] | Literal["auto"]

@@ -12,7 +12,7 @@ SCRIPTS = ("run_search", "run_single", "validate")
 # Lowest first, packages and the modules in each; "" is the root of segtune.
 ORDER = (
     ("", "clock errors torch_errors roles vocabulary mistakes values class_names config fields machine"),
-    ("files", "checks locks temporary atomic leftovers folders library_folders yamlfile"),
+    ("files", "checks locks temporary atomic leftovers folders library_folders yamlfile transforms_file"),
     (
         "space",
         "settings jsonschema parameters forbid combinations space spacefile space_section clashes "
@@ -21,8 +21,8 @@ ORDER = (
     (
         "data",
         "listing tiles pairs splits labels bands formats mask_values georeference raster alpha alignment "
-        "reading fitting statistics findings tile_sizes cache_folder cache_entry cache store augment mix batches "
-        "dataset checks scan demo_canvas demo_scene demo",
+        "reading fitting statistics findings tile_sizes cache_folder cache_entry cache store dataset augment "
+        "transform_nodes transforms mix batches checks scan demo_canvas demo_scene demo",
     ),
     (
         "models",

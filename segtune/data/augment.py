@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 # albumentations asks the package registry for a newer release when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -126,6 +126,38 @@ def transforms_of(level: str, colour: bool = True) -> list[A.BasicTransform]:
     return [*_geometric(level), *_light(level), *(_colour(level) if colour else []), *_sensor(level)]
 
 
+class UsualRange:
+    """The usual range of each band. It becomes 0..1, where albumentations takes float images and clips them."""
+
+    def __init__(self, bands: Sequence[Band]) -> None:
+        mean, std, low, high = (
+            np.array([getattr(band, name) for band in bands], dtype=np.float32)
+            for name in ("mean", "std", "low", "high")
+        )
+        self._low = np.maximum(low, mean - _SPREAD * std)
+        self._span = np.maximum(np.minimum(high, mean + _SPREAD * std) - self._low, 1e-12)
+
+    def split(self, image: Array) -> tuple[Array, Array]:
+        """Return an image scaled and clipped to 0..1, and what lies beyond; the sum of both is the image, scaled.
+
+        So a bright cloud, added again at the end, neither sets the scale nor is cut off.
+        """
+        scaled = (image - self._low) / self._span
+        usual = np.clip(scaled, 0.0, 1.0)
+        return usual, scaled - usual
+
+    def restored(self, scaled: Array) -> Array:
+        """Return a scaled image in the unit of the data."""
+        return (scaled * self._span + self._low).astype(np.float32)
+
+
+class Augment(Protocol):
+    """Changes training tiles; draws depend on seed, epoch and sample only."""
+
+    def __call__(self, image: Array, target: Indices, seed: int, epoch: int, sample: int) -> tuple[Array, Indices]:
+        """Augment an image, (H, W, bands), and its target, (H, W); both keep shape and type."""
+
+
 class Augmentation:
     """One level of augmentation for tiles with these bands.
 
@@ -144,12 +176,7 @@ class Augmentation:
         self._rgb = list(rgb)
         self._colour = _compose(_colour(level) if len(self._rgb) == 3 else [])
         self._uint8 = uint8
-        mean, std, low, high = (
-            np.array([getattr(band, name) for band in bands], dtype=np.float32)
-            for name in ("mean", "std", "low", "high")
-        )
-        self._low = np.maximum(low, mean - _SPREAD * std)
-        self._span = np.maximum(np.minimum(high, mean + _SPREAD * std) - self._low, 1e-12)
+        self._range = UsualRange(bands)
 
     def __call__(self, image: Array, target: Indices, seed: int, epoch: int, sample: int) -> tuple[Array, Indices]:
         """Augment an image, (H, W, bands), and its target, (H, W); both keep shape and type."""
@@ -168,12 +195,8 @@ class Augmentation:
     def _change_values(self, image: Array) -> Array:
         if self._uint8:
             return self._change_usual(image)
-        # albumentations takes float images in 0..1 and clips there. What lies outside the usual range is set
-        # aside and added again, so that a bright cloud neither sets the scale nor is cut off.
-        scaled = (image - self._low) / self._span
-        usual = np.clip(scaled, 0.0, 1.0)
-        changed = self._change_usual(usual)
-        return ((changed + (scaled - usual)) * self._span + self._low).astype(np.float32)
+        usual, beyond = self._range.split(image)
+        return self._range.restored(self._change_usual(usual) + beyond)
 
     def _change_usual(self, image: Array) -> Array:
         """Change light, then colour, then noise: light depends on all bands, and noise comes from the sensor."""

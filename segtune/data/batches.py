@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from segtune.data.augment import Augmentation
+from segtune.data.augment import Augment
 from segtune.data.fitting import Fit
 from segtune.data.labels import Indices
 from segtune.data.mix import Mix
@@ -45,7 +45,7 @@ class _Tiles(Dataset[_Item | InputError]):
     """
 
     def __init__(
-        self, store: TileStore, augmentation: Augmentation | None, crop: Fit | None, mix: Mix | None, seed: int
+        self, store: TileStore, augmentation: Augment | None, crop: Fit | None, mix: Mix | None, seed: int
     ) -> None:
         self._store, self._augmentation, self._crop, self._mix, self._seed = store, augmentation, crop, mix, seed
 
@@ -67,7 +67,7 @@ class _Tiles(Dataset[_Item | InputError]):
 def augmented_sample(
     store: TileStore,
     index: int,
-    augmentation: Augmentation | None,
+    augmentation: Augment | None,
     crop: Fit | None,
     seed: int,
     epoch: int,
@@ -88,7 +88,7 @@ def augmented_sample(
 def _augmented(
     store: TileStore,
     index: int,
-    augmentation: Augmentation | None,
+    augmentation: Augment | None,
     crop: Fit | None,
     seed: int,
     epoch: int,
@@ -161,7 +161,7 @@ class Batches:
         store: TileStore,
         batch_size: int,
         seed: int | None = None,
-        augmentation: Augmentation | None = None,
+        augmentation: Augment | None = None,
         crop: Fit | None = None,
         mix: Mix | None = None,
         samples: int | None = None,

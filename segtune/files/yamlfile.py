@@ -155,7 +155,11 @@ class Document:
 
 def read_document(path: Path) -> Document:
     """Read a file; raise InputError where it cannot be read or is not YAML."""
-    text = _read_text(path)
+    return document_of(path, read_text(path))
+
+
+def document_of(path: Path, text: str) -> Document:
+    """Read the text of a file; raise InputError, naming the file, where it is not YAML."""
     try:
         loader = _Loader(text)
         root, data = _load(loader)
@@ -185,7 +189,8 @@ def parse_yaml(text: str) -> Any:
         raise InputError("nested too deeply") from None
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a file; raise InputError where it cannot be read, is too large or is not UTF-8."""
     try:
         return _read_bytes(path).decode("utf-8-sig")
     except OSError as error:

@@ -17,6 +17,7 @@ from segtune.data.bands import Band
 from segtune.data.labels import Labels
 from segtune.errors import InputError, one_line
 from segtune.files.atomic import write_text
+from segtune.files.transforms_file import TransformsFile
 from segtune.files.yamlfile import read_yaml
 from segtune.machine import versions
 from segtune.models.run_yaml import settings_of
@@ -65,6 +66,10 @@ class _EvaluationPart(_Part):
     threads: Annotated[int, Field(ge=1, le=_MOST_THREADS)] | None
 
 
+class _FilePart(_Part):
+    text: str
+
+
 class _Sections(_Part):
     """The sections that a run adds to its settings in run.yaml."""
 
@@ -73,6 +78,7 @@ class _Sections(_Part):
     evaluation: _EvaluationPart
     parameters: int
     metrics: dict[str, int | float | None]
+    augmentation_file: _FilePart | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
     workers: int | None = None  # loader processes in training; None in a manifest that was read
+    transforms: TransformsFile | None = None  # what the file that `augmentation` names held when the run began
 
     def with_metrics(self, metrics: Mapping[str, Any]) -> Manifest:
         """Return a copy with the metrics that the model reached."""
@@ -132,6 +139,7 @@ class Manifest:
             tiles=data.tiles,
             left_out=data.left_out,
             metrics=sections.metrics,
+            transforms=_transforms(config, sections),
         )
 
     def _plain(self) -> dict[str, Any]:
@@ -164,7 +172,17 @@ class Manifest:
                 "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
             },
             "versions": versions(),
+            **_file_part(self.transforms),
         }
+
+
+def _file_part(file: TransformsFile | None) -> dict[str, Any]:
+    return {"augmentation_file": {"sha256": file.digest, "text": file.text}} if file else {}
+
+
+def _transforms(config: RunConfig, sections: _Sections) -> TransformsFile | None:
+    part = sections.augmentation_file
+    return TransformsFile(config.augmentation, part.text) if part else None
 
 
 def _config(content: Mapping[str, Any], sections: _Sections, path: Path) -> RunConfig:

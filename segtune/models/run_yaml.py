@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 # The keys of a run.yaml that are no settings.
-RUN_SECTIONS = ("data", "bands", "threshold", "evaluation", "parameters", "metrics", "machine", "versions")
+RUN_SECTIONS = (
+    "data",
+    "bands",
+    "threshold",
+    "evaluation",
+    "parameters",
+    "metrics",
+    "machine",
+    "versions",
+    "augmentation_file",
+)
 
 
 def settings_of(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segtune.config import RunConfig
-from segtune.data.augment import Augmentation
 from segtune.data.bands import rgb_positions
 from segtune.data.batches import augmented_sample
 from segtune.data.dataset import DataInfo
@@ -14,23 +13,27 @@ from segtune.data.fitting import Fit
 from segtune.data.mix import Mix
 from segtune.data.store import TileStore
 from segtune.data.tiles import TRAIN
+from segtune.data.transforms import make_augmentation
 from segtune.evaluation.metrics import tile_iou
 from segtune.evaluation.worst import WorstTile
+from segtune.files.transforms_file import TransformsFile
 from segtune.models.manifest import Manifest
 from segtune.pictures.png import write_png
 from segtune.pictures.render import Picture, render
 from segtune.pictures.sheet import Prediction, Preview, preview_sheet, worst_sheet
 
 
-def write_preview(config: RunConfig, info: DataInfo, count: int, folder: Path) -> Path:
+def write_preview(
+    config: RunConfig, info: DataInfo, count: int, folder: Path, transforms: TransformsFile | None = None
+) -> Path:
     """Write a sheet of training tiles before and after augmentation, and return its path.
 
     `count` tiles are taken at equal distances from the training set and augmented as in the run's first epoch.
-    `check_preview` checks `count`.
+    `check_preview` checks `count`; `transforms` is the file that `augmentation` names.
     """
     bands = info.input_bands(config.channels)
     rgb = rgb_positions(config.rgb, bands)
-    augmentation = Augmentation(config.augmentation, bands, info.uint8, rgb)
+    augmentation = make_augmentation(config, info, bands, transforms)
     store = info.store(TRAIN, config)
     crop = Fit.of(config) if config.fit == "crop" else None
     mix = Mix.of(config, info.labels, info.pixels[TRAIN])
@@ -40,7 +43,7 @@ def write_preview(config: RunConfig, info: DataInfo, count: int, folder: Path) -
         image, target = augmented_sample(store, index, augmentation, crop, config.seed, epoch=1, sample=index, mix=mix)
         before = render(store.image(index), bands, rgb)
         rows.append(Preview(store.name(index), before, store.target(index), render(image, bands, rgb), target))
-    level = config.augmentation
+    level = Path(transforms.path).stem if transforms else config.augmentation
     mixed = "" if config.mix == "none" else f"_{config.mix}"
     path = folder / f"preview_{level}{mixed}.png"
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from segtune.config import RunConfig
 from segtune.data.cache_folder import Say
 from segtune.data.dataset import DataInfo
 from segtune.data.scan import Progress, scan
+from segtune.data.transform_nodes import read_transforms
 from segtune.errors import InputError
+from segtune.files.transforms_file import TransformsFile
 from segtune.models.build import check_weights
 from segtune.models.compatibility import incompatibility
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.space.space import Space
-from segtune.training.resolve import check_input, resolve
+from segtune.training.resolve import check_augmentation, check_input, resolve
+from segtune.values import augmentation_file
 
 
-def check_space(space: Space, address: str | None = None, fetch: bool = True) -> None:
-    """Check a space before anything is written; raise InputError with every mistake.
+def check_space(space: Space, address: str | None = None, fetch: bool = True, started: Space | None = None) -> Space:
+    """Check a space before anything is written, and return it with the files of transforms that it names.
 
-    With an address, the resources are those of a cluster and are checked when the search joins it. Without `fetch`,
-    ImageNet weights are neither looked for nor downloaded.
+    Raises InputError with every mistake. With an address, the resources are those of a cluster and are checked when
+    the search joins it. Without `fetch`, ImageNet weights are neither looked for nor downloaded. `started` is the
+    space that a search that is resumed was started with.
     """
     baseline = space.baseline
     mistakes = _clashes(space)
@@ -40,6 +46,40 @@ def check_space(space: Space, address: str | None = None, fetch: bool = True) ->
         check_precision(space, make_plan(space.search, [local_resources()], baseline.device))
     starts = space.combinations("model", "encoder", "encoder_weights")
     check_weights(start for start in starts if fetch or start[2] != "imagenet")
+    return with_transforms(space, started)
+
+
+def with_transforms(space: Space, started: Space | None = None) -> Space:
+    """Return a space with the texts of the files that `augmentation` names; a resumed search keeps those that are gone.
+
+    Raises InputError with the mistakes in the files, and where a file changed since the search was started.
+    """
+    kept = started or space
+    texts: dict[str, str] = {}
+    mistakes = []
+    for setting in (value for (value,) in space.combinations("augmentation")):
+        path = augmentation_file(setting)
+        if path is None:
+            continue
+        if same := [other for other in texts if Path(other).name == path.name]:
+            mistakes.append(f"augmentation: {same[0]} and {setting} have the same name; rename one of the files")
+            continue
+        before = kept.transforms_of(setting)
+        try:
+            now = before if before and not path.exists() else TransformsFile.of(setting)
+            if now and before and now.text != before.text:
+                text = (
+                    "changed since the search was started (search.yaml has its text then); --name starts another search"
+                )
+                mistakes.append(f"{setting}: {text}")
+            elif now:
+                read_transforms(now)
+                texts[setting] = now.text
+        except InputError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise InputError(mistakes)
+    return replace(space, transforms=texts)
 
 
 def check_precision(space: Space, plan: Plan) -> None:
@@ -52,7 +92,7 @@ def scan_data(space: Space, progress: Progress | None = None, say: Say | None = 
     """Scan the data set for all trials, and fill the cache; raise InputError with every mistake."""
     baseline = space.baseline
     info = scan(baseline, space.channels(), progress, space.combinations("fit", "image_size"), say)
-    mistakes = _clashes(space, info.image_size())
+    mistakes = [*_clashes(space, info.image_size()), *_unsuitable_transforms(space, info)]
     for settings in _inputs(space, info.image_size()):
         try:
             check_input(baseline.model_copy(update=settings), info)
@@ -61,6 +101,20 @@ def scan_data(space: Space, progress: Progress | None = None, say: Say | None = 
     if mistakes:
         raise InputError(f"{space.path}: {mistake}" for mistake in dict.fromkeys(mistakes))
     return info
+
+
+def _unsuitable_transforms(space: Space, info: DataInfo) -> list[str]:
+    """Return what of the files of transforms does not suit the data, at any image size and with any channels."""
+    mistakes: list[str] = []
+    names = ("augmentation", "image_size", "channels")
+    for values in space.combinations(*names):
+        settings = dict(zip(names, values, strict=True))
+        if file := space.transforms_of(settings["augmentation"]):
+            try:
+                check_augmentation(space.baseline.model_copy(update=settings), info, file)
+            except InputError as error:
+                mistakes += error.mistakes
+    return mistakes
 
 
 def _inputs(space: Space, image_size: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 from segtune.config import RunConfig
 from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, base_type
 from segtune.space.settings import SearchSettings
-from segtune.vocabulary import ARCHITECTURE_ALIASES, LOSSES
+from segtune.vocabulary import ARCHITECTURE_ALIASES, LEVELS, LOSSES
 
 Schema = dict[str, Any]
 
@@ -101,6 +101,10 @@ def _value(name: str, schema: Schema) -> Schema:
         kept = {key: schema[key] for key in ("description", "default")}
         form = {key: value for key, value in schema.items() if key not in kept}
         return {**kept, "anyOf": [form, named]}
+    if name == "augmentation":
+        text = {key: value for key, value in schema.items() if key != "type"}
+        file = {"type": "string", "pattern": r"\.([yY][aA]?[mM][lL]|[jJ][sS][oO][nN])$"}
+        return {**text, "anyOf": [{"enum": list(LEVELS)}, file]}
     return schema
 
 

@@ -22,7 +22,7 @@ from segtune.space.clashes import ClashFinder, Values, compatible, values_to_try
 from segtune.space.forbid_section import ForbidReader, Runs
 from segtune.space.parameters import Choice, Parameter, not_countable, walk
 from segtune.space.settings import SearchSettings
-from segtune.space.space import Space
+from segtune.space.space import AUGMENTATION_FILES, Space
 from segtune.space.space_section import ParameterReader, Places, left_by
 from segtune.space.spacefile import Checks, SpaceFile, Steps, short
 
@@ -70,6 +70,11 @@ class _Reader:
                 self._file.refused.add(name)
                 self._file.mistake_elsewhere(str(error))
 
+    @property
+    def _stored(self) -> bool:
+        """Whether it is the search.yaml of a search."""
+        return self._file.path.name == SearchFolder(self._file.path.parent).search_yaml.name
+
     def read(self) -> Space:
         path, data = self._file.path, self._file.data
         if not isinstance(data, dict):
@@ -89,10 +94,12 @@ class _Reader:
             self._file.mistake(("space",), f"nothing is searched: {whose} every setting that is listed")
         if self._file.count() or baseline is None or search is None:
             raise self._file.error()
-        return Space(path.stem, path, fixed, baseline, parameters, search, forbid)
+        transforms = self._file.section(AUGMENTATION_FILES) if self._stored else {}
+        texts = {str(name): str(text) for name, text in transforms.items()}
+        return Space(path.stem, path, fixed, baseline, parameters, search, forbid, texts)
 
     def _unknown_sections(self, data: Mapping[Any, Any]) -> None:
-        known = (*DATA_SETTINGS, *_SECTIONS)
+        known = (*DATA_SETTINGS, *_SECTIONS, *([AUGMENTATION_FILES] if self._stored else []))
         for key in data:
             if key in RunConfig.model_fields and key not in DATA_SETTINGS:
                 self._file.mistake((key,), "does not belong at the top; put it under run: to fix it")
@@ -149,7 +156,7 @@ class _Reader:
 
     def _search(self, parameters: Sequence[Parameter], places: Places) -> SearchSettings | None:
         given = self._file.section("search")
-        if self._file.path.name == SearchFolder(self._file.path.parent).search_yaml.name:
+        if self._stored:
             given = {name: value for name, value in given.items() if name not in _RETIRED}
         try:
             search = SearchSettings.model_validate(given | self._search_overrides)

@@ -10,11 +10,14 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.fields import CHANGEABLE_IN_SEARCH, DATA_SETTINGS, NOT_SEARCHABLE
+from segtune.fields import CHANGEABLE_IN_SEARCH, DATA_SETTINGS, FILES, NOT_SEARCHABLE
+from segtune.files.transforms_file import TransformsFile
 from segtune.space.combinations import combinations, groups
 from segtune.space.forbid import Forbidden
 from segtune.space.parameters import Parameter, Range, Suggest, not_countable, walk
 from segtune.space.settings import CHANGEABLE, SearchSettings
+
+AUGMENTATION_FILES = "augmentation_files"  # the section of search.yaml with their texts
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Space:
     parameters: tuple[Parameter, ...]
     search: SearchSettings
     forbid: tuple[Forbidden, ...] = ()
+    # The texts of the files of transforms that `augmentation` names, once they are read; compared on resume.
+    transforms: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def changes_from(self, other: Space) -> list[str]:
         """Return the differences that keep a search that was started with `other` from being resumed with this space.
@@ -53,12 +58,13 @@ class Space:
         """Return this space without the settings that may change when a search is resumed."""
         search = dict.fromkeys(CHANGEABLE)
         machine = dict.fromkeys(CHANGEABLE_IN_SEARCH)
-        weights = {"encoder_weights": PurePath(self.baseline.encoder_weights).name}  # the file may be in another folder
+        # Files may be in another folder.
+        files = {name: PurePath(getattr(self.baseline, name)).name for name in FILES}
         fixed = {name: value for name, value in self.fixed.items() if name not in machine}
         return replace(
             self,
-            fixed=fixed | (weights if "encoder_weights" in fixed else {}),
-            baseline=self.baseline.model_copy(update=machine | weights),
+            fixed=fixed | {name: value for name, value in files.items() if name in fixed},
+            baseline=self.baseline.model_copy(update=machine | files),
             search=self.search.model_copy(update=search),
         )
 
@@ -161,6 +167,13 @@ class Space:
         """Return the extra channels that runs of this space read."""
         return list(dict.fromkeys(name for (names,) in self.combinations("channels") for name in names))
 
+    def transforms_of(self, setting: str) -> TransformsFile | None:
+        """Return the file of transforms that a trial's `augmentation` names; None if it was not read."""
+        name = PurePath(setting).name
+        found = (text for path, text in self.transforms.items() if PurePath(path).name == name)
+        text = next(found, None)
+        return None if text is None else TransformsFile(setting, text)
+
     def dump(self) -> dict[str, Any]:
         """Return plain data: `load_space` reads the same space from it if it is written as YAML in this order."""
         expected = defaults() | self.fixed
@@ -169,6 +182,7 @@ class Space:
             **{name: self.fixed[name] for name in DATA_SETTINGS if name in self.fixed},
             "run": {name: value for name, value in self.fixed.items() if name not in DATA_SETTINGS},
             "space": _dump(self.parameters),
+            **({AUGMENTATION_FILES: dict(self.transforms)} if self.transforms else {}),
             **({"forbid": [entry.plain() for entry in self.forbid]} if self.forbid else {}),
             "baseline": baseline,
             "search": {

@@ -8,12 +8,15 @@ from segtune.config import RunConfig
 from segtune.data.bands import rgb_positions
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import absolute_places
+from segtune.data.transforms import check_transforms
 from segtune.fields import FOLDER_LISTS, FOLDERS
+from segtune.files.transforms_file import TransformsFile
 from segtune.models.build import check_weights
 from segtune.models.compatibility import check_network
 from segtune.models.device import resolve_device, resolve_precision
 from segtune.models.normalization import input_statistics
 from segtune.models.weights import weights_file
+from segtune.values import augmentation_file
 
 
 def check_run(config: RunConfig, begins: bool = True) -> None:
@@ -28,27 +31,40 @@ def check_run(config: RunConfig, begins: bool = True) -> None:
         check_weights([(config.model, config.encoder, config.encoder_weights)])
 
 
-def check_input(config: RunConfig, info: DataInfo, begins: bool = True) -> None:
+def check_input(
+    config: RunConfig, info: DataInfo, begins: bool = True, transforms: TransformsFile | None = None
+) -> None:
     """Check what depends on the data, before anything is trained; `check_run` comes before it.
 
-    Raises InputError with every mistake.
+    `transforms` is the file that `augmentation` names. Raises InputError with every mistake.
     """
     check_network(config.model, config.encoder, resolve(config, info).image_size)
     bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
     rgb_positions(config.rgb, bands)
+    if transforms:
+        check_augmentation(config, info, transforms)
     if begins and weights_file(config.encoder_weights):
         check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands))
 
 
+def check_augmentation(config: RunConfig, info: DataInfo, file: TransformsFile) -> None:
+    """Try a file of transforms on tiles like those of a run; raise InputError with every mistake in it."""
+    bands = info.input_bands(config.channels)
+    size = resolve(config, info).image_size
+    assert size
+    check_transforms(file, bands, info.uint8, rgb_positions(config.rgb, bands), info.labels, size)
+
+
 def anchored(config: RunConfig) -> RunConfig:
     """Return the config with absolute paths, so that it is valid in any working folder."""
-    weights = weights_file(config.encoder_weights)
+    weights, transforms = weights_file(config.encoder_weights), augmentation_file(config.augmentation)
     return config.model_copy(
         update={
             **{name: _absolute(getattr(config, name)) for name in FOLDERS},
             **{name: absolute_places(getattr(config, name)) for name in FOLDER_LISTS},
             **({"cache_dir": "none"} if config.cache_dir == "none" else {}),
             "encoder_weights": str(weights.absolute()) if weights else config.encoder_weights,
+            "augmentation": str(transforms.absolute()) if transforms else config.augmentation,
         }
     )
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
+from segtune.data.transform_nodes import read_transforms
 from segtune.errors import InputError
 from segtune.fields import CHANGEABLE_IN_RUN, DATA_PLACES
 from segtune.files.folders import RunFolder
+from segtune.files.transforms_file import TransformsFile
 from segtune.models.manifest import Manifest
 from segtune.training.resolve import anchored
+from segtune.values import augmentation_file
 
 
 def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
@@ -27,6 +30,27 @@ def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
         raise InputError(
             f"{folder.path}: cannot go on with other settings: {', '.join(changed)}; another folder starts a new run"
         )
+
+
+def transforms_of(config: RunConfig, folder: RunFolder | None) -> TransformsFile | None:
+    """Return the file of transforms that `augmentation` names, or None for a level.
+
+    If the run in `folder` is resumed and the file is gone, it is what run.yaml keeps of it. Raises InputError with the
+    mistakes in the file, and where it changed since the run began.
+    """
+    path = augmentation_file(config.augmentation)
+    before = Manifest.read(folder.run_yaml).transforms if folder and folder.state.is_file() else None
+    if before and path and not path.exists():
+        return before
+    now = TransformsFile.of(config.augmentation)
+    if folder and before and now and before.text != now.text:
+        raise InputError(
+            f"{folder.path}: cannot go on: {now.path} changed since the run began (its text then is in "
+            f"{folder.run_yaml.name}, under augmentation_file); another folder starts a new run"
+        )
+    if now:
+        read_transforms(now)
+    return now
 
 
 def check_same_data(folder: RunFolder, info: DataInfo, config: RunConfig) -> None:

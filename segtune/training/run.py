@@ -16,17 +16,18 @@ from torch import nn
 
 from segtune.clock import running_seconds
 from segtune.config import RunConfig
-from segtune.data.augment import Augmentation
-from segtune.data.bands import Band, rgb_positions
+from segtune.data.bands import Band
 from segtune.data.batches import Batches
 from segtune.data.dataset import DataInfo
 from segtune.data.fitting import Fit
 from segtune.data.mix import Mix
 from segtune.data.store import TileStore
 from segtune.data.tiles import TRAIN, VAL
+from segtune.data.transforms import make_augmentation
 from segtune.errors import InputError, one_line
 from segtune.files.atomic import discard_folder
 from segtune.files.folders import RunFolder
+from segtune.files.transforms_file import TransformsFile
 from segtune.models.build import build_model, parameter_count
 from segtune.models.checkpoint import settle_model
 from segtune.models.device import resolve_device, resolve_precision
@@ -60,6 +61,7 @@ class Run:
     stop: called after every batch; the run stops when it returns True.
     phases: the clocks of the run.
     cores: CPU cores that the run may use.
+    transforms: the file that `augmentation` names; None for a level.
 
     Raises InputError where the state is damaged or belongs to another run.
     """
@@ -73,6 +75,7 @@ class Run:
         stop: Stop | None,
         phases: Phases,
         cores: int,
+        transforms: TransformsFile | None = None,
     ) -> None:
         self.config, self.folder, self.phases, self._stop = config, folder, phases, stop
         self.device = resolve_device(config.device)
@@ -80,7 +83,7 @@ class Run:
         _seed(config.seed)
         bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
         self.model = self._setup_model(info, bands, begins=content is None)
-        self.manifest = self._setup_manifest(info, bands, precision)
+        self.manifest = self._setup_manifest(info, bands, precision, transforms)
         phases.beat()
         self.stores: dict[str, TileStore] = {}
         self.spare_cores = spare_cores(self.device, cores, torch.get_num_threads())
@@ -122,7 +125,9 @@ class Run:
         config = self.config if begins else self.config.model_copy(update={"encoder_weights": "none"})
         return build_model(config, len(bands), info.labels.outputs).to(self.device)
 
-    def _setup_manifest(self, info: DataInfo, bands: tuple[Band, ...], precision: str) -> Manifest:
+    def _setup_manifest(
+        self, info: DataInfo, bands: tuple[Band, ...], precision: str, transforms: TransformsFile | None
+    ) -> Manifest:
         return Manifest(
             self.config,
             info.labels,
@@ -137,6 +142,7 @@ class Run:
             tiles=info.counts,
             left_out=info.left_out,
             threads=torch.get_num_threads(),
+            transforms=transforms,
         )
 
     def _setup_data(self, info: DataInfo, cores: int) -> tuple[Batches, dict[str, Batches]]:
@@ -147,7 +153,7 @@ class Run:
             store,
             config.batch_size,
             config.seed,
-            Augmentation(config.augmentation, bands, info.uint8, rgb_positions(config.rgb, bands)),
+            make_augmentation(config, info, bands, self.manifest.transforms),
             crop=Fit.of(config) if config.fit == "crop" else None,
             mix=Mix.of(config, info.labels, info.pixels[TRAIN]),
             samples=config.samples_per_epoch,

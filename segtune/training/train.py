@@ -22,6 +22,7 @@ from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.evaluation.worst import Worst, WorstTile, wrong_pixels
 from segtune.files.atomic import discard_folder, replace_folder
 from segtune.files.folders import RunFolder
+from segtune.files.transforms_file import TransformsFile
 from segtune.machine import available_cpus
 from segtune.models.build import freeze_encoder
 from segtune.models.checkpoint import save_model
@@ -31,7 +32,7 @@ from segtune.training.loaders import Waiting, find_waiting
 from segtune.training.optim import rate_at
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
-from segtune.training.resume import check_same_data, check_same_settings
+from segtune.training.resume import check_same_data, check_same_settings, transforms_of
 from segtune.training.run import Run, Stop, StoppedError
 from segtune.training.runlog import epochs_done
 from segtune.training.state import load_state
@@ -52,6 +53,7 @@ def train(
     stop: Stop | None = None,
     alive: Alive | None = None,
     cores: int | None = None,
+    transforms: TransformsFile | None = None,
 ) -> Generator[EpochResult]:
     """Train, evaluate and record a run; yield the result of each epoch.
 
@@ -70,6 +72,7 @@ def train(
     alive: called with the phase (start, training, evaluation, checkpoint, reporting) when a phase begins, after every
         batch of training and evaluation, and after every file that was written.
     cores: CPU cores that the run may use; None: those of this process.
+    transforms: the file that `augmentation` names, as a search read it; None: it is read here.
 
     Raises NonFiniteLossError when the loss becomes NaN or infinite, DeviceMemoryError when memory is too small for one
     tile at a time, LoaderError when a loader process dies, TileError when a tile cannot be read any more, OSError when
@@ -84,7 +87,8 @@ def train(
     try:
         # The run lives in a frame of its own, which is gone before the clean-up: all that it held can be freed.
         with faults_named():
-            yield from _trained(config, info, folder, go_on, on_batch, stop, phases, cores or available_cpus())
+            cores = cores or available_cpus()
+            yield from _trained(config, info, folder, go_on, on_batch, stop, phases, cores, transforms)
     finally:
         torch.set_num_threads(before)
         # Frees what reference cycles still hold (tracebacks, some encoders), for the next run in this process.
@@ -102,6 +106,7 @@ def _trained(
     stop: Stop | None,
     phases: Phases,
     cores: int,
+    transforms: TransformsFile | None,
 ) -> Iterator[EpochResult]:
     """Set up the run in its folder, and train it."""
     resolve_precision(config, resolve_device(config.device))  # checked before anything is written
@@ -114,7 +119,8 @@ def _trained(
             check_same_settings(folder, resolved)
             check_same_data(folder, info, config)
             state = load_state(folder.state)
-        with closing(Run(resolved, info, folder, state, stop, phases, cores)) as run:
+        transforms = transforms or transforms_of(resolved, folder)
+        with closing(Run(resolved, info, folder, state, stop, phases, cores, transforms)) as run:
             state = None  # frees the second copy of model and optimizer
             yield from _epochs(run, on_batch)
 

@@ -17,6 +17,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import OF_THE_MACHINE
 from segtune.files.folders import RunFolder, SearchFolder
+from segtune.files.transforms_file import TransformsFile
 from segtune.models.weights import weights_file
 from segtune.space.space import Space
 from segtune.tuning.points import FromTrial, encode, signature
@@ -32,6 +33,7 @@ class TrialStart:
     config: RunConfig  # drawn, checked and resolved: what is trained
     path: Path  # its folder
     asked: float = field(default_factory=time.time)  # when, in seconds of the clock
+    transforms: TransformsFile | None = None  # the file that `augmentation` names, as the search read it
 
     @property
     def folder(self) -> RunFolder:
@@ -96,7 +98,8 @@ class Proposals:
                 trial.set_user_attr("settings", RunConfig.from_settings({}).settings() | drawn)
                 raise
             trial.set_user_attr("settings", config.settings())
-        return TrialStart(trial.number, config, self._folder.trial(trial.number).path)
+        path, transforms = self._folder.trial(trial.number).path, self._space.transforms_of(config.augmentation)
+        return TrialStart(trial.number, config, path, transforms=transforms)
 
     def _next_point(self, grid: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
         trials = self._study.get_trials(deepcopy=False)

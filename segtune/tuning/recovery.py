@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -62,7 +63,8 @@ def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) ->
         elsewhere = CHANGEABLE_IN_SEARCH | {"encoder_weights"}
         # A value left to the data or the machine cannot be compared with a trial's.
         fixed = {name: v for name, v in space.fixed.items() if name not in elsewhere and v not in (None, "auto")}
-        runs = [trial.user_attrs["settings"] for trial in own[1:] if "settings" in trial.user_attrs]
+        fixed = _without_folder(fixed)
+        runs = [_without_folder(trial.user_attrs["settings"]) for trial in own[1:] if "settings" in trial.user_attrs]
         differs |= {f"run: {name}" for run in runs for name in fixed if run.get(name, fixed[name]) != fixed[name]}
     if differs:
         gone = "" if folder.search_yaml.is_file() else f", and {folder.search_yaml.name} is missing"
@@ -70,6 +72,12 @@ def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) ->
             f"{folder.study_db}: its trials were drawn from another space ({', '.join(sorted(differs))}){gone}; "
             f"continue with the space that the search was started with, or start another search with --name"
         )
+
+
+def _without_folder(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with the name alone of a file of transforms, which may be in another folder."""
+    kept = settings.get("augmentation")
+    return settings | {"augmentation": PurePath(kept).name} if kept else settings
 
 
 def catch_up(study: optuna.Study, number: int, run: RunFolder) -> bool:

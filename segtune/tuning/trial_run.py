@@ -70,7 +70,17 @@ def trial_epochs(
     _outlive_earlier(folder, alive)
     reporting = 0.0
     result = None
-    run = train(start.config, data, folder, threads=threads, go_on=True, alive=alive, stop=stop, cores=cores)
+    run = train(
+        start.config,
+        data,
+        folder,
+        threads=threads,
+        go_on=True,
+        alive=alive,
+        stop=stop,
+        cores=cores,
+        transforms=start.transforms,
+    )
     with closing(run) as epochs:
         for result in epochs:
             spent = dict(result.spent)

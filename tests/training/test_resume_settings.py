@@ -76,6 +76,8 @@ OTHERS: dict[str, Any] = {
     "grad_clip": 0.0,
     "loss": "dice",
     "augmentation": "none",
+    "mix": "cutmix",
+    "mix_probability": 0.3,
     "precision": "bf16",
     "seed": 1,
 }
