@@ -29,8 +29,7 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> Optimizer:
             {"params": [p for p in part if p.ndim > 1], "lr": lr, "weight_decay": config.weight_decay},
             {"params": [p for p in part if p.ndim <= 1], "lr": lr, "weight_decay": 0.0},
         ]
-    # On a GPU a step of a small network waits for Python; a fused update makes the fewest calls.
-    fused = all(parameter.is_cuda for parameter in model.parameters()) or None
+    fused = True  # the fewest calls, for which a GPU waits, and on a CPU the fewest passes over memory
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
