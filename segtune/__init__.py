@@ -2,8 +2,13 @@
 
 __version__ = "0.1.0"
 
+import os
 import sys
 from pathlib import Path
+
+# Threads of OpenMP that wait for each other actively take the cores that a loader or another program needs: beside
+# other work, a training step then takes several times as long. torch reads this when it is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _after_pythons_own() -> None:
