@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,15 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPat
     assert machine.available_cpus() == 4
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "3")
     assert machine.available_cpus() == 3
+
+
+@pytest.mark.parametrize("before", [None, "ACTIVE"])
+def test_waiting_threads_leave_their_cores_unless_the_user_says_otherwise(before: str | None) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": before} if before else {}
+    command = [sys.executable, "-c", "import os, segtune; print(os.environ['OMP_WAIT_POLICY'])"]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == (before or "PASSIVE")
 
 
 def no_file(*given: object) -> str:
