@@ -1,4 +1,4 @@
-"""Check on a GPU that runs are correct, and measure how fast they are, in a few minutes.
+"""Check on a GPU that runs are correct, and measure how fast they are, in at most eight minutes.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --only fp16 speed_256_safe
@@ -34,6 +34,8 @@ from machine import machine_line
 
 from segtune.data.demo import write_demo
 
+# The speed of the two extremes comes before the checks that take longest.
+FIRST = ("fp32", "bf16", "fp16", "ignored", "speed_256_safe", "speed_512_hard")
 CHECKS: dict[str, Callable[[Bench], Outcome]] = {
     "fp32": fp32,
     "bf16": bf16,
@@ -77,11 +79,12 @@ def outcome_of(check: Callable[[Bench], Outcome], bench: Bench) -> Outcome:
     return Outcome(found.ok, found.text, found.figures | ({"warnings": noted} if noted else {}))
 
 
-def run_checks(checks: dict[str, Callable[[Bench], Outcome]], bench: Bench) -> Iterator[dict[str, Any]]:
-    """Run the checks one after another and print a line for each."""
+def run_checks(checks: dict[str, Callable[[Bench], Outcome]], bench: Bench, limit: float) -> Iterator[dict[str, Any]]:
+    """Run the checks one after another and print a line for each; none begins after so many seconds."""
+    end = time.perf_counter() + limit
     for name, check in checks.items():
         started = time.perf_counter()
-        found = outcome_of(check, bench)
+        found = outcome_of(check, bench) if started < end else Outcome(None, "no time is left; --only runs it")
         seconds = time.perf_counter() - started
         print(f"{name:16} {WORDS[found.ok]:8} {found.text}  [{seconds:.1f} s]", flush=True)
         for line in found.figures.get("warnings", []):
@@ -91,9 +94,12 @@ def run_checks(checks: dict[str, Callable[[Bench], Outcome]], bench: Bench) -> I
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = {**CHECKS, **SPEED}
+    every = {**CHECKS, **SPEED}
+    known = {name: every[name] for name in dict.fromkeys((*FIRST, *every))}
     parser.add_argument("--only", nargs="+", choices=known, metavar="CHECK", help=f"of {', '.join(known)}")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, with sizes that show nothing")
+    limit = "begin no check after so many seconds; the longest one takes about a minute [400]"
+    parser.add_argument("--seconds", type=float, default=400.0, metavar="S", help=limit)
     parser.add_argument("--out", type=Path, metavar="FILE", help="the same as JSON")
     given = parser.parse_args()
     if not (given.dry_run or torch.cuda.is_available()):
@@ -105,7 +111,7 @@ def main() -> int:
         bench = Bench(Path(folder), device, small=given.dry_run)
         write_demo(bench.demo, *((12, 4) if given.dry_run else (64, 24)))
         rows = []
-        for row in run_checks({name: known[name] for name in given.only or known}, bench):
+        for row in run_checks({name: known[name] for name in given.only or known}, bench, given.seconds):
             rows.append(row)
             if given.out:
                 given.out.write_text(json.dumps({"machine": machine, "card": card, "checks": rows}, indent=1) + "\n")

@@ -92,7 +92,7 @@ def steps(config: RunConfig, info: DataInfo, folder: Path, stack: ExitStack) -> 
 
 def contiguous(model: nn.Module) -> None:
     """Make a model work on contiguous tensors."""
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model.to(memory_format=torch.contiguous_format)
     model.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 
 

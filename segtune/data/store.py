@@ -73,7 +73,7 @@ class CachedTiles:
 
     def image(self, index: int) -> Array:
         """Return the image of a tile."""
-        parts = [self._part(index, source).astype(self._dtype, copy=False) for source in self._sources]
+        parts: list[Array] = [self._part(index, source).astype(self._dtype, copy=False) for source in self._sources]
         return self._fit.pad_image(_joined(parts))
 
     def target(self, index: int) -> Indices:
