@@ -35,13 +35,15 @@ from tried import show_tried
 
 from segtune.cli.assignments import parse_assignments
 from segtune.config import RunConfig
+from segtune.data.dataset import DataInfo
 from segtune.data.demo import write_demo
 from segtune.data.scan import scan
 from segtune.data.tiles import VAL
 from segtune.machine import available_cpus
 from segtune.models.device import resolve_device
 
-_WAIT_S = 600.0  # for the other trials, at most
+_WAIT_S = 600.0  # for the other processes, at most
+_SPINS = "300000"  # libgomp's default: how often a thread of today's loop looks for work before it sleeps
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,26 @@ CASES = {str(case): case for case in (Case(level, trials) for trials in (1, 2) f
 
 
 @dataclass(frozen=True)
-class Round:
-    """Images per second of the three loops in one round, and what else an epoch showed."""
+class Ours:
+    """Images per second of our loop and of its step alone in a round, and what else an epoch showed."""
 
-    ours: float
+    loop: float
     step: float
-    today: float
     waiting: float  # share of the time of training that waited for tiles
     evaluated: float  # tiles per second of the evaluation
     saving: float  # seconds of the checkpoint
 
-    def __add__(self, other: Round) -> Round:
-        """Add another trial's round; it ran at the same time."""
-        together = (self.ours + other.ours, self.step + other.step, self.today + other.today)
-        mean = (self.waiting + other.waiting) / 2
-        return Round(*together, mean, self.evaluated + other.evaluated, max(self.saving, other.saving))
+
+@dataclass(frozen=True)
+class Round:
+    """The three loops in one round: our parts and today's, of each trial."""
+
+    ours: Sequence[Ours]
+    today: Sequence[float]
+
+    def speeds(self) -> tuple[float, float, float]:
+        """Return the images per second of (a), (b) and (c), all trials together."""
+        return sum(part.loop for part in self.ours), sum(part.step for part in self.ours), sum(self.today)
 
 
 def settings(root: Path) -> dict[str, Any]:
@@ -95,44 +102,72 @@ class Share:
     steps: int  # of each loop in a round
 
 
-def measure(given: dict[str, Any], folder: Path, share: Share, barrier: threading.Barrier) -> list[Round]:
-    """Measure the three loops in turns, beside the other trials of the case; the first round does not count."""
-    torch.set_num_threads(share.cores)
+def measure_ours(given: dict[str, Any], folder: Path, share: Share, turn: threading.Barrier) -> list[Ours]:
+    """Measure (a) and (b) in turns with (c), which has a process of its own; the first round does not count."""
     cv2.setNumThreads(0)
-    config = RunConfig.from_settings(given | {"threads": share.cores})
-    info, tiles = scan(config), share.steps * config.batch_size
-    rounds: list[Round] = []
-    ours = OurLoop(config, info, folder / "a", tiles, share.cores)
-    today = TodaysLoop(config, info, resolve_device(config.device))
-    with closing(ours), closing(StepAlone(config, info, folder / "b")) as alone, closing(today):
+    config, info = prepared(given, share)
+    tiles = share.steps * config.batch_size
+    found: list[Ours] = []
+    with (
+        closing(OurLoop(config, info, folder / "a", tiles, share.cores)) as ours,
+        closing(StepAlone(config, info, folder / "b")) as alone,
+    ):
         for _ in range(1 + share.rounds):
-            barrier.wait(_WAIT_S)
+            turn.wait(_WAIT_S)
             epoch = ours.epoch()
-            barrier.wait(_WAIT_S)
+            turn.wait(_WAIT_S)
             step = tiles / alone.seconds(share.steps)
-            barrier.wait(_WAIT_S)
-            todays = tiles / today.seconds(share.steps)
+            turn.wait(_WAIT_S)
             waiting, evaluated = epoch.data_seconds / epoch.train_seconds, info.counts[VAL] / epoch.eval_seconds
-            rounds.append(
-                Round(tiles / epoch.train_seconds, step, todays, waiting, evaluated, epoch.checkpoint_seconds)
-            )
-    return rounds[1:]
+            found.append(Ours(tiles / epoch.train_seconds, step, waiting, evaluated, epoch.checkpoint_seconds))
+            turn.wait(_WAIT_S)
+    return found[1:]
+
+
+def measure_today(given: dict[str, Any], share: Share, turn: threading.Barrier) -> list[float]:
+    """Measure (c) in turns with (a) and (b): images per second in each round but the first."""
+    config, info = prepared(given, share)
+    found: list[float] = []
+    with closing(TodaysLoop(config, info, resolve_device(config.device))) as today:
+        for _ in range(1 + share.rounds):
+            for _ in range(3):  # for (a), for (b), and for (c) to begin
+                turn.wait(_WAIT_S)
+            found.append(share.steps * config.batch_size / today.seconds(share.steps))
+            turn.wait(_WAIT_S)
+    return found[1:]
+
+
+def prepared(given: dict[str, Any], share: Share) -> tuple[RunConfig, DataInfo]:
+    """Set up this process for its share of the cores; return the settings and the scan of the data."""
+    torch.set_num_threads(share.cores)
+    config = RunConfig.from_settings(given | {"threads": share.cores})
+    return config, scan(config)
 
 
 def measured(case: Case, given: dict[str, Any], folder: Path, rounds: int, steps: int) -> list[Round]:
-    """Measure a case in fresh processes, one for each trial; return the rounds, with the trials added up."""
+    """Measure a case in fresh processes, two for each trial: one for (a) and (b), one for (c)."""
     share = Share(max(1, available_cpus() // case.trials), rounds, steps)
     changed = given | {"augmentation": case.augmentation}
-    os.environ["OMP_NUM_THREADS"] = str(share.cores)
+    prepared(changed, share)  # so that the tiles are decoded
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(case.trials, context) as pool:
-        barrier = manager.Barrier(case.trials)
-        trials = [
-            pool.submit(measure, changed, folder / f"{case}-{number}", share, barrier) for number in range(case.trials)
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(case.trials, context) as pool,
+        ProcessPoolExecutor(case.trials, context) as todays,
+    ):
+        turn = manager.Barrier(2 * case.trials)
+        ours = [
+            pool.submit(measure_ours, changed, folder / f"{case}-{number}", share, turn)
+            for number in range(case.trials)
         ]
-        results = [trial.result() for trial in trials]
-    first, *others = results
-    return [sum(together, start=one) for one, *together in zip(first, *others, strict=True)]
+        os.environ["GOMP_SPINCOUNT"] = _SPINS  # read by the processes that begin now
+        today = [todays.submit(measure_today, changed, share, turn) for _ in range(case.trials)]
+        results = [trial.result() for trial in ours], [trial.result() for trial in today]
+    del os.environ["GOMP_SPINCOUNT"]
+    return [
+        Round(parts, others)
+        for parts, others in zip(zip(*results[0], strict=True), zip(*results[1], strict=True), strict=True)
+    ]
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -142,13 +177,13 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 def line(case: Case, rounds: Sequence[Round]) -> str:
     """Return the row of a case."""
-    columns = [f"{case!s:8}"]
-    speeds = ([r.ours for r in rounds], [r.step for r in rounds], [r.today for r in rounds])
-    columns += [f"{statistics.median(values):6.1f}" for values in speeds]
-    columns += [f"{spread([r.ours / r.step for r in rounds]):21}", f"{spread([r.ours / r.today for r in rounds]):21}"]
-    columns.append(f"{statistics.median(r.waiting for r in rounds):5.0%}")
-    columns.append(f"{statistics.median(r.evaluated for r in rounds):6.1f}")
-    return "  ".join([*columns, f"{statistics.median(r.saving for r in rounds):6.2f} s"])
+    speeds = [one.speeds() for one in rounds]
+    columns = [f"{case!s:8}", *(f"{statistics.median(values):6.1f}" for values in zip(*speeds, strict=True))]
+    columns += [f"{spread([a / b for a, b, _ in speeds]):21}", f"{spread([a / c for a, _, c in speeds]):21}"]
+    parts = [part for one in rounds for part in one.ours]
+    columns.append(f"{statistics.median(part.waiting for part in parts):5.0%}")
+    columns.append(f"{statistics.median(sum(part.evaluated for part in one.ours) for one in rounds):6.1f}")
+    return "  ".join([*columns, f"{statistics.median(part.saving for part in parts):6.2f} s"])
 
 
 HEAD = f"{'':8}  {'a':>6}  {'b':>6}  {'c':>6}  {'a/b (range)':21}  {'a/c (range)':21}  waits  {'eval.':>6}    saving"
