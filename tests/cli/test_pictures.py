@@ -82,6 +82,30 @@ def test_a_preview_needs_no_weights(plain: Plain, tmp_path: Path, monkeypatch: p
     preview(plain, tmp_path / "sheet", "--preview-augmentation", 1, "--encoder-weights", "imagenet")
 
 
+def test_a_preview_shows_transforms_of_a_file_and_mixed_tiles(plain: Plain, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("- {__class_fullname__: InvertImg, p: 1.0}\n")
+    inverted = preview(plain, tmp_path / "file", "--preview-augmentation", 2, "-a", file)
+    assert (tmp_path / "file" / "preview_my.png").is_file()
+    mix = ("--mix", "cutmix", "--mix-probability", 1)
+    mixed = preview(plain, tmp_path / "mixed", "--preview-augmentation", 2, "-a", file, *mix)
+    assert (tmp_path / "mixed" / "preview_my_cutmix.png").is_file()
+    assert inverted.shape == mixed.shape
+    assert (inverted != mixed).any()
+
+
+def test_mistakes_in_a_file_of_transforms_are_reported_at_once(plain: Plain, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text("- {__class_fullname__: Flipp}\n- {__class_fullname__: D4, q: 1}\n")
+    lines = train_in(plain.dataset, tmp_path, "-a", file).mistakes
+    assert [line.split(": ")[0] for line in lines] == [f"{file}:1", f"{file}:2"]
+    file.write_text("- {__class_fullname__: CenterCrop, height: 8, width: 8}\n- {__class_fullname__: RandomScale}\n")
+    lines = train_in(plain.dataset, tmp_path, "-a", file).mistakes
+    assert [line.split(": ")[1] for line in lines] == ["CenterCrop", "RandomScale"]
+    (line,) = train_in(plain.dataset, tmp_path, "-a", tmp_path / "none.yaml").mistakes
+    assert line == f"augmentation: {tmp_path / 'none.yaml'}: no such file or directory"
+
+
 def test_too_large_a_preview_is_refused_before_tiles_are_read(tmp_path: Path) -> None:
     (line,) = train_in(tmp_path / "none", tmp_path, "--preview-augmentation", 65).mistakes
     assert line == "--preview-augmentation: must be between 1 and 64 tiles, but got 65"

@@ -78,6 +78,8 @@ ACCEPTED = [
     "space: {weight_decay: {low: 0, high: 1, log: false, step: null}}\nrun:\nbaseline:\nsearch:\nforbid:",
     "space: {channels: [[], [nir]], loss: [ce, dice]}\nforbid: [{channels: [[nir]], loss: ce}]",
     "space: {loss: [ce, dice, dice+ce]}\nforbid: [{loss: '*+*'}]",
+    "space: {augmentation: [hard, a/My.YAML, t.json], mix: {none: {}, cutmix: {mix_probability: [0.3, 1]}}}",
+    "space: {augmentation: {hard: {}, my.yml: {lr: [0.1]}}}",
 ]
 
 
@@ -106,6 +108,10 @@ REFUSED = [
     "space: {model: fnp}",
     "space: {loss: [dice, dicee]}",
     "space: {loss: [dice+]}",
+    "space: {augmentation: [hard, harder]}",
+    "space: {augmentation: [my.txt]}",
+    "space: {mix: [none, cutmixx]}",
+    "space: {mix_probability: [0]}",
     "space: {optimizer: {sgdd: {}}}",
     "space: {optimizer: {sgd: fast}}",
     "space: {optimizer: {sgd: {momentun: [1]}}}",
