@@ -9,6 +9,7 @@ import torch
 from gpu_bench import CPU, NEEDS_GPU, Bench, Outcome, off
 from torch import Tensor
 
+from segtune.data.distances import DistanceMaps
 from segtune.data.labels import IGNORED, Labels
 from segtune.evaluation.validate import validate
 from segtune.training.losses import SegmentationLoss
@@ -78,7 +79,10 @@ def ignored(bench: Bench) -> Outcome:
                 targets = torch.randint(0, len(labels.classes) + 1, (4, 48, 48), generator=generator).to(torch.uint8)
                 targets[torch.rand(4, 48, 48, generator=generator) < share] = IGNORED
                 loss_of = SegmentationLoss(name, labels)
-                here, there = (_loss_and_gradient(loss_of, logits, targets, place) for place in (bench.device, CPU))
+                maps = _maps(name, labels, targets)
+                here, there = (
+                    _loss_and_gradient(loss_of, logits, targets, maps, place) for place in (bench.device, CPU)
+                )
                 difference = max(float((a - b).norm() / max(b.norm(), 1e-6)) for a, b in zip(here, there, strict=True))
                 if not difference <= furthest:
                     furthest, where = difference, f"{name}, {share:.0%} ignored"
@@ -97,9 +101,16 @@ def ignored(bench: Bench) -> Outcome:
     return Outcome(ok, text, {"furthest": furthest, "loss": loss, "cpu_loss": cpu})
 
 
-def _loss_and_gradient(loss_of: SegmentationLoss, logits: Tensor, targets: Tensor, place: torch.device) -> list[Tensor]:
+def _maps(name: str, labels: Labels, targets: Tensor) -> Tensor | None:
+    maps = DistanceMaps.of(name, labels)
+    return torch.stack([torch.from_numpy(maps(target.numpy())).float() for target in targets]) if maps else None
+
+
+def _loss_and_gradient(
+    loss_of: SegmentationLoss, logits: Tensor, targets: Tensor, maps: Tensor | None, place: torch.device
+) -> list[Tensor]:
     moved = logits.to(place).requires_grad_()
-    loss = loss_of(moved, targets.to(place))
+    loss = loss_of(moved, targets.to(place), maps=None if maps is None else maps.to(place))
     (gradient,) = torch.autograd.grad(loss, moved)
     return [loss.detach().cpu(), gradient.cpu()]
 

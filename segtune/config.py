@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from segtune.clashes import check_loss
 from segtune.class_names import split_classes
 from segtune.mistakes import SettingsError, clash, explain
 from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Change, Role
@@ -39,9 +40,10 @@ from segtune.values import (
     given,
     lower,
     one_or_three,
+    weights_of_classes,
     weights_source,
 )
-from segtune.vocabulary import BINARY_LOSSES, LOSSES, Architecture, architecture_name, encoder_name, loss_name
+from segtune.vocabulary import LOSSES, Architecture, architecture_name, encoder_name, loss_name
 
 DEMO = "data/demo"  # a data set that is created when it is first used
 
@@ -186,7 +188,18 @@ class RunConfig(BaseModel):
     )
 
     loss: Annotated[str, AfterValidator(loss_name), SEARCHABLE] = Field(
-        "dice", description=f"loss function: {', '.join(LOSSES)}, or a sum such as dice+bce"
+        "dice", description=f"loss function: {', '.join(LOSSES)}, or a sum such as dice+bce or 0.7*dice+0.3*ce"
+    )
+    label_smoothing: Annotated[float, SEARCHABLE] = Field(
+        0.0, ge=0, lt=1, description="share of each pixel's target that ce, bce and boundary_ce spread over all outputs"
+    )
+    class_weights: Annotated[str, BeforeValidator(weights_of_classes), SEARCHABLE] = Field(
+        "none",
+        description="weights of the classes in focal, ce, bce and boundary_ce: none, balanced or effective (from the "
+        "training pixels), or a list with a number per class, such as 1,5,2; background then has 1",
+    )
+    oversample: Annotated[Literal["none", "rare"], WrapValidator(any_case), SEARCHABLE] = Field(
+        "none", description="rare: draw training tiles with rare classes more often; an epoch has as many tiles"
     )
     augmentation: Annotated[str, AfterValidator(augmentation_source), Role(searchable=True, path="file")] = Field(
         "hard",
@@ -262,13 +275,7 @@ class RunConfig(BaseModel):
         if self.warmup_epochs >= self.epochs:
             got = f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
             raise clash(f"warmup_epochs must be below epochs, but got {got}", "warmup_epochs", "epochs")
-        for name in BINARY_LOSSES:
-            if len(self.classes) > 1 and name in self.loss.split("+"):
-                other = {"bce": "ce is its multi-class form"}.get(
-                    name, "it has no multi-class form, as dice and ce have"
-                )
-                text = f"loss {name!r} is for a single class, but classes lists {len(self.classes)}; {other}"
-                raise clash(text, "loss", "classes")
+        check_loss(self.loss, self.classes, self.label_smoothing, self.class_weights)
         if self.precision == "fp16" and self.device == "cpu":
             raise clash("precision fp16 needs a GPU, but device is cpu", "precision", "device")
         reserved = sorted({self.images_dir, self.masks_dir} & set(self.channels))

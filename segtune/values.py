@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler
 
 from segtune.errors import nearest
-from segtune.vocabulary import LEVELS
+from segtune.vocabulary import CLASS_WEIGHTS, LEVELS, number_text, weight_number
 
 Alpha = Literal["auto", "mask", "band"]
 AUTO = "auto"
@@ -91,6 +91,19 @@ def _count_or_auto(value: object) -> object:
     if word == AUTO or (type(word) is int and 0 <= word <= MAX_LOADERS):
         return word
     raise ValueError(f"must be auto or a whole number from 0 to {MAX_LOADERS}, but got {value!r}")
+
+
+def weights_of_classes(value: object) -> str:
+    """Return a way of weighting the classes, or the text of a list of weights: ``1,5,2.5`` for ``[1, 5, 2.5]``."""
+    if isinstance(value, str):
+        if value.lower() in CLASS_WEIGHTS:
+            return value.lower()
+        value = value.strip().removeprefix("[").removesuffix("]").split(",")
+    numbers = value if isinstance(value, list) else [value]
+    if not numbers:
+        raise ValueError(f"must be {', '.join(CLASS_WEIGHTS)} or a list with a number for each class, but got []")
+    what = f"must be {', '.join(CLASS_WEIGHTS)} or a list with a number for each class; each"
+    return ",".join(number_text(weight_number(number, what)) for number in numbers)
 
 
 ClassName = Annotated[str, AfterValidator(_class_name)]

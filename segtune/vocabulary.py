@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Literal
 
 from segtune.errors import nearest
@@ -23,8 +25,16 @@ Architecture = Literal[
 ]
 ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
 
-LOSSES = ("dice", "jaccard", "tversky", "lovasz", "mcc", "focal", "ce", "bce")  # in the order in which a sum is stored
-BINARY_LOSSES = ("bce", "mcc")  # have no multi-class form in smp
+LOSSES = (  # in the order in which a sum is stored
+    *("dice", "jaccard", "tversky", "focal_tversky", "lovasz", "mcc"),  # over regions
+    *("focal", "ce", "bce", "boundary_ce"),  # over pixels: these take class_weights
+    "boundary",
+)
+PIXEL_LOSSES = ("focal", "ce", "bce", "boundary_ce")
+BINARY_LOSSES = ("bce",)  # ce is its multi-class form
+SMOOTHED_LOSSES = ("ce", "bce", "boundary_ce")  # take label_smoothing
+CLASS_WEIGHTS = ("none", "balanced", "effective")
+_PLUS = re.compile(r"(?<![\d.][eE])\+")  # not that of a number such as 1e+2
 # smp's own encoders, listed here so that a name can be checked before smp is imported. timm's are called tu-NAME.
 ENCODERS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
@@ -71,17 +81,58 @@ def encoder_name(value: str) -> str:
 
 
 def loss_name(value: str) -> str:
-    """Return a loss, or a sum of losses, in its canonical spelling; ValueError for an unknown loss."""
-    given = [term.strip() for term in value.split("+")]
-    terms = [term.lower() for term in given]
-    for term in given:
-        if term.lower() not in LOSSES:
-            raise ValueError(
-                f"unknown loss {term!r} (known: {', '.join(LOSSES)}, and sums such as dice+bce){meant(term, LOSSES)}"
-            )
-    if len(set(terms)) < len(terms):
+    """Return a loss, or a sum of losses with weights, in its canonical spelling; ValueError where it is none."""
+    terms = loss_terms(value)
+    names = [name for _, name in terms]
+    if len(set(names)) < len(names):
         raise ValueError("the sum contains a loss twice")
-    return "+".join(sorted(terms, key=LOSSES.index))  # the order in a sum has no meaning
+    if names == ["boundary"]:
+        # Where a class is absent, and near the borders, the loss is zero: alone, it collapses (Kervadec et al. 2019).
+        raise ValueError("boundary trains only in a sum with another loss, such as dice+boundary")
+    ordered = sorted(terms, key=lambda term: LOSSES.index(term[1]))  # the order in a sum has no meaning
+    return "+".join(name if weight == 1 else f"{number_text(weight)}*{name}" for weight, name in ordered)
+
+
+def loss_terms(value: str) -> list[tuple[float, str]]:
+    """Return the weight and the name of each loss in a sum; ValueError for an unknown loss or a wrong weight."""
+    return [_loss_term(term.strip()) for term in _PLUS.split(value)]
+
+
+def is_loss(value: str) -> bool:
+    """Return whether a text is a loss or a sum of losses."""
+    try:
+        loss_name(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _loss_term(text: str) -> tuple[float, str]:
+    weight, star, name = (part.strip() for part in text.rpartition("*"))
+    if name.lower() in LOSSES:
+        return (weight_number(weight, f"the weight of {name}") if star else 1.0), name.lower()
+    if weight.lower() in LOSSES:
+        raise ValueError(f"a weight stands before its loss: {name}*{weight}")
+    raise ValueError(
+        f"unknown loss {name!r} (known: {', '.join(LOSSES)}, and sums such as dice+bce or 0.7*dice+0.3*ce)"
+        f"{meant(name, LOSSES)}"
+    )
+
+
+def weight_number(value: object, what: str) -> float:
+    """Return a weight, given as a number or its text; ValueError, which names `what`, for any other value."""
+    try:
+        number = float("nan" if isinstance(value, bool) else value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 1e-6 <= number <= 1e6:
+        raise ValueError(f"{what} must be a number above 0, from 1e-6 to 1e6, but got {value!r}")
+    return number
+
+
+def number_text(number: float) -> str:
+    """Return a number in its shortest form without an exponent, so that each has one spelling."""
+    return f"{Decimal(repr(number)).normalize():f}"
 
 
 def meant(value: str, known: Iterable[str]) -> str:

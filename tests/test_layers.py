@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("run_search", "run_single", "validate")
 # Lowest first, packages and the modules in each; "" is the root of segtune.
 ORDER = (
-    ("", "clock errors torch_errors roles vocabulary mistakes values class_names config fields machine"),
+    ("", "clock errors torch_errors roles vocabulary mistakes values class_names clashes config fields machine"),
     ("files", "checks locks temporary atomic leftovers folders library_folders yamlfile transforms_file"),
     (
         "space",
@@ -21,8 +21,8 @@ ORDER = (
     (
         "data",
         "listing tiles pairs splits labels bands formats mask_values georeference raster alpha alignment "
-        "reading fitting statistics findings tile_sizes cache_folder cache_entry cache store dataset augment "
-        "transform_nodes transforms mix batches checks scan demo_canvas demo_scene demo",
+        "reading fitting statistics findings tile_sizes cache_folder cache_entry cache store dataset balance augment "
+        "transform_nodes transforms mix distances batches checks scan demo_canvas demo_scene demo",
     ),
     (
         "models",
@@ -30,7 +30,11 @@ ORDER = (
     ),
     ("evaluation", "metrics worst predict evaluate predicted_masks validate"),
     ("pictures", "render png sheet gallery"),
-    ("training", "losses optim loaders stopwatch resolve resume step result runlog state worst_pictures run train"),
+    (
+        "training",
+        "region_losses pixel_losses losses optim loaders stopwatch resolve resume step result runlog state "
+        "worst_pictures run train",
+    ),
     ("planning", "cost resources rungs estimate feasibility samples"),
     ("", "trials"),
     (

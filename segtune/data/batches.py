@@ -12,11 +12,13 @@ from types import TracebackType
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segtune.data.augment import Augment
+from segtune.data.distances import DistanceMaps
 from segtune.data.fitting import Fit
 from segtune.data.labels import Indices
 from segtune.data.mix import Mix
@@ -25,6 +27,7 @@ from segtune.errors import InputError
 from segtune.machine import HANGUP
 from segtune.torch_errors import loader_died, loader_error
 
+_Factors = npt.NDArray[np.float64]
 _TIMED = 32  # tiles, at most, whose loading is timed
 # Each kind of draw of a sample has a number of its own, after those of augmentation.
 _CROP, _MIX = 2, 3
@@ -32,10 +35,10 @@ _OTHER = 2**32  # added to the number of a sample for the draws of the tile that
 
 # Images: (B, H, W, bands), uint8 or float32; permuted to (B, bands, H, W), they are channels_last in memory. Whole
 # tiles of several sizes, for sliding windows, are a list of (H, W, bands). Targets: (B, H, W), uint8, or a list as
-# well, since masks in evaluation keep their own sizes.
-Batch = tuple[Tensor | list[Tensor], Tensor | list[Tensor]]
-_Item = tuple[Tensor, Tensor]
-_Key = tuple[int, int, int]  # epoch, position in the store, how often the tile was drawn before
+# well, since masks in evaluation keep their own sizes. For a loss that needs distance maps, (B, maps, H, W) follow.
+Batch = tuple[Tensor | list[Tensor], ...]
+_Item = tuple[Tensor, ...]
+_Key = tuple[int, int, int]  # epoch, position in the store, a number that differs when the epoch draws the tile again
 
 
 class _Tiles(Dataset[_Item | InputError]):
@@ -45,9 +48,16 @@ class _Tiles(Dataset[_Item | InputError]):
     """
 
     def __init__(
-        self, store: TileStore, augmentation: Augment | None, crop: Fit | None, mix: Mix | None, seed: int
+        self,
+        store: TileStore,
+        augmentation: Augment | None,
+        crop: Fit | None,
+        mix: Mix | None,
+        seed: int,
+        maps: DistanceMaps | None,
     ) -> None:
         self._store, self._augmentation, self._crop, self._mix, self._seed = store, augmentation, crop, mix, seed
+        self._maps = maps
 
     def __len__(self) -> int:
         return len(self._store)
@@ -61,7 +71,9 @@ class _Tiles(Dataset[_Item | InputError]):
             )
         except InputError as error:
             return error
-        return torch.from_numpy(image), torch.from_numpy(target)
+        # Not kept in the cache: augmentation moves the borders that the maps measure from.
+        maps = [self._maps(target)] if self._maps else []
+        return tuple(map(torch.from_numpy, (image, target, *maps)))
 
 
 def augmented_sample(
@@ -107,13 +119,17 @@ class _EpochSampler(Sampler[list[_Key]]):
     """Batches of keys, shuffled if there is a seed.
 
     Shuffled tiles form an endless sequence of permutations, and an epoch is its next part: every tile is drawn equally
-    often, whatever the length of an epoch.
+    often, whatever the length of an epoch. With `factors`, each part of the sequence that is as long as the store has
+    tiles in proportion to them, and some tiles not at all.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int | None, samples: int | None) -> None:
+    def __init__(
+        self, count: int, batch_size: int, seed: int | None, samples: int | None, factors: _Factors | None
+    ) -> None:
         self.epoch, self.first_batch = 0, 0
         self._count, self.batch_size, self._seed = count, batch_size, seed
         self._samples = samples or count
+        self._copies = None if factors is None else torch.from_numpy(factors * (count / factors.sum()))
 
     def __len__(self) -> int:
         return -(-self._samples // self.batch_size)
@@ -129,15 +145,23 @@ class _EpochSampler(Sampler[list[_Key]]):
                     turn = position // self._count
                     order = self._order(turn)
                 # Epochs that are one whole permutation have the keys (epoch, index, 0).
-                drawn_before = turn - first // self._count
-                batch.append((self.epoch, int(order[position % self._count]), drawn_before))
+                again = turn - first // self._count if self._copies is None else position - first
+                batch.append((self.epoch, int(order[position % self._count]), again))
             yield batch
 
     def _order(self, turn: int) -> Tensor:
         if self._seed is None:
             return torch.arange(self._count)
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + turn + 1)
-        return torch.randperm(self._count, generator=generator)
+        order = torch.randperm(self._count, generator=generator)
+        if self._copies is None:
+            return order
+        # Systematic sampling: of 2.3 copies of a tile there are 2 or 3, and all copies are as many as the tiles.
+        start = torch.rand((), dtype=torch.float64, generator=generator)
+        ends = self._copies[order].cumsum(0) + start
+        ends[-1] = self._count + start
+        drawn = order.repeat_interleave(ends.floor().long().diff(prepend=torch.zeros(1, dtype=torch.long)))
+        return drawn[torch.randperm(self._count, generator=generator)]
 
 
 class Batches:
@@ -154,6 +178,8 @@ class Batches:
     samples: tiles per epoch; None for all.
     workers: loader processes; 0 loads in this process.
     pin_memory: page-locked batches, for a faster way to a GPU.
+    maps: computes the distance maps of each target; None for none.
+    factors: how often each tile is drawn, in proportion to the others; None for equally often. It needs a seed.
     """
 
     def __init__(
@@ -167,9 +193,11 @@ class Batches:
         samples: int | None = None,
         workers: int = 0,
         pin_memory: bool = False,
+        maps: DistanceMaps | None = None,
+        factors: _Factors | None = None,
     ) -> None:
-        self._sampler = _EpochSampler(len(store), batch_size, seed, samples)
-        self._tiles = _Tiles(store, augmentation, crop, mix, seed or 0)
+        self._sampler = _EpochSampler(len(store), batch_size, seed, samples, factors)
+        self._tiles = _Tiles(store, augmentation, crop, mix, seed or 0, maps)
         self._pin_memory = pin_memory
         self._loader: DataLoader[_Item | InputError] | None = self._make_loader(workers)
         self._begun: tuple[int, Iterator[Batch | InputError]] | None = None  # the number of a pass, and its batches
@@ -286,8 +314,7 @@ def _collate(items: list[_Item | InputError]) -> Batch | InputError:
     sound = [item for item in items if not isinstance(item, InputError)]
     if len(sound) < len(items):
         return next(item for item in items if isinstance(item, InputError))
-    images, targets = zip(*sound, strict=True)
-    return _stacked(images), _stacked(targets)
+    return tuple(_stacked(parts) for parts in zip(*sound, strict=True))
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor | list[Tensor]:

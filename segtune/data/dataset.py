@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from segtune.config import RunConfig
 from segtune.data.bands import IMAGE, Band
 from segtune.data.fitting import Fit
@@ -25,6 +28,7 @@ class DataInfo:
     left_out: Mapping[str, int]  # tiles that limit_tiles and val_samples leave out, by split
     labels: Labels
     pixels: Mapping[str, Mapping[int, int]]  # pixels of each label, by split
+    holders: Mapping[int, npt.NDArray[np.int64]]  # positions of the training tiles that hold each class
     channels: tuple[str, ...]  # extra channels that were scanned
     bands: tuple[Band, ...]
     uint8: bool  # all sources are uint8; otherwise batches are float32

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class SplitInfo:
     extremes: Extremes | None  # of training tiles, where any pixel is valid
     alpha: Alpha = "auto"  # what the alpha band was taken for, where its values decided
     alpha_band: int = 0  # number of the alpha band, counted from 1; 0 where there is none
+    holders: dict[int, list[int]] = field(default_factory=dict)  # positions of the tiles that hold each label
 
     def plain(self) -> dict[str, Any]:
         """Return the findings as JSON values."""
@@ -53,9 +54,12 @@ class SplitInfo:
             arrays = {name: np.array(value) for name, value in moments.items() if name != "count"}
             moments = Moments(moments["count"], **arrays)
         pixels = {int(label): number for label, number in content["pixels"].items()}
+        holders = {int(label): positions for label, positions in content.get("holders", {}).items()}
         tuples = {name: tuple(content[name]) for name in ("bands", "shaded")}
         extremes = content["extremes"] and Extremes.from_plain(content["extremes"])
-        return cls(**{**content, **tuples, "pixels": pixels, "moments": moments, "extremes": extremes})
+        return cls(
+            **{**content, **tuples, "pixels": pixels, "holders": holders, "moments": moments, "extremes": extremes}
+        )
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,14 @@ class SplitFindings:
         self._moments: Moments | None = None
         self._extremes: Extremes | None = None
         self._shaded: list[int] = []
+        self._holders: dict[int, list[int]] = {}
 
     def add(self, index: int, tile: TileFindings) -> None:
         """Add the findings of the tile at this position."""
         self.kinds.setdefault(tile.kind, []).append(index)
         self._pixels.update(tile.labels)
+        for label in tile.labels:
+            self._holders.setdefault(label, []).append(index)
         self._digest.update(tile.digest)
         self._largest = max(self._largest, tile.side)
         self._shaded += [index] if tile.shaded else []
@@ -124,6 +131,7 @@ class SplitFindings:
             extremes=self._extremes,
             alpha=alpha,
             alpha_band=alpha_band,
+            holders=dict(sorted(self._holders.items())),
         )
 
 

@@ -92,6 +92,7 @@ def scan(
         left_out={split: found.left_out for split, found in tiles.items()},
         labels=Labels.from_masks(config.classes, config.ignore, pixels[TRAIN], config.class_names),
         pixels=pixels,
+        holders={label: np.array(seen[TRAIN].holders.get(label, []), np.int64) for label in config.classes},
         channels=channels,
         bands=bands,
         uint8=all(info.uint8 for info in seen.values()),
@@ -203,7 +204,8 @@ class _Reader:
 
     def _known(self, split: str) -> SplitInfo | None:
         content = self._cache.info(self._keys[split]) if self._cache else None
-        return SplitInfo.from_plain(content) if content else None
+        # Earlier releases did not note which training tiles hold a label: these are read once more.
+        return SplitInfo.from_plain(content) if content and (split != TRAIN or content.get("holders")) else None
 
     def _missing(self, split: str, fits: Iterable[Fit]) -> list[Fit]:
         if not self._cache:

@@ -48,6 +48,7 @@ class _DataPart(_Part):
     labels: _LabelsPart
     tiles: dict[str, int] = {}
     left_out: dict[str, int] = {}
+    class_weights: dict[str, _Number] = {}
 
 
 class _BandPart(_Part):
@@ -98,6 +99,7 @@ class Manifest:
     tiles: Mapping[str, int] = field(default_factory=dict)  # number of tiles used, by split
     left_out: Mapping[str, int] = field(default_factory=dict)  # not used because of limit_tiles or val_samples
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    class_weights: Mapping[str, float] = field(default_factory=dict)  # in the loss, by class; empty for none
     threads: int | None = None
     workers: int | None = None  # loader processes in training; None in a manifest that was read
     transforms: TransformsFile | None = None  # what the file that `augmentation` names held when the run began
@@ -138,6 +140,7 @@ class Manifest:
             evaluation_batch_size=evaluation.batch_size,
             tiles=data.tiles,
             left_out=data.left_out,
+            class_weights=data.class_weights,
             metrics=sections.metrics,
             transforms=_transforms(config, sections),
         )
@@ -151,6 +154,7 @@ class Manifest:
                 "labels": labels,
                 "tiles": dict(self.tiles),
                 "left_out": dict(self.left_out),
+                **({"class_weights": dict(self.class_weights)} if self.class_weights else {}),
             },
             "bands": [asdict(band) for band in self.bands],
             "threshold": THRESHOLD,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from segtune.vocabulary import is_loss
+
 
 @dataclass(frozen=True)
 class Forbidden:
@@ -17,7 +19,7 @@ class Forbidden:
 
     def meets(self, name: str, value: Any) -> bool:
         """Return whether a value of a setting is one of the named values."""
-        return any(_same(value, other) for other in self.values[name])
+        return any(_same(name, value, other) for other in self.values[name])
 
     def matches(self, settings: Mapping[str, Any]) -> bool:
         """Return whether a run with these settings is forbidden."""
@@ -31,15 +33,16 @@ class Forbidden:
         return f"{{{', '.join(f'{name}: {_flow(value)}' for name, value in self.plain().items())}}}"
 
 
-def is_wildcard(value: object) -> bool:
-    """Return whether a value is a string with wildcards."""
-    return isinstance(value, str) and not set(value).isdisjoint("*?[")
+def is_wildcard(name: str, value: object) -> bool:
+    """Return whether a value of a setting is a string with wildcards; the weight in a loss such as 0.7*dice is none."""
+    found = isinstance(value, str) and not set(value).isdisjoint("*?[")
+    return found and not (name == "loss" and is_loss(str(value)))
 
 
-def _same(value: Any, named: Any) -> bool:
+def _same(name: str, value: Any, named: Any) -> bool:
     if isinstance(value, float) and isinstance(named, float):
         return math.isclose(value, named, rel_tol=1e-9)  # a sampler adds steps up, with rounding errors
-    return value == named or (isinstance(value, str) and is_wildcard(named) and fnmatchcase(value, named))
+    return value == named or (isinstance(value, str) and is_wildcard(name, named) and fnmatchcase(value, named))
 
 
 def _flow(value: Any) -> str:

@@ -95,7 +95,7 @@ class ForbidReader:
             several = bool(given) and all(isinstance(value, list) for value in given)
         kept = []
         for value, here in [(v, (*steps, i)) for i, v in enumerate(given)] if several else [(given, steps)]:
-            wildcard = is_wildcard(value) and base_type(name) is str
+            wildcard = base_type(name) is str and is_wildcard(name, value)
             try:
                 kept.append(value if wildcard else self._file.check(name, value))
             except SettingsError as error:

@@ -13,14 +13,15 @@ from typing import Any
 from segtune.config import RunConfig
 from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, base_type
 from segtune.space.settings import SearchSettings
-from segtune.vocabulary import ARCHITECTURE_ALIASES, LEVELS, LOSSES
+from segtune.vocabulary import ARCHITECTURE_ALIASES, CLASS_WEIGHTS, LEVELS, LOSSES
 
 Schema = dict[str, Any]
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"  # the version that most editors support
 _NUMBERS = (int, float)
-_TERM = f"({'|'.join(LOSSES)})"
-_COMMON_SUMS = ("dice+ce", "dice+bce", "dice+focal", "lovasz+ce", "jaccard+ce")
+_NUMBER = r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]+)?"
+_TERM = rf"({_NUMBER}\s*\*\s*)?({'|'.join(LOSSES)})"
+_COMMON_SUMS = ("dice+ce", "dice+bce", "dice+focal", "lovasz+ce", "jaccard+ce", "0.7*dice+0.3*ce", "dice+boundary")
 # pydantic's own keys, which it leaves in the schema of a field with a validator.
 _UNTRANSLATED = {"ge": "minimum", "gt": "exclusiveMinimum"}
 _SEARCHED = {"$ref": "#/definitions/searched"}
@@ -105,6 +106,12 @@ def _value(name: str, schema: Schema) -> Schema:
         text = {key: value for key, value in schema.items() if key != "type"}
         file = {"type": "string", "pattern": r"\.([yY][aA]?[mM][lL]|[jJ][sS][oO][nN])$"}
         return {**text, "anyOf": [{"enum": list(LEVELS)}, file]}
+    if name == "class_weights":
+        text = {key: value for key, value in schema.items() if key != "type"}
+        weight = {"type": "number", "exclusiveMinimum": 0}
+        pattern = rf"^{_NUMBER}(,\s*{_NUMBER})*$"
+        lists = [{"type": "array", "items": weight, "minItems": 1}, {"type": "string", "pattern": pattern}]
+        return {**text, "anyOf": [{"enum": [*CLASS_WEIGHTS]}, weight, *lists]}
     return schema
 
 

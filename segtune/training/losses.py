@@ -1,76 +1,104 @@
-"""Losses by name: those of segmentation_models_pytorch, and sums of them."""
+"""Losses by name, and weighted sums of them, over the pixels that are not ignored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from segmentation_models_pytorch import losses as smp_losses
 from torch import Tensor, nn
 
 from segtune.data.labels import IGNORED, Labels
+from segtune.training.pixel_losses import PixelLoss
+from segtune.training.region_losses import FocalTverskyLoss, multiclass_mcc_loss
+from segtune.vocabulary import PIXEL_LOSSES, loss_terms
 
-_Term = Callable[[Tensor, Tensor], Tensor]
+_Term = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # of logits, targets and distance maps
+_Region = Callable[[Tensor, Tensor], Tensor]
 
 
 class SegmentationLoss(nn.Module):
-    """A loss, or the sum of several, over the pixels that are not ignored.
+    """A loss, or a weighted sum of several, over the pixels that are not ignored.
 
     Ignored pixels are removed before any term sees them, because the terms ignore pixels in different ways: some still
     divide by their number, and some return NaN when no pixel is left.
 
     Parameters
     ----------
-    name: a loss, or several joined by ``+``, such as dice+bce.
+    name: a loss, or a sum such as dice+bce or 0.7*dice+0.3*ce.
     labels: the labels that the targets stand for.
+    label_smoothing: share of each target that ce, bce and boundary_ce spread over all outputs.
+    class_weights: weights in focal, ce, bce and boundary_ce: of background, where pixels can be background, and of the
+        classes in their order; empty for none.
     """
 
-    def __init__(self, name: str, labels: Labels) -> None:
+    def __init__(
+        self,
+        name: str,
+        labels: Labels,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] = (),
+    ) -> None:
         super().__init__()
         self._labels = labels
-        self._terms = [_term(part, labels.binary) for part in name.split("+")]
+        self._terms = [
+            (weight, _term(term, labels.binary, label_smoothing, class_weights)) for weight, term in loss_terms(name)
+        ]
 
-    def forward(self, logits: Tensor, targets: Tensor, some_ignored: bool = True) -> Tensor:
+    def forward(self, logits: Tensor, targets: Tensor, some_ignored: bool = True, maps: Tensor | None = None) -> Tensor:
         """Return the loss of logits, (B, outputs, H, W), for targets, uint8 indices of shape (B, H, W).
 
-        `some_ignored=False` states that no target is ignored, which saves the search for such targets.
+        `some_ignored=False` states that no target is ignored, which saves the search for such targets. `maps`, (B,
+        maps, H, W), are those of `DistanceMaps`, for a loss that needs them.
         """
-        outputs = logits.shape[1]
         if some_ignored:
             counted = targets != IGNORED
-            # The pixels become an image of one row, because Lovasz takes three dimensions for images without channels.
-            logits = logits.movedim(1, -1)[counted].T.reshape(1, outputs, 1, -1)
-            targets = targets[counted].reshape(1, 1, -1)
+            logits, targets = _selected(logits, counted), targets[counted].reshape(1, 1, -1)
+            maps = None if maps is None else _selected(maps, counted)
             if not targets.numel():
                 return logits.sum()  # of no elements: zero, with a gradient of zero
         # Without a background output the first class is output 0.
         shift = 0 if self._labels.binary or self._labels.background else 1
         targets = targets.long() - shift
-        return torch.stack([term(logits, targets) for term in self._terms]).sum()
+        return torch.stack([weight * term(logits, targets, maps) for weight, term in self._terms]).sum()
 
 
-def _term(name: str, binary: bool) -> _Term:
+def _selected(values: Tensor, counted: Tensor) -> Tensor:
+    """Return the counted pixels of (B, channels, H, W) as an image of one row, since Lovasz takes images alone."""
+    return values.movedim(1, -1)[counted].T.reshape(1, values.shape[1], 1, -1)
+
+
+def _term(name: str, binary: bool, label_smoothing: float, class_weights: Sequence[float]) -> _Term:
+    if name in PIXEL_LOSSES:
+        return PixelLoss(name, binary, label_smoothing, class_weights)
+    if name == "boundary":
+        return partial(_boundary_loss, binary=binary)
+    region = _region_loss(name, binary)
+    return lambda logits, targets, _: region(logits, targets)
+
+
+def _region_loss(name: str, binary: bool) -> _Region:
     mode = smp_losses.BINARY_MODE if binary else smp_losses.MULTICLASS_MODE
-    if name == "bce" or (name == "ce" and binary):
-        return _binary_cross_entropy
-    if name == "ce":
-        return F.cross_entropy
+    if name == "mcc" and not binary:
+        return multiclass_mcc_loss
     if name == "mcc":
         mcc = smp_losses.MCCLoss()
         return lambda logits, targets: mcc(logits.sigmoid(), targets.float())
-    kinds: dict[str, Callable[[str], _Term]] = {
+    kinds: dict[str, Callable[[str], _Region]] = {
         "dice": smp_losses.DiceLoss,
         "jaccard": smp_losses.JaccardLoss,
         # At smp's default weights Tversky is Dice. Missed pixels weigh more, as in Salehi et al. 2017
         # (arXiv:1706.05721).
         "tversky": partial(smp_losses.TverskyLoss, alpha=0.3, beta=0.7),
-        "focal": smp_losses.FocalLoss,
+        "focal_tversky": FocalTverskyLoss,
         "lovasz": smp_losses.LovaszLoss,
     }
     return kinds[name](mode)
 
 
-def _binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits.squeeze(1), targets.float())
+def _boundary_loss(logits: Tensor, targets: Tensor, maps: Tensor | None, binary: bool) -> Tensor:
+    """Return the mean of probability times signed distance (Kervadec et al. 2019, arXiv:1812.07032)."""
+    assert maps is not None
+    probabilities = logits.sigmoid() if binary else logits.softmax(dim=1)
+    return (probabilities * maps[:, : logits.shape[1]]).mean()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Any
@@ -16,9 +16,11 @@ from torch import nn
 
 from segtune.clock import running_seconds
 from segtune.config import RunConfig
+from segtune.data.balance import class_weights, repeat_factors
 from segtune.data.bands import Band
 from segtune.data.batches import Batches
 from segtune.data.dataset import DataInfo
+from segtune.data.distances import DistanceMaps
 from segtune.data.fitting import Fit
 from segtune.data.mix import Mix
 from segtune.data.store import TileStore
@@ -83,7 +85,8 @@ class Run:
         _seed(config.seed)
         bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
         self.model = self._setup_model(info, bands, begins=content is None)
-        self.manifest = self._setup_manifest(info, bands, precision, transforms)
+        weights = class_weights(config.class_weights, info)
+        self.manifest = self._setup_manifest(info, bands, precision, transforms, weights)
         phases.beat()
         self.stores: dict[str, TileStore] = {}
         self.spare_cores = spare_cores(self.device, cores, torch.get_num_threads())
@@ -91,7 +94,7 @@ class Run:
         self.state = self._setup_state(precision)
         self.step = TrainingStep(
             self.model,
-            SegmentationLoss(config.loss, info.labels),
+            SegmentationLoss(config.loss, info.labels, config.label_smoothing, list(weights.values())),
             self.state.optimizer,
             self.state.scaler,
             Normalization(bands, self.device),
@@ -126,7 +129,12 @@ class Run:
         return build_model(config, len(bands), info.labels.outputs).to(self.device)
 
     def _setup_manifest(
-        self, info: DataInfo, bands: tuple[Band, ...], precision: str, transforms: TransformsFile | None
+        self,
+        info: DataInfo,
+        bands: tuple[Band, ...],
+        precision: str,
+        transforms: TransformsFile | None,
+        weights: Mapping[str, float],
     ) -> Manifest:
         return Manifest(
             self.config,
@@ -141,6 +149,7 @@ class Run:
             evaluation_batch_size=self.config.batch_size,
             tiles=info.counts,
             left_out=info.left_out,
+            class_weights=weights,
             threads=torch.get_num_threads(),
             transforms=transforms,
         )
@@ -158,6 +167,8 @@ class Run:
             mix=Mix.of(config, info.labels, info.pixels[TRAIN]),
             samples=config.samples_per_epoch,
             pin_memory=pinned,
+            maps=DistanceMaps.of(config.loss, info.labels),
+            factors=repeat_factors(info.holders, len(store)) if config.oversample == "rare" else None,
         )
         assert config.image_size is not None
         self.workers = (

@@ -43,8 +43,12 @@ class TrainingStep:
         self._model, self._loss, self._optimizer, self._scaler = model, loss, optimizer, scaler
         self._normalize, self._device, self._precision, self._grad_clip = normalize, device, precision, grad_clip
 
-    def __call__(self, images: Tensor, targets: Tensor, micro_batch: int) -> tuple[Tensor, int]:
+    def __call__(
+        self, images: Tensor, targets: Tensor, micro_batch: int, maps: Tensor | None = None
+    ) -> tuple[Tensor, int]:
         """Update the weights by images, (B, H, W, bands), and uint8 targets, (B, H, W).
+
+        `maps` are the distance maps, (B, maps, H, W), for a loss that needs them.
 
         Return the loss and the micro-batch: the number of tiles that go through the network at a time. It is the one
         given or, where memory was too small for it, a half of it, a quarter, ... Raises DeviceMemoryError where memory
@@ -57,7 +61,7 @@ class TrainingStep:
             self._optimizer.zero_grad(set_to_none=True)
             self._set_random_state(drawn)  # so that dropout draws the same in every attempt
 
-        loss, size = within_memory(lambda size: self._gradients(images, targets, size), begun, undo)
+        loss, size = within_memory(lambda size: self._gradients(images, targets, maps, size), begun, undo)
         if self._grad_clip:
             self._scaler.unscale_(self._optimizer)
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._grad_clip)
@@ -65,25 +69,28 @@ class TrainingStep:
         self._scaler.update()
         return loss, size if size < begun else micro_batch
 
-    def _gradients(self, images: Tensor, targets: Tensor, micro_batch: int) -> Tensor:
+    def _gradients(self, images: Tensor, targets: Tensor, maps: Tensor | None, micro_batch: int) -> Tensor:
         """Return the loss of the batch, and leave its scaled gradients at the parameters."""
         self._optimizer.zero_grad(set_to_none=True)
         parts = -(-len(images) // micro_batch)
         total = torch.zeros((), device=self._device)
         # The parts have even sizes, because BatchNorm learns little from a part of a single tile.
-        for some, truth in zip(images.tensor_split(parts), targets.tensor_split(parts), strict=True):
-            loss = self._part_loss(some, truth) * (len(some) / len(images))
+        split = [maps] * parts if maps is None else maps.tensor_split(parts)
+        for some, truth, near in zip(images.tensor_split(parts), targets.tensor_split(parts), split, strict=True):
+            loss = self._part_loss(some, truth, near) * (len(some) / len(images))
             self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
 
-    def _part_loss(self, images: Tensor, targets: Tensor) -> Tensor:
+    def _part_loss(self, images: Tensor, targets: Tensor, maps: Tensor | None) -> Tensor:
         # Looked up on the CPU, because on the GPU it would have to wait for the step. IGNORED is the largest index, and
         # numpy finds the maximum in a fraction of the time that torch needs for `any`.
         some_ignored = bool(targets.numpy().max() == IGNORED)
         with autocast(self._device, self._precision):
             logits = self._model(self._normalize(images))
-        loss: Tensor = self._loss(logits.float(), targets.to(self._device, non_blocking=True), some_ignored)
+        if maps is not None:
+            maps = maps.to(self._device, non_blocking=True).float()
+        loss: Tensor = self._loss(logits.float(), targets.to(self._device, non_blocking=True), some_ignored, maps)
         return loss
 
     def _random_state(self) -> Tensor:

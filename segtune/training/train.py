@@ -164,10 +164,9 @@ def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> float:
     progress, steps = run.progress, len(run.batches)
     run.model.train()
     freeze_encoder(run.model, epoch <= run.config.freeze_encoder_epochs)
-    for images, targets in run.phases.trained_on(run.batches.epoch(epoch, first_batch=progress.step)):
-        assert isinstance(images, Tensor)
-        assert isinstance(targets, Tensor)
-        loss, micro_batch = run.step(images, targets, progress.micro_batch)
+    for batch in run.phases.trained_on(run.batches.epoch(epoch, first_batch=progress.step)):
+        images, targets, *maps = (part for part in batch if isinstance(part, Tensor))  # all of them, in training
+        loss, micro_batch = run.step(images, targets, progress.micro_batch, *maps)
         if micro_batch < progress.micro_batch:
             progress.micro_batch = micro_batch
             run.write_manifest()

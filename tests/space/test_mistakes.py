@@ -23,8 +23,9 @@ def test_all_mistakes_of_a_file_are_reported_together(mistakes_of):
         "s.yaml:3: run.epoch: unknown setting 'epoch'; did you mean 'epochs'?",
         "s.yaml:4: run.lr: input should be greater than 0, but got -1",
         "s.yaml:6: space.encoder: has no values; list at least one",
-        "s.yaml:7: space.loss: unknown loss 'dicee' (known: dice, jaccard, tversky, lovasz, mcc, focal, ce, bce,"
-        " and sums such as dice+bce); did you mean 'dice'?",
+        "s.yaml:7: space.loss: unknown loss 'dicee' (known: dice, jaccard, tversky, focal_tversky, lovasz, "
+        "mcc, focal, ce, bce, boundary_ce, boundary, and sums such as dice+bce or 0.7*dice+0.3*ce); did you mean "
+        "'dice'?",
         "s.yaml:8: space.batch_size: `low <= high` must hold, but got (low=3, high=1)",
         "s.yaml:10: search.trails: unknown setting 'trails'; did you mean 'trials'?",
     ]

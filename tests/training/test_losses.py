@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -10,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segtune.config import RunConfig
+from segtune.data.distances import DistanceMaps
 from segtune.data.labels import IGNORED, Labels
 from segtune.training.losses import SegmentationLoss
 from segtune.vocabulary import BINARY_LOSSES, LOSSES
+
+Criterion = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,24 @@ CASES = (
     Case("classes alone", Labels((4, 9, 2), (), False, 0), (1, 2, 3)),
 )
 COMBINATIONS = [
-    pytest.param(case, loss, id=f"{case.name}-{loss}")
+    pytest.param(case, f"20*{loss}" if loss == "boundary" else loss, id=f"{case.name}-{loss}")
     for case in CASES
-    for loss in LOSSES
+    for loss in (*LOSSES, "0.7*focal_tversky+0.3*ce")
     if case.labels.binary or loss not in BINARY_LOSSES
 ]
 every_combination = pytest.mark.parametrize(("case", "loss"), COMBINATIONS)
+
+
+def criterion_of(loss: str, labels: Labels) -> Criterion:
+    """Return a loss that computes the distance maps that it needs."""
+    criterion, maps = SegmentationLoss(loss, labels), DistanceMaps.of(loss, labels)
+
+    def call(logits: Tensor, target: Tensor, some_ignored: bool = True) -> Tensor:
+        near = torch.stack([torch.from_numpy(maps(tile.numpy())).float() for tile in target]) if maps else None
+        value: Tensor = criterion(logits, target, some_ignored, near)
+        return value
+
+    return call
 
 
 def with_ignored(target: Tensor, share: float = 0.3) -> Tensor:
@@ -63,7 +79,7 @@ def with_ignored(target: Tensor, share: float = 0.3) -> Tensor:
 def check_finite(case: Case, loss: str, logits: Tensor, target: Tensor) -> None:
     """Hold a loss and its gradient to finite numbers."""
     logits.requires_grad_()
-    value = SegmentationLoss(loss, case.labels)(logits, target)
+    value = criterion_of(loss, case.labels)(logits, target)
     value.backward()
     assert value.isfinite()
     assert logits.grad is not None
@@ -71,11 +87,20 @@ def check_finite(case: Case, loss: str, logits: Tensor, target: Tensor) -> None:
 
 
 @every_combination
+def test_gradients_are_those_of_finite_differences(case: Case, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "float", Tensor.double)  # smp's Lovasz takes float32 alone
+    target = with_ignored(case.target(batch=2)[:, :5, :6])
+    criterion = criterion_of(loss, case.labels)
+    logits = (case.logits(target) * 2).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda values: criterion(values, target), logits)
+
+
+@every_combination
 @pytest.mark.parametrize("ignored", [False, True])
 def test_losses_are_finite_scalars_with_a_gradient(case: Case, loss: str, ignored: bool) -> None:
     target = with_ignored(case.target()) if ignored else case.target()
     logits = case.logits(target).requires_grad_()
-    value = SegmentationLoss(loss, case.labels)(logits, target)
+    value = criterion_of(loss, case.labels)(logits, target)
     assert value.shape == ()
     assert value.isfinite()
     value.backward()
@@ -96,7 +121,7 @@ def test_losses_fall_as_the_logits_approach_the_truth(case: Case, loss: str) -> 
     target = with_ignored(case.target())
     wrong = case.logits(target)
     right = case.right(target, certainty=8.0)
-    criterion = SegmentationLoss(loss, case.labels)
+    criterion = criterion_of(loss, case.labels)
     values = [float(criterion(torch.lerp(wrong, right, share), target)) for share in (0.0, 0.2, 0.5, 1.0)]
     assert values == sorted(values, reverse=True)
     assert values[0] - values[-1] > 0.05
@@ -109,7 +134,7 @@ def test_losses_fall_as_the_logits_approach_the_truth(case: Case, loss: str) -> 
 def test_a_step_against_the_gradient_lowers_the_loss(case: Case, loss: str) -> None:
     target = case.target()
     logits = case.logits(target).requires_grad_()
-    criterion = SegmentationLoss(loss, case.labels)
+    criterion = criterion_of(loss, case.labels)
     before = criterion(logits, target)
     (gradient,) = torch.autograd.grad(before, logits)
     after = criterion(logits - 0.1 * gradient / gradient.norm(), target)
@@ -120,7 +145,7 @@ def test_a_step_against_the_gradient_lowers_the_loss(case: Case, loss: str) -> N
 def test_ignored_pixels_have_no_gradient_and_no_say(case: Case, loss: str) -> None:
     target = with_ignored(case.target())
     hidden = (target == IGNORED)[:, None].expand(-1, case.labels.outputs, -1, -1)
-    criterion = SegmentationLoss(loss, case.labels)
+    criterion = criterion_of(loss, case.labels)
     logits = case.logits(target).requires_grad_()
     value = criterion(logits, target)
     value.backward()
@@ -136,7 +161,7 @@ def test_the_loss_with_ignored_rows_is_that_of_the_other_rows(case: Case, loss: 
     """Neither a sum nor a mean knows that there were ignored pixels."""
     target = case.target()
     logits = case.logits(target)
-    criterion = SegmentationLoss(loss, case.labels)
+    criterion = criterion_of(loss, case.labels)
     kept = criterion(logits[:, :, :5], target[:, :5])
     hidden = target.clone()
     hidden[:, 5:] = IGNORED
@@ -147,7 +172,7 @@ def test_the_loss_with_ignored_rows_is_that_of_the_other_rows(case: Case, loss: 
 def test_a_batch_that_is_ignored_altogether_costs_nothing(case: Case, loss: str) -> None:
     target = torch.full((2, 8, 8), IGNORED, dtype=torch.uint8)
     logits = case.logits(target).requires_grad_()
-    value = SegmentationLoss(loss, case.labels)(logits, target)
+    value = criterion_of(loss, case.labels)(logits, target)
     value.backward()
     assert value.item() == 0
     assert logits.grad is not None
@@ -172,7 +197,7 @@ def test_a_single_counted_pixel_is_enough(case: Case, loss: str) -> None:
 def test_the_short_cut_without_ignored_pixels_gives_the_same(case: Case, loss: str) -> None:
     target = case.target()
     logits = case.logits(target)
-    criterion = SegmentationLoss(loss, case.labels)
+    criterion = criterion_of(loss, case.labels)
     searched, spared = criterion(logits, target), criterion(logits, target, some_ignored=False)
     assert float(searched) == pytest.approx(float(spared), abs=1e-5)
 
@@ -181,7 +206,7 @@ def test_the_short_cut_without_ignored_pixels_gives_the_same(case: Case, loss: s
 def test_the_loss_of_a_channels_last_batch_is_the_same(case: Case, loss: str) -> None:
     target = with_ignored(case.target())
     logits = case.logits(target)
-    criterion = SegmentationLoss(loss, case.labels)
+    criterion = criterion_of(loss, case.labels)
     last = criterion(logits.contiguous(memory_format=torch.channels_last), target)
     assert float(last) == pytest.approx(float(criterion(logits, target)), abs=1e-6)
 
@@ -194,6 +219,15 @@ def test_a_sum_is_the_sum_of_its_terms(case: Case, terms: tuple[str, ...]) -> No
     total = SegmentationLoss("+".join(terms), case.labels)(logits, target)
     parts = [SegmentationLoss(term, case.labels)(logits, target) for term in terms]
     assert float(total) == pytest.approx(sum(map(float, parts)), abs=1e-6)
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES[1:]])
+def test_weights_multiply_the_terms_of_a_sum(case: Case) -> None:
+    target = with_ignored(case.target())
+    logits = case.logits(target)
+    dice, ce = (float(SegmentationLoss(term, case.labels)(logits, target)) for term in ("dice", "ce"))
+    total = SegmentationLoss("0.7*dice+0.3*ce", case.labels)(logits, target)
+    assert float(total) == pytest.approx(0.7 * dice + 0.3 * ce, abs=1e-6)
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES[1:]])
@@ -226,9 +260,10 @@ def test_binary_dice_is_one_minus_the_dice_coefficient() -> None:
 
 def test_losses_that_settings_allow_are_those_that_exist() -> None:
     for loss in LOSSES:
-        assert SegmentationLoss(RunConfig(loss=loss).loss, BINARY.labels)
-    for unknown in ("", "mse", "Dice"):
-        with pytest.raises(KeyError):
+        name = "dice+boundary" if loss == "boundary" else loss
+        assert SegmentationLoss(RunConfig(loss=name).loss, BINARY.labels)
+    for unknown in ("", "mse"):
+        with pytest.raises(ValueError, match="unknown loss"):
             SegmentationLoss(unknown, BINARY.labels)
 
 
@@ -238,8 +273,8 @@ def test_losses_work_on_the_device_and_type_that_training_uses() -> None:
     for loss in LOSSES:
         logits = BINARY.logits(target)
         with torch.autocast("cpu", torch.bfloat16):
-            value = SegmentationLoss(loss, BINARY.labels)(logits, target)
-        assert float(value) == pytest.approx(float(SegmentationLoss(loss, BINARY.labels)(logits, target)), rel=0.02)
+            value = criterion_of(loss, BINARY.labels)(logits, target)
+        assert float(value) == pytest.approx(float(criterion_of(loss, BINARY.labels)(logits, target)), rel=0.02)
 
 
 def test_tversky_is_not_dice_by_another_name() -> None:
