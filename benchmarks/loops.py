@@ -68,6 +68,7 @@ class StepAlone:
         self._run = Run(resolve(config, info), info, RunFolder(folder), None, None, Phases(), available_cpus())
         self.device, self._batch_size = self._run.device, config.batch_size
         self.model, self.manifest = self._run.model, self._run.manifest
+        self.optimizer = self._run.state.optimizer
         images, targets = next(self._run.batches.epoch(1))[:2]
         assert isinstance(images, Tensor)
         assert isinstance(targets, Tensor)

@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import torch
 from loops import OurLoop, StepAlone
-from torch import nn
 
 from segtune.config import RunConfig
 from segtune.data.augment import Augmentation
@@ -29,6 +28,7 @@ from segtune.machine import available_cpus
 from segtune.training.resolve import resolve
 
 _STEPS = 5  # of training, in a round
+_LOOP_STEPS = 15  # of the whole loop: loaders have two batches ready when a round begins
 _LEVELS = ("none", "safe", "light", "medium", "hard")
 
 
@@ -51,6 +51,7 @@ def show_tried(given: dict[str, Any], folder: Path, rounds: int) -> None:
         ("training steps on a batch in memory, images/s", steps),
         ("segtune's loop, images/s", loaders),
         ("evaluation, tiles/s", evaluations),
+        ("joining the bands of a tile of 512 pixels, tiles/s", joiners),
         ("counting the pixels of a tile of 256 pixels, tiles/s", counters),
     ):
         with ExitStack() as stack:
@@ -73,11 +74,11 @@ def compare(title: str, trials: list[Trial], rounds: int) -> None:
 def steps(config: RunConfig, info: DataInfo, folder: Path, stack: ExitStack) -> Iterator[Trial]:
     """Yield variants of the training step."""
 
-    def made(name: str, change: Callable[[nn.Module], object] | None = None, **settings: Any) -> Trial:
+    def made(name: str, change: Callable[[StepAlone], object] | None = None, **settings: Any) -> Trial:
         changed = config.model_copy(update=settings)
         alone = stack.enter_context(closing(StepAlone(changed, info, folder / name)))
         if change:
-            change(alone.model)
+            change(alone)
         started = time.perf_counter()
         alone.seconds(1)
         first = time.perf_counter() - started
@@ -87,20 +88,27 @@ def steps(config: RunConfig, info: DataInfo, folder: Path, stack: ExitStack) -> 
     yield made("as it is: fp32, channels_last")
     yield made("fp32, contiguous", contiguous)
     yield made("bf16, channels_last", precision="bf16")
-    yield made("torch.compile", lambda model: model.compile())
+    yield made("update not fused", not_fused)
+    yield made("torch.compile", lambda alone: alone.model.compile())
 
 
-def contiguous(model: nn.Module) -> None:
+def not_fused(alone: StepAlone) -> None:
+    """Make an optimizer update one tensor and one quantity at a time, as torch does by default."""
+    for group in alone.optimizer.param_groups:
+        group["fused"] = None
+
+
+def contiguous(alone: StepAlone) -> None:
     """Make a model work on contiguous tensors."""
-    model.to(memory_format=torch.contiguous_format)
-    model.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+    alone.model.to(memory_format=torch.contiguous_format)
+    alone.model.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
 
 
 def loaders(config: RunConfig, info: DataInfo, folder: Path, stack: ExitStack) -> Iterator[Trial]:
     """Yield the loop with different numbers of loader processes."""
-    for number in (0, 1, 2):
+    for number in (0, 1):
         changed = config.model_copy(update={"workers": number})
-        ours = OurLoop(changed, info, folder / f"{number}", _STEPS * config.batch_size, available_cpus())
+        ours = OurLoop(changed, info, folder / f"{number}", _LOOP_STEPS * config.batch_size, available_cpus())
         stack.enter_context(closing(ours))
         yield Trial(f"workers {number}", lambda ours=ours: ours.tiles / ours.epoch().train_seconds)  # type: ignore[misc]
 
@@ -128,15 +136,24 @@ def counters(config: RunConfig, info: DataInfo, folder: Path, stack: ExitStack) 
     def by_torch() -> None:
         torch.bincount((there[0].long() * side + there[1]).flatten(), minlength=256 * side)
 
-    def rate(count: Callable[[], object]) -> float:
-        started = time.perf_counter()
-        for _ in range(100):
-            count()
-        return 100 / (time.perf_counter() - started)
-
     matrix = ConfusionMatrix((1, 2, 3))
-    yield Trial("as it is: numpy.bincount", lambda: rate(lambda: matrix.update(predicted, truth)))
-    yield Trial("torch.bincount", lambda: rate(by_torch))
+    yield Trial("as it is: numpy.bincount", lambda: rate_of(lambda: matrix.update(predicted, truth)))
+    yield Trial("torch.bincount", lambda: rate_of(by_torch))
+
+
+def joiners(config: RunConfig, info: DataInfo, folder: Path, stack: ExitStack) -> Iterator[Trial]:
+    """Yield ways to join an image of three bands and one of near infrared."""
+    image, nir = (np.zeros((512, 512, bands), np.uint8) for bands in (3, 1))
+    yield Trial("as it is: cv2.merge", lambda: rate_of(lambda: cv2.merge([image, nir])))
+    yield Trial("numpy.concatenate", lambda: rate_of(lambda: np.concatenate([image, nir], axis=2)))
+
+
+def rate_of(work: Callable[[], object]) -> float:
+    """Return how often a second something small is done."""
+    started = time.perf_counter()
+    for _ in range(100):
+        work()
+    return 100 / (time.perf_counter() - started)
 
 
 def show_levels(config: RunConfig, info: DataInfo) -> None:
