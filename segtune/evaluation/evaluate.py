@@ -10,7 +10,7 @@ from torch import nn
 from segtune.data.batches import Batches
 from segtune.data.labels import Indices
 from segtune.evaluation.metrics import ConfusionMatrix
-from segtune.evaluation.predict import predict
+from segtune.evaluation.predict import OnLogits, predict
 from segtune.models.manifest import Manifest
 
 OnTile = Callable[[int, Indices, Indices], None]  # position in the split, predicted indices, true indices
@@ -23,16 +23,17 @@ def evaluate(
     device: torch.device,
     on_tile: OnTile | None = None,
     on_batch: Callable[[], None] | None = None,
+    on_logits: OnLogits | None = None,
 ) -> ConfusionMatrix:
     """Count a model's right and wrong pixels on a split's tiles, each at the size of its mask.
 
     `on_tile` gets each tile's position in the split, its predicted indices and its true ones, (H, W), uint8.
-    `on_batch` is called after every batch. At most `batches.batch_size` tiles, or windows of a tile, go through the
-    network at a time. The model is left in evaluation mode.
+    `on_batch` is called after every batch, and `on_logits` with what the network returns. At most `batches.batch_size`
+    tiles, or windows of a tile, go through the network at a time. The model is left in evaluation mode.
     """
     matrix = ConfusionMatrix(manifest.labels.classes)
     index = 0
-    for predictions in predict(model, manifest, batches, device):
+    for predictions in predict(model, manifest, batches, device, on_logits):
         for predicted, truth in predictions:
             matrix.update(predicted, truth)
             if on_tile:

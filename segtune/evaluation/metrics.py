@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from segtune.data.labels import BACKGROUND, IGNORED, Indices
 
@@ -76,10 +77,7 @@ class ConfusionMatrix:
         A class without any true pixel is not part of the means, whatever the model predicts. The same applies to
         background in `miou_with_background`.
         """
-        hits = np.diag(self.counts)
-        truth = self.counts.sum(axis=1)
-        union = truth + self.counts.sum(axis=0) - hits
-        values = [float(h / u) if t else None for h, t, u in zip(hits, truth, union, strict=True)]
+        values = _iou(self.counts)
         listed = {str(label): value for label, value in zip(self.classes, values[1:], strict=True)}
         occurring = [value for value in listed.values() if value is not None]
         if not occurring:
@@ -90,6 +88,22 @@ class ConfusionMatrix:
             iou=listed if background is None else {**listed, "background": background},
             miou_with_background=None if background is None else float(np.mean([*occurring, background])),
         )
+
+
+def mean_iou(counts: npt.NDArray[np.int64]) -> float | None:
+    """Return the mean IoU of the classes that occur, as `Scores.miou`, from counts as in `ConfusionMatrix`.
+
+    Returns None if no class occurs.
+    """
+    occurring = [value for value in _iou(counts)[BACKGROUND + 1 :] if value is not None]
+    return float(np.mean(occurring)) if occurring else None
+
+
+def _iou(counts: npt.NDArray[np.int64]) -> list[float | None]:
+    """Return the IoU of each index, background first; None for one that has no true pixel."""
+    hits, truth = np.diag(counts), counts.sum(axis=1)
+    union = truth + counts.sum(axis=0) - hits
+    return [float(h / u) if t else None for h, t, u in zip(hits, truth, union, strict=True)]
 
 
 def tile_iou(predicted: Indices, truth: Indices, classes: int) -> float | None:

@@ -11,35 +11,44 @@ from torch import Tensor, nn
 
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
-from segtune.data.labels import BACKGROUND, Indices, Labels
+from segtune.data.labels import BACKGROUND, IGNORED, Indices, Labels
 from segtune.models.device import autocast
 from segtune.models.manifest import THRESHOLD, Manifest
 from segtune.models.normalization import Normalization
 
+# What the network returned, (B, outputs, S, S), and what is true there: indices at its size, (B, S, S), on the CPU.
+OnLogits = Callable[[Tensor, Tensor], None]
+
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, manifest: Manifest, batches: Batches, device: torch.device
+    model: nn.Module, manifest: Manifest, batches: Batches, device: torch.device, on_logits: OnLogits | None = None
 ) -> Iterator[list[tuple[Indices, Indices]]]:
     """Yield, for each batch, the predicted and the true indices of its tiles.
 
     Indices are (H, W), uint8, at the size of the tile's mask. With `fit` crop, windows go through the network, at most
-    `batches.batch_size` at a time. The model is left in evaluation mode.
+    `batches.batch_size` at a time. `on_logits` gets what went through the network at a time. The model is left in
+    evaluation mode.
     """
     normalize = Normalization(manifest.bands, device)
     fit = Fit.of(manifest.config)
     model.eval()
 
-    def infer(images: Tensor) -> Tensor:
+    def infer(images: Tensor, targets: Tensor) -> Tensor:
         with autocast(device, manifest.precision):
             logits: Tensor = model(normalize(images))
-        return logits.float()
+        logits = logits.float()
+        if on_logits:
+            on_logits(logits, targets)
+        return logits
 
     for images, targets in batches.epoch(0):
+        fitted = [_fitted(target, fit, manifest.labels.padding) for target in targets]
         if fit.mode == "crop":
-            logits = [_through_windows(infer, image, fit, batches.batch_size) for image in images]
+            pairs = zip(images, fitted, strict=True)
+            logits = [_through_windows(infer, *pair, fit, batches.batch_size) for pair in pairs]
         else:
-            logits = list(infer(torch.as_tensor(images)))
+            logits = list(infer(torch.as_tensor(images), torch.stack(fitted)))
         found = []
         for tile_logits, target in zip(logits, targets, strict=True):
             height, width = fit.inner(*target.shape)
@@ -48,8 +57,18 @@ def predict(
         yield found
 
 
-def _through_windows(infer: Callable[[Tensor], Tensor], image: Tensor, fit: Fit, at_once: int) -> Tensor:
-    """Return the logits, (outputs, H, W), of a whole tile, (H, W, bands): for each pixel the mean over its windows."""
+def _fitted(target: Tensor, fit: Fit, padding: int) -> Tensor:
+    """Return a target, (H, W), as training would see it: fitted to the network's input, or whole for windows."""
+    return torch.from_numpy(fit.pad_target(fit.keep_mask(target.numpy()), padding))
+
+
+def _through_windows(
+    infer: Callable[[Tensor, Tensor], Tensor], image: Tensor, target: Tensor, fit: Fit, at_once: int
+) -> Tensor:
+    """Return the logits, (outputs, H, W), of a whole tile: for each pixel the mean over its windows.
+
+    The image is (H, W, bands), the target (H, W).
+    """
     height, width = image.shape[:2]
     total: Tensor | None = None
     seen = torch.zeros(height, width)
@@ -58,7 +77,7 @@ def _through_windows(infer: Callable[[Tensor], Tensor], image: Tensor, fit: Fit,
         squares = [
             np.s_[top : top + fit.size, left : left + fit.size] for top, left in corners[first : first + at_once]
         ]
-        logits = infer(torch.stack([image[square] for square in squares]))
+        logits = infer(*(torch.stack([whole[square] for square in squares]) for whole in (image, target)))
         if total is None:
             total, seen = logits.new_zeros(logits.shape[1], height, width), seen.to(logits.device)
         for square, part in zip(squares, logits, strict=True):
@@ -72,11 +91,30 @@ def to_indices(logits: Tensor, size: tuple[int, ...], labels: Labels) -> Indices
     """Turn one tile's logits, (outputs, h, w), into indices, (H, W), uint8, where `size` is (H, W)."""
     if tuple(logits.shape[-2:]) != size:
         logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
-    if labels.binary:
-        indices = (logits[0].sigmoid() > THRESHOLD).to(torch.uint8)
-    else:
-        # The outputs are the background, if there is one, and the classes in their order.
-        first = BACKGROUND if labels.background else BACKGROUND + 1
-        indices = (logits.argmax(dim=0) + first).to(torch.uint8)
-    array: Indices = indices.cpu().numpy()
+    array: Indices = most_likely(logits, labels).cpu().numpy()
     return array
+
+
+def most_likely(logits: Tensor, labels: Labels) -> Tensor:
+    """Return the index that logits, (..., outputs, H, W), mean at each pixel: uint8, (..., H, W)."""
+    if labels.binary:
+        return (logits.select(-3, 0).sigmoid() > THRESHOLD).to(torch.uint8)
+    # The outputs are the background, if there is one, and the classes in their order.
+    first = BACKGROUND if labels.background else BACKGROUND + 1
+    return (logits.argmax(dim=-3) + first).to(torch.uint8)
+
+
+def count_pixels(logits: Tensor, targets: Tensor, labels: Labels) -> Tensor:
+    """Return the numbers of pixels by true index (rows) and predicted index (columns), as in `ConfusionMatrix`.
+
+    Logits are (B, outputs, H, W) and targets (B, H, W), uint8, on the same device, where the counts stay: int64. A GPU
+    is not waited for.
+    """
+    side = len(labels.classes) + 1
+    cells = targets.int() * side + most_likely(logits, labels)
+    cells = torch.where(targets == IGNORED, side**2, cells).flatten()
+    if cells.is_cuda:  # bincount looks for the largest value first, and waits for it
+        found = torch.histc(cells, bins=side**2 + 1, min=0, max=side**2 + 1)
+    else:
+        found = torch.bincount(cells, minlength=side**2 + 1)
+    return found[:-1].view(side, side).long()

@@ -43,6 +43,11 @@ class EpochResult:
     spent: Mapping[str, float]
     first_lr: float | None = None  # learning rate of the epoch's first step; None for an epoch read from metrics.csv
     waiting: Waiting | None = None  # how training waited for tiles, where it did
+    # None in these four: not known, or of an earlier release.
+    val_loss: float | None = None  # mean of the run's own loss over the validation tiles, at the network's size
+    train_miou: float | None = None  # of what the network predicted in the epoch's training steps, augmented
+    images_per_second: float | None = None  # tiles per second of training, from the first batch of a start on
+    waiting_share: float | None = None  # part of that time in which training waited for tiles, from 0 to 1
 
     @property
     def finished(self) -> bool:
@@ -72,6 +77,7 @@ class EpochResult:
 
         `epochs` is the budget of the run, which the row does not hold.
         """
+        later: dict[str, Any] = {name: row.get(name) for name in _ADDED_LATER}
         return cls(
             epochs=epochs,
             scores=Scores.from_flat(row),
@@ -82,6 +88,7 @@ class EpochResult:
             },
             spent={},
             **{field.name: row[field.name] for field in fields(cls) if field.name not in _NOT_A_COLUMN},
+            **later,
         )
 
     def _columns(self) -> dict[str, float | int | None]:
@@ -93,9 +100,13 @@ class EpochResult:
             **{f"{name}{_MIOU}": miou for name, miou in self.added.items()},
             "best_miou": self.best_miou,
             "best_epoch": self.best_epoch,
+            "val_loss": self.val_loss,
+            "train_miou": self.train_miou,
             "lr": self.lr,
             "micro_batch": self.micro_batch,
             "collapsed_epochs": self.collapsed_epochs,
+            "images_per_second": self.images_per_second,
+            "waiting_share": self.waiting_share,
             "train_seconds": self.train_seconds,
             "eval_seconds": self.eval_seconds,
             "data_seconds": self.data_seconds,
@@ -105,4 +116,6 @@ class EpochResult:
         }
 
 
-_NOT_A_COLUMN = ("epochs", "scores", "added", "spent", "first_lr", "waiting")  # fields without a column of their own
+_ADDED_LATER = ("val_loss", "train_miou", "images_per_second", "waiting_share")  # columns that older tables lack
+# Fields without a column of their own, or with one that may be missing.
+_NOT_A_COLUMN = ("epochs", "scores", "added", "spent", "first_lr", "waiting", *_ADDED_LATER)

@@ -92,15 +92,17 @@ class Run:
         self.spare_cores = spare_cores(self.device, cores, torch.get_num_threads())
         self.batches, self.sets = self._setup_data(info, cores)
         self.state = self._setup_state(precision)
+        self.loss = SegmentationLoss(config.loss, info.labels, config.label_smoothing, list(weights.values()))
         self.step = TrainingStep(
             self.model,
-            SegmentationLoss(config.loss, info.labels, config.label_smoothing, list(weights.values())),
+            self.loss,
             self.state.optimizer,
             self.state.scaler,
             Normalization(bands, self.device),
             self.device,
             precision,
             config.grad_clip,
+            info.labels,
         )
         if content is not None:
             self._load(content)
@@ -191,6 +193,7 @@ class Run:
         optimizer = build_optimizer(self.config, self.model)
         progress = Progress(
             torch.zeros((), device=self.device),
+            torch.zeros((len(self.config.classes) + 1,) * 2, dtype=torch.int64, device=self.device),
             micro_batch=self.config.batch_size,
             evaluation_batch_size=self.config.batch_size,
             lr=self.config.lr,

@@ -28,6 +28,8 @@ class Progress:
     """How far a run has come."""
 
     total: Tensor  # sum of the losses of the present epoch's tiles so far; on the device
+    # Pixels of these tiles by true index (rows) and predicted index (columns): see ConfusionMatrix; on the device.
+    counts: Tensor
     micro_batch: int  # tiles at a time in training
     evaluation_batch_size: int  # tiles, or windows, at a time in evaluation
     tiles: int = 0  # tiles of the present epoch that were trained on
@@ -41,7 +43,8 @@ class Progress:
 
     def next_epoch(self, seconds: float) -> Progress:
         """Return the progress after the present epoch, which took the run to so many seconds."""
-        return replace(self, total=torch.zeros_like(self.total), tiles=0, step=0, epoch=self.epoch + 1, seconds=seconds)
+        total, counts = torch.zeros_like(self.total), torch.zeros_like(self.counts)
+        return replace(self, total=total, counts=counts, tiles=0, step=0, epoch=self.epoch + 1, seconds=seconds)
 
 
 @dataclass
@@ -92,7 +95,7 @@ class TrainingState:
             self.scaler.load_state_dict(state["scaler"])
         device = self.progress.total.device
         self.progress = replace(self.progress, **state["progress"])
-        self.progress.total = self.progress.total.to(device)
+        self.progress.total, self.progress.counts = self.progress.total.to(device), self.progress.counts.to(device)
         self.row = state["row"]
         self.phases.add(state["spent"])
         # Matched by position, because an added set may have been renamed; the fingerprint ensures the same sets.
@@ -174,7 +177,11 @@ def check_optimizer(optimizer: Optimizer) -> None:
 
 def _check_progress(name: str, value: Any, own: Any) -> None:
     if isinstance(own, Tensor):
-        right = isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()
+        right = (
+            isinstance(value, Tensor)
+            and value.shape == own.shape
+            and value.is_floating_point() == own.is_floating_point()
+        )
     elif isinstance(own, int):
         right = type(value) is int and value >= (1 if name in _SIZES else 0)
     else:  # a float, or None where there is no value yet

@@ -18,7 +18,7 @@ from segtune.data.labels import Indices
 from segtune.data.tiles import VAL
 from segtune.errors import InputError, NonFiniteLossError
 from segtune.evaluation.evaluate import OnTile, evaluate
-from segtune.evaluation.metrics import ConfusionMatrix, Scores
+from segtune.evaluation.metrics import ConfusionMatrix, Scores, mean_iou
 from segtune.evaluation.worst import Worst, WorstTile, wrong_pixels
 from segtune.files.atomic import discard_folder, replace_folder
 from segtune.files.folders import RunFolder
@@ -37,6 +37,7 @@ from segtune.training.run import Run, Stop, StoppedError
 from segtune.training.runlog import epochs_done
 from segtune.training.state import load_state
 from segtune.training.stopwatch import Alive, Phases
+from segtune.training.validation_loss import ValidationLoss
 
 # Steps done, steps in the epoch, loss: a number on the device, so that only who looks at it waits for a GPU.
 OnBatch = Callable[[int, int, Tensor], None]
@@ -148,31 +149,44 @@ def _next_epoch(run: Run, on_batch: OnBatch | None) -> EpochResult:
     """Train, evaluate and record one epoch."""
     epoch = run.progress.epoch + 1
     start = run.started = running_seconds()
-    loss = _train_epoch(run, epoch, on_batch)
-    trained = running_seconds()
+    trained = _train_epoch(run, epoch, on_batch)
+    evaluating = running_seconds()
     if epoch < run.config.epochs:
         run.batches.begin(epoch + 1)
     run.phases.enter("evaluation")
     measured = _evaluate(run, epoch)
     end = running_seconds()
     _finish_epoch(run, measured, end - start)
-    return _record(run, loss, measured, trained - start, end - trained)
+    return _record(run, trained, measured, end - evaluating)
 
 
-def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> float:
-    """Train on the batches of an epoch that are not done yet; return the mean loss over the tiles of the epoch."""
+@dataclass(frozen=True)
+class _Trained:
+    """The result of training for an epoch."""
+
+    loss: float  # mean over the tiles of the epoch
+    miou: float | None  # of the predictions in its steps; None where no class occurs in its tiles
+    seconds: float
+    images_per_second: float  # of this start, without the wait for its first batch
+    waiting_share: float
+
+
+def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> _Trained:
+    """Train on the batches of an epoch that are not done yet."""
     progress, steps = run.progress, len(run.batches)
+    done = progress.tiles
     run.model.train()
     freeze_encoder(run.model, epoch <= run.config.freeze_encoder_epochs)
     for batch in run.phases.trained_on(run.batches.epoch(epoch, first_batch=progress.step)):
         images, targets, *maps = (part for part in batch if isinstance(part, Tensor))  # all of them, in training
-        loss, micro_batch = run.step(images, targets, progress.micro_batch, *maps)
+        loss, micro_batch, counts = run.step(images, targets, progress.micro_batch, *maps)
         if micro_batch < progress.micro_batch:
             progress.micro_batch = micro_batch
             run.write_manifest()
         progress.lr = float(run.state.optimizer.param_groups[0]["lr"])
         run.state.schedule.step()
         progress.total += loss * len(images)
+        progress.counts += counts
         progress.tiles += len(images)
         progress.step += 1
         if run.device.type == "cpu" or progress.step % _CHECK_EVERY == 0 or progress.step == steps:
@@ -182,7 +196,16 @@ def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> float:
         if on_batch:
             on_batch(progress.step, steps, loss)
         run.pause()
-    return progress.total.item() / progress.tiles
+    spent = run.phases.spent()
+    waited, seconds = (spent[phase] - run.told[phase] for phase in ("data", "training"))
+    seconds = max(waited + seconds, 1e-6)
+    return _Trained(
+        progress.total.item() / progress.tiles,
+        mean_iou(progress.counts.cpu().numpy()),
+        running_seconds() - run.started,
+        round((progress.tiles - done) / seconds, 3),
+        round(waited / seconds, 4),
+    )
 
 
 @dataclass(frozen=True)
@@ -193,6 +216,7 @@ class _Measured:
     added: dict[str, float | None]  # mIoU on each added set that was evaluated
     worst: dict[str, list[WorstTile]]  # worst tiles of the sets that the run is scored on, by split
     collapsed: bool | None  # whether all predictions were of one class; None where scores are None
+    loss: float | None  # on the sets that the run is scored on; None where it is not known
 
 
 def _evaluate(run: Run, epoch: int) -> _Measured:
@@ -211,21 +235,24 @@ def _measure(run: Run, epoch: int, batch_size: int) -> _Measured:
     total = ConfusionMatrix(run.manifest.labels.classes)
     added: dict[str, float | None] = {}
     worst: dict[str, list[WorstTile]] = {}
+    loss = ValidationLoss(run.loss, run.device)
     for split, batches in run.sets.items():
         if split != VAL and not turn:
             continue
         batches.batch_size = batch_size
+        scored = split == VAL or pooled
         tiles = Worst(run.config.worst)
         note = _noter(tiles) if run.config.worst else None
-        matrix = evaluate(run.model, run.manifest, batches, run.device, note, run.pause)
+        on_logits = loss.add if scored else None
+        matrix = evaluate(run.model, run.manifest, batches, run.device, note, run.pause, on_logits)
         if split != VAL:
             added[split] = matrix.scores().miou if matrix.measurable else None
-        if split == VAL or pooled:
+        if scored:
             total.add(matrix)
             worst[split] = tiles.tiles()
     if not total.measurable:
-        return _Measured(None, added, worst, None)
-    return _Measured(total.scores(), added, worst, total.collapsed)
+        return _Measured(None, added, worst, None, loss.mean())
+    return _Measured(total.scores(), added, worst, total.collapsed, loss.mean())
 
 
 def _noter(worst: Worst) -> OnTile:
@@ -253,13 +280,13 @@ def _finish_epoch(run: Run, measured: _Measured, seconds: float) -> None:
         run.phases.beat()
 
 
-def _record(run: Run, loss: float, measured: _Measured, train_seconds: float, eval_seconds: float) -> EpochResult:
+def _record(run: Run, trained: _Trained, measured: _Measured, eval_seconds: float) -> EpochResult:
     """Write the state, then move a better model to best/, then write the row.
 
     A run that is killed in between finds, from its state, what is left to do.
     """
     folder = run.folder
-    run.state.row = _result(run, loss, measured, train_seconds, eval_seconds).row()
+    run.state.row = _result(run, trained, measured, eval_seconds).row()
     try:
         run.save()  # from here on, a run that is resumed has this epoch
     except OSError:
@@ -268,7 +295,7 @@ def _record(run: Run, loss: float, measured: _Measured, train_seconds: float, ev
     if folder.next_best.exists():
         replace_folder(folder.next_best, folder.best)
     run.phases.enter("reporting")
-    result = _result(run, loss, measured, train_seconds, eval_seconds)
+    result = _result(run, trained, measured, eval_seconds)
     run.told = dict(result.spent)
     run.state.row = result.row()
     run.log.write(result.epoch, run.state.row)
@@ -276,13 +303,13 @@ def _record(run: Run, loss: float, measured: _Measured, train_seconds: float, ev
     return result
 
 
-def _result(run: Run, loss: float, measured: _Measured, train_seconds: float, eval_seconds: float) -> EpochResult:
+def _result(run: Run, trained: _Trained, measured: _Measured, eval_seconds: float) -> EpochResult:
     """Return the record of the epoch, with the times spent so far."""
     progress, spent = run.progress, run.phases.spent()
     return EpochResult(
         epoch=progress.epoch,
         epochs=run.config.epochs,
-        loss=loss,
+        loss=trained.loss,
         scores=measured.scores,
         added=measured.added,
         best_miou=progress.best_miou,
@@ -290,7 +317,7 @@ def _result(run: Run, loss: float, measured: _Measured, train_seconds: float, ev
         lr=progress.lr,
         micro_batch=progress.micro_batch,
         collapsed_epochs=progress.collapsed_epochs,
-        train_seconds=train_seconds,
+        train_seconds=trained.seconds,
         eval_seconds=eval_seconds,
         data_seconds=spent["data"] - run.told["data"],
         checkpoint_seconds=spent["checkpoint"] - run.told["checkpoint"],
@@ -298,4 +325,8 @@ def _result(run: Run, loss: float, measured: _Measured, train_seconds: float, ev
         seconds=progress.seconds,
         spent=spent,
         first_lr=rate_at(run.state.schedule, (progress.epoch - 1) * len(run.batches)),
+        val_loss=measured.loss,
+        train_miou=trained.miou,
+        images_per_second=trained.images_per_second,
+        waiting_share=trained.waiting_share,
     )

@@ -114,7 +114,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if "seconds" not in name}
+    return {name: value for name, value in row.items() if "second" not in name and name != "waiting_share"}
 
 
 def plain(value: Any) -> Any:

@@ -43,7 +43,7 @@ def step_of(network: Network, scaler: torch.amp.GradScaler | None = None, grad_c
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
     loss = SegmentationLoss("ce", labels)
     return TrainingStep(
-        network, loss, optimizer, scaler, lambda images: images.permute(0, 3, 1, 2), CPU, "fp32", grad_clip
+        network, loss, optimizer, scaler, lambda images: images.permute(0, 3, 1, 2), CPU, "fp32", grad_clip, labels
     )
 
 
@@ -64,13 +64,15 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
     batch: tuple[Tensor, Tensor], micro_batch: int, grad_clip: float
 ) -> None:
     whole, parts = Network(), Network()
-    loss, _ = step_of(whole, grad_clip=grad_clip)(*batch, micro_batch=7)
-    same_loss, kept = step_of(parts, grad_clip=grad_clip)(*batch, micro_batch=micro_batch)
+    loss, _, counts = step_of(whole, grad_clip=grad_clip)(*batch, micro_batch=7)
+    same_loss, kept, same_counts = step_of(parts, grad_clip=grad_clip)(*batch, micro_batch=micro_batch)
     assert whole.seen == [7]
     assert sum(parts.seen) == 7
     assert max(parts.seen) <= micro_batch == kept
     assert max(parts.seen) - min(parts.seen) <= 1
     assert same_loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert torch.equal(same_counts, counts)
+    assert counts.sum() == 7 * 16 * 16
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-5, atol=1e-7)
     assert not torch.allclose(weights(whole), weights(Network()), atol=1e-4)
 
@@ -83,10 +85,10 @@ def test_a_step_that_ran_out_of_memory_ends_as_one_that_began_in_parts(
     failing, parts = Network(dropout), Network(dropout)
     setattr(failing, where, 2)
     torch.manual_seed(5)
-    loss, kept = step_of(failing)(*batch, micro_batch=7)
+    loss, kept, _ = step_of(failing)(*batch, micro_batch=7)
     after = torch.rand(3)
     torch.manual_seed(5)
-    same_loss, _ = step_of(parts)(*batch, micro_batch=2)
+    same_loss, _, _ = step_of(parts)(*batch, micro_batch=2)
     assert kept == 2
     assert failing.seen == [7, 4, 2, 2, 2, 1]
     assert torch.equal(loss, same_loss)

@@ -1,0 +1,38 @@
+"""The loss of a run on validation tiles."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segtune.data.labels import IGNORED
+from segtune.training.losses import SegmentationLoss
+
+
+class ValidationLoss:
+    """The mean of a loss over the tiles, or the windows of tiles, that evaluation sends through the network.
+
+    As in training, each batch has one loss, which is weighted by its tiles, and padding counts as there. Tiles of
+    ignored pixels alone do not count.
+    """
+
+    def __init__(self, loss: SegmentationLoss, device: torch.device) -> None:
+        self._loss, self._device = loss, device
+        self._total, self._tiles = torch.zeros((), device=device), 0
+
+    def add(self, logits: Tensor, targets: Tensor) -> None:
+        """Add a batch: logits, (B, outputs, S, S), and uint8 targets, (B, S, S), on the CPU."""
+        counted = targets.numpy() != IGNORED
+        tiles = int(np.count_nonzero(counted.any(axis=(1, 2))))
+        if tiles:
+            loss = self._loss(logits, targets.to(self._device, non_blocking=True), not counted.all())
+            self._total += loss * tiles
+            self._tiles += tiles
+
+    def mean(self) -> float | None:
+        """Return the mean of all batches; None if there was no pixel, or if the loss became NaN or infinite."""
+        mean = self._total.item() / max(1, self._tiles)
+        return mean if self._tiles and math.isfinite(mean) else None
