@@ -33,7 +33,7 @@ ORDER = (
     (
         "training",
         "region_losses pixel_losses losses optim loaders stopwatch resolve resume step result runlog state "
-        "worst_pictures validation_loss run train",
+        "worst_pictures val_loss run train",
     ),
     ("planning", "cost resources rungs estimate feasibility samples"),
     ("", "trials"),

@@ -37,7 +37,7 @@ from segtune.training.run import Run, Stop, StoppedError
 from segtune.training.runlog import epochs_done
 from segtune.training.state import load_state
 from segtune.training.stopwatch import Alive, Phases
-from segtune.training.validation_loss import ValidationLoss
+from segtune.training.val_loss import ValidationLoss
 
 # Steps done, steps in the epoch, loss: a number on the device, so that only who looks at it waits for a GPU.
 OnBatch = Callable[[int, int, Tensor], None]

@@ -18,6 +18,7 @@ from tests.epochs import epoch_result, write_results
 WHOLE = Scores(0.625, {"1": 0.5, "2": 0.75, "3": None, "background": 0.875}, 0.7083333333333334)
 RECORDS = [
     epoch_result(2, scores=WHOLE, train_seconds=1 / 3, seconds=2 / 3),
+    epoch_result(4, val_loss=0.5, train_miou=0.75, images_per_second=12.5, waiting_share=0.25),
     epoch_result(3, scores=None, best_miou=None, best_epoch=0),  # nothing was evaluated yet
     epoch_result(1, added={"add_val/north": 0.25, "add_val/south": None}, collapsed_epochs=1, micro_batch=2),
 ]
@@ -36,6 +37,17 @@ def test_a_row_of_metrics_csv_is_read_as_the_record(tmp_path: Path, record: Epoc
     seconds = {name: round(getattr(record, name), 3) for name in ("train_seconds", "seconds")}
     assert found == replace(record, spent={}, first_lr=None, **seconds)
     assert epochs_done(folder) == record.epoch
+
+
+def test_a_table_of_an_earlier_release_is_read_without_the_new_columns(tmp_path: Path) -> None:
+    folder, record = RunFolder(tmp_path), epoch_result(2)
+    write_results(folder, [record])
+    header, row = (line.split(",") for line in folder.metrics_csv.read_text(encoding="utf-8").splitlines())
+    new = {"val_loss", "train_miou", "images_per_second", "waiting_share"}
+    old = [(name, value) for name, value in zip(header, row, strict=True) if name not in new]
+    assert len(old) == len(header) - 4
+    folder.metrics_csv.write_text("\n".join(map(",".join, zip(*old, strict=True))) + "\n", encoding="utf-8")
+    assert read_results(folder, 3) == [replace(record, spent={}, first_lr=None)]
 
 
 def test_a_run_without_rows_has_no_results(tmp_path: Path) -> None:
