@@ -14,6 +14,7 @@ from torch import Tensor
 from segtune.clock import running_seconds
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
+from segtune.data.distances import DistanceMaps
 from segtune.data.labels import Indices
 from segtune.data.tiles import VAL
 from segtune.errors import InputError, NonFiniteLossError
@@ -235,7 +236,7 @@ def _measure(run: Run, epoch: int, batch_size: int) -> _Measured:
     total = ConfusionMatrix(run.manifest.labels.classes)
     added: dict[str, float | None] = {}
     worst: dict[str, list[WorstTile]] = {}
-    loss = ValidationLoss(run.loss, run.device)
+    loss = ValidationLoss(run.loss, run.device, DistanceMaps.of(run.config.loss, run.manifest.labels))
     for split, batches in run.sets.items():
         if split != VAL and not turn:
             continue

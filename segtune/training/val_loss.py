@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segtune.data.distances import DistanceMaps
 from segtune.data.labels import IGNORED
 from segtune.training.losses import SegmentationLoss
 
@@ -19,8 +20,8 @@ class ValidationLoss:
     ignored pixels alone do not count.
     """
 
-    def __init__(self, loss: SegmentationLoss, device: torch.device) -> None:
-        self._loss, self._device = loss, device
+    def __init__(self, loss: SegmentationLoss, device: torch.device, maps: DistanceMaps | None = None) -> None:
+        self._loss, self._device, self._maps = loss, device, maps
         self._total, self._tiles = torch.zeros((), device=device), 0
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
@@ -28,7 +29,11 @@ class ValidationLoss:
         counted = targets.numpy() != IGNORED
         tiles = int(np.count_nonzero(counted.any(axis=(1, 2))))
         if tiles:
-            loss = self._loss(logits, targets.to(self._device, non_blocking=True), not counted.all())
+            maps = None
+            if self._maps:
+                stacked = np.stack([self._maps(target) for target in targets.numpy()])
+                maps = torch.from_numpy(stacked).to(self._device).float()
+            loss = self._loss(logits, targets.to(self._device, non_blocking=True), not counted.all(), maps)
             self._total += loss * tiles
             self._tiles += tiles
 
