@@ -55,7 +55,7 @@ def train_and_watch(console: Console, config: RunConfig, info: DataInfo, folder:
     """Train, print a line per epoch and the result, and return the exit status."""
     from segtune.machine import signals_noted
     from segtune.report.console import RunConsole
-    from segtune.report.text import run_summary
+    from segtune.report.text import run_summary, stopped_early
     from segtune.training.runlog import epochs_done
     from segtune.training.train import train
 
@@ -66,7 +66,9 @@ def train_and_watch(console: Console, config: RunConfig, info: DataInfo, folder:
         with closing(epochs):
             for result in epochs:
                 watch.epoch(result)
-    if caught and epochs_done(folder) < config.epochs:
+    if early := stopped_early(folder, config):
+        console.print(early)
+    elif caught and epochs_done(folder) < config.epochs:
         console.print(f"stopped after {epochs_done(folder)} of {counted(config.epochs, 'epoch')}; {hint}")
         return 128 + caught[0]
     for line in run_summary(folder, log_dir):
@@ -93,7 +95,7 @@ def main() -> int:
     from segtune.data.scan import scan
     from segtune.pictures.gallery import write_preview
     from segtune.report.console import make_console, reading_bar
-    from segtune.report.text import run_summary
+    from segtune.report.text import how_it_ended, run_summary
     from segtune.training.resolve import check_input, check_run, resolve
     from segtune.training.resume import check_same_settings, transforms_of
     from segtune.training.runlog import epochs_done
@@ -103,13 +105,12 @@ def main() -> int:
         console.print(line)
     if folder and folder.begun:
         check_same_settings(folder, config)
-        done = epochs_done(folder)
-        if done >= config.epochs and preview is None:
-            console.print(f"{folder.path} is finished: {counted(done, 'epoch')}; a larger --epochs trains it longer")
+        if (ended := how_it_ended(folder, config)) and preview is None:
+            console.print(f"{folder.path} is finished: {ended}")
             for line in run_summary(folder, arguments.log_dir):
                 console.print(line)
             return 0
-        console.print(f"going on with {folder.path} after {done} of {counted(config.epochs, 'epoch')}")
+        console.print(f"going on with {folder.path} after {epochs_done(folder)} of {counted(config.epochs, 'epoch')}")
     begins = preview is None and not (folder and folder.state.is_file())
     check_run(config, begins)
     transforms = transforms_of(config, folder)

@@ -43,7 +43,7 @@ from segtune.values import (
     weights_of_classes,
     weights_source,
 )
-from segtune.vocabulary import LOSSES, Architecture, architecture_name, encoder_name, loss_name
+from segtune.vocabulary import LOSSES, Architecture, Optimizer, architecture_name, encoder_name, loss_name
 
 DEMO = "data/demo"  # a data set that is created when it is first used
 
@@ -161,8 +161,8 @@ class RunConfig(BaseModel):
         None, ge=1, description="number of validation tiles to use, the same ones every time; if not given: all"
     )
 
-    optimizer: Annotated[Literal["adam", "adamw", "sgd"], WrapValidator(any_case), SEARCHABLE] = Field(
-        "adamw", description="optimizer from torch.optim"
+    optimizer: Annotated[Optimizer, WrapValidator(any_case), SEARCHABLE] = Field(
+        "adamw", description="optimizer from torch or timm"
     )
     lr: Annotated[float, SEARCHABLE] = Field(
         1e-3, gt=0, allow_inf_nan=False, description="learning rate after the warm-up"
@@ -174,14 +174,33 @@ class RunConfig(BaseModel):
         0, ge=0, description="number of epochs at the start in which the encoder is not trained"
     )
     weight_decay: Annotated[float, SEARCHABLE] = Field(
-        1e-4, ge=0, allow_inf_nan=False, description="weight decay: decoupled for adamw, an L2 penalty for adam and sgd"
+        1e-4, ge=0, allow_inf_nan=False, description="weight decay: decoupled or an L2 penalty, as the optimizer has it"
     )
-    momentum: Annotated[float, SEARCHABLE] = Field(0.9, ge=0, lt=1, description="Nesterov momentum; used by sgd only")
-    lr_schedule: Annotated[Literal["cosine", "poly", "constant"], WrapValidator(any_case), SEARCHABLE] = Field(
-        "cosine", description="how the learning rate changes after the warm-up"
+    momentum: Annotated[float, SEARCHABLE] = Field(
+        0.9, ge=0, lt=1, description="momentum; used by sgd, sgdw (Nesterov's), rmsprop, lars, madgrad and muon"
+    )
+    lr_schedule: Annotated[
+        Literal["cosine", "poly", "step", "onecycle", "plateau", "constant"], WrapValidator(any_case), SEARCHABLE
+    ] = Field("cosine", description="how the learning rate changes after the warm-up")
+    lr_decay: Annotated[float, SEARCHABLE] = Field(
+        0.1, gt=0, lt=1, description="factor by which the schedules step and plateau lower the learning rate"
+    )
+    lr_patience: Annotated[int, SEARCHABLE] = Field(
+        5, ge=1, description="number of epochs without a better score after which plateau lowers the learning rate"
     )
     warmup_epochs: Annotated[int, SEARCHABLE] = Field(
-        0, ge=0, description="number of epochs in which the learning rate rises from zero"
+        0,
+        ge=0,
+        description="number of epochs in which the learning rate rises from zero; for onecycle, 0 means 30% of them",
+    )
+    ema: Annotated[float, SEARCHABLE] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of averaged weights, such as 0.999: these are then evaluated and kept; 0: no average",
+    )
+    early_stopping: Annotated[int, Role(change=Change.RUN, single_run=True)] = Field(
+        0, ge=0, description="number of epochs without a better score after which a single run ends; 0: never"
     )
     grad_clip: Annotated[float, SEARCHABLE] = Field(
         1.0, ge=0, allow_inf_nan=False, description="maximum norm of the gradient; 0 turns clipping off"
@@ -276,6 +295,10 @@ class RunConfig(BaseModel):
             got = f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
             raise clash(f"warmup_epochs must be below epochs, but got {got}", "warmup_epochs", "epochs")
         check_loss(self.loss, self.classes, self.label_smoothing, self.class_weights)
+        if self.lr_schedule == "plateau" and 0 < self.early_stopping <= self.lr_patience:
+            got = f"(early_stopping={self.early_stopping}, lr_patience={self.lr_patience})"
+            text = f"early_stopping must be above lr_patience, or plateau never lowers the learning rate, but got {got}"
+            raise clash(text, "early_stopping", "lr_patience", "lr_schedule")
         if self.precision == "fp16" and self.device == "cpu":
             raise clash("precision fp16 needs a GPU, but device is cpu", "precision", "device")
         reserved = sorted({self.images_dir, self.masks_dir} & set(self.channels))

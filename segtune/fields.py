@@ -31,6 +31,7 @@ VALIDATION_SETTINGS = _with(lambda role: role.validation)
 # is the same.
 CHANGEABLE_IN_RUN = frozenset(_with(lambda role: role.change >= Change.RUN))
 CHANGEABLE_IN_SEARCH = frozenset(_with(lambda role: role.change >= Change.SEARCH))
+SINGLE_RUN = _with(lambda role: role.single_run)
 OF_THE_MACHINE = _with(lambda role: role.change is Change.MACHINE)
 SCORE_NEUTRAL = frozenset(_with(lambda role: not role.affects_score or role.change is Change.MACHINE))
 FOLDERS = _with(lambda role: role.path == "folder")

@@ -29,6 +29,7 @@ class Role:
     validation: bool = False  # decides what a run is scored on
     change: Change = Change.NEVER
     affects_score: bool = True  # False: it changes a score only by chance; settings of the machine do not affect it
+    single_run: bool = False  # no setting for a search, which has settings of its own for this
     path: Literal["folder", "folders", "file"] | None = None  # the kind of path that it holds, if any
 
 

@@ -25,6 +25,34 @@ Architecture = Literal[
 ]
 ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
 
+# Optimizers of torch and timm, by timm's names. Left out are other names and small variants of these, those that need
+# more packages or second derivatives, and kron, whose steps draw random numbers of their own.
+Optimizer = Literal[
+    "adabelief",
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "adan",
+    "adopt",
+    "cadamw",
+    "lamb",
+    "laprop",
+    "lars",
+    "lion",
+    "madgrad",
+    "mars",
+    "muon",
+    "nadam",
+    "nadamw",
+    "novograd",
+    "radam",
+    "rmsprop",
+    "sgd",
+    "sgdw",
+]
+
 LOSSES = (  # in the order in which a sum is stored
     *("dice", "jaccard", "tversky", "focal_tversky", "lovasz", "mcc"),  # over regions
     *("focal", "ce", "bce", "boundary_ce"),  # over pixels: these take class_weights

@@ -9,13 +9,13 @@ from typing import Any
 from segtune.config import RunConfig
 from segtune.data.splits import split_places
 from segtune.data.tiles import TRAIN, VAL
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.models.run_yaml import settings_of
 from segtune.report.commands import script_command, tensorboard_command
 from segtune.training.loaders import Waiting
-from segtune.training.runlog import read_results
+from segtune.training.runlog import epochs_done, read_results, stale_epochs
 from segtune.training.stopwatch import PHASES
 from segtune.trials import UNKNOWN, Trial, ranked, seed_margin
 
@@ -73,6 +73,24 @@ def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
         split = scored_split(config)
         lines += [f"  {_validation(folder.path, split)}"] if split else []
     return [*lines, f"  {tensorboard_command(log_dir)}"]
+
+
+def stopped_early(folder: RunFolder, config: RunConfig) -> str | None:
+    """Return a line about a run that `early_stopping` ended before its last epoch; None where it did not."""
+    done, stale = epochs_done(folder), stale_epochs(folder)
+    if done >= config.epochs or not 0 < config.early_stopping <= stale:
+        return None
+    return (
+        f"stopped early after {done} of {counted(config.epochs, 'epoch')}, {stale} of them without a better score; "
+        "a larger --early-stopping, or 0, trains it longer"
+    )
+
+
+def how_it_ended(folder: RunFolder, config: RunConfig) -> str | None:
+    """Return how a single run ended, and what trains it longer; None for a run that has epochs to train."""
+    if (done := epochs_done(folder)) >= config.epochs:
+        return f"{counted(done, 'epoch')}; a larger --epochs trains it longer"
+    return stopped_early(folder, config)
 
 
 def _some_of_the_tiles(data: Mapping[str, Any], only_added: bool) -> str:

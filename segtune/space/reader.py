@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from segtune.class_names import split_classes, without_old_names
 from segtune.config import RunConfig
 from segtune.errors import InputError, nearest
-from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE
+from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, SINGLE_RUN
 from segtune.files.folders import SearchFolder
 from segtune.files.yamlfile import Document, read_document
 from segtune.mistakes import SettingsError, explain
@@ -23,7 +23,7 @@ from segtune.space.forbid_section import ForbidReader, Runs
 from segtune.space.parameters import Choice, Parameter, not_countable, walk
 from segtune.space.settings import SearchSettings
 from segtune.space.space import AUGMENTATION_FILES, Space
-from segtune.space.space_section import ParameterReader, Places, left_by
+from segtune.space.space_section import FOR_SINGLE_RUNS, ParameterReader, Places, left_by
 from segtune.space.spacefile import Checks, SpaceFile, Steps, short
 
 _RETIRED = frozenset({"teach"})  # search settings of a former release, which its search.yaml files have
@@ -86,6 +86,7 @@ class _Reader:
         fixed = without_old_names(given, self._overrides) | self._overrides | single | self._overrides
         search = self._search(parameters, places)
         origin = {name: steps for name, steps in self._origin.items() if name not in self._overrides}
+        self._single_runs(fixed, origin)
         possible = ClashFinder(self._file, origin, places).find(fixed, parameters)
         baseline = self._baseline(fixed, values_to_try(parameters)) if possible else None
         forbid = ForbidReader(self._file, Runs(listed, given | single), Runs(parameters, fixed)).read(baseline)
@@ -137,6 +138,13 @@ class _Reader:
         self._origin["class_names"] = steps
         for name, value in found.items():
             self._file.accept(name, value, steps, into)
+
+    def _single_runs(self, fixed: Mapping[str, Any], origin: Mapping[str, Steps]) -> None:
+        for name in SINGLE_RUN:
+            if fixed.get(name) and name in origin:
+                self._file.mistake(origin[name], FOR_SINGLE_RUNS)
+            elif fixed.get(name):
+                self._file.mistake_elsewhere(f"{name} {FOR_SINGLE_RUNS}")
 
     def _searched(self) -> tuple[dict[str, Any], tuple[Parameter, ...], Places]:
         """Return the content of `space:`: single values at its top, which are fixed; parameters; and their places."""

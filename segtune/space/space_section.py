@@ -9,11 +9,12 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.errors import nearest
-from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, base_type, unknown_setting
+from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, SINGLE_RUN, base_type, unknown_setting
 from segtune.space.parameters import Choice, Parameter, Range, walk
 from segtune.space.spacefile import SpaceFile, Steps, label, short
 
 _MOST_STEPS = 100_000  # of a range: all of them are looked at
+FOR_SINGLE_RUNS = "is for single runs; a search has scheduler: asha, which stops poor trials, and patience"
 _RANGE_KEYS = ("low", "high", "log", "step")
 Places = Mapping[str, list[Steps]]  # by key: the place of a parameter, then the places of its values
 
@@ -51,6 +52,8 @@ class ParameterReader:
     def _misplaced(self, name: str, above: tuple[str, ...]) -> str | None:
         if name not in RunConfig.model_fields:
             return unknown_setting(name).message
+        if name in SINGLE_RUN:
+            return FOR_SINGLE_RUNS
         if name in NOT_SEARCHABLE:
             where = "at the top of the file" if name in DATA_SETTINGS else "under run:"
             return f"results are comparable only when it is the same in all trials; put it {where}"

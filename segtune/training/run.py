@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from timm.utils import ModelEmaV3
 from torch import nn
 
 from segtune.clock import running_seconds
@@ -122,8 +123,9 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done."""
-        return self.progress.epoch >= self.config.epochs
+        """Whether all epochs are done, or `early_stopping` ended the run before."""
+        patience = self.config.early_stopping
+        return self.progress.epoch >= self.config.epochs or 0 < patience <= self.progress.stale_epochs
 
     def _setup_model(self, info: DataInfo, bands: tuple[Band, ...], begins: bool) -> nn.Module:
         # A state holds all weights, and the file of the initial ones may be gone.
@@ -205,6 +207,8 @@ class Run:
             torch.amp.GradScaler(self.device.type, enabled=precision == "fp16"),
             progress,
             self.phases,
+            # In short runs the decay of the average grows with the steps, so that it forgets the first ones.
+            ModelEmaV3(self.model, self.config.ema, use_warmup=True) if self.config.ema else None,
         )
 
     def _load(self, content: dict[str, Any]) -> None:

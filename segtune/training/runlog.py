@@ -69,6 +69,13 @@ def epochs_done(folder: RunFolder) -> int:
     return int(rows[-1]["epoch"]) if rows else 0
 
 
+def stale_epochs(folder: RunFolder) -> int:
+    """Return the number of epochs with a score that a run has done since its best one."""
+    rows = read_rows(folder)
+    best = int(rows[-1]["best_epoch"]) if rows else 0
+    return sum(int(row["epoch"]) > best and bool(row.get("miou")) for row in rows)
+
+
 class RunLog:
     """A writer of metrics.csv and of TensorBoard events; each row is on disk when `write` returns.
 

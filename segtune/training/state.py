@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -38,6 +39,7 @@ class Progress:
     best_miou: float | None = None  # None while no epoch was scored
     best_epoch: int = 0
     collapsed_epochs: int = 0  # see EpochResult
+    stale_epochs: int = 0  # epochs with a score since the best one
     seconds: float = 0.0  # seconds of training and evaluation
     lr: float = 0.0  # learning rate of the last step
 
@@ -57,14 +59,36 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     progress: Progress
     phases: Phases
+    average: ModelEmaV3 | None = None  # moving average of the model's weights, where the run has one
     row: dict[str, float | int | None] = field(default_factory=dict)  # row of metrics.csv of the last epoch
     worst: dict[str, list[WorstTile]] = field(default_factory=dict)  # worst tiles of the best epoch, by split
+
+    @property
+    def measured(self) -> nn.Module:
+        """The model that is evaluated and kept: the average of the weights, or, without one, the weights themselves."""
+        return self.average.module if self.average else self.model
+
+    def step_done(self) -> None:
+        """Move the learning rates and the average of the weights on, after a training step."""
+        self.schedule.step()
+        if self.average:
+            self.average.update(self.model, step=self.schedule.last_epoch)
+
+    def scored(self, miou: float) -> bool:
+        """Note the score of the epoch that was done last; return whether it is the best so far."""
+        progress = self.progress
+        if progress.best_miou is None or miou > progress.best_miou:
+            progress.best_miou, progress.best_epoch, progress.stale_epochs = miou, progress.epoch, 0
+            return True
+        progress.stale_epochs += 1
+        return False
 
     def state_dict(self, more_seconds: float) -> dict[str, Any]:
         """Return the content of state.pt; `more_seconds` is the time spent on an epoch that is not done."""
         device = self.progress.total.device
         return {
             "model": self.model.state_dict(),
+            "average": self.average.module.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -87,6 +111,8 @@ class TrainingState:
         """
         check_state(state, self.progress, self.schedule)
         self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         check_optimizer(self.optimizer)
         self.schedule.load_state_dict(state["schedule"])
@@ -166,13 +192,18 @@ def check_optimizer(optimizer: Optimizer) -> None:
     for group in optimizer.param_groups:
         for name, value in group.items():
             parts = value if isinstance(value, tuple) else (value,)
-            if name != "params" and not all(part is None or isinstance(part, bool | int | float) for part in parts):
+            variant = isinstance(value, str) and value == optimizer.defaults.get(name)  # such as muon's conv_mode
+            if not (name == "params" or variant or all(map(_is_setting, parts))):
                 raise ValueError(f"optimizer: {name} is not a number")
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
-            fits = value.numel() == 1 or value.shape == parameter.shape if isinstance(value, Tensor) else value is None
-            if not fits:
+            if not (_is_setting(value) or (isinstance(value, Tensor) and value.shape == parameter.shape)):
                 raise ValueError(f"optimizer: {name} does not fit its weights")
+
+
+def _is_setting(value: object) -> bool:
+    """Return whether a value is a number, in a tensor or not, or None."""
+    return value is None or isinstance(value, bool | int | float) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def _check_progress(name: str, value: Any, own: Any) -> None:

@@ -30,7 +30,7 @@ from segtune.models.checkpoint import save_model
 from segtune.models.device import resolve_device, resolve_precision, within_memory
 from segtune.torch_errors import faults_named
 from segtune.training.loaders import Waiting, find_waiting
-from segtune.training.optim import rate_at
+from segtune.training.optim import lower_learning_rates, rate_at
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
 from segtune.training.resume import check_same_data, check_same_settings, transforms_of
@@ -168,6 +168,7 @@ class _Trained:
     loss: float  # mean over the tiles of the epoch
     miou: float | None  # of the predictions in its steps; None where no class occurs in its tiles
     seconds: float
+    first_lr: float  # learning rate of the first step
     images_per_second: float  # of this start, without the wait for its first batch
     waiting_share: float
 
@@ -175,7 +176,7 @@ class _Trained:
 def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> _Trained:
     """Train on the batches of an epoch that are not done yet."""
     progress, steps = run.progress, len(run.batches)
-    done = progress.tiles
+    done, first_lr = progress.tiles, rate_at(run.state.schedule, (epoch - 1) * len(run.batches))
     run.model.train()
     freeze_encoder(run.model, epoch <= run.config.freeze_encoder_epochs)
     for batch in run.phases.trained_on(run.batches.epoch(epoch, first_batch=progress.step)):
@@ -185,7 +186,7 @@ def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> _Trained:
             progress.micro_batch = micro_batch
             run.write_manifest()
         progress.lr = float(run.state.optimizer.param_groups[0]["lr"])
-        run.state.schedule.step()
+        run.state.step_done()
         progress.total += loss * len(images)
         progress.counts += counts
         progress.tiles += len(images)
@@ -204,6 +205,7 @@ def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> _Trained:
         progress.total.item() / progress.tiles,
         mean_iou(progress.counts.cpu().numpy()),
         running_seconds() - run.started,
+        first_lr,
         round((progress.tiles - done) / seconds, 3),
         round(waited / seconds, 4),
     )
@@ -245,7 +247,7 @@ def _measure(run: Run, epoch: int, batch_size: int) -> _Measured:
         tiles = Worst(run.config.worst)
         note = _noter(tiles) if run.config.worst else None
         on_logits = loss.add if scored else None
-        matrix = evaluate(run.model, run.manifest, batches, run.device, note, run.pause, on_logits)
+        matrix = evaluate(run.state.measured, run.manifest, batches, run.device, note, run.pause, on_logits)
         if split != VAL:
             added[split] = matrix.scores().miou if matrix.measurable else None
         if scored:
@@ -273,12 +275,20 @@ def _finish_epoch(run: Run, measured: _Measured, seconds: float) -> None:
     if measured.collapsed is not None:
         progress.collapsed_epochs = progress.collapsed_epochs + 1 if measured.collapsed else 0
     scores = measured.scores
-    if scores and (progress.best_miou is None or scores.miou > progress.best_miou):
+    if scores and run.state.scored(scores.miou):
         run.state.worst = measured.worst
-        progress.best_miou, progress.best_epoch = scores.miou, progress.epoch
         metrics = {"epoch": progress.epoch, **scores.flat()}
-        save_model(run.folder.next_best, run.model, run.manifest.with_metrics(metrics))
+        save_model(run.folder.next_best, run.state.measured, run.manifest.with_metrics(metrics))
         run.phases.beat()
+    if scores and _on_plateau(run):
+        lower_learning_rates(run.state.schedule, run.config.lr_decay)
+
+
+def _on_plateau(run: Run) -> bool:
+    """Return whether the schedule plateau lowers the rate now: once for every `lr_patience` epochs in a row."""
+    config, stale = run.config, run.progress.stale_epochs
+    warm = run.progress.epoch > config.warmup_epochs
+    return config.lr_schedule == "plateau" and warm and stale > 0 and stale % config.lr_patience == 0
 
 
 def _record(run: Run, trained: _Trained, measured: _Measured, eval_seconds: float) -> EpochResult:
@@ -325,7 +335,7 @@ def _result(run: Run, trained: _Trained, measured: _Measured, eval_seconds: floa
         report_seconds=spent["reporting"] - run.told["reporting"],
         seconds=progress.seconds,
         spent=spent,
-        first_lr=rate_at(run.state.schedule, (progress.epoch - 1) * len(run.batches)),
+        first_lr=trained.first_lr,
         val_loss=measured.loss,
         train_miou=trained.miou,
         images_per_second=trained.images_per_second,

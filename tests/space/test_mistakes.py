@@ -198,6 +198,14 @@ MISTAKES = {
         "space: {lr: [1]}\nsearch:\n  sampler: bayes",
         "s.yaml:3: search.sampler: 'bayes' is not one of tpe, random, grid",
     ),
+    "early stopping of a run": (
+        "run:\n  early_stopping: 3\nspace: {lr: [1]}",
+        "s.yaml:2: run.early_stopping: is for single runs; a search has scheduler: asha",
+    ),
+    "early stopping in the space": (
+        "space:\n  lr: [1]\n  early_stopping: [3, 5]",
+        "s.yaml:3: space.early_stopping: is for single runs; a search has scheduler: asha",
+    ),
     "compare with asha": (
         "space: {lr: [1]}\nsearch:\n  sampler: grid\n  compare: lr",
         "s.yaml:4: search.compare: compare needs sampler grid and scheduler none, but got (sampler=grid",

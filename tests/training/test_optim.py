@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segtune.config import RunConfig
-from segtune.training.optim import build_optimizer, build_schedule
+from segtune.training.optim import build_optimizer, build_schedule, lower_learning_rates, rate_at, set_learning_rates
 
 STEPS = 5  # per epoch
 
@@ -52,7 +52,7 @@ def test_constant_stays() -> None:
     assert rates(lr_schedule="constant", lr=0.1, epochs=3) == pytest.approx([0.1] * 15)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "poly", "constant"])
+@pytest.mark.parametrize("schedule", ["cosine", "poly", "constant", "step", "plateau"])
 def test_the_warm_up_rises_to_lr_in_equal_steps(schedule: str) -> None:
     found = rates(lr_schedule=schedule, lr=0.1, epochs=6, warmup_epochs=2)
     assert found[: 2 * STEPS] == pytest.approx([0.1 * (step + 1) / (2 * STEPS) for step in range(2 * STEPS)])
@@ -62,6 +62,62 @@ def test_the_warm_up_rises_to_lr_in_equal_steps(schedule: str) -> None:
 
 def test_after_a_warm_up_cosine_still_ends_near_zero() -> None:
     assert rates(lr_schedule="cosine", lr=0.1, epochs=6, warmup_epochs=2)[-1] < 0.1 * 0.05
+
+
+@pytest.mark.parametrize("warmup", [0, 5])
+def test_step_falls_at_60_and_85_percent_of_what_follows_the_warm_up(warmup: int) -> None:
+    found = rates(lr_schedule="step", lr=0.1, epochs=20 + warmup, warmup_epochs=warmup)[warmup * STEPS :]
+    assert found == pytest.approx([0.1] * 60 + [0.01] * 25 + [0.001] * 15)
+    gentle = rates(lr_schedule="step", lr=0.1, epochs=20, lr_decay=0.5)
+    assert gentle == pytest.approx([0.1] * 60 + [0.05] * 25 + [0.025] * 15)
+
+
+@pytest.mark.parametrize(("warmup", "share"), [(0, 0.3), (2, 0.2), (5, 0.5)])
+def test_onecycle_is_that_of_torch_and_a_warm_up_is_its_rise(warmup: int, share: float) -> None:
+    optimizer = torch.optim.SGD(network().parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.1, total_steps=10 * STEPS, pct_start=share, cycle_momentum=False
+    )
+    expected = []
+    for _ in range(10 * STEPS):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(expected) < 10 * STEPS:
+            schedule.step()
+    found = rates(lr_schedule="onecycle", lr=0.1, epochs=10, warmup_epochs=warmup)
+    assert found == pytest.approx(expected)
+    assert max(found) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0), (2, 1)])
+def test_onecycle_works_in_the_shortest_runs(epochs: int, warmup: int) -> None:
+    config = RunConfig(lr_schedule="onecycle", epochs=epochs, warmup_epochs=warmup, lr=0.1)
+    for steps in (1, 2, 3):
+        schedule = build_schedule(config, build_optimizer(config, network()), steps)
+        found = [rate_at(schedule, step) for step in range(epochs * steps + 2)]
+        assert all(0 < rate <= 0.1 for rate in found)
+        assert max(found) == pytest.approx(0.1)
+
+
+def test_rates_that_were_lowered_stay_so_through_a_warm_up_and_a_state() -> None:
+    config = RunConfig(lr_schedule="plateau", epochs=9, warmup_epochs=1, lr=0.1, encoder_lr_factor=0.5)
+    model = encoder_and_head()
+    optimizer = build_optimizer(config, model)
+    schedule = build_schedule(config, optimizer, STEPS)
+    for _ in range(2 * STEPS):
+        optimizer.step()
+        schedule.step()
+    lower_learning_rates(schedule, 0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.01, 0.005, 0.005])
+    other = build_optimizer(config, model)
+    later = build_schedule(config, other, STEPS)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    later.load_state_dict(copy.deepcopy(schedule.state_dict()))
+    set_learning_rates(later)
+    for _ in range(3):
+        assert [group["lr"] for group in other.param_groups] == [group["lr"] for group in optimizer.param_groups]
+        for stepped in (optimizer, schedule, other, later):
+            stepped.step()
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "poly"])
