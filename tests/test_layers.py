@@ -32,7 +32,7 @@ ORDER = (
     ("pictures", "render png sheet gallery"),
     (
         "training",
-        "region_losses pixel_losses losses optim loaders stopwatch resolve resume step result runlog state "
+        "region_losses pixel_losses losses optim loaders stopwatch resolve resume step result board runlog state "
         "worst_pictures val_loss run train",
     ),
     ("planning", "cost resources rungs estimate feasibility samples"),

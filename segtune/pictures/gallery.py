@@ -26,10 +26,21 @@ from segtune.pictures.sheet import Prediction, Preview, preview_sheet, worst_she
 def write_preview(
     config: RunConfig, info: DataInfo, count: int, folder: Path, transforms: TransformsFile | None = None
 ) -> Path:
-    """Write a sheet of training tiles before and after augmentation, and return its path.
+    """Write a sheet of training tiles before and after augmentation, and return its path: see `preview_picture`.
+
+    `check_preview` checks `count`.
+    """
+    path = folder / f"preview_{_level(config, transforms, '_')}.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_png(path, preview_picture(config, info, count, transforms))
+    return path
+
+
+def preview_picture(config: RunConfig, info: DataInfo, count: int, transforms: TransformsFile | None = None) -> Picture:
+    """Draw training tiles before and after augmentation.
 
     `count` tiles are taken at equal distances from the training set and augmented as in the run's first epoch.
-    `check_preview` checks `count`; `transforms` is the file that `augmentation` names.
+    `transforms` is the file that `augmentation` names.
     """
     bands = info.input_bands(config.channels)
     rgb = rgb_positions(config.rgb, bands)
@@ -43,16 +54,18 @@ def write_preview(
         image, target = augmented_sample(store, index, augmentation, crop, config.seed, epoch=1, sample=index, mix=mix)
         before = render(store.image(index), bands, rgb)
         rows.append(Preview(store.name(index), before, store.target(index), render(image, bands, rgb), target))
+    return preview_sheet(rows, info.labels, _level(config, transforms, ", "))
+
+
+def _level(config: RunConfig, transforms: TransformsFile | None, joint: str) -> str:
     level = Path(transforms.path).stem if transforms else config.augmentation
-    mixed = "" if config.mix == "none" else f"_{config.mix}"
-    path = folder / f"preview_{level}{mixed}.png"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_png(path, preview_sheet(rows, info.labels, level + mixed.replace("_", ", ", 1)))
-    return path
+    return level if config.mix == "none" else joint.join((level, config.mix))
 
 
-def worst_picture(store: TileStore, manifest: Manifest, worst: Sequence[WorstTile], title: str) -> Picture:
-    """Draw the worst tiles of a split beside their masks and predictions."""
+def worst_picture(
+    store: TileStore, manifest: Manifest, worst: Sequence[WorstTile], title: str, with_difference: bool = True
+) -> Picture:
+    """Draw the worst tiles of a split beside their masks, their predictions and, if asked for, the differences."""
     fit, rgb = Fit.of(manifest.config), rgb_positions(manifest.config.rgb, manifest.bands)
     rows = []
     for tile in worst:
@@ -62,4 +75,4 @@ def worst_picture(store: TileStore, manifest: Manifest, worst: Sequence[WorstTil
         picture = render(image, manifest.bands, rgb)
         iou = tile_iou(tile.predicted, truth, len(manifest.labels.classes)) or 0.0
         rows.append(Prediction(store.name(tile.index), iou, picture, truth, tile.predicted))
-    return worst_sheet(rows, manifest.labels, title)
+    return worst_sheet(rows, manifest.labels, title, with_difference)

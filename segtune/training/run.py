@@ -36,6 +36,7 @@ from segtune.models.checkpoint import settle_model
 from segtune.models.device import resolve_device, resolve_precision
 from segtune.models.manifest import Manifest
 from segtune.models.normalization import Normalization, input_statistics
+from segtune.pictures.gallery import preview_picture
 from segtune.training.loaders import choose_workers, spare_cores
 from segtune.training.losses import SegmentationLoss
 from segtune.training.optim import build_optimizer, build_schedule
@@ -43,9 +44,10 @@ from segtune.training.runlog import RunLog
 from segtune.training.state import Progress, TrainingState, save_state
 from segtune.training.step import TrainingStep
 from segtune.training.stopwatch import Phases
-from segtune.training.worst_pictures import show_worst
+from segtune.training.worst_pictures import draw_worst, log_worst
 
 Stop = Callable[[], bool]
+_EXAMPLES = 4  # augmented tiles that TensorBoard shows
 _SAVE_EVERY_S = 600.0  # seconds between states within an epoch
 
 
@@ -65,6 +67,7 @@ class Run:
     phases: the clocks of the run.
     cores: CPU cores that the run may use.
     transforms: the file that `augmentation` names; None for a level.
+    each_epoch: TensorBoard shows the worst tiles of each epoch, not only those of the best one.
 
     Raises InputError where the state is damaged or belongs to another run.
     """
@@ -79,7 +82,9 @@ class Run:
         phases: Phases,
         cores: int,
         transforms: TransformsFile | None = None,
+        each_epoch: bool = False,
     ) -> None:
+        self.each_epoch = each_epoch
         self.config, self.folder, self.phases, self._stop = config, folder, phases, stop
         self.device = resolve_device(config.device)
         precision = resolve_precision(config, self.device)
@@ -113,6 +118,8 @@ class Run:
         self.started, self._saved = running_seconds(), time.monotonic()
         self.write_manifest()
         self.log = RunLog(folder, config, self.progress.epoch, self.state.row)
+        if content is None and config.worst:
+            self.log.picture("augmentation/train", 0, preview_picture(config, info, _EXAMPLES, transforms))
         self.told = phases.spent()  # as of the last row
         phases.beat()
 
@@ -264,7 +271,10 @@ class Run:
             batches.close()
         with suppress(OSError) if failed else nullcontext():
             try:
-                show_worst(self.folder, self.log, self.stores, self.manifest, self.state)
+                if not self.each_epoch:
+                    log_worst(self.log, self.stores, self.manifest, self.state.worst, self.progress.best_epoch)
+                    self.phases.beat()
+                draw_worst(self.folder, self.stores, self.manifest, self.state)
             finally:
                 self.log.close(finished=self.finished)
 

@@ -21,11 +21,12 @@ from segtune.config import RunConfig
 from segtune.errors import InputError, one_line
 from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder
-from segtune.pictures.png import encoded
+from segtune.pictures.png import jpeg_within
 from segtune.pictures.render import Picture
+from segtune.training.board import METRICS, layout, tag_of
 from segtune.training.result import EpochResult
 
-_CURVES = ("loss", "miou", "best_miou", "lr")  # the metrics that TensorBoard's hparams table lists
+_MOST_BYTES = 64 * 1024  # of a picture in the events of a run
 
 
 def read_rows(folder: RunFolder) -> list[dict[str, str]]:
@@ -92,15 +93,16 @@ class RunLog:
     def __init__(
         self, folder: RunFolder, config: RunConfig, after_epoch: int = 0, last_row: Mapping[str, Any] | None = None
     ) -> None:
-        self._path = folder.metrics_csv
+        self._path, self._config = folder.metrics_csv, config
         self._rows = [row for row in read_rows(folder) if int(row["epoch"]) <= after_epoch]
         written = int(self._rows[-1]["epoch"]) if self._rows else 0
         self._events = _Events(folder.path, written + 1)
         # SummaryWriter.add_hparams would put the table into a run of its own, without the curves.
-        experiment, start, self._end = hparams(_plain(config), dict.fromkeys(_CURVES, 0.0))
+        experiment, start, self._end = hparams(_plain(config), dict.fromkeys(METRICS, 0.0))
         if not after_epoch:
             self._events.add(experiment)
             self._events.add(start)
+        self._events.add(layout(), written)
         self._events.flush()
         if last_row and written < after_epoch:
             self.write(after_epoch, last_row)
@@ -110,7 +112,7 @@ class RunLog:
         # The file comes last: an epoch that is not in it is written again when the run is resumed.
         for name, value in row.items():
             if value is not None and name != "epoch":
-                self._events.add(scalar(name, value), epoch)
+                self._events.add(scalar(tag_of(name, self._config), value), epoch)
         self._events.flush()
         self._rows.append({name: "" if value is None else str(value) for name, value in row.items()})
         text = io.StringIO()
@@ -121,11 +123,9 @@ class RunLog:
         write_text(self._path, text.getvalue())
 
     def picture(self, name: str, epoch: int, picture: Picture) -> None:
-        """Add a picture, uint8 RGB of shape (H, W, 3), as a JPEG; a PNG would be ten times as large."""
-        height, width, channels = picture.shape
-        image = Summary.Image(
-            height=height, width=width, colorspace=channels, encoded_image_string=encoded(picture, ".jpg")
-        )
+        """Add a picture, uint8 RGB of shape (H, W, 3), as a JPEG of at most 64 KiB."""
+        data, (height, width) = jpeg_within(_MOST_BYTES, picture)
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data)
         self._events.add(Summary(value=[Summary.Value(tag=name, image=image)]), epoch)
 
     def close(self, finished: bool) -> None:

@@ -39,6 +39,7 @@ from segtune.training.runlog import epochs_done
 from segtune.training.state import load_state
 from segtune.training.stopwatch import Alive, Phases
 from segtune.training.val_loss import ValidationLoss
+from segtune.training.worst_pictures import log_worst
 
 # Steps done, steps in the epoch, loss: a number on the device, so that only who looks at it waits for a GPU.
 OnBatch = Callable[[int, int, Tensor], None]
@@ -56,6 +57,7 @@ def train(
     alive: Alive | None = None,
     cores: int | None = None,
     transforms: TransformsFile | None = None,
+    each_epoch: bool = False,
 ) -> Generator[EpochResult]:
     """Train, evaluate and record a run; yield the result of each epoch.
 
@@ -75,6 +77,7 @@ def train(
         batch of training and evaluation, and after every file that was written.
     cores: CPU cores that the run may use; None: those of this process.
     transforms: the file that `augmentation` names, as a search read it; None: it is read here.
+    each_epoch: let TensorBoard show the worst tiles of each epoch, not only those of the best one.
 
     Raises NonFiniteLossError when the loss becomes NaN or infinite, DeviceMemoryError when memory is too small for one
     tile at a time, LoaderError when a loader process dies, TileError when a tile cannot be read any more, OSError when
@@ -90,7 +93,7 @@ def train(
         # The run lives in a frame of its own, which is gone before the clean-up: all that it held can be freed.
         with faults_named():
             cores = cores or available_cpus()
-            yield from _trained(config, info, folder, go_on, on_batch, stop, phases, cores, transforms)
+            yield from _trained(config, info, folder, go_on, on_batch, stop, phases, cores, transforms, each_epoch)
     finally:
         torch.set_num_threads(before)
         # Frees what reference cycles still hold (tracebacks, some encoders), for the next run in this process.
@@ -109,6 +112,7 @@ def _trained(
     phases: Phases,
     cores: int,
     transforms: TransformsFile | None,
+    each_epoch: bool,
 ) -> Iterator[EpochResult]:
     """Set up the run in its folder, and train it."""
     resolve_precision(config, resolve_device(config.device))  # checked before anything is written
@@ -122,7 +126,7 @@ def _trained(
             check_same_data(folder, info, config)
             state = load_state(folder.state)
         transforms = transforms or transforms_of(resolved, folder)
-        with closing(Run(resolved, info, folder, state, stop, phases, cores, transforms)) as run:
+        with closing(Run(resolved, info, folder, state, stop, phases, cores, transforms, each_epoch)) as run:
             state = None  # frees the second copy of model and optimizer
             yield from _epochs(run, on_batch)
 
@@ -309,6 +313,8 @@ def _record(run: Run, trained: _Trained, measured: _Measured, eval_seconds: floa
     result = _result(run, trained, measured, eval_seconds)
     run.told = dict(result.spent)
     run.state.row = result.row()
+    if run.each_epoch:
+        log_worst(run.log, run.stores, run.manifest, measured.worst, result.epoch)
     run.log.write(result.epoch, run.state.row)
     run.phases.beat()
     return result

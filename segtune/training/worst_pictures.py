@@ -1,10 +1,11 @@
-"""Pictures of the validation tiles that the best model of a run gets most wrong."""
+"""Pictures of the validation tiles that a run gets most wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from segtune.data.store import TileStore
+from segtune.evaluation.worst import WorstTile
 from segtune.files.folders import RunFolder
 from segtune.models.manifest import Manifest
 from segtune.pictures.gallery import worst_picture
@@ -13,21 +14,29 @@ from segtune.training.runlog import RunLog
 from segtune.training.state import TrainingState
 
 
-def show_worst(
-    folder: RunFolder, log: RunLog, stores: Mapping[str, TileStore], manifest: Manifest, state: TrainingState
+def log_worst(
+    log: RunLog,
+    stores: Mapping[str, TileStore],
+    manifest: Manifest,
+    worst: Mapping[str, Sequence[WorstTile]],
+    epoch: int,
 ) -> None:
-    """Draw the worst tiles of the best epoch: as worst.png, for the first split, and as images in TensorBoard.
+    """Add the worst tiles of an epoch, by split, to the events for TensorBoard: image, truth, prediction."""
+    for split, tiles in worst.items():
+        if tiles:
+            title = f"{split}, epoch {epoch}"
+            picture = worst_picture(stores[split], manifest, tiles, title, with_difference=False)
+            log.picture(f"worst/{split}", epoch, picture)
+
+
+def draw_worst(folder: RunFolder, stores: Mapping[str, TileStore], manifest: Manifest, state: TrainingState) -> None:
+    """Draw the worst tiles of the best epoch, of the first split, as worst.png.
 
     A worst.png from an earlier start is deleted where there are no such tiles now.
     """
     first = next(iter(state.worst), None)
     if first is None or not state.worst[first]:
         folder.worst.unlink(missing_ok=True)
-    for split, tiles in state.worst.items():
-        if tiles:
-            title = f"Worst tiles of {split} in epoch {state.progress.best_epoch}"
-            picture = worst_picture(stores[split], manifest, tiles, title)
-            log.picture(f"worst/{split}", state.progress.best_epoch, picture)
-            if split == first:
-                write_png(folder.worst, picture)
-            state.phases.beat()
+        return
+    title = f"Worst tiles of {first} in epoch {state.progress.best_epoch}"
+    write_png(folder.worst, worst_picture(stores[first], manifest, state.worst[first], title))
