@@ -62,9 +62,9 @@ def train_and_watch(console: Console, config: RunConfig, info: DataInfo, folder:
     where = ["--log-dir", log_dir] if log_dir != "logs" else []
     hint = f"to go on: {same_command(['--exp-name', folder.path.name, *where])}"
     with hinted(hint), signals_noted() as caught, RunConsole(console, config, info, folder) as watch:
-        epochs = train(config, info, folder, go_on=True, on_batch=watch.batch, stop=lambda: bool(caught))
-        with closing(epochs):
-            for result in epochs:
+        run = train(config, info, folder, go_on=True, on_batch=watch.batch, stop=lambda: bool(caught), each_epoch=True)
+        with closing(run):
+            for result in run:
                 watch.epoch(result)
     if early := stopped_early(folder, config):
         console.print(early)
