@@ -22,11 +22,14 @@ from pydantic import (
 
 from segtune.clashes import check_loss
 from segtune.class_names import split_classes
+from segtune.decoders import Decoder
 from segtune.mistakes import SettingsError, clash, explain
 from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Change, Role
 from segtune.values import (
     MAX_CLASSES,
     Alpha,
+    Channels,
+    CheckedChannels,
     ClassName,
     CountOrAuto,
     FolderName,
@@ -129,6 +132,18 @@ class RunConfig(BaseModel):
         "none",
         description="initial weights of the encoder: none (random), imagenet (downloaded), or a file "
         "(safetensors, or a state dict saved with torch.save)",
+    )
+    decoder_channels: Annotated[Channels, CheckedChannels, SEARCHABLE] = Field(
+        None, description="width of the decoder, or a list of five; if not given: the architecture's own"
+    )
+    decoder_attention: Annotated[Literal["none", "scse"], WrapValidator(any_case), SEARCHABLE] = Field(
+        "none", description="attention in the decoder of unet and unetplusplus"
+    )
+    dropout: Annotated[float | None, SEARCHABLE] = Field(
+        None, ge=0, lt=1, description="dropout in the decoder of fpn, pspnet and deeplabv3(plus); if not given: its own"
+    )
+    drop_path: Annotated[float | None, SEARCHABLE] = Field(
+        None, ge=0, lt=1, description="stochastic depth: largest rate in the encoder; if not given: the encoder's own"
     )
     normalization: Annotated[Literal["data", "encoder"], WrapValidator(any_case), SEARCHABLE] = Field(
         "data",
@@ -291,6 +306,8 @@ class RunConfig(BaseModel):
         if self.class_names and len(self.class_names) != len(self.classes):
             counts = f"{len(self.class_names)} names, but classes has {len(self.classes)} labels"
             raise clash(f"class_names has {counts}; name every class, or none", "class_names", "classes")
+        if mistake := self.decoder.clash():
+            raise mistake
         if self.warmup_epochs >= self.epochs:
             got = f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
             raise clash(f"warmup_epochs must be below epochs, but got {got}", "warmup_epochs", "epochs")
@@ -318,6 +335,11 @@ class RunConfig(BaseModel):
         if self.use_only_add_val and not self.add_val_dirs:
             raise clash("use_only_add_val needs add_val_dirs", "use_only_add_val", "add_val_dirs")
         return self
+
+    @property
+    def decoder(self) -> Decoder:
+        """The settings of the decoder."""
+        return Decoder(self.model, self.decoder_channels, self.decoder_attention, self.dropout)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, object], where: str = "") -> RunConfig:

@@ -14,6 +14,8 @@ from segtune.vocabulary import CLASS_WEIGHTS, LEVELS, number_text, weight_number
 Alpha = Literal["auto", "mask", "band"]
 AUTO = "auto"
 MAX_LOADERS = 256
+_STAGES = 5  # of a decoder like that of U-Net
+_LEAST_WIDTH, _MOST_CHANNELS = 16, 4096  # of a decoder
 _LONGEST_NAME = 60  # characters of the name of a class
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
 
@@ -79,6 +81,19 @@ def given(value: str | None) -> str | None:
     return value or None
 
 
+def _channels(value: object) -> object:
+    """Return the channels of a decoder: its width, or those of five stages."""
+    numbers, least = [value], _LEAST_WIDTH
+    if isinstance(value, list) and len(value) == _STAGES:
+        numbers, least = value, 1
+    if value is None or all(type(number) is int and least <= number <= _MOST_CHANNELS for number in numbers):
+        return value
+    raise ValueError(
+        f"must be a whole number from {_LEAST_WIDTH} to {_MOST_CHANNELS}, or a list of {_STAGES} numbers such as "
+        f"[256, 128, 64, 32, 16], but got {value!r}"
+    )
+
+
 def weights_source(value: str) -> str:
     """Return a source of initial weights: a word in lower case, or the name of a file."""
     if not value:
@@ -127,6 +142,8 @@ def augmentation_source(value: str) -> str:
 
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 SplitFolder = Annotated[str, AfterValidator(_split_folder)]
+Channels = int | list[int] | None
+CheckedChannels = BeforeValidator(_channels)
 Workers = Annotated[int, Field(ge=0, le=MAX_LOADERS)] | Literal["auto"]
 CountOrAuto = BeforeValidator(_count_or_auto)  # a union of its own would report every member's mistake
 Label = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]  # what a mask can hold

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("run_search", "run_single", "validate")
 # Lowest first, packages and the modules in each; "" is the root of segtune.
 ORDER = (
-    ("", "clock errors torch_errors roles vocabulary mistakes values class_names clashes config fields machine"),
+    ("", "clock errors torch_errors roles vocabulary mistakes values class_names decoders clashes config fields machine"),
     ("files", "checks locks temporary atomic leftovers folders library_folders yamlfile transforms_file"),
     (
         "space",
@@ -26,7 +26,8 @@ ORDER = (
     ),
     (
         "models",
-        "device tensors compatibility weights pretrained normalization batchnorm build run_yaml manifest checkpoint",
+        "device tensors networks probe compatibility weights pretrained normalization batchnorm build run_yaml "
+        "manifest checkpoint",
     ),
     ("evaluation", "metrics worst predict evaluate predicted_masks validate"),
     ("pictures", "render png sheet gallery"),

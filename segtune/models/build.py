@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
 from segtune.config import RunConfig
+from segtune.decoders import Decoder
 from segtune.errors import InputError
 from segtune.models.batchnorm import allow_single_values
-from segtune.models.compatibility import TIMM, incompatibility
+from segtune.models.compatibility import incompatibility
+from segtune.models.networks import Network
 from segtune.models.pretrained import fetch_weights
 from segtune.models.weights import COLOURS, fitting_weights, load_weights, read_weights, weights_file
 
@@ -63,7 +63,7 @@ def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
     this with downloaded weights; here it applies to files too.) A file whose first convolution already takes
     `in_channels` is used unchanged. Raises InputError if the file does not fit.
     """
-    model = _create(config.model, config.encoder, in_channels, outputs, config.encoder_weights == "imagenet")
+    model = Network.of(config).create(in_channels, outputs, config.encoder_weights == "imagenet")
     if file := weights_file(config.encoder_weights):
         encoder = model.get_submodule("encoder")
         load_weights(encoder, fitting_weights(read_weights(file), encoder, config.encoder, in_channels, file))
@@ -73,7 +73,7 @@ def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
 
 def blank_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
     """Build the network of a run with random weights, to load saved ones into; nothing is downloaded."""
-    return _create(config.model, config.encoder, in_channels, outputs)
+    return Network.of(config).create(in_channels, outputs)
 
 
 def freeze_encoder(model: nn.Module, frozen: bool) -> None:
@@ -93,26 +93,15 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _create(model: str, encoder: str, in_channels: int, outputs: int, imagenet: bool = False) -> nn.Module:
-    weights = (True if encoder.startswith(TIMM) else "imagenet") if imagenet else None
-    # Without this option a ViT takes images of a single size.
-    more = {"dynamic_img_size": True} if model == "dpt" else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (UserWarning, FutureWarning))  # timm and smp warn about their own code
-        network: nn.Module = smp.create_model(
-            model, encoder_name=encoder, encoder_weights=weights, in_channels=in_channels, classes=outputs, **more
-        )
-    return network
-
-
 def _outline(model: str, encoder: str, in_channels: int | None) -> nn.Module:
     """Return the encoder as this architecture uses it (pspnet's is shallower than others'), for its tensors' shapes.
 
     It is built on the meta device, where tensors take no memory, if the encoder allows that.
     """
+    network = Network(Decoder(model, None, "none", None), encoder, None)
     try:
         with torch.device("meta"):
-            network = _create(model, encoder, in_channels or COLOURS, 1)
+            built = network.create(in_channels or COLOURS, 1)
     except RuntimeError:  # mit_* read numbers while they are built, and meta tensors have none
-        network = _create(model, encoder, in_channels or COLOURS, 1)
-    return network.get_submodule("encoder")
+        built = network.create(in_channels or COLOURS, 1)
+    return built.get_submodule("encoder")

@@ -80,7 +80,7 @@ def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, Manifest]
     manifest = Manifest.read(folder / _MANIFEST)
     config = manifest.config
     try:
-        check_network(config.model, config.encoder, config.image_size)
+        check_network(config)
     except InputError as error:
         raise InputError(f"{folder / _MANIFEST}: {mistake}" for mistake in error.mistakes) from None
     # The network is built from run.yaml, which was checked. smp's from_pretrained would build whatever config.json

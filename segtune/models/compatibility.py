@@ -8,22 +8,15 @@ from fnmatch import fnmatch
 import segmentation_models_pytorch as smp
 import timm
 
+from segtune.config import RunConfig
+from segtune.decoders import Decoder
 from segtune.errors import InputError, nearest
+from segtune.models.networks import TIMM, Network, takes_drop_path
+from segtune.models.probe import fault
 
-TIMM = "tu-"  # smp's prefix for the name of a timm encoder
 _VIT = (f"{TIMM}vit_*", f"{TIMM}deit*", f"{TIMM}beit*", f"{TIMM}eva*")
-_NOT_DILATED = (
-    "vgg*",
-    "densenet*",
-    "xception*",
-    "inception*",
-    f"{TIMM}swin*",
-    f"{TIMM}maxvit*",
-    f"{TIMM}hrnet*",
-    f"{TIMM}fastvit*",
-    f"{TIMM}vgg*",
-)
-# Encoders that smp 0.6 refuses or fails with, by architecture.
+_NOT_DILATED = ("vgg*", "densenet*", "xception*", "inception*")
+# smp's own encoders that smp 0.6 refuses or fails with, by architecture; timm's are tried.
 _INCOMPATIBLE = {
     "unetplusplus": ("mit_*",),
     "linknet": ("mit_*",),
@@ -35,6 +28,8 @@ _INCOMPATIBLE = {
 _STRIDES = {"unet": 1, "pspnet": 8, "deeplabv3": 8, "deeplabv3plus": 16, "pan": 16}
 _SMALLEST = {"pan": 128}
 _DEFAULT_STRIDE = 32
+_ANY_RATE = 0.1  # whether an encoder has stochastic depth does not depend on the rate
+_SIZES = (256, 224)  # that most encoders of timm are made for
 
 
 def unknown_encoder(name: str) -> str | None:
@@ -52,11 +47,26 @@ def unknown_encoder(name: str) -> str | None:
     return f"unknown encoder {name!r} (names of smp, or tu-NAME for an encoder of timm){meant}"
 
 
-def incompatibility(model: str, encoder: str, image_size: int | None) -> str | None:
+def incompatibility(
+    model: str, encoder: str, image_size: int | None, drop_path: float | None = None, attention: str = "none"
+) -> str | None:
     """Return why an architecture, an encoder and an image size do not work together; None if they do.
 
-    With `image_size` None, only the architecture and the encoder are checked.
+    With `image_size` None, only the architecture and the encoder are checked. Not every encoder takes `drop_path`, or
+    has the channels that `decoder_attention` needs.
     """
+    mistake = _wrong_pair(model, encoder) or (None if image_size is None else _wrong_size(model, image_size))
+    if mistake or not encoder.startswith(TIMM):
+        return mistake or (None if drop_path is None or takes_drop_path(encoder) else _without_drop_path(encoder))
+    return _fault_of_timm(model, encoder, image_size, drop_path, attention)
+
+
+def incompatibility_of(config: RunConfig) -> str | None:
+    """Return why the settings of a run do not work together; None if they do."""
+    return incompatibility(config.model, config.encoder, config.image_size, config.drop_path, config.decoder_attention)
+
+
+def _wrong_pair(model: str, encoder: str) -> str | None:
     vit = any(fnmatch(encoder, pattern) for pattern in _VIT)
     if model == "dpt" and not vit:
         return f"model dpt needs one of timm's ViT encoders (tu-vit_...), not {encoder}"
@@ -66,8 +76,10 @@ def incompatibility(model: str, encoder: str, image_size: int | None) -> str | N
         return f"model dpt does not work with encoder {encoder}: its patches of 14 pixels do not divide 32"
     if any(fnmatch(encoder, pattern) for pattern in _INCOMPATIBLE.get(model, ())):
         return f"model {model} does not work with encoder {encoder}"
-    if image_size is None:
-        return None
+    return None
+
+
+def _wrong_size(model: str, image_size: int) -> str | None:
     stride, smallest = _STRIDES.get(model, _DEFAULT_STRIDE), _SMALLEST.get(model, 0)
     if image_size % stride:
         return f"image_size {image_size} is not a multiple of {stride}, which model {model} needs"
@@ -76,11 +88,36 @@ def incompatibility(model: str, encoder: str, image_size: int | None) -> str | N
     return None
 
 
-def check_network(model: str, encoder: str, image_size: int | None) -> None:
-    """Raise InputError if the encoder is unknown, or does not work with the architecture or the image size."""
-    if mistake := unknown_encoder(encoder):
+def _fault_of_timm(
+    model: str, encoder: str, image_size: int | None, drop_path: float | None, attention: str
+) -> str | None:
+    """Return why an encoder of timm does not work in an architecture, at a size or at any size; None if it does."""
+    plain = Decoder(model, None, "none", None)
+    sizes = [size for size in (image_size, *_SIZES) if size and not _wrong_size(model, size)]
+    faults = {size: fault(Network(plain, encoder, size), size) for size in sizes[:1]}
+    if first := faults[sizes[0]]:
+        faults |= {size: fault(Network(plain, encoder, size), size) for size in sizes[1:]}
+    working = next((size for size, found in faults.items() if found is None), None)
+    if working is None:
+        return f"model {model} does not work with encoder {encoder}: {first}"
+    if first and image_size is not None:
+        return f"image_size {image_size} does not work with encoder {encoder} ({first}); {working} works"
+    if drop_path is not None and fault(Network(plain, encoder, working, _ANY_RATE), working):
+        return _without_drop_path(encoder)
+    if attention != "none" and fault(Network(Decoder(model, None, attention, None), encoder, working), working):
+        return f"decoder_attention {attention} does not work with encoder {encoder}: it has stages of few channels"
+    return None
+
+
+def _without_drop_path(encoder: str) -> str:
+    return f"encoder {encoder} takes no drop_path (stochastic depth); leave it out"
+
+
+def check_network(config: RunConfig) -> None:
+    """Raise InputError if the encoder is unknown, or does not work with the run's other settings."""
+    if mistake := unknown_encoder(config.encoder):
         raise InputError(f"encoder: {mistake}")
-    if mistake := incompatibility(model, encoder, image_size):
+    if mistake := incompatibility_of(config):
         raise InputError(mistake)
 
 

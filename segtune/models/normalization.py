@@ -14,7 +14,7 @@ from torch import Tensor
 from segtune.config import RunConfig
 from segtune.data.bands import Band, rgb_positions
 from segtune.errors import InputError
-from segtune.models.compatibility import TIMM
+from segtune.models.networks import TIMM
 from segtune.models.weights import COLOURS
 
 # Mean and standard deviation, on a scale of 0 to 1, of the images that smp's own encoders were trained on. Since

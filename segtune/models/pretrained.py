@@ -15,7 +15,7 @@ from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 
 from segtune.errors import InputError, one_line
-from segtune.models.compatibility import TIMM
+from segtune.models.networks import TIMM
 
 _ANSWER_S = 5.0  # seconds to wait for a server; the downloads themselves retry for half a minute
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # smp and timm load one of these from a repository

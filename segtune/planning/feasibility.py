@@ -15,11 +15,14 @@ from segtune.data.transform_nodes import read_transforms
 from segtune.errors import InputError
 from segtune.files.transforms_file import TransformsFile
 from segtune.models.build import check_weights
-from segtune.models.compatibility import incompatibility
+from segtune.models.compatibility import incompatibility, incompatibility_of
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.space.space import Space
 from segtune.training.resolve import check_augmentation, check_input, resolve
 from segtune.values import augmentation_file
+
+# Settings whose values do not all work together, besides those that RunConfig refuses.
+_TOGETHER = ("model", "encoder", "image_size", "drop_path", "decoder_attention")
 
 
 def check_space(space: Space, address: str | None = None, fetch: bool = True, started: Space | None = None) -> Space:
@@ -119,9 +122,9 @@ def _unsuitable_transforms(space: Space, info: DataInfo) -> list[str]:
 
 def _inputs(space: Space, image_size: int) -> list[dict[str, Any]]:
     """Return the settings that decide a network's input and initial weights, in every possible combination."""
-    names = ("model", "encoder", "encoder_weights", "channels", "normalization", "image_size")
+    names = ("encoder_weights", "channels", "normalization", *_TOGETHER)
     runs = [dict(zip(names, values, strict=True)) for values in space.combinations(*names)]
-    return [run for run in runs if not incompatibility(run["model"], run["encoder"], run["image_size"] or image_size)]
+    return [run for run in runs if not _incompatible(run, image_size)]
 
 
 def _clashes(space: Space, image_size: int | None = None) -> list[str]:
@@ -131,15 +134,15 @@ def _clashes(space: Space, image_size: int | None = None) -> list[str]:
     and the first run are not drawn: all of their combinations must be possible. `image_size` is the size of runs that
     do not set one; None before the data is known.
     """
-    runs = space.combinations("model", "encoder", "image_size")
-    mistakes = {run: incompatibility(run[0], run[1], run[2] or image_size) for run in runs}
+    runs = space.combinations(*_TOGETHER)
+    mistakes = {run: _incompatible(dict(zip(_TOGETHER, run, strict=True)), image_size) for run in runs}
     found: list[str] = []
-    for position in range(3):
+    for position in range(len(_TOGETHER)):
         for value in dict.fromkeys(run[position] for run in runs):
             texts = [text for run, text in mistakes.items() if run[position] == value]
             found += [texts[0]] if all(texts) and texts[0] else []
     settings = space.baseline.settings()
-    first = mistakes[settings["model"], settings["encoder"], settings["image_size"]]
+    first = mistakes[tuple(settings[name] for name in _TOGETHER)]
     if first and first not in found:
         found.append(f"{first}; this is the first run, and baseline: can give another one")
     if space.search.sampler == "grid":
@@ -148,11 +151,17 @@ def _clashes(space: Space, image_size: int | None = None) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _incompatible(run: Mapping[str, Any], image_size: int | None) -> str | None:
+    """Return why these settings do not work together; `image_size` is the size of a run that sets none."""
+    model, encoder, size, drop_path, attention = (run[name] for name in _TOGETHER)
+    return incompatibility(model, encoder, size or image_size, drop_path, attention)
+
+
 def possible_run(space: Space, info: DataInfo, settings: Mapping[str, Any]) -> RunConfig:
     """Return the run of a point of the space on this data, resolved; InputError for a point that cannot be run."""
     if reason := space.forbidden(settings):
         raise InputError(reason)
     run = resolve(RunConfig.from_settings(settings), info)
-    if reason := incompatibility(run.model, run.encoder, run.image_size):
+    if reason := incompatibility_of(run):
         raise InputError(reason)
     return run

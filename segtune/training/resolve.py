@@ -25,7 +25,7 @@ def check_run(config: RunConfig, begins: bool = True) -> None:
     `begins` says whether the model starts from `encoder_weights`; a run that is resumed has its weights already.
     Raises InputError with every mistake.
     """
-    check_network(config.model, config.encoder, config.image_size)
+    check_network(config)
     resolve_precision(config, resolve_device(config.device))
     if begins:
         check_weights([(config.model, config.encoder, config.encoder_weights)])
@@ -38,7 +38,7 @@ def check_input(
 
     `transforms` is the file that `augmentation` names. Raises InputError with every mistake.
     """
-    check_network(config.model, config.encoder, resolve(config, info).image_size)
+    check_network(resolve(config, info))
     bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
     rgb_positions(config.rgb, bands)
     if transforms:
