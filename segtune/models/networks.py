@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
+import torch
 from torch import nn
 
 from segtune.config import RunConfig
@@ -64,15 +66,28 @@ class Network:
             arguments["drop_path_rate"] = self.drop_path
         if self.decoder.model == "dpt":
             arguments["dynamic_img_size"] = True  # without it, a ViT takes images of a single size
-        elif self.image_size and _fixed_size(self.encoder):
+        elif self.image_size and _needs_size(self.encoder, self.image_size):
             arguments["img_size"] = self.image_size
         return arguments
 
 
-def _fixed_size(encoder: str) -> bool:
-    """Return whether an encoder of timm is made for images of one size, which it must be told."""
-    found = timm.models.get_pretrained_cfg(encoder.removeprefix(TIMM), allow_unregistered=True)
-    return bool(found and found.fixed_input_size)
+@functools.cache
+def _needs_size(encoder: str, image_size: int) -> bool:
+    """Return whether an encoder of timm takes square images of this size only if it is told the size.
+
+    Some of those that timm marks as made for one size take others, too; they are left as they are.
+    """
+    name = encoder.removeprefix(TIMM)
+    marked = timm.models.get_pretrained_cfg(name)
+    if marked is None or not marked.fixed_input_size:
+        return False
+    try:
+        with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            timm.create_model(name, features_only=True).eval()(torch.zeros(1, 3, image_size, image_size))
+    except Exception:
+        return True  # timm has no error of its own for this
+    return False
 
 
 def takes_drop_path(encoder: str) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from segtune.models.build import freeze_encoder, parameter_count
-from segtune.models.compatibility import incompatibility
+from segtune.models.compatibility import incompatibility, unknown_encoder
 from tests.models.networks import ARCHITECTURES, ENCODER, VIT, build, step
 
 
@@ -97,3 +97,24 @@ def test_building_a_model_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build("unet")
+
+
+SAMPLE = (
+    *("tu-edgenext_xx_small", "tu-ghostnet_050", "tu-coat_lite_tiny", "tu-regnetx_002", "tu-halonet26t"),
+    *("tu-cait_xxs24_224", "tu-nest_tiny"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoder", SAMPLE)
+def test_an_encoder_of_timm_works_or_is_refused_in_one_line(encoder: str) -> None:
+    assert unknown_encoder(encoder) is None
+    for model in ("unet", "linknet", "deeplabv3plus", "segformer", "dpt"):
+        size = 96
+        if message := incompatibility(model, encoder, size):
+            assert encoder in message
+            assert "\n" not in message
+            continue
+        network = build(model, encoder, size, channels=3).eval()
+        with torch.no_grad():
+            assert network(torch.randn(1, 3, size, size)).shape == (1, 1, size, size)
