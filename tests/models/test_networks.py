@@ -65,7 +65,7 @@ def rates(network: nn.Module) -> list[float]:
     ("encoder", "own"),
     [("efficientnet-b0", 0.2), ("timm-efficientnet-b0", 0.1875), ("mit_b0", 0.1), (ENCODER, 0.0), ("tu-resnet18", 0.0)],
 )
-def test_drop_path_is_the_largest_rate_and_the_default_is_the_encoders_own(encoder: str, own: float) -> None:
+def test_drop_path_is_the_largest_rate_or_else_the_encoders_own(encoder: str, own: float) -> None:
     assert max(rates(built(model="unet", encoder=encoder)), default=0.0) == pytest.approx(own)
     assert max(rates(built(model="unet", encoder=encoder, drop_path=0.5))) == pytest.approx(0.5, rel=0.15)
     assert rates(built(model="unet", encoder=encoder, drop_path=0.0)) == []
