@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("run_search", "run_single", "validate")
 # Lowest first, packages and the modules in each; "" is the root of segtune.
 ORDER = (
-    ("", "clock errors torch_errors roles vocabulary mistakes values class_names decoders clashes config fields machine"),
+    (
+        "",
+        "clock errors torch_errors roles vocabulary mistakes values class_names decoders clashes config fields machine",
+    ),
     ("files", "checks locks temporary atomic leftovers folders library_folders yamlfile transforms_file"),
     (
         "space",
