@@ -142,6 +142,14 @@ def test_the_example_of_a_space_loads(tmp_path: Path) -> None:
     assert load_space(tmp_path / "space.yaml", checks={"encoder": unknown_encoder}).searched()
 
 
+def test_examples_of_spaces_on_the_page_of_settings_load(tmp_path: Path) -> None:
+    examples = [text for text in blocks(ROOT / "docs/settings.md", "yaml") if text.startswith("space:")]
+    assert examples
+    for text in examples:
+        (tmp_path / "space.yaml").write_text(f"classes: [1, 2, 3]\n{text}", encoding="utf-8")
+        assert load_space(tmp_path / "space.yaml", checks={"encoder": unknown_encoder}).searched()
+
+
 def test_the_recipes_fit_the_code() -> None:
     recipes = "".join(blocks(ROOT / "CONTRIBUTING.md", "diff"))
     parts = re.findall(r"^--- a/(\S+)\n.*\n@@.*\n((?:[ +-](?!-- a/).*\n)+)", recipes, re.MULTILINE)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from segmentation_models_pytorch import losses as smp_losses
 from torch import Tensor, nn
 
@@ -50,8 +51,10 @@ class SegmentationLoss(nn.Module):
         """Return the loss of logits, (B, outputs, H, W), for targets, uint8 indices of shape (B, H, W).
 
         `some_ignored=False` states that no target is ignored, which saves the search for such targets. `maps`, (B,
-        maps, H, W), are those of `DistanceMaps`, for a loss that needs them.
+        maps, H, W) or half as high and wide, are those of `DistanceMaps`, for a loss that needs them.
         """
+        if maps is not None and maps.shape[-2:] != targets.shape[-2:]:
+            maps = F.interpolate(maps, targets.shape[-2:], mode="bilinear")
         if some_ignored:
             counted = targets != IGNORED
             logits, targets = _selected(logits, counted), targets[counted].reshape(1, 1, -1)

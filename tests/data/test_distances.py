@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -41,6 +42,60 @@ def test_signed_distances_are_positive_outside_and_negative_inside(index: int, i
     region = truth == index
     wanted = np.where(region, 1 - nearest(~region & (truth != IGNORED)), nearest(region)) / 24
     np.testing.assert_allclose(signed_distances(truth, index), wanted, rtol=0.03, atol=0.003)
+
+
+def large(random: np.random.Generator, ignored: bool = False) -> npt.NDArray[np.uint8]:
+    """Smooth regions of three indices, a line of one pixel, and perhaps a corner that is ignored."""
+    fields = [cv2.GaussianBlur(random.normal(size=(256, 320)), (0, 0), 12) for _ in range(3)]
+    found = np.stack(fields).argmax(0).astype(np.uint8)
+    cv2.line(found.view(), (10, 200), (300, 33), 1, 1)
+    found[:60, :90] = IGNORED if ignored else found[:60, :90]
+    return found
+
+
+def distances_at(points: npt.NDArray[np.int64], there: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """The distance of each of these points to the nearest pixel of a mask, by looking at all of them."""
+    return np.sqrt(((points[:, None] - np.argwhere(there)) ** 2).sum(-1)).min(-1)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_maps_of_a_large_target_have_half_its_size_and_are_nearly_exact(ignored: bool) -> None:
+    random = np.random.default_rng(4)
+    truth = large(random, ignored)
+    counted = np.argwhere(truth != IGNORED)
+    points = counted[random.choice(len(counted), 300, replace=False)]
+    rows, columns = points.T
+    for index in range(3):
+        region = truth == index
+        inside, outside = distances_at(points, ~region & (truth != IGNORED)), distances_at(points, region)
+        found = signed_distances(truth, index)
+        assert found.shape == (128, 160)
+        error = cv2.resize(found, (320, 256))[rows, columns] * 320 - np.where(
+            region[rows, columns], 1 - inside, outside
+        )
+        assert np.abs(error).max() < 3.5  # pixels: 1 % of the side
+        assert np.abs(error).mean() < 0.8
+    other = np.zeros(len(points))
+    for index in range(3):
+        here = truth[rows, columns] == index
+        other[here] = distances_at(points[here], (truth != index) & (truth != IGNORED))
+    error = cv2.resize(border_weights(truth), (320, 256))[rows, columns] - 1 - 10 * np.exp(-(other**2) / 50)
+    assert np.abs(error).max() < 2
+    assert np.abs(error).mean() < 0.5
+
+
+@pytest.mark.parametrize("shape", [(191, 192), (193, 400), (300, 201)])
+def test_maps_of_targets_that_are_small_or_odd_have_their_size(shape: tuple[int, int]) -> None:
+    truth = np.zeros(shape, np.uint8)
+    truth[90:] = 1
+    assert signed_distances(truth, 1).shape == border_weights(truth).shape == shape
+
+
+def test_a_large_region_that_is_absent_has_no_distances() -> None:
+    truth = np.ones((256, 256), np.uint8)
+    assert signed_distances(truth, 0).shape == (128, 128)
+    assert not signed_distances(truth, 0).any()
+    assert (border_weights(truth) == 1).all()
 
 
 @pytest.mark.parametrize("ignored", [False, True])

@@ -96,6 +96,19 @@ def test_whole_numbers_and_lists_can_be_forbidden(space_of):
     assert (["nir"], 64) not in pairs
 
 
+def test_the_asterisk_of_a_loss_is_no_wildcard(space_of):
+    losses = ["0.7*dice+0.3*ce", "0.7*dice+ce", "0.75*dice+0.3*ce", "0.7*dice", "dice"]
+    text = f"space: {{loss: [{', '.join(losses)}], lr: [1, 2]}}\nforbid: [{{loss: %s, lr: 1}}]"
+
+    def forbidden(named: str) -> list[str]:
+        space = space_of(text % named)
+        return [loss for loss in losses if space.forbidden({"loss": loss, "lr": 1.0})]
+
+    assert forbidden("0.7*dice") == ["0.7*dice"]
+    assert forbidden("0.3*ce + 0.7*dice") == ["0.7*dice+0.3*ce"]
+    assert forbidden("'0.7[*]*'") == ["0.7*dice+0.3*ce", "0.7*dice+ce", "0.7*dice"]
+
+
 @pytest.mark.parametrize("overrides", [{}, {"encoder": "vgg11"}, {"model": "unet"}, {"optimizer": "sgd"}])
 def test_a_dumped_space_keeps_its_forbidden_combinations(space_of, overrides):
     text = (

@@ -79,6 +79,8 @@ ACCEPTED = [
     "space: {channels: [[], [nir]], loss: [ce, dice]}\nforbid: [{channels: [[nir]], loss: ce}]",
     "space: {loss: [ce, dice, dice+ce]}\nforbid: [{loss: '*+*'}]",
     "space: {augmentation: [hard, a/My.YAML, t.json], mix: {none: {}, cutmix: {mix_probability: [0.3, 1]}}}",
+    "classes: [1, 2, 3]\nspace: {loss: [ce], class_weights: [none, balanced, [1, 5, 2], '0.5, 1, 1']}",
+    "classes: [1, 2, 3]\nspace: {loss: {dice: {}, 0.7*dice+0.3*ce: {class_weights: [effective, [1, 5e-1, 2]]}}}",
     "space: {augmentation: {hard: {}, my.yml: {lr: [0.1]}}}",
 ]
 
@@ -108,6 +110,9 @@ REFUSED = [
     "space: {model: fnp}",
     "space: {loss: [dice, dicee]}",
     "space: {loss: [dice+]}",
+    "space: {loss: [ce], class_weights: [none, balance]}",
+    "space: {loss: [ce], class_weights: [[1, -5]]}",
+    "space: {loss: [ce], class_weights: [[]]}",
     "space: {augmentation: [hard, harder]}",
     "space: {augmentation: [my.txt]}",
     "space: {mix: [none, cutmixx]}",

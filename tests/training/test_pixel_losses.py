@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import pytest
 import torch
 import torch.nn.functional as F
@@ -90,6 +91,18 @@ def test_border_weights_multiply_ce_and_stand_after_the_distances() -> None:
     distances = torch.randn(2, 3, 8, 9)
     both = SegmentationLoss("boundary_ce+boundary", SEVERAL)(logits, targets, maps=torch.cat([distances, border], 1))
     torch.testing.assert_close(both, expected + (logits.softmax(1) * distances).mean())
+
+
+@pytest.mark.parametrize("name", ["boundary_ce", "ce+boundary"])
+def test_maps_of_half_the_size_are_interpolated_to_the_logits(name: str) -> None:
+    random = torch.Generator().manual_seed(1)
+    logits, maps = torch.randn(2, 3, 8, 12, generator=random), torch.rand(2, 3, 4, 6, generator=random)
+    targets = torch.randint(0, 3, (2, 8, 12), generator=random, dtype=torch.uint8)
+    targets[:, :3, :5] = 255
+    loss = SegmentationLoss(name, SEVERAL)
+    whole = torch.stack([torch.from_numpy(cv2.resize(m.numpy(), (12, 8))) for m in maps.flatten(0, 1)])
+    expected = loss(logits, targets, maps=whole.unflatten(0, (2, 3)))
+    torch.testing.assert_close(loss(logits, targets, maps=maps), expected)
 
 
 @pytest.mark.parametrize("name", ["ce", "focal", "boundary_ce"])

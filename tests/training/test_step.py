@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from segtune.data.distances import DistanceMaps
 from segtune.data.labels import Labels
 from segtune.errors import DeviceMemoryError
 from segtune.training.losses import SegmentationLoss
@@ -37,13 +38,17 @@ class Network(nn.Module):
         return logits
 
 
-def step_of(network: Network, scaler: torch.amp.GradScaler | None = None, grad_clip: float = 0.0) -> TrainingStep:
+LABELS = Labels.from_masks([1, 2, 3], [], [0, 1, 2, 3])
+
+
+def step_of(
+    network: Network, scaler: torch.amp.GradScaler | None = None, grad_clip: float = 0.0, name: str = "ce"
+) -> TrainingStep:
     scaler = scaler or torch.amp.GradScaler("cpu", enabled=False)
-    labels = Labels.from_masks([1, 2, 3], [], [0, 1, 2, 3])
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
-    loss = SegmentationLoss("ce", labels)
+    loss = SegmentationLoss(name, LABELS)
     return TrainingStep(
-        network, loss, optimizer, scaler, lambda images: images.permute(0, 3, 1, 2), CPU, "fp32", grad_clip, labels
+        network, loss, optimizer, scaler, lambda images: images.permute(0, 3, 1, 2), CPU, "fp32", grad_clip, LABELS
     )
 
 
@@ -75,6 +80,25 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
     assert counts.sum() == 7 * 16 * 16
     torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-5, atol=1e-7)
     assert not torch.allclose(weights(whole), weights(Network()), atol=1e-4)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+@pytest.mark.parametrize("name", ["ce+100*boundary", "boundary_ce"])
+def test_each_part_of_a_batch_has_its_own_distance_maps(
+    batch: tuple[Tensor, Tensor], name: str, micro_batch: int
+) -> None:
+    compute = DistanceMaps.of(name, LABELS)
+    assert compute
+    images, targets = batch
+    targets[:, :8, :8] = torch.arange(7, dtype=torch.uint8)[:, None, None] % 4  # so that the tiles' maps differ
+    maps = torch.stack([torch.from_numpy(compute(tile.numpy())) for tile in targets])
+    whole, parts, mixed = Network(), Network(), Network()
+    loss, *_ = step_of(whole, name=name)(images, targets, 7, maps)
+    same_loss, *_ = step_of(parts, name=name)(images, targets, micro_batch, maps)
+    other_loss, *_ = step_of(mixed, name=name)(images, targets, micro_batch, maps.flip(0))
+    assert same_loss.item() == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(weights(parts), weights(whole), rtol=1e-5, atol=1e-6)
+    assert abs(other_loss.item() - loss.item()) > 1e-3
 
 
 @pytest.mark.parametrize("where", ["limit", "backward_limit"])

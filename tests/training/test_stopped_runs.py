@@ -8,10 +8,14 @@ import shutil
 import signal
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from segtune.config import RunConfig
+from segtune.data.balance import class_weights
 from segtune.data.scan import scan
 from segtune.files.folders import RunFolder
 from segtune.training.result import EpochResult
@@ -22,6 +26,7 @@ from tests.training.runs import (
     EPOCHS,
     SLOW,
     TRAIN_STEPS,
+    DataSet,
     Whole,
     contents,
     left,
@@ -29,6 +34,7 @@ from tests.training.runs import (
     other,
     rows,
     run,
+    small_pspnet,
     steps_of,
 )
 
@@ -135,3 +141,25 @@ def test_a_finished_run_says_so_and_a_larger_number_of_epochs_goes_on(
     assert (said.status, said.err) == (0, [])
     assert [row["epoch"] for row in rows(tmp_path / "run")] == ["1", "2", "3", "4"]
     assert rows(tmp_path / "run")[:EPOCHS] == whole.left["rows"]
+
+
+@pytest.mark.parametrize("stop", [2, 8])  # in the first epoch, and after the first part of the second
+def test_a_run_with_maps_weights_and_rare_classes_goes_on(tmp_path: Path, data_set: DataSet, stop: int) -> None:
+    labels = (0, 1, 2)
+    data = data_set(tmp_path / "set", train=7, val=3, labels=labels)
+    for name in ("000", "003", "005"):  # the others lack class 2
+        path = data / "train" / "gt" / f"{name}.png"
+        mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), np.where(mask == 2, 0, mask))
+    balanced = {"classes": [1, 2], "loss": "dice+boundary+ce", "class_weights": "balanced", "oversample": "rare"}
+    config = small_pspnet(data, epochs=2, batch_size=2, threads=1, **balanced)
+    run(config, tmp_path / "whole")
+    asked = iter(range(1, 1000))
+    run(config, tmp_path / "parts", stop=lambda: next(asked) == stop)
+    assert len(rows(tmp_path / "parts")) == stop // 8
+    run(config, tmp_path / "parts", go_on=True)
+    assert left(tmp_path / "parts") == left(tmp_path / "whole")
+    assert len(rows(tmp_path / "parts")) == 2
+    noted = yaml.safe_load((tmp_path / "parts" / "run.yaml").read_text(encoding="utf-8"))["data"]["class_weights"]
+    assert noted == class_weights("balanced", scan(config))
+    assert noted["2"] > noted["1"] > noted["background"]
