@@ -35,7 +35,7 @@ _OTHER = 2**32  # added to the number of a sample for the draws of the tile that
 
 # Images: (B, H, W, bands), uint8 or float32; permuted to (B, bands, H, W), they are channels_last in memory. Whole
 # tiles of several sizes, for sliding windows, are a list of (H, W, bands). Targets: (B, H, W), uint8, or a list as
-# well, since masks in evaluation keep their own sizes. For a loss that needs distance maps, (B, maps, H, W) follow.
+# well, since masks in evaluation keep their own sizes. Distance maps follow where the loss needs them.
 Batch = tuple[Tensor | list[Tensor], ...]
 _Item = tuple[Tensor, ...]
 _Key = tuple[int, int, int]  # epoch, position in the store, a number that differs when the epoch draws the tile again

@@ -59,7 +59,7 @@ class TrainingStep:
     def __call__(self, images: Tensor, targets: Tensor, micro_batch: int, maps: Tensor | None = None) -> StepResult:
         """Update the weights by images, (B, H, W, bands), and uint8 targets, (B, H, W).
 
-        `maps` are the distance maps, (B, maps, H, W), for a loss that needs them.
+        `maps` are the distance maps, (B, maps, H, W) or half as high and wide, for a loss that needs them.
 
         The micro-batch of the result is the one given or, where memory was too small for it, a half of it, a quarter,
         ... Raises DeviceMemoryError where memory is too small for one tile.
