@@ -110,7 +110,7 @@ def main() -> int:
     space = load_space(path, settings, search, {"encoder": unknown_encoder})
     if started and goes_on:
         space = to_resume(space, started, search, console.print)
-    space = check_space(space, arguments.address, not arguments.dry_run, started)
+    space = check_space(space, arguments.address, not arguments.dry_run, started, console.print)
     again = tasks.command_to_resume(arguments)
     hint = hinted(None if arguments.dry_run else f"to go on: {again}")
     with hint, reading_bar(console) as (progress, say):

@@ -112,7 +112,7 @@ def main() -> int:
             return 0
         console.print(f"going on with {folder.path} after {epochs_done(folder)} of {counted(config.epochs, 'epoch')}")
     begins = preview is None and not (folder and folder.state.is_file())
-    check_run(config, begins)
+    config = check_run(config, begins, console.print)
     transforms = transforms_of(config, folder)
     with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
         ensure_demo(config.dataset, console.print)

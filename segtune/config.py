@@ -129,9 +129,10 @@ class RunConfig(BaseModel):
         "efficientnet-b0", description="encoder from segmentation_models_pytorch, or tu-NAME for an encoder from timm"
     )
     encoder_weights: Annotated[str, AfterValidator(weights_source), Role(searchable=True, path="file")] = Field(
-        "none",
-        description="initial weights of the encoder: none (random), imagenet (downloaded), or a file "
-        "(safetensors, or a state dict saved with torch.save)",
+        "auto",
+        description="initial weights of the encoder: none (random), imagenet (of $SEGTUNE_WEIGHTS, cached or "
+        "downloaded), auto (imagenet where all encoders' weights can be had, else none), or a file (safetensors, or a "
+        "state dict saved with torch.save)",
     )
     decoder_channels: Annotated[Channels, CheckedChannels, SEARCHABLE] = Field(
         None, description="width of the decoder, or a list of five; if not given: the architecture's own"

@@ -13,6 +13,7 @@ from segtune.vocabulary import CLASS_WEIGHTS, LEVELS, number_text, weight_number
 
 Alpha = Literal["auto", "mask", "band"]
 AUTO = "auto"
+WEIGHTS_WORDS = (AUTO, "none", "imagenet")  # values of encoder_weights that are not a file
 MAX_LOADERS = 256
 _STAGES = 5  # of a decoder like that of U-Net
 _LEAST_WIDTH, _MOST_CHANNELS = 16, 4096  # of a decoder
@@ -97,8 +98,8 @@ def _channels(value: object) -> object:
 def weights_source(value: str) -> str:
     """Return a source of initial weights: a word in lower case, or the name of a file."""
     if not value:
-        raise ValueError("must be none, imagenet or the name of a file")
-    return value.lower() if value.lower() in ("none", "imagenet") else value
+        raise ValueError("must be auto, none, imagenet or the name of a file")
+    return value.lower() if value.lower() in WEIGHTS_WORDS else value
 
 
 def _count_or_auto(value: object) -> object:

@@ -11,6 +11,11 @@ from typing import Any, Protocol
 
 # Before albumentations is imported: it asks the package registry for a newer release.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+# Before the hub's client is imported, and for processes that tests start: no server is asked for weights, and caches of
+# this machine hold none. So `encoder_weights: auto` is none, on every machine.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_CACHE"] = os.environ["TORCH_HOME"] = str(Path(__file__).parent / "no_cache")  # does not exist
+os.environ["SEGTUNE_WEIGHTS"] = ""
 
 import cv2
 import numpy as np

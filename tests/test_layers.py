@@ -29,7 +29,8 @@ ORDER = (
     ),
     (
         "models",
-        "device tensors networks probe compatibility weights pretrained normalization batchnorm build run_yaml "
+        "device tensors networks probe compatibility weights pretrained normalization batchnorm build auto_weights "
+        "run_yaml "
         "manifest checkpoint",
     ),
     ("evaluation", "metrics worst predict evaluate predicted_masks validate"),
@@ -49,6 +50,7 @@ ORDER = (
     ),
     ("report", "commands text tables console dry_run"),
     ("cli", "output assignments flags parser given dataset tasks exits"),
+    ("tools", "weights __main__"),
 )
 MODULES = [".".join(filter(None, ("segtune", package, name))) for package, names in ORDER for name in names.split()]
 

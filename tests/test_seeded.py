@@ -33,12 +33,13 @@ device: cpu
 workers: 0
 threads: 1
 seed: 3
+encoder_weights: none
 """
 SPACE = """
 channels: [nir]
 run:
   {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: 4, workers: 0,
-   device: cpu, threads: 1, batch_size: 4}
+   device: cpu, threads: 1, batch_size: 4, encoder_weights: none}
 space:
   loss: [dice, jaccard, dice+bce]
   optimizer:

@@ -15,7 +15,7 @@ from segtune.fields import VALIDATION_SETTINGS
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.models.run_yaml import settings_of
-from segtune.values import MAX_CLASSES
+from segtune.values import AUTO, MAX_CLASSES
 
 
 def given_search(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -96,6 +96,7 @@ def given_config(arguments: argparse.Namespace, folder: RunFolder | None) -> Run
         raise InputError("--trial selects a trial of --from-search, which is missing")
     given = given_settings(arguments)
     settings = settings_in(folder.run_yaml) if folder and folder.begun else {}
+    kept = settings.get("encoder_weights")
     if folder and not (folder.begun or given.get("dataset") or arguments.config or arguments.from_search):
         folder.check_begun()
     if arguments.config:
@@ -106,4 +107,6 @@ def given_config(arguments: argparse.Namespace, folder: RunFolder | None) -> Run
         if "dataset" in given:  # the validation sets of the search belong to other data
             found = {name: value for name, value in found.items() if name not in VALIDATION_SETTINGS}
         settings = without_old_names(settings, found) | found
+    if (settings | given).get("encoder_weights", AUTO) == AUTO:  # what a run began with
+        given |= {"encoder_weights": kept} if kept else {}
     return RunConfig.from_settings(without_old_names(settings, given) | given)

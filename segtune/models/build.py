@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -16,15 +15,22 @@ from segtune.errors import InputError
 from segtune.models.batchnorm import allow_single_values
 from segtune.models.compatibility import incompatibility
 from segtune.models.networks import Network
-from segtune.models.pretrained import fetch_weights
+from segtune.models.pretrained import (
+    NO_WEIGHTS,
+    fetch_weights,
+    from_cache_alone,
+    how_to_bring,
+    imagenet_file,
+    unavailable,
+)
 from segtune.models.weights import COLOURS, fitting_weights, load_weights, read_weights, weights_file
 
 
 def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | None = None) -> None:
     """Raise InputError, before anything is trained, if initial weights are missing or do not fit.
 
-    Every mistake is in the error, each one once. ImageNet weights are downloaded to the local cache; nothing else is
-    kept.
+    Every mistake is in the error, each one once. ImageNet weights come from $SEGTUNE_WEIGHTS, or are downloaded to the
+    local cache; nothing else is kept.
 
     Parameters
     ----------
@@ -33,26 +39,44 @@ def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | Non
     in_channels: number of input bands; None if it is not known yet. Then a file whose first convolution takes a
         number of channels other than 3 passes this check, and only `build_model` can refuse it.
     """
-    read = functools.cache(read_weights)
-
-    def check_file(model: str, encoder: str, file: Path) -> None:
-        fitting_weights(read(file), _outline(model, encoder, in_channels), encoder, in_channels, file)
-
-    checks: dict[tuple[str, ...], Callable[[], None]] = {}
+    networks: dict[Path, dict[tuple[str, str], None]] = {}  # by file; a dict drops duplicates and keeps the order
+    imagenet: dict[str, None] = {}
     for model, encoder, weights in starts:
-        file = weights_file(weights)
-        if weights == "imagenet":
-            checks[encoder, weights] = partial(fetch_weights, encoder)
-        elif file and not incompatibility(model, encoder, None):
-            checks[model, encoder, weights] = partial(check_file, model, encoder, file)
-    mistakes: dict[str, None] = {}  # a dict drops duplicates and keeps the order
-    for check in checks.values():
-        try:
-            check()
-        except InputError as error:
-            mistakes.update(dict.fromkeys(error.mistakes))
+        file = initial_file(encoder, weights)
+        if file and not incompatibility(model, encoder, None):
+            networks.setdefault(file, {})[model, encoder] = None
+        elif weights == "imagenet":
+            imagenet[encoder] = None
+    mistakes = dict.fromkeys(line for file in networks for line in _misfits(file, networks[file], in_channels))
+    lost = (unavailable if mistakes else fetch_weights)(imagenet) if imagenet else {}
+    mistakes |= dict.fromkeys(_lost_line(encoder, reason) for encoder, reason in lost.items())
     if mistakes:
         raise InputError(mistakes)
+
+
+def _misfits(file: Path, networks: Iterable[tuple[str, str]], in_channels: int | None) -> Iterator[str]:
+    """Yield what is wrong with a file of weights for these networks, (model, encoder)."""
+    try:
+        tensors = read_weights(file)
+    except InputError as error:
+        yield from error.mistakes
+        return
+    for model, encoder in networks:
+        try:
+            fitting_weights(tensors, _outline(model, encoder, in_channels), encoder, in_channels, file)
+        except InputError as error:
+            yield from error.mistakes
+
+
+def initial_file(encoder: str, weights: str) -> Path | None:
+    """Return the file that an encoder starts from; None if it starts from a library's cache, or from random weights."""
+    return imagenet_file(encoder) if weights == "imagenet" else weights_file(weights)
+
+
+def _lost_line(encoder: str, reason: str) -> str:
+    line = f"encoder_weights: imagenet weights of {encoder} {reason}"
+    bring = "" if reason == NO_WEIGHTS else f"; {how_to_bring([encoder])}"
+    return f"{line}; with encoder_weights none the encoder starts with random weights{bring}"
 
 
 def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
@@ -63,8 +87,11 @@ def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
     this with downloaded weights; here it applies to files too.) A file whose first convolution already takes
     `in_channels` is used unchanged. Raises InputError if the file does not fit.
     """
-    model = Network.of(config).create(in_channels, outputs, config.encoder_weights == "imagenet")
-    if file := weights_file(config.encoder_weights):
+    file = initial_file(config.encoder, config.encoder_weights)
+    imagenet = config.encoder_weights == "imagenet" and not file
+    with from_cache_alone(config.encoder) if imagenet else nullcontext():
+        model = Network.of(config).create(in_channels, outputs, imagenet)
+    if file:
         encoder = model.get_submodule("encoder")
         load_weights(encoder, fitting_weights(read_weights(file), encoder, config.encoder, in_channels, file))
     allow_single_values(model)
@@ -74,6 +101,13 @@ def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
 def blank_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
     """Build the network of a run with random weights, to load saved ones into; nothing is downloaded."""
     return Network.of(config).create(in_channels, outputs)
+
+
+def imagenet_encoder(encoder: str) -> nn.Module:
+    """Build an encoder for 3 channels with its ImageNet weights, from the cache or the server."""
+    model = "dpt" if incompatibility("unet", encoder, None) else "unet"  # plain ViTs work only in dpt
+    with from_cache_alone(encoder):
+        return _bare(model, encoder).create(COLOURS, 1, pretrained=True).get_submodule("encoder")
 
 
 def freeze_encoder(model: nn.Module, frozen: bool) -> None:
@@ -98,10 +132,15 @@ def _outline(model: str, encoder: str, in_channels: int | None) -> nn.Module:
 
     It is built on the meta device, where tensors take no memory, if the encoder allows that.
     """
-    network = Network(Decoder(model, None, "none", None), encoder, None)
+    network = _bare(model, encoder)
     try:
         with torch.device("meta"):
             built = network.create(in_channels or COLOURS, 1)
     except RuntimeError:  # mit_* read numbers while they are built, and meta tensors have none
         built = network.create(in_channels or COLOURS, 1)
     return built.get_submodule("encoder")
+
+
+def _bare(model: str, encoder: str) -> Network:
+    """Return a network with the architecture's own decoder, for the sake of its encoder."""
+    return Network(Decoder(model, None, "none", None), encoder, None)

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from segtune.errors import InputError, first_few, nearest, one_line
 from segtune.models.tensors import check_numbers, check_plain, check_shape
+from segtune.values import WEIGHTS_WORDS
 
 COLOURS = 3  # input channels of weights trained on photographs
-_NO_FILE = ("none", "imagenet")  # values of encoder_weights that are not a file
 _ENTRIES = ("state_dict", "model")  # entries of a training checkpoint that hold the weights
 # Modules that contain the encoder: their names are a prefix of its tensors' names, such as module.encoder.
 _WRAPPERS = {"module", "_orig_mod", "encoder", "model", "backbone"}
 
 
 def weights_file(setting: str) -> Path | None:
-    """Return the file that `encoder_weights` names; None if it is none or imagenet."""
-    return None if setting in _NO_FILE else Path(setting)
+    """Return the file that `encoder_weights` names; None if it is auto, none or imagenet."""
+    return None if setting in WEIGHTS_WORDS else Path(setting)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -38,7 +38,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if file.exists() and not file.is_file():
         raise InputError(f"{where}: is not a regular file")
     if not file.exists():
-        raise InputError(f"{where}: is neither none, imagenet, nor a file{nearest(file.name, _NO_FILE)}")
+        raise InputError(f"{where}: is neither auto, none, imagenet, nor a file{nearest(file.name, WEIGHTS_WORDS)}")
     try:
         if file.suffix == ".safetensors":
             content: Any = load_file(file)

@@ -14,22 +14,30 @@ from segtune.data.scan import Progress, scan
 from segtune.data.transform_nodes import read_transforms
 from segtune.errors import InputError
 from segtune.files.transforms_file import TransformsFile
-from segtune.models.build import check_weights
+from segtune.models.auto_weights import decide_weights
+from segtune.models.build import check_weights, initial_file
 from segtune.models.compatibility import incompatibility, incompatibility_of
 from segtune.planning.resources import Plan, local_resources, make_plan
-from segtune.space.space import Space
+from segtune.space.parameters import Choice, walk
+from segtune.space.space import WEIGHTS, Space
 from segtune.training.resolve import check_augmentation, check_input, resolve
-from segtune.values import augmentation_file
+from segtune.values import AUTO, augmentation_file
 
 # Settings whose values do not all work together, besides those that RunConfig refuses.
 _TOGETHER = ("model", "encoder", "image_size", "drop_path", "decoder_attention")
 
 
-def check_space(space: Space, address: str | None = None, fetch: bool = True, started: Space | None = None) -> Space:
-    """Check a space before anything is written, and return it with the files of transforms that it names.
+def _quiet(line: str) -> None: ...
 
-    Raises InputError with every mistake. With an address, the resources are those of a cluster and are checked when
-    the search joins it. Without `fetch`, ImageNet weights are neither looked for nor downloaded. `started` is the
+
+def check_space(
+    space: Space, address: str | None = None, fetch: bool = True, started: Space | None = None, say: Say = _quiet
+) -> Space:
+    """Check a space before anything is written, and return it complete; raise InputError with every mistake.
+
+    It gets the files of transforms that it names, and a decision for `encoder_weights: auto`; `say` gets a line where
+    the user should know. With an address, the resources are those of a cluster and are checked when the search joins
+    it. Without `fetch`, ImageNet weights are not downloaded, and a server is asked only for auto. `started` is the
     space that a search that is resumed was started with.
     """
     baseline = space.baseline
@@ -43,13 +51,32 @@ def check_space(space: Space, address: str | None = None, fetch: bool = True, st
             f"adv_freq: must be 1, because with use_only_add_val a search needs a score in each epoch, "
             f"but got {baseline.adv_freq}"
         )
+    listed = (parameter for parameter in walk(space.parameters) if parameter.name == WEIGHTS)
+    if any(isinstance(parameter, Choice) and AUTO in parameter.values for parameter in listed):
+        mistakes.append(f"{WEIGHTS}: auto stands for imagenet or none; under space:, list these, or files")
     if mistakes:
         raise InputError(f"{space.path}: {mistake}" for mistake in mistakes)
     if not address:
         check_precision(space, make_plan(space.search, [local_resources()], baseline.device))
-    starts = space.combinations("model", "encoder", "encoder_weights")
-    check_weights(start for start in starts if fetch or start[2] != "imagenet")
-    return with_transforms(space, started)
+    starts = space.combinations("model", "encoder", WEIGHTS)
+    given = [start for start in starts if start[2] != AUTO and (fetch or initial_file(*start[1:]))]
+    check_weights(given)
+    return with_weights_decided(with_transforms(space, started), fetch, say)
+
+
+def with_weights_decided(space: Space, fetch: bool = True, say: Say = _quiet) -> Space:
+    """Return a space with `encoder_weights: auto` decided for all of its encoders; see `decide_weights`."""
+    starts = space.combinations("model", "encoder", WEIGHTS)
+    open_networks = [(model, encoder) for model, encoder, weights in starts if weights == AUTO]
+    if not open_networks:
+        return space
+    for parameter in space.parameters:
+        if isinstance(parameter, Choice) and parameter.name == WEIGHTS:  # then only the first run is open
+            return space.with_weights("imagenet" if "imagenet" in parameter.values else parameter.values[0])
+    decided = decide_weights(open_networks, fetch)
+    if decided.remark:
+        say(decided.remark)
+    return space.with_weights(decided.weights)
 
 
 def with_transforms(space: Space, started: Space | None = None) -> Space:

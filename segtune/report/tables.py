@@ -13,7 +13,7 @@ from rich.table import Table
 
 from segtune.data.labels import Labels
 from segtune.errors import counted
-from segtune.report.text import duration, failures, spent_line, summary, value_text
+from segtune.report.text import duration, failures, spent_line, summary, value_text, weights_text
 from segtune.trials import ENDED, SearchState, Trial, ranked
 
 _SHOWN = 10  # trials in the ranking; all are in trials.csv
@@ -81,6 +81,7 @@ def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) ->
     spent = spent_line(trials)
     if ranked(trials):
         tables.append(ranking(trials))
+        tables.append(weights_text(trial.settings for trial in trials))
     return [*tables, *summary(trials, ended), *failures(trials), *([spent] if spent else [])]
 
 

@@ -59,6 +59,13 @@ def waiting_text(waiting: Waiting, setting: str) -> str:
     return f"{idle}: {setting}{waiting.better} would remove it"
 
 
+def weights_text(runs: Iterable[Mapping[str, Any]], subject: str = "encoders") -> str:
+    """Return with which weights the encoders of runs with these settings started: ``encoders: random weights``."""
+    names = {"imagenet": "pretrained (ImageNet)", "none": "random weights"}
+    found = dict.fromkeys(str(settings.get("encoder_weights", "none")) for settings in runs)
+    return f"{subject}: {', '.join(names.get(weights, f'weights of {weights}') for weights in found)}"
+
+
 def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
     """Return lines with the result of a single run and the commands to type next."""
     content = read_yaml(folder.run_yaml)
@@ -72,7 +79,7 @@ def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
         lines[-1] += f"{_some_of_the_tiles(content['data'], config.use_only_add_val)}; next:"
         split = scored_split(config)
         lines += [f"  {_validation(folder.path, split)}"] if split else []
-    return [*lines, f"  {tensorboard_command(log_dir)}"]
+    return [weights_text([config.settings()], "encoder"), *lines, f"  {tensorboard_command(log_dir)}"]
 
 
 def stopped_early(folder: RunFolder, config: RunConfig) -> str | None:

@@ -22,11 +22,12 @@ from segtune.space.clashes import ClashFinder, Values, compatible, values_to_try
 from segtune.space.forbid_section import ForbidReader, Runs
 from segtune.space.parameters import Choice, Parameter, not_countable, walk
 from segtune.space.settings import SearchSettings
-from segtune.space.space import AUGMENTATION_FILES, Space
+from segtune.space.space import AUGMENTATION_FILES, WEIGHTS, Space
 from segtune.space.space_section import FOR_SINGLE_RUNS, ParameterReader, Places, left_by
 from segtune.space.spacefile import Checks, SpaceFile, Steps, short
 
 _RETIRED = frozenset({"teach"})  # search settings of a former release, which its search.yaml files have
+_ALWAYS_WRITTEN = frozenset({"trials", "sampler", "scheduler", "seed", "keep", "retries"})  # to a search's own file
 _SECTIONS = ("run", "space", "forbid", "baseline", "search")
 
 
@@ -80,15 +81,18 @@ class _Reader:
         if not isinstance(data, dict):
             raise InputError(f"{path}: expected a mapping with run: and space:, but got {short(data)}")
         self._unknown_sections(data)
-        given = self._fixed(data)
+        kept = self._kept_weights(data)
+        given = kept | self._fixed(data)
         single, listed, listed_places = self._searched()
         parameters, places = left_by(self._overrides, listed, listed_places)
+        if any(parameter.name == WEIGHTS for parameter in parameters):
+            given = {name: value for name, value in given.items() if name not in kept}
         fixed = without_old_names(given, self._overrides) | self._overrides | single | self._overrides
         search = self._search(parameters, places)
         origin = {name: steps for name, steps in self._origin.items() if name not in self._overrides}
         self._single_runs(fixed, origin)
         possible = ClashFinder(self._file, origin, places).find(fixed, parameters)
-        baseline = self._baseline(fixed, values_to_try(parameters)) if possible else None
+        baseline = self._baseline(kept | fixed, values_to_try(parameters)) if possible else None
         forbid = ForbidReader(self._file, Runs(listed, given | single), Runs(parameters, fixed)).read(baseline)
         if not parameters and not self._file.count():
             whose = "the command line fixes" if self._overrides else "one value is given for"
@@ -106,6 +110,22 @@ class _Reader:
                 self._file.mistake((key,), "does not belong at the top; put it under run: to fix it")
             elif key not in known:
                 self._file.mistake((key,), f"unknown key {key!r}{nearest(str(key), known)}")
+
+    def _kept_weights(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Take `encoder_weights` out of the file that a search wrote, where it says what auto stands for.
+
+        It is no mistake there that a branch of `space:` lists values, too. Former releases wrote none of it: auto did
+        not exist, and an encoder started with random weights.
+        """
+        search = data.get("search")
+        # Nobody lists all of these settings by hand.
+        if not (self._stored and isinstance(search, dict) and search.keys() >= _ALWAYS_WRITTEN):
+            return {}
+        kept: dict[str, Any] = {WEIGHTS: "none"}
+        run = data.get("run")
+        if isinstance(run, dict) and WEIGHTS in run:
+            self._file.accept(WEIGHTS, run.pop(WEIGHTS), ("run", WEIGHTS), kept)
+        return kept
 
     def _fixed(self, data: Mapping[str, Any]) -> dict[str, Any]:
         given: dict[Any, Steps] = {name: (name,) for name in DATA_SETTINGS if name in data}

@@ -16,6 +16,9 @@ from segtune.space.combinations import combinations, groups
 from segtune.space.forbid import Forbidden
 from segtune.space.parameters import Parameter, Range, Suggest, not_countable, walk
 from segtune.space.settings import CHANGEABLE, SearchSettings
+from segtune.values import AUTO
+
+WEIGHTS = "encoder_weights"
 
 AUGMENTATION_FILES = "augmentation_files"  # the section of search.yaml with their texts
 
@@ -63,7 +66,7 @@ class Space:
         fixed = {name: value for name, value in self.fixed.items() if name not in machine}
         return replace(
             self,
-            fixed=fixed | {name: value for name, value in files.items() if name in fixed},
+            fixed=fixed | {name: PurePath(fixed[name]).name for name in FILES if name in fixed},
             baseline=self.baseline.model_copy(update=machine | files),
             search=self.search.model_copy(update=search),
         )
@@ -71,6 +74,14 @@ class Space:
     def with_search(self, changes: Mapping[str, Any]) -> Space:
         """Return this space with other values, already checked, under `search:`."""
         return replace(self, search=self.search.model_copy(update=dict(changes)))
+
+    def with_weights(self, weights: str, first: str | None = None) -> Space:
+        """Return this space with `encoder_weights: auto` decided, for runs that draw none and for the first run."""
+        searched = any(parameter.name == WEIGHTS for parameter in self.parameters)
+        given = self.fixed.get(WEIGHTS, AUTO)
+        fixed = self.fixed if searched or given != AUTO else self.fixed | {WEIGHTS: weights}
+        decided = {WEIGHTS: first or weights} if self.baseline.encoder_weights == AUTO else {}
+        return replace(self, fixed=fixed, baseline=self.baseline.model_copy(update=decided))
 
     def draw(self, suggest: Suggest) -> dict[str, Any]:
         """Return the settings of one run: the fixed ones, and those drawn, with the branches of drawn values."""
@@ -162,6 +173,10 @@ class Space:
         runs = [defaults() | self.fixed | drawn for drawn, _ in groups(self.parameters, self.forbid, names)]
         possible = [run for run in runs if not self.forbidden(run)]
         return list(_unique(tuple(run[name] for name in names) for run in [*possible, self.baseline.settings()]))
+
+    def encoders(self) -> list[str]:
+        """Return the encoders of the runs of this space."""
+        return [encoder for (encoder,) in self.combinations("encoder")]
 
     def channels(self) -> list[str]:
         """Return the extra channels that runs of this space read."""

@@ -6,29 +6,44 @@ from pathlib import Path
 
 from segtune.config import RunConfig
 from segtune.data.bands import rgb_positions
+from segtune.data.cache_folder import Say
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import absolute_places
 from segtune.data.transforms import check_transforms
 from segtune.fields import FOLDER_LISTS, FOLDERS
 from segtune.files.transforms_file import TransformsFile
-from segtune.models.build import check_weights
+from segtune.models.auto_weights import decide_weights
+from segtune.models.build import check_weights, initial_file
 from segtune.models.compatibility import check_network
 from segtune.models.device import resolve_device, resolve_precision
 from segtune.models.normalization import input_statistics
 from segtune.models.weights import weights_file
-from segtune.values import augmentation_file
+from segtune.values import AUTO, augmentation_file
 
 
-def check_run(config: RunConfig, begins: bool = True) -> None:
+def check_run(config: RunConfig, begins: bool = True, say: Say = lambda line: None) -> RunConfig:
     """Check what can be checked before the data is read: network, device, precision and initial weights.
 
     `begins` says whether the model starts from `encoder_weights`; a run that is resumed has its weights already.
-    Raises InputError with every mistake.
+    Returns the config with `encoder_weights: auto` decided, if the model starts from them; `say` gets a line where the
+    user should know. Raises InputError with every mistake.
     """
     check_network(config)
     resolve_precision(config, resolve_device(config.device))
-    if begins:
-        check_weights([(config.model, config.encoder, config.encoder_weights)])
+    if not begins:
+        return config
+    check_weights([(config.model, config.encoder, config.encoder_weights)])
+    return with_weights_decided(config, say)
+
+
+def with_weights_decided(config: RunConfig, say: Say = lambda line: None) -> RunConfig:
+    """Return the config with `encoder_weights: auto` decided; see `decide_weights`."""
+    if config.encoder_weights != AUTO:
+        return config
+    decided = decide_weights([(config.model, config.encoder)])
+    if decided.remark:
+        say(decided.remark)
+    return config.model_copy(update={"encoder_weights": decided.weights})
 
 
 def check_input(
@@ -43,7 +58,7 @@ def check_input(
     rgb_positions(config.rgb, bands)
     if transforms:
         check_augmentation(config, info, transforms)
-    if begins and weights_file(config.encoder_weights):
+    if begins and initial_file(config.encoder, config.encoder_weights):
         check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands))
 
 

@@ -11,7 +11,14 @@ from segtune.files.folders import RunFolder
 from segtune.files.transforms_file import TransformsFile
 from segtune.models.manifest import Manifest
 from segtune.training.resolve import anchored
-from segtune.values import augmentation_file
+from segtune.values import AUTO, augmentation_file
+
+
+def started_with(config: RunConfig, folder: RunFolder | None) -> RunConfig:
+    """Return the config with what `encoder_weights: auto` stood for when the run in the folder began, if one did."""
+    if config.encoder_weights != AUTO or folder is None or not folder.begun:
+        return config
+    return config.model_copy(update={"encoder_weights": Manifest.read(folder.run_yaml).config.encoder_weights})
 
 
 def check_same_settings(folder: RunFolder, config: RunConfig) -> None:

@@ -31,9 +31,9 @@ from segtune.models.device import resolve_device, resolve_precision, within_memo
 from segtune.torch_errors import faults_named
 from segtune.training.loaders import Waiting, find_waiting
 from segtune.training.optim import lower_learning_rates, rate_at
-from segtune.training.resolve import resolve
+from segtune.training.resolve import resolve, with_weights_decided
 from segtune.training.result import EpochResult
-from segtune.training.resume import check_same_data, check_same_settings, transforms_of
+from segtune.training.resume import check_same_data, check_same_settings, started_with, transforms_of
 from segtune.training.run import Run, Stop, StoppedError
 from segtune.training.runlog import epochs_done
 from segtune.training.state import load_state
@@ -120,7 +120,7 @@ def _trained(
         state = None
         if go_on and epochs_done(folder) and not folder.state.is_file():
             raise InputError(f"{folder.path}: cannot go on: {folder.state.name}, the state of the run, is missing")
-        resolved = resolve(config, info)
+        resolved = resolve(with_weights_decided(started_with(config, folder if go_on else None)), info)
         if go_on and folder.state.is_file():
             check_same_settings(folder, resolved)
             check_same_data(folder, info, config)

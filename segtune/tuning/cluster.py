@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from segtune.errors import InputError, SegtuneError
 from segtune.machine import HANGUP, ending_signals
+from segtune.models.pretrained import WEIGHTS_FOLDER, weights_environment
 from segtune.planning.resources import Resources, local_resources
 from segtune.tuning.ray_session import (
     InstalledCodeOnly,
@@ -31,6 +32,7 @@ from segtune.tuning.ray_session import (
     this_machine_only,
 )
 
+_ENCODERS = f"for weights of encoders, {WEIGHTS_FOLDER} takes a folder that all nodes see"
 _KNOCK_S, _ANSWER_S = 10.0, 120.0  # a node's first process may have to read Python from a network disk
 # The opening of an HTTP/2 connection (RFC 9113, section 3.4): a magic string and a settings frame, here an empty one.
 _HTTP2_SETTINGS = b"\x04"
@@ -74,6 +76,8 @@ def ray_runtime(address: str | None) -> Iterator[list[Resources]]:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if os.environ.get(WEIGHTS_FOLDER):  # as an absolute path: trials may have another working folder
+        os.environ[WEIGHTS_FOLDER] = weights_environment()[WEIGHTS_FOLDER]
     for name in ("ray", "ray.tune", "ray._private"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():
@@ -155,8 +159,10 @@ def wait_for_nodes(address: str, number: int, seconds: float = 300.0) -> None:
             there = len(alive_nodes())
 
 
-def check_nodes(results: Path, places: Iterable[Path]) -> None:
-    """Raise InputError, naming node and path, unless every node can write to `results` and sees all `places`.
+def check_nodes(results: Path, places: Iterable[Path], weights: Iterable[Path] = ()) -> None:
+    """Raise InputError, naming node and path, unless every node can write to `results` and sees the others.
+
+    `places` has folders and files of the data, `weights` files with the initial weights of encoders.
 
     The test is a file that is written here and looked for there: a folder of the same name may be on another disk.
     """
@@ -166,7 +172,8 @@ def check_nodes(results: Path, places: Iterable[Path]) -> None:
     mistakes: list[str] = ["not looked at"]
     try:
         with tempfile.NamedTemporaryFile(prefix=".nodes-", dir=results) as marker:
-            mistakes = _not_shared(Path(marker.name), [str(place.absolute()) for place in places])
+            advice = dict.fromkeys(places, "") | dict.fromkeys(weights, f"; {_ENCODERS}")
+            mistakes = _not_shared(Path(marker.name), {str(place.absolute()): text for place, text in advice.items()})
     finally:
         for parent in made if mistakes else ():  # the innermost first
             with suppress(OSError):
@@ -175,9 +182,10 @@ def check_nodes(results: Path, places: Iterable[Path]) -> None:
         raise InputError(mistakes)
 
 
-def _not_shared(marker: Path, places: Sequence[str]) -> list[str]:
+def _not_shared(marker: Path, places: Mapping[str, str]) -> list[str]:
+    """Return a line for each place that a node does not see; the places have a text to add to it."""
     nodes = alive_nodes()
-    answers = [_look_on(node["NodeID"]).remote(str(marker), places) for node in nodes]
+    answers = [_look_on(node["NodeID"]).remote(str(marker), list(places)) for node in nodes]
     mistakes = []
     for node, answer in zip(nodes, answers, strict=True):
         name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
@@ -187,7 +195,7 @@ def _not_shared(marker: Path, places: Sequence[str]) -> list[str]:
             raise SegtuneError(f"{name} does not start processes ({' '.join(str(error).split())[:200]})") from None
         if not writable:
             mistakes.append(f"--results-dir: {name} does not see {marker.parent}, or cannot write to it")
-        mistakes += [f"{place}: no such folder or file on {name}" for place in missing]
+        mistakes += [f"{place}: no such folder or file on {name}{places[place]}" for place in missing]
     return mistakes
 
 
@@ -211,7 +219,12 @@ def _join(address: str) -> None:
         _authenticate(address)
         with _signals_held_back():
             # The nodes' raylets have an environment of their own.
-            ray.init(address=address, runtime_env={"env_vars": ENVIRONMENT}, job_config=InstalledCodeOnly(), **_QUIET)
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": ENVIRONMENT | weights_environment()},
+                job_config=InstalledCodeOnly(),
+                **_QUIET,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--address {address}: no Ray cluster answers there ({reason})") from None

@@ -16,11 +16,13 @@ from segtune.fields import CHANGEABLE_IN_SEARCH
 from segtune.files.atomic import set_aside
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.models.manifest import Manifest
-from segtune.space.space import Space
+from segtune.models.weights import weights_file
+from segtune.space.space import WEIGHTS, Space
 from segtune.training.runlog import epochs_done, read_results, read_rows
 from segtune.training.state import load_state
 from segtune.tuning.points import distributions
 from segtune.tuning.study import WARM_START, wait
+from segtune.values import AUTO
 
 _ORPHANS_S = 90.0  # seconds that trials of a killed search may outlive it
 _ENDING_S, _ENDING_POLL_S = 10.0, 0.05  # seconds for the trials' processes to end, and between two looks
@@ -60,7 +62,8 @@ def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) ->
     drawn = [(key, kind) for trial in own for key, kind in trial.distributions.items()]
     differs = {f"space: {key}" for key, kind in drawn if known.get(key) != kind}
     if not folder.search_yaml.is_file():
-        elsewhere = CHANGEABLE_IN_SEARCH | {"encoder_weights"}
+        file = weights_file(space.fixed.get(WEIGHTS, AUTO))
+        elsewhere = CHANGEABLE_IN_SEARCH | ({WEIGHTS} if file else set())
         # A value left to the data or the machine cannot be compared with a trial's.
         fixed = {name: v for name, v in space.fixed.items() if name not in elsewhere and v not in (None, "auto")}
         fixed = _without_folder(fixed)

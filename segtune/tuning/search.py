@@ -20,8 +20,9 @@ from segtune.data.splits import split_places
 from segtune.errors import InputError, SegtuneError
 from segtune.files.folders import SearchFolder
 from segtune.machine import signals_noted
-from segtune.models.weights import weights_file
-from segtune.planning.feasibility import check_precision, possible_run
+from segtune.models.build import initial_file
+from segtune.models.pretrained import cached_file
+from segtune.planning.feasibility import check_precision, possible_run, with_weights_decided
 from segtune.planning.resources import Plan, local_resources, make_plan, trial_threads
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
@@ -103,6 +104,7 @@ def run_search(
     SIGINT and SIGTERM end the search in order: running trials are set back to waiting. Raises InputError where the
     folder or the cluster cannot be used, and SegtuneError when the study can no longer be written.
     """
+    space = with_weights_decided(space, say=listener.say)  # check_space has done it already
     if in_process:
         one = space.search.model_copy(update={"max_concurrent": 1})
         plan = make_plan(one, [local_resources()], space.baseline.device)
@@ -115,7 +117,7 @@ def run_search(
         plan = make_plan(space.search, nodes, space.baseline.device)
         if address:
             check_precision(space, plan)
-            check_nodes(folder.path.parent, _read(space.baseline))
+            check_nodes(folder.path.parent, split_places(space.baseline).values(), _initial_files(space))
         with _opened(folder, space, info, resume, listener.say) as study:
             messages.into(folder.ray_log)
             search = _Search(space, info, folder, study, plan, listener, warm_start, messages)
@@ -124,10 +126,11 @@ def run_search(
     return outcome
 
 
-def _read(config: RunConfig) -> list[Path]:
-    """Return the folders and files that every trial reads, wherever it runs."""
-    weights = weights_file(config.encoder_weights)
-    return [*split_places(config).values(), *([weights] if weights else [])]
+def _initial_files(space: Space) -> list[Path]:
+    """Return the files of initial weights that trials read, wherever they run."""
+    starts = space.combinations("encoder", "encoder_weights")
+    files = (initial_file(*start) or (cached_file(start[0]) if start[1] == "imagenet" else None) for start in starts)
+    return list(dict.fromkeys(filter(None, files)))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from segtune.files.atomic import set_aside, write_text
 from segtune.files.folders import SearchFolder
 from segtune.space.reader import load_space
 from segtune.space.settings import KEPT
-from segtune.space.space import Space
+from segtune.space.space import WEIGHTS, Space
 from segtune.tuning.study import read_study
 
 _COPY = "search_yaml"  # user attribute of the study
@@ -71,6 +71,8 @@ def to_resume(space: Space, started: Space, given: Container[str], say: Say) -> 
     Of these, what is not among `given`, the flags of this start, stays as it was; where the file says something else,
     a line tells so. Raises InputError where the search was started with something else.
     """
+    first = started.baseline.encoder_weights
+    space = space.with_weights(started.fixed.get(WEIGHTS, first), first)  # auto stays what it stood for
     if changes := space.changes_from(started):
         raise InputError(
             f"{started.path}: the search was started with other settings: {', '.join(changes)}; "

@@ -56,7 +56,9 @@ def test_odd_data_is_reported_once_before_the_run(
         mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         cv2.imwrite(str(path), np.where(mask == 2, 3, mask))
     (tiles / "train" / "images" / "more.jp2").touch()
-    assert run("-d", tiles, *FAST, "-e", "1", "--classes", "1", "2", "--exp-name", "odd") == 0
+    assert (
+        run("-d", tiles, *FAST, "--encoder-weights", "none", "-e", "1", "--classes", "1", "2", "--exp-name", "odd") == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     warnings = [line for line in lines if "warning" in line]
     assert [line.partition(":")[2].split()[:2] for line in warnings] == [

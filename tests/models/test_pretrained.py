@@ -14,6 +14,7 @@ import timm
 from safetensors.torch import save_file
 
 from segtune.errors import InputError
+from segtune.models.build import check_weights
 from segtune.models.pretrained import fetch_weights
 from tests.models.networks import ENCODER, VIT
 
@@ -24,7 +25,7 @@ OF_VIT = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 def refusal(encoder: str) -> str:
     """Return the one line that says why an encoder's weights are not available."""
     with pytest.raises(InputError) as caught:
-        fetch_weights(encoder)
+        check_weights([("unet", encoder, "imagenet")])
     (message,) = caught.value.mistakes
     assert "\n" not in message
     assert message.startswith(f"encoder_weights: imagenet weights of {encoder} cannot be ")
@@ -35,7 +36,8 @@ def put_into_cache(cache: Path, repository: str, revision: str) -> None:
     """Put a repository with a file of weights into the hub's cache, as its main branch."""
     folder = cache / f"models--{repository.replace('/', '--')}"
     (folder / "snapshots" / revision).mkdir(parents=True)
-    (folder / "snapshots" / revision / "model.safetensors").touch()
+    for name in ("config.json", "model.safetensors"):
+        (folder / "snapshots" / revision / name).touch()
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(revision)
 
@@ -108,7 +110,7 @@ def test_a_proxy_may_be_named_without_a_scheme(
 ) -> None:
     monkeypatch.setenv("http_proxy", scheme + answering)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://hub.invalid")
-    fetch_weights("resnet18")
+    assert fetch_weights(["resnet18"]) == {}
     assert loaded == ["resnet18"]
 
 
@@ -119,7 +121,7 @@ def test_a_hub_under_no_proxy_is_asked_directly(
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "localhost")
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://{answering}")
-    fetch_weights("resnet18")
+    assert fetch_weights(["resnet18"]) == {}
     assert loaded == ["resnet18"]
 
 
@@ -132,7 +134,7 @@ def test_weights_outside_the_hub_are_looked_for_where_they_are(
     assert "https://github.com is out of reach" in refusal("tu-gcvit_xxtiny")
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / "gcvit_xxtiny_224_nvidia-d1d86009.pth").touch()
-    fetch_weights("tu-gcvit_xxtiny")
+    assert fetch_weights(["tu-gcvit_xxtiny"]) == {}
     assert loaded == ["gcvit_xxtiny"]
 
 
@@ -140,8 +142,7 @@ def test_weights_outside_the_hub_are_looked_for_where_they_are(
 def test_cached_weights_need_no_hub(tmp_path: Path, loaded: list[str]) -> None:
     put_into_cache(tmp_path, RESNET18["repo_id"], RESNET18["revision"])
     put_into_cache(tmp_path, OF_VIT, "0123")
-    fetch_weights("resnet18")
-    fetch_weights(VIT)
+    assert fetch_weights(["resnet18", VIT]) == {}
     assert loaded == ["resnet18", VIT.removeprefix("tu-")]
 
 
@@ -160,7 +161,7 @@ def test_cached_weights_load_while_the_hub_is_out_of_reach(tmp_path: Path, encod
     (snapshot / "config.json").write_text("{}")
     save_file(network.state_dict(), snapshot / "model.safetensors")
     start = time.perf_counter()
-    fetch_weights(encoder)
+    assert fetch_weights([encoder]) == {}
     assert time.perf_counter() - start < 10
 
 
@@ -172,4 +173,4 @@ def test_whatever_loading_raises_becomes_one_line(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("half a\nfile")
 
     monkeypatch.setattr("segtune.models.pretrained.smp.encoders.get_encoder", broken)
-    assert refusal("resnet18").endswith("cannot be loaded (RuntimeError: half a file)")
+    assert "imagenet weights of resnet18 cannot be loaded (RuntimeError: half a file); " in refusal("resnet18")

@@ -31,12 +31,12 @@ pytestmark = pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("given", ["imagenett", "ImageNet"])
 def test_a_misspelt_imagenet_is_suggested(given: str) -> None:
     (mistake,) = mistakes_of(lambda: check(given))
-    assert mistake == f"encoder_weights: {given}: is neither none, imagenet, nor a file; did you mean 'imagenet'?"
+    assert mistake == f"encoder_weights: {given}: is neither auto, none, imagenet, nor a file; did you mean 'imagenet'?"
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     (mistake,) = mistakes_of(lambda: check(tmp_path / "gone.pth"))
-    assert mistake == f"encoder_weights: {tmp_path}/gone.pth: is neither none, imagenet, nor a file"
+    assert mistake == f"encoder_weights: {tmp_path}/gone.pth: is neither auto, none, imagenet, nor a file"
     (mistake,) = mistakes_of(lambda: check(tmp_path))
     assert mistake == f"encoder_weights: {tmp_path}: is a folder; name the file in it"
 

@@ -247,7 +247,7 @@ def test_a_name_alone_says_what_goes_on(bench: Bench, monkeypatch: pytest.Monkey
     path, folder, started = placed(bench, monkeypatch, *typed.replace("NAME", "search").split())
     assert (path, folder) == (bench.folder.search_yaml, bench.folder)
     assert started
-    assert to_resume(load_space(path), started, {}, lambda line: None) == bench.space
+    assert to_resume(load_space(path), started, {}, lambda line: None) == bench.space.with_weights("none")
 
 
 def test_a_space_beside_the_name_starts_a_search_of_that_name(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ def test_a_damaged_search_yaml_without_a_copy_needs_the_first_file(
         with pytest.raises(InputError, match="--space FILE --resume, with the file of the first start, rewrites it"):
             refused()
     space, _ = resumed(bench, SPACE)
-    assert space == bench.space
+    assert space == bench.space.with_weights("none")
     assert capsys.readouterr().out.endswith("lost_search.yaml_1, and rewritten\n")
 
 

@@ -1,0 +1,1 @@
+"""Tools beside the scripts: ``python -m segtune.tools NAME``."""

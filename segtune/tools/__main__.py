@@ -1,0 +1,56 @@
+"""Tools that prepare what the scripts need.
+
+    python -m segtune.tools weights --encoders resnet34 mit_b0 --to FOLDER     ImageNet weights, to be taken along
+    python -m segtune.tools weights --space encoders.yaml --to FOLDER          those of all encoders of a space
+
+`weights` downloads the ImageNet weights of encoders, or takes them from the local cache, and writes a file for each
+one. Copy FOLDER to a machine without a network and set SEGTUNE_WEIGHTS=FOLDER there: the scripts then use its files.
+FOLDER/origins.yaml says where each file comes from. A file that is there already is kept.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from segtune.cli.exits import run_script
+from segtune.cli.parser import make_parser
+from segtune.cli.tasks import SPACES
+from segtune.errors import InputError
+from segtune.files.checks import check_writable
+from segtune.space.lookup import find_space
+from segtune.space.reader import load_space
+from segtune.vocabulary import encoder_name
+
+
+def parse() -> Namespace:
+    parser = make_parser(__doc__ or "")
+    parser.add_argument("tool", choices=["weights"], help="write ImageNet weights of encoders to files")
+    parser.add_argument("--encoders", nargs="+", default=[], metavar="NAME", help="encoders, as in a space file")
+    space = "take the encoders of a search space: a path, or the name of a file in search_spaces/"
+    parser.add_argument("--space", metavar="FILE", help=space)
+    parser.add_argument("--to", type=Path, metavar="FOLDER", required=True, help="folder for the files")
+    parser.add_argument("--force", action="store_true", help="write files again that are there already")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse()
+    if not (arguments.encoders or arguments.space):
+        raise InputError("--encoders NAME ... or --space FILE is required")
+    check_writable(arguments.to, "--to")
+    encoders = [encoder_name(name) for name in arguments.encoders]
+    if arguments.space:
+        encoders += load_space(find_space(arguments.space, SPACES)).encoders()
+    # torch takes seconds to import; --help and common mistakes do not wait for it.
+    from segtune.report.console import make_console
+    from segtune.tools.weights import write_weights
+
+    console = make_console()
+    for line in write_weights(encoders, arguments.to, arguments.force):
+        console.print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)
