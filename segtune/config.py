@@ -89,7 +89,7 @@ class RunConfig(BaseModel):
         [255],
         min_length=1,
         max_length=MAX_CLASSES,
-        description="mask labels to learn, also with names, such as 1:water,2:forest; a single label gives a binary model",
+        description="labels to learn, also with names, such as 1:water,2:forest; a single label gives a binary model",
     )
     class_names: Annotated[
         list[ClassName],

@@ -48,7 +48,7 @@ def test_levels_and_files_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_search_yaml_keeps_the_texts(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text(FLIP)
-    space = with_transforms(space_of(tmp_path, f"[safe, {tmp_path}/my.yaml]"))
+    space = with_transforms(space_of(tmp_path, f"[safe, {tmp_path}/my.yaml]")).with_weights("none")
     again = stored(tmp_path, space)
     assert again == space
     assert again.transforms == {f"{tmp_path}/my.yaml": FLIP}
