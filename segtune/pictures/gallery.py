@@ -20,7 +20,7 @@ from segtune.files.transforms_file import TransformsFile
 from segtune.models.manifest import Manifest
 from segtune.pictures.png import write_png
 from segtune.pictures.render import Picture, render
-from segtune.pictures.sheet import Prediction, Preview, preview_sheet, worst_sheet
+from segtune.pictures.sheet import CELL, Prediction, Preview, preview_sheet, worst_sheet
 
 
 def write_preview(
@@ -36,11 +36,13 @@ def write_preview(
     return path
 
 
-def preview_picture(config: RunConfig, info: DataInfo, count: int, transforms: TransformsFile | None = None) -> Picture:
+def preview_picture(
+    config: RunConfig, info: DataInfo, count: int, transforms: TransformsFile | None = None, cell: int = CELL
+) -> Picture:
     """Draw training tiles before and after augmentation.
 
     `count` tiles are taken at equal distances from the training set and augmented as in the run's first epoch.
-    `transforms` is the file that `augmentation` names.
+    `transforms` is the file that `augmentation` names; each picture is at most `cell` pixels wide.
     """
     bands = info.input_bands(config.channels)
     rgb = rgb_positions(config.rgb, bands)
@@ -54,7 +56,7 @@ def preview_picture(config: RunConfig, info: DataInfo, count: int, transforms: T
         image, target = augmented_sample(store, index, augmentation, crop, config.seed, epoch=1, sample=index, mix=mix)
         before = render(store.image(index), bands, rgb)
         rows.append(Preview(store.name(index), before, store.target(index), render(image, bands, rgb), target))
-    return preview_sheet(rows, info.labels, _level(config, transforms, ", "))
+    return preview_sheet(rows, info.labels, _level(config, transforms, ", "), cell)
 
 
 def _level(config: RunConfig, transforms: TransformsFile | None, joint: str) -> str:
@@ -63,7 +65,12 @@ def _level(config: RunConfig, transforms: TransformsFile | None, joint: str) -> 
 
 
 def worst_picture(
-    store: TileStore, manifest: Manifest, worst: Sequence[WorstTile], title: str, with_difference: bool = True
+    store: TileStore,
+    manifest: Manifest,
+    worst: Sequence[WorstTile],
+    title: str,
+    with_difference: bool = True,
+    cell: int = CELL,
 ) -> Picture:
     """Draw the worst tiles of a split beside their masks, their predictions and, if asked for, the differences."""
     fit, rgb = Fit.of(manifest.config), rgb_positions(manifest.config.rgb, manifest.bands)
@@ -75,4 +82,4 @@ def worst_picture(
         picture = render(image, manifest.bands, rgb)
         iou = tile_iou(tile.predicted, truth, len(manifest.labels.classes)) or 0.0
         rows.append(Prediction(store.name(tile.index), iou, picture, truth, tile.predicted))
-    return worst_sheet(rows, manifest.labels, title, with_difference)
+    return worst_sheet(rows, manifest.labels, title, with_difference, cell)

@@ -47,7 +47,7 @@ from segtune.training.stopwatch import Phases
 from segtune.training.worst_pictures import draw_worst, log_worst
 
 Stop = Callable[[], bool]
-_EXAMPLES = 4  # augmented tiles that TensorBoard shows
+_EXAMPLES, _CELL = 4, 128  # augmented tiles that TensorBoard shows, and their width in pixels
 _SAVE_EVERY_S = 600.0  # seconds between states within an epoch
 
 
@@ -119,7 +119,8 @@ class Run:
         self.write_manifest()
         self.log = RunLog(folder, config, self.progress.epoch, self.state.row)
         if content is None and config.worst:
-            self.log.picture("augmentation/train", 0, preview_picture(config, info, _EXAMPLES, transforms))
+            examples = preview_picture(config, info, _EXAMPLES, transforms, _CELL)
+            self.log.picture("training/augmented", 0, examples)
         self.told = phases.spent()  # as of the last row
         phases.beat()
 

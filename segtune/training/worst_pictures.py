@@ -13,6 +13,8 @@ from segtune.pictures.png import write_png
 from segtune.training.runlog import RunLog
 from segtune.training.state import TrainingState
 
+_CELL = 160  # width in pixels of a tile in TensorBoard
+
 
 def log_worst(
     log: RunLog,
@@ -25,7 +27,7 @@ def log_worst(
     for split, tiles in worst.items():
         if tiles:
             title = f"{split}, epoch {epoch}"
-            picture = worst_picture(stores[split], manifest, tiles, title, with_difference=False)
+            picture = worst_picture(stores[split], manifest, tiles, title, False, _CELL)
             log.picture(f"worst/{split}", epoch, picture)
 
 

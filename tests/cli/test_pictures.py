@@ -31,7 +31,7 @@ def shown(folder: RunFolder) -> list[str]:
 
 def test_the_worst_tiles_are_shown_as_many_as_asked_for(plain: Plain, tmp_path: Path) -> None:
     one, none = (trained(plain.dataset, tmp_path, "--worst", count, name=f"worst{count}") for count in (1, 0))
-    assert shown(plain.folder) == shown(one) == ["augmentation/train", "worst/val"]
+    assert shown(plain.folder) == shown(one) == ["training/augmented", "worst/val"]
     heights = [cv2.imread(str(folder.worst)).shape[0] for folder in (plain.folder, one)]
     assert heights[0] > 3 * heights[1] - 400  # four rows, less three times what is above them
     assert heights[0] > heights[1]

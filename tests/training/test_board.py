@@ -64,10 +64,10 @@ def test_curves_have_the_numbers_of_metrics_csv(shown: tuple[Path, EventAccumula
 
 def test_a_single_run_shows_the_worst_tiles_of_each_epoch(shown: tuple[Path, EventAccumulator]) -> None:
     _, events = shown
-    assert events.Tags()["images"] == ["augmentation/train", "worst/val"]
+    assert events.Tags()["images"] == ["training/augmented", "worst/val"]
     assert [event.step for event in events.Images("worst/val")] == [1, 2]
-    assert [event.step for event in events.Images("augmentation/train")] == [0]
-    for event in (*events.Images("worst/val"), *events.Images("augmentation/train")):
+    assert [event.step for event in events.Images("training/augmented")] == [0]
+    for event in (*events.Images("worst/val"), *events.Images("training/augmented")):
         assert len(event.encoded_image_string) <= MOST
         picture = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
         assert picture.shape[:2] == (event.height, event.width)

@@ -53,7 +53,7 @@ def test_an_added_set_that_was_renamed_is_the_same(config: RunConfig, own: Path,
     north.rename(south)
     assert run(other(before, add_val_dirs=[str(south)]), tmp_path / "run", go_on=True) == []
     images = EventAccumulator(str(tmp_path / "run")).Reload().Tags()["images"]
-    assert images == ["augmentation/train", "worst/add_val/north", "worst/add_val/south"]
+    assert images == ["training/augmented", "worst/add_val/north", "worst/add_val/south"]
 
 
 def test_added_sets_in_a_list_file_are_found_from_another_folder(
