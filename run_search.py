@@ -65,7 +65,7 @@ def show_outcome(console: Console, outcome: Outcome, space: Space, folder: Searc
     console.print()
     unfinished = any(trial.status == "pending" for trial in outcome.trials)
     ended = not (unfinished or outcome.signal or outcome.halted)
-    for part in search_results(outcome.trials, space.search.compare, ended):
+    for part in search_results(outcome.trials, space, ended):
         console.print(part)
     if outcome.signal:
         console.print(f"interrupted; to go on: {again}")

@@ -14,6 +14,7 @@ from rich.table import Table
 from segtune.data.labels import Labels
 from segtune.errors import counted
 from segtune.report.text import duration, failures, spent_line, summary, value_text, weights_text
+from segtune.space.space import Space
 from segtune.trials import ENDED, SearchState, Trial, ranked
 
 _SHOWN = 10  # trials in the ranking; all are in trials.csv
@@ -41,16 +42,17 @@ def ranking(trials: Sequence[Trial]) -> SettingsTable:
     return table
 
 
-def comparison(trials: Sequence[Trial], name: str) -> Table:
-    """Return a table with best and median mIoU, parameters and seconds for each value of a setting.
+def comparison(trials: Sequence[Trial], space: Space) -> Table:
+    """Return a table with best and median mIoU, parameters and seconds for each value of `search.compare`.
 
     Only finished trials count, and only configurations that finished with every value of the setting.
     """
+    name = str(space.search.compare)
     by_configuration: dict[str, dict[str, Trial]] = {}
     for trial in trials:
-        if trial.finished:
-            others = repr({key: value for key, value in trial.searched.items() if key != name})
-            by_configuration.setdefault(others, {})[value_text(trial.searched[name])] = trial
+        configuration = space.configuration(trial.searched)
+        if trial.finished and configuration is not None:
+            by_configuration.setdefault(configuration, {})[value_text(trial.searched[name])] = trial
     values = list(dict.fromkeys(value for group in by_configuration.values() for value in group))
     shared = [group for group in by_configuration.values() if len(group) == len(values)]
     table = plain_table(f"{name}: {counted(len(shared), 'configuration')} that each one finished, equal budget")
@@ -75,9 +77,9 @@ def _scores(trials: Iterable[Trial]) -> list[float]:
     return [trial.miou or 0.0 for trial in trials]
 
 
-def search_results(trials: Sequence[Trial], compare: str | None, ended: bool) -> list[str | RenderableType]:
+def search_results(trials: Sequence[Trial], space: Space, ended: bool) -> list[str | RenderableType]:
     """Return tables and lines with the results of a search; `ended` is false if it was interrupted."""
-    tables: list[str | RenderableType] = [comparison(trials, compare)] if compare else []
+    tables: list[str | RenderableType] = [comparison(trials, space)] if space.search.compare else []
     spent = spent_line(trials)
     if ranked(trials):
         tables.append(ranking(trials))

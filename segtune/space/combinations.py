@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from segtune.space.forbid import Forbidden
-from segtune.space.parameters import Parameter, Range
+from segtune.space.parameters import Choice, Parameter, Range
 
 Group = tuple[dict[str, Any], int]  # settings of one of its combinations, and the number of combinations
 _OTHER = object()  # a number of a range that no entry of `forbid:` names
@@ -21,6 +21,23 @@ def combinations(parameters: Sequence[Parameter]) -> Iterator[dict[str, Any]]:
         return
     for head in _options(parameters[0]):
         yield from (head | tail for tail in combinations(parameters[1:]))
+
+
+def side_by_side(parameter: Choice) -> Iterator[dict[str, Any]]:
+    """Yield every combination of a parameter with its branches: the first one of each value, the second one, ..."""
+    options = [
+        [{parameter.key: value} | inner for inner in combinations(branch)] for value, branch in parameter.items()
+    ]
+    return itertools.chain.from_iterable(zip(*options, strict=True))
+
+
+def matching(branch: Sequence[Parameter], drawn: Mapping[str, Any]) -> int | None:
+    """Return which combination of a branch the drawn settings have, counted from 0; None if they have none of them."""
+    for number, point in enumerate(combinations(branch)):
+        settings = {key.rpartition(".")[2]: value for key, value in point.items()}
+        if all(name in drawn and drawn[name] == value for name, value in settings.items()):
+            return number
+    return None
 
 
 def _options(parameter: Parameter) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ from segtune.files.folders import SearchFolder
 from segtune.files.yamlfile import Document, read_document
 from segtune.mistakes import SettingsError, explain
 from segtune.space.clashes import ClashFinder, Values, compatible, values_to_try
+from segtune.space.combinations import groups
 from segtune.space.forbid_section import ForbidReader, Runs
 from segtune.space.parameters import Choice, Parameter, not_countable, walk
 from segtune.space.settings import SearchSettings
@@ -202,8 +203,10 @@ class _Reader:
             text = f"{search.compare!r} is not a list of values at the top of space:{hint}"
             self._search_mistake("compare", text)
         for parameter in parameters:
-            if parameter.name == search.compare and any(branch for _, branch in parameter.items()):
-                text = f"the values of {search.compare} have settings of their own, so that the others are not equal"
+            counts = {value: sum(count for _, count in groups(branch, ())) for value, branch in parameter.items()}
+            if parameter.name == search.compare and len(set(counts.values())) > 1:
+                each = ", ".join(f"{value} has {count}" for value, count in counts.items())
+                text = f"needs equally many combinations in the branches of {search.compare}, but {each}"
                 self._search_mistake("compare", text)
         return search
 

@@ -12,9 +12,9 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import CHANGEABLE_IN_SEARCH, DATA_SETTINGS, FILES, NOT_SEARCHABLE
 from segtune.files.transforms_file import TransformsFile
-from segtune.space.combinations import combinations, groups
+from segtune.space.combinations import combinations, groups, matching, side_by_side
 from segtune.space.forbid import Forbidden
-from segtune.space.parameters import Parameter, Range, Suggest, not_countable, walk
+from segtune.space.parameters import Choice, Parameter, Range, Suggest, not_countable, walk
 from segtune.space.settings import CHANGEABLE, SearchSettings
 from segtune.values import AUTO
 
@@ -115,14 +115,37 @@ class Space:
     def grid(self) -> Iterator[dict[str, Any]]:
         """Yield every combination that is not forbidden as {key: value}.
 
-        `search.compare` varies fastest, then the last parameter. Raises InputError for a range without a step.
+        `search.compare` varies fastest, side by side with its branches; then the last parameter. Raises InputError for
+        a range without a step.
         """
         for parameter in walk(self.parameters):
             if mistake := not_countable(parameter):
                 raise InputError(f"{self.path}: {mistake}")
-        # sorted() is stable: all other parameters keep the order of the file.
-        points = combinations(tuple(sorted(self.parameters, key=lambda p: p.name == self.search.compare)))
+        points = combinations(tuple(parameter for parameter in self.parameters if parameter != self._compared))
+        if compared := self._compared:
+            points = (point | own for point in points for own in side_by_side(compared))
         return (point for point in points if not self.forbidden(self.settings_at(point)))
+
+    @property
+    def _compared(self) -> Choice | None:
+        """The parameter that `search.compare` names."""
+        choices = (parameter for parameter in self.parameters if isinstance(parameter, Choice))
+        return next((choice for choice in choices if choice.name == self.search.compare), None)
+
+    def configuration(self, drawn: Mapping[str, Any]) -> str | None:
+        """Return the configuration of a run, given the settings that it drew; None if it is not one of the comparison.
+
+        Runs with the same configuration differ in `search.compare` alone, and in the settings of its branches: the
+        first combination of a branch is compared with the first one of each other branch.
+        """
+        if (compared := self._compared) is None:
+            return None
+        inner = {parameter.name for _, branch in compared.items() for parameter in walk(branch)}
+        others = {name: value for name, value in drawn.items() if name not in {compared.name, *inner}}
+        for value, branch in compared.items():
+            if value == drawn[compared.name] and (number := matching(branch, drawn)) is not None:
+                return repr((others, number))
+        return None
 
     def points(self) -> Iterator[dict[str, Any]] | None:
         """Return all combinations as {key: value}, forbidden ones too; None if a range is continuous."""

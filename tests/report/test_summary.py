@@ -10,6 +10,7 @@ import seeds
 
 from segtune.report.tables import search_results
 from segtune.report.text import has_winner, summary
+from segtune.space.reader import load_space
 from segtune.trials import Trial, seed_margin, wobble
 
 
@@ -57,10 +58,11 @@ def test_a_score_on_part_of_the_validation_tiles_is_named_as_such(
 
 
 @pytest.mark.parametrize("status", ["finished", "failed"])
-def test_a_search_whose_trials_all_failed_has_no_winner(status: Any) -> None:
+def test_a_search_whose_trials_all_failed_has_no_winner(status: Any, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("space: {lr: [1e-3]}", encoding="utf-8")
     trials = [trial(0, 0.5, status="failed", epochs_done=1), trial(1, 0.4, status=status)]
     assert has_winner(trials) == (status == "finished")
-    words = [str(part) for part in search_results(trials, None, True)]
+    words = [str(part) for part in search_results(trials, load_space(tmp_path / "s.yaml"), True)]
     assert any("winner: trial #0" in line for line in words) == has_winner(trials)
 
 

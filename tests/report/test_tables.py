@@ -12,6 +12,8 @@ from rich.table import Table
 
 from segtune.data.labels import Labels
 from segtune.report.tables import SettingsTable, class_table, comparison, ranking, state_of
+from segtune.space.reader import load_space
+from segtune.space.space import Space
 from segtune.trials import SearchState
 from tests.report.trials import TRIALS
 
@@ -20,6 +22,38 @@ def shown(part: Table | SettingsTable, width: int) -> list[str]:
     out = io.StringIO()
     Console(file=out, width=width, highlight=False).print(part)
     return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+COMPARE = "search: {sampler: grid, scheduler: none, compare: %s}"
+
+
+@pytest.fixture
+def of_encoders(tmp_path: Path) -> Space:
+    """A comparison of the encoders of the three trials."""
+    path = tmp_path / "s.yaml"
+    names = ", ".join(trial.searched["encoder"] for trial in TRIALS)
+    path.write_text(f"space: {{encoder: [{names}], lr: [1e-3]}}\n{COMPARE % 'encoder'}", encoding="utf-8")
+    return load_space(path)
+
+
+def test_a_comparison_pairs_the_settings_of_branches(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    branches = "space: {optimizer: {adamw: {lr: [1e-3, 1e-4]}, sgd: {lr: [0.1, 0.2]}}}"
+    path.write_text(f"{branches}\nbaseline: {{optimizer: lion}}\n{COMPARE % 'optimizer'}", encoding="utf-8")
+    space = load_space(path)
+    first = {"optimizer": "lion", "lr": 1e-3}  # the baseline is not one of those that are compared
+    drawn = [first, *(space.settings_at(point) for point in space.grid())]
+    trials = [replace(TRIALS[0], number=n, searched=settings, miou=n / 10) for n, settings in enumerate(drawn)]
+    text = [" ".join(line.split()) for line in shown(comparison(trials, space), 100)]
+    assert text[0].startswith("optimizer: 2 configurations")
+    assert [line for line in text if line.startswith(("adamw", "sgd", "lion"))] == [
+        "sgd 0.4000 0.3000 24.4 M 62.0",
+        "adamw 0.3000 0.2000 24.4 M 62.0",
+    ]
+    trials[4] = replace(trials[4], status="failed")  # the second rate of sgd; that of adamw goes, too
+    text = [" ".join(line.split()) for line in shown(comparison(trials, space), 100)]
+    assert "sgd 0.2000 0.2000 24.4 M 62.0" in text
+    assert "adamw 0.1000 0.1000 24.4 M 62.0" in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
@@ -39,14 +73,14 @@ def test_the_ranking_is_complete_at_every_width(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
-def test_scores_are_never_cut_nor_broken(width: int) -> None:
+def test_scores_are_never_cut_nor_broken(width: int, of_encoders: Space) -> None:
     iou = {"1": 0.5, "65535": None, "background": 0.25}
-    for table in (comparison(TRIALS, "encoder"), class_table(Labels((1, 65535), (), True, 0), iou)):
+    for table in (comparison(TRIALS, of_encoders), class_table(Labels((1, 65535), (), True, 0), iou)):
         lines = shown(table, width)
         assert max(map(len, lines)) <= width
         assert not any("…" in line for line in lines)
     by_encoder = [replace(trial, searched={"encoder": trial.searched["encoder"]}) for trial in TRIALS]
-    text = "\n".join(shown(comparison(by_encoder, "encoder"), width))
+    text = "\n".join(shown(comparison(by_encoder, of_encoders), width))
     for trial in TRIALS:
         assert text.count(f"{trial.miou:.4f}") == 2
     assert text.count("24.4 M") == 3

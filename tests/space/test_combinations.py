@@ -54,6 +54,34 @@ def test_the_compared_setting_varies_fastest(space_of):
     assert grid == [("a", "ce"), ("b", "ce"), ("a", "dice"), ("b", "dice")]
 
 
+SIDE_BY_SIDE = """\
+space:
+  optimizer:
+    adamw: {lr: [1e-3, 1e-4]}
+    sgd: {lr_schedule: {poly: {lr: [0.1]}, constant: {lr: [0.2]}}}
+  loss: [ce, dice]
+baseline: {optimizer: adamw, lr: 1e-4, loss: dice}
+search: {sampler: grid, scheduler: none, compare: optimizer}
+"""
+
+
+def test_branches_of_the_compared_setting_are_tried_side_by_side(space_of):
+    space = space_of(SIDE_BY_SIDE)
+    runs = [space.settings_at(point) for point in space.grid()]
+    pairs = [("adamw", 1e-3), ("sgd", 0.1), ("adamw", 1e-4), ("sgd", 0.2)]
+    found = [(run["loss"], run["optimizer"], run["lr"]) for run in runs]
+    assert found == [(loss, *pair) for loss in ("ce", "dice") for pair in pairs]
+    assert space.size() == space.trials() == 8
+    configurations = [space.configuration(run) for run in runs]
+    assert configurations[::2] == configurations[1::2]  # of both optimizers
+    assert len(set(configurations)) == 4
+    drawn = {name: space.baseline.settings()[name] for name in space.searched()}
+    assert space.configuration(drawn) == configurations[6]
+    assert space.configuration(drawn | {"lr": 0.3}) is None
+    assert space.configuration(drawn | {"optimizer": "lion"}) is None
+    assert space_of(yaml.safe_dump(space.dump(), sort_keys=False)) == space
+
+
 def test_grid_needs_countable_values(space_of, mistakes_of):
     space = space_of("space: {loss: [ce], lr: {low: 0.1, high: 0.3}}")
     with pytest.raises(InputError, match="sampler grid needs lists: lr is a range without a step"):

@@ -215,8 +215,8 @@ MISTAKES = {
         "s.yaml:2: search.compare: 'epochs' is not a list of values at the top of space: (there are: lr)",
     ),
     "compare unequal ones": (
-        "space: {optimizer: {sgd: {lr: [1]}, adam: {}}}\nsearch: {sampler: grid, scheduler: none, compare: optimizer}",
-        "search.compare: the values of optimizer have settings of their own",
+        "space: {loss: {ce: {lr: [1, 2]}, dice: {}}}\nsearch: {sampler: grid, scheduler: none, compare: loss}",
+        "s.yaml:2: search.compare: needs equally many combinations in the branches of loss, but ce has 2, dice has 1",
     ),
     "one and a half GPUs": ("space: {lr: [1]}\nsearch: {gpus_per_trial: 1.5}", "must be a fraction of one GPU"),
     "key twice": (
