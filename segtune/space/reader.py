@@ -203,9 +203,9 @@ class _Reader:
             text = f"{search.compare!r} is not a list of values at the top of space:{hint}"
             self._search_mistake("compare", text)
         for parameter in parameters:
-            counts = {value: sum(count for _, count in groups(branch, ())) for value, branch in parameter.items()}
-            if parameter.name == search.compare and len(set(counts.values())) > 1:
-                each = ", ".join(f"{value} has {count}" for value, count in counts.items())
+            counts = [(value, sum(count for _, count in groups(branch, ()))) for value, branch in parameter.items()]
+            if parameter.name == search.compare and len({count for _, count in counts}) > 1:
+                each = ", ".join(f"{value} has {count}" for value, count in counts)
                 text = f"needs equally many combinations in the branches of {search.compare}, but {each}"
                 self._search_mistake("compare", text)
         return search
