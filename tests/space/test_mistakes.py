@@ -206,6 +206,10 @@ MISTAKES = {
         "space:\n  lr: [1]\n  early_stopping: [3, 5]",
         "s.yaml:3: space.early_stopping: is for single runs; a search has scheduler: asha",
     ),
+    "early stopping of the baseline": (
+        "space: {lr: [1]}\nbaseline:\n  early_stopping: 3",
+        "s.yaml:3: baseline.early_stopping: is the same in all trials, the baseline included",
+    ),
     "compare with asha": (
         "space: {lr: [1]}\nsearch:\n  sampler: grid\n  compare: lr",
         "s.yaml:4: search.compare: compare needs sampler grid and scheduler none, but got (sampler=grid",

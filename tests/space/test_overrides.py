@@ -87,3 +87,8 @@ def test_the_callers_checks_see_every_value(mistakes_of, space_of):
     good = {"dataset": "here", "lr": 0.1, "encoder": "good"}
     assert space_of(text, overrides=good, checks=checks).fixed["dataset"] == "here"
     assert mistakes_of(text, overrides=good | {"dataset": "gone"}, checks=checks)[0] == ("dataset: no folder 'gone'")
+
+
+def test_early_stopping_is_for_single_runs(mistakes_of):
+    (mistake,) = mistakes_of("space: {lr: [1e-3, 1e-4]}", overrides={"early_stopping": 3})
+    assert mistake == "early_stopping is for single runs; a search has scheduler: asha, which stops poor trials, and patience"
