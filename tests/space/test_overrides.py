@@ -91,4 +91,7 @@ def test_the_callers_checks_see_every_value(mistakes_of, space_of):
 
 def test_early_stopping_is_for_single_runs(mistakes_of):
     (mistake,) = mistakes_of("space: {lr: [1e-3, 1e-4]}", overrides={"early_stopping": 3})
-    assert mistake == "early_stopping is for single runs; a search has scheduler: asha, which stops poor trials, and patience"
+    assert (
+        mistake
+        == "early_stopping is for single runs; a search has scheduler: asha, which stops poor trials, and patience"
+    )
