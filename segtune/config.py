@@ -279,6 +279,18 @@ class RunConfig(BaseModel):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="device to train on: auto, cpu, cuda or cuda:N; auto prefers cuda",
     )
+    gpus: Annotated[int, MACHINE] = Field(
+        1,
+        ge=1,
+        le=64,
+        description="number of GPUs that train the run together, each on its part of every batch; in a search it is "
+        "gpus_per_trial",
+    )
+    sync_batchnorm: Annotated[bool, FIXED] = Field(
+        True,
+        description="with several GPUs: let batch normalization see the tiles of all of them, as on one GPU; false is "
+        "a little faster",
+    )
     cache_dir: Annotated[str | None, AfterValidator(given), Role(change=Change.MACHINE, path="folder")] = Field(
         None,
         description="folder for decoded tiles, on a local disk and shared by all runs; none: no cache; if not "

@@ -37,8 +37,8 @@ ORDER = (
     ("pictures", "render png sheet gallery"),
     (
         "training",
-        "region_losses pixel_losses losses optim loaders stopwatch resolve resume step result board runlog state "
-        "worst_pictures val_loss run train",
+        "distributed region_losses pixel_losses losses val_loss optim loaders stopwatch resolve resume step result "
+        "team board runlog state worst_pictures run measure train",
     ),
     ("planning", "cost resources rungs estimate feasibility samples"),
     ("", "trials"),

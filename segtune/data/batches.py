@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 
 import cv2
@@ -115,20 +116,52 @@ def _augmented(
     return np.ascontiguousarray(image), np.ascontiguousarray(target)
 
 
+@dataclass(frozen=True)
+class Share:
+    """The place of one process among several that load parts of the same batches."""
+
+    rank: int = 0
+    size: int = 1
+
+    def divides(self, tiles: int) -> bool:
+        """Return whether a batch is divided; each process loads all of one with fewer tiles than processes."""
+        return 1 < self.size <= tiles
+
+    def counts(self, tiles: int) -> list[int]:
+        """Return the number of tiles that each process gets of a batch that is divided."""
+        return [tiles // self.size + (rank < tiles % self.size) for rank in range(self.size)]
+
+    def of(self, batch: list[_Key]) -> list[_Key]:
+        """Return the part of a batch that this process loads."""
+        if not self.divides(len(batch)):
+            return batch
+        counts = self.counts(len(batch))
+        begin = sum(counts[: self.rank])
+        return batch[begin : begin + counts[self.rank]]
+
+
 class _EpochSampler(Sampler[list[_Key]]):
     """Batches of keys, shuffled if there is a seed.
 
     Shuffled tiles form an endless sequence of permutations, and an epoch is its next part: every tile is drawn equally
     often, whatever the length of an epoch. With `factors`, each part of the sequence that is as long as the store has
     tiles in proportion to them, and some tiles not at all.
+
+    Processes that share an epoch divide each of its batches; without a seed, they take whole batches in turn.
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int | None, samples: int | None, factors: _Factors | None
+        self,
+        count: int,
+        batch_size: int,
+        seed: int | None,
+        samples: int | None,
+        factors: _Factors | None,
+        share: Share,
     ) -> None:
         self.epoch, self.first_batch = 0, 0
         self._count, self.batch_size, self._seed = count, batch_size, seed
-        self._samples = samples or count
+        self._samples, self.share = samples or count, share
         self._copies = None if factors is None else torch.from_numpy(factors * (count / factors.sum()))
 
     def __len__(self) -> int:
@@ -138,7 +171,9 @@ class _EpochSampler(Sampler[list[_Key]]):
         first = (self.epoch - 1) * self._samples
         begin = first + self.first_batch * self.batch_size
         order, turn = self._order(begin // self._count), begin // self._count
-        for start in range(begin, first + self._samples, self.batch_size):
+        for number, start in enumerate(range(begin, first + self._samples, self.batch_size)):
+            if self._seed is None and number % self.share.size != self.share.rank:
+                continue
             batch = []
             for position in range(start, min(start + self.batch_size, first + self._samples)):
                 if position // self._count != turn:
@@ -147,7 +182,11 @@ class _EpochSampler(Sampler[list[_Key]]):
                 # Epochs that are one whole permutation have the keys (epoch, index, 0).
                 again = turn - first // self._count if self._copies is None else position - first
                 batch.append((self.epoch, int(order[position % self._count]), again))
-            yield batch
+            yield batch if self._seed is None else self.share.of(batch)
+
+    def tiles(self, number: int) -> int:
+        """Return the number of tiles of the batch at this position of an epoch, for all processes together."""
+        return min(self.batch_size, self._samples - number * self.batch_size)
 
     def _order(self, turn: int) -> Tensor:
         if self._seed is None:
@@ -180,6 +219,7 @@ class Batches:
     pin_memory: page-locked batches, for a faster way to a GPU.
     maps: computes the distance maps of each target; None for none.
     factors: how often each tile is drawn, in proportion to the others; None for equally often. It needs a seed.
+    share: which part this process gets: of each batch with a seed, or else of the batches.
     """
 
     def __init__(
@@ -195,8 +235,9 @@ class Batches:
         pin_memory: bool = False,
         maps: DistanceMaps | None = None,
         factors: _Factors | None = None,
+        share: Share = Share(),
     ) -> None:
-        self._sampler = _EpochSampler(len(store), batch_size, seed, samples, factors)
+        self._sampler = _EpochSampler(len(store), batch_size, seed, samples, factors, share)
         self._tiles = _Tiles(store, augmentation, crop, mix, seed or 0, maps)
         self._pin_memory = pin_memory
         self._loader: DataLoader[_Item | InputError] | None = self._make_loader(workers)
@@ -247,6 +288,15 @@ class Batches:
     @batch_size.setter
     def batch_size(self, number: int) -> None:
         self._sampler.batch_size = number
+
+    def tiles(self, number: int) -> int:
+        """Return the number of tiles of a batch, by its position in the pass: of all processes that share it."""
+        return self._sampler.tiles(number)
+
+    def first_tile(self, number: int) -> int:
+        """Return the position, in the store, of the first tile of a batch that this process gets without a seed."""
+        share = self._sampler.share
+        return (number * share.size + share.rank) * self.batch_size
 
     def epoch(self, number: int, first_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of one pass, starting with the one at this position.

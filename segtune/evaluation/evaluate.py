@@ -32,13 +32,11 @@ def evaluate(
     tiles, or windows of a tile, go through the network at a time. The model is left in evaluation mode.
     """
     matrix = ConfusionMatrix(manifest.labels.classes)
-    index = 0
-    for predictions in predict(model, manifest, batches, device, on_logits):
-        for predicted, truth in predictions:
+    for number, predictions in enumerate(predict(model, manifest, batches, device, on_logits)):
+        for index, (predicted, truth) in enumerate(predictions, batches.first_tile(number)):
             matrix.update(predicted, truth)
             if on_tile:
                 on_tile(index, predicted, truth)
-            index += 1
         if on_batch:
             on_batch()
     return matrix

@@ -23,9 +23,14 @@ def allow_single_values(model: nn.Module) -> None:
 
 def _use_running_statistics(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
     values = inputs[0]
-    if module.training and values.numel() == values.shape[1]:
+    if module.training and values.numel() == values.shape[1] and not _shared(module):
         module.training = False
         module._segtune_borrowed = True  # type: ignore[assignment]
+
+
+def _shared(module: nn.Module) -> bool:
+    """Return whether a layer also counts the values of other processes."""
+    return isinstance(module, nn.SyncBatchNorm) and module.process_group is None
 
 
 def _use_batch_statistics(module: nn.Module, inputs: Any, output: Any) -> None:

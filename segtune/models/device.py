@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from segtune.config import RunConfig
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.fields import check_setting
 from segtune.torch_errors import memory_error, out_of_memory
 
@@ -33,6 +33,22 @@ def resolve_device(wanted: str) -> torch.device:
     return device
 
 
+def check_gpus(config: RunConfig) -> None:
+    """Raise InputError if this machine does not have the GPUs that a run asks for."""
+    if config.gpus == 1:
+        return
+    device = resolve_device(config.device)
+    if ":" in config.device:
+        raise InputError(
+            f"device: {config.device} is one GPU, but gpus is {config.gpus}; CUDA_VISIBLE_DEVICES chooses which to use"
+        )
+    if config.device == "cpu":
+        raise InputError(f"gpus: {config.gpus} were asked for, but device is cpu; leave one of them out")
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    if config.gpus > count:
+        raise InputError(f"gpus: {config.gpus} were asked for, but torch sees {counted(count, 'GPU')} here")
+
+
 def resolve_precision(config: RunConfig, device: torch.device) -> str:
     """Return fp32, fp16 or bf16 for a `precision` setting on this device; raise InputError for fp16 on the CPU."""
     if config.precision == "fp16" and device.type == "cpu":
@@ -50,20 +66,22 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 def within_memory(
-    compute: Callable[[int], T], size: int, before_retry: Callable[[], object] | None = None
+    compute: Callable[[int], T],
+    size: int,
+    before_retry: Callable[[], object] | None = None,
+    agree: Callable[[bool], bool] = bool,
 ) -> tuple[T, int]:
     """Call `compute(size)`, with half the size each time memory is not enough; return its result and the size.
 
-    `before_retry` is called after each failed attempt, to undo what it changed. Raises DeviceMemoryError if memory is
-    not enough for a size of 1.
+    `before_retry` is called after each failed attempt, to undo what it changed. `agree` is called after each attempt
+    with whether it failed, and returns whether it failed anywhere, for processes that compute together. Raises
+    DeviceMemoryError if memory is not enough for a size of 1.
     """
     while True:
-        try:
-            return compute(size), size
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            reason = str(error)
+        result, reason = _attempt(compute, size)
+        if not agree(reason is not None):
+            return result[0], size
+        result.clear()
         # Outside the except block: the exception's traceback no longer holds tensors in memory.
         if before_retry:
             before_retry()
@@ -71,5 +89,15 @@ def within_memory(
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
         if size == 1:
-            raise memory_error(reason)
+            raise memory_error(reason or "in another process of the run")
         size = (size + 1) // 2
+
+
+def _attempt(compute: Callable[[int], T], size: int) -> tuple[list[T], str | None]:
+    """Return the result, in a list, and why there is none."""
+    try:
+        return [compute(size)], None
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        return [], str(error)

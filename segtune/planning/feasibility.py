@@ -46,6 +46,8 @@ def check_space(
         mistakes.append(
             f"device: must be cuda or auto, because a search assigns the GPUs itself, but got {baseline.device}"
         )
+    if baseline.gpus > 1:
+        mistakes.append(f"gpus: in a search, gpus_per_trial: {baseline.gpus} under search: gives a trial several GPUs")
     if baseline.use_only_add_val and baseline.adv_freq > 1:
         mistakes.append(
             f"adv_freq: must be 1, because with use_only_add_val a search needs a score in each epoch, "

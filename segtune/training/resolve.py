@@ -15,7 +15,7 @@ from segtune.files.transforms_file import TransformsFile
 from segtune.models.auto_weights import decide_weights
 from segtune.models.build import check_weights, initial_file
 from segtune.models.compatibility import check_network
-from segtune.models.device import resolve_device, resolve_precision
+from segtune.models.device import check_gpus, resolve_device, resolve_precision
 from segtune.models.normalization import input_statistics
 from segtune.models.weights import weights_file
 from segtune.values import AUTO, augmentation_file
@@ -30,6 +30,7 @@ def check_run(config: RunConfig, begins: bool = True, say: Say = lambda line: No
     """
     check_network(config)
     resolve_precision(config, resolve_device(config.device))
+    check_gpus(config)
     if not begins:
         return config
     check_weights([(config.model, config.encoder, config.encoder_weights)])

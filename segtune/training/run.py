@@ -37,6 +37,7 @@ from segtune.models.device import resolve_device, resolve_precision
 from segtune.models.manifest import Manifest
 from segtune.models.normalization import Normalization, input_statistics
 from segtune.pictures.gallery import preview_picture
+from segtune.training.distributed import ALONE, Seat
 from segtune.training.loaders import choose_workers, spare_cores
 from segtune.training.losses import SegmentationLoss
 from segtune.training.optim import build_optimizer, build_schedule
@@ -68,6 +69,7 @@ class Run:
     cores: CPU cores that the run may use.
     transforms: the file that `augmentation` names; None for a level.
     each_epoch: TensorBoard shows the worst tiles of each epoch, not only those of the best one.
+    seat: the place among the processes that train the run.
 
     Raises InputError where the state is damaged or belongs to another run.
     """
@@ -83,8 +85,9 @@ class Run:
         cores: int,
         transforms: TransformsFile | None = None,
         each_epoch: bool = False,
+        seat: Seat = ALONE,
     ) -> None:
-        self.each_epoch = each_epoch
+        self.each_epoch, self.group = each_epoch, seat.group
         self.config, self.folder, self.phases, self._stop = config, folder, phases, stop
         self.device = resolve_device(config.device)
         precision = resolve_precision(config, self.device)
@@ -109,12 +112,14 @@ class Run:
             precision,
             config.grad_clip,
             info.labels,
+            self.group,
         )
         if content is not None:
             self._load(content)
             self._settle_best()
         else:
             discard_folder(folder.next_best)
+        self.progress.micro_batch = min(self.progress.micro_batch, seat.micro_batch or config.batch_size)
         self.started, self._saved = running_seconds(), time.monotonic()
         self.write_manifest()
         self.log = RunLog(folder, config, self.progress.epoch, self.state.row)
@@ -138,7 +143,9 @@ class Run:
     def _setup_model(self, info: DataInfo, bands: tuple[Band, ...], begins: bool) -> nn.Module:
         # A state holds all weights, and the file of the initial ones may be gone.
         config = self.config if begins else self.config.model_copy(update={"encoder_weights": "none"})
-        return build_model(config, len(bands), info.labels.outputs).to(self.device)
+        model = build_model(config, len(bands), info.labels.outputs).to(self.device)
+        # On a CPU torch has no BatchNorm that several processes share.
+        return self.group.synchronized(model) if config.sync_batchnorm and self.device.type == "cuda" else model
 
     def _setup_manifest(
         self,
@@ -181,12 +188,13 @@ class Run:
             pin_memory=pinned,
             maps=DistanceMaps.of(config.loss, info.labels),
             factors=repeat_factors(info.holders, len(store)) if config.oversample == "rare" else None,
+            share=self.group,
         )
         assert config.image_size is not None
         self.workers = (
             choose_workers(train, config.image_size, store.decoded, self.device, cores, torch.get_num_threads())
             if config.workers == "auto"
-            else config.workers
+            else -(-config.workers // self.group.size)
         )
         train.use_workers(self.workers)
         self.manifest = replace(self.manifest, workers=self.workers)
@@ -196,7 +204,7 @@ class Run:
                 tiles = self.stores[split] = info.store(split, config)
                 # Tiles that are decoded already leave a loader process nothing to do.
                 workers = 0 if tiles.decoded else self.workers
-                sets[split] = Batches(tiles, config.batch_size, workers=workers, pin_memory=pinned)
+                sets[split] = Batches(tiles, config.batch_size, workers=workers, pin_memory=pinned, share=self.group)
         return train, sets
 
     def _setup_state(self, precision: str) -> TrainingState:
@@ -232,7 +240,8 @@ class Run:
 
     def _settle_best(self) -> None:
         """Keep the model that the state calls the best in best/; forget the best score where that model is gone."""
-        if not settle_model(self.folder.best, self.folder.next_best, self.progress.best_epoch):
+        kept = self.group.first and settle_model(self.folder.best, self.folder.next_best, self.progress.best_epoch)
+        if not self.group.any(kept):
             self.progress.best_miou, self.progress.best_epoch, self.state.worst = None, 0, {}
 
     def write_manifest(self) -> None:
@@ -259,7 +268,8 @@ class Run:
 
     def save(self, more_seconds: float = 0.0) -> None:
         """Write the state; `more_seconds` is the time spent on an epoch that is not done."""
-        save_state(self.folder.state, self.state.state_dict(more_seconds))
+        if self.group.first:
+            save_state(self.folder.state, self.state.state_dict(more_seconds))
         self._saved = time.monotonic()
         self.phases.beat()
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
+from torch import Tensor
+
 from segtune.clock import running_seconds
 
 # start: until the first batch; data: waiting for the batches after it; training: the rest of it; checkpoint: writing
@@ -13,6 +15,8 @@ from segtune.clock import running_seconds
 PHASES = ("start", "data", "training", "evaluation", "checkpoint", "reporting")
 
 Alive = Callable[[str], None]
+# Steps done, steps in the epoch, loss: a number on the device, so that only who looks at it waits for a GPU.
+OnBatch = Callable[[int, int, Tensor], None]
 T = TypeVar("T")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -14,22 +14,19 @@ from torch import Tensor
 from segtune.clock import running_seconds
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
-from segtune.data.distances import DistanceMaps
-from segtune.data.labels import Indices
-from segtune.data.tiles import VAL
 from segtune.errors import InputError, NonFiniteLossError
-from segtune.evaluation.evaluate import OnTile, evaluate
-from segtune.evaluation.metrics import ConfusionMatrix, Scores, mean_iou
-from segtune.evaluation.worst import Worst, WorstTile, wrong_pixels
+from segtune.evaluation.metrics import mean_iou
 from segtune.files.atomic import discard_folder, replace_folder
 from segtune.files.folders import RunFolder
 from segtune.files.transforms_file import TransformsFile
 from segtune.machine import available_cpus
 from segtune.models.build import freeze_encoder
 from segtune.models.checkpoint import save_model
-from segtune.models.device import resolve_device, resolve_precision, within_memory
+from segtune.models.device import resolve_device, resolve_precision
 from segtune.torch_errors import faults_named
+from segtune.training.distributed import ALONE, Group, Seat
 from segtune.training.loaders import Waiting, find_waiting
+from segtune.training.measure import Measured, evaluate_epoch
 from segtune.training.optim import lower_learning_rates, rate_at
 from segtune.training.resolve import resolve, with_weights_decided
 from segtune.training.result import EpochResult
@@ -37,12 +34,10 @@ from segtune.training.resume import check_same_data, check_same_settings, starte
 from segtune.training.run import Run, Stop, StoppedError
 from segtune.training.runlog import epochs_done
 from segtune.training.state import load_state
-from segtune.training.stopwatch import Alive, Phases
-from segtune.training.val_loss import ValidationLoss
+from segtune.training.stopwatch import Alive, OnBatch, Phases
+from segtune.training.team import Job, Link, train_together
 from segtune.training.worst_pictures import log_worst
 
-# Steps done, steps in the epoch, loss: a number on the device, so that only who looks at it waits for a GPU.
-OnBatch = Callable[[int, int, Tensor], None]
 _CHECK_EVERY = 50  # steps between checks of the loss on a GPU; each check waits for the GPU
 
 
@@ -84,15 +79,23 @@ def train(
     a file cannot be written, and InputError when another process trains in the folder or when the run that is resumed
     has other settings or data. Close the generator, or exhaust it, to free what it holds.
     """
+    before = torch.get_num_threads()
+    every = config.threads or threads or before
+    config = config.model_copy(update={"threads": every})
+    cores = cores or available_cpus()
+    if config.gpus > 1:
+        resolve_precision(config, resolve_device(config.device))
+        cores, threads = (max(1, number // config.gpus) for number in (cores, every))
+        told = on_batch is not None
+        job = Job(config, info, folder, go_on, cores, threads, config.gpus, told, transforms, each_epoch)
+        yield from train_together(train_share, job, on_batch, stop, alive)
+        return
     phases = Phases(alive)
     phases.enter("start")
-    before = torch.get_num_threads()
-    config = config.model_copy(update={"threads": config.threads or threads or before})
-    torch.set_num_threads(config.threads or before)
+    torch.set_num_threads(every)
     try:
         # The run lives in a frame of its own, which is gone before the clean-up: all that it held can be freed.
         with faults_named():
-            cores = cores or available_cpus()
             yield from _trained(config, info, folder, go_on, on_batch, stop, phases, cores, transforms, each_epoch)
     finally:
         torch.set_num_threads(before)
@@ -100,6 +103,34 @@ def train(
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
+
+
+def train_share(job: Job, link: Link) -> Iterator[EpochResult]:
+    """Train a run as one of several processes, each on its share of every batch; what each process of a team runs."""
+    torch.set_num_threads(job.threads)
+    device = resolve_device(job.config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(job.rank % torch.cuda.device_count())
+    group = Group.join(job.rank, job.size, job.meeting, device)
+    phases = Phases(link.alive)
+    phases.enter("start")
+    seat = Seat(group, None if group.first else job.scratch, job.micro_batch)
+    on_batch = link.step if group.first and job.steps_told else None
+    stop = link.stopping if group.first else None
+    with faults_named():
+        yield from _trained(
+            job.config,
+            job.info,
+            job.folder,
+            job.go_on,
+            on_batch,
+            stop,
+            phases,
+            job.cores,
+            job.transforms,
+            job.each_epoch and group.first,
+            seat,
+        )
 
 
 def _trained(
@@ -113,10 +144,12 @@ def _trained(
     cores: int,
     transforms: TransformsFile | None,
     each_epoch: bool,
+    seat: Seat = ALONE,
 ) -> Iterator[EpochResult]:
     """Set up the run in its folder, and train it."""
     resolve_precision(config, resolve_device(config.device))  # checked before anything is written
-    with folder.locked():
+    own = seat.scratch or folder
+    with own.locked():
         state = None
         if go_on and epochs_done(folder) and not folder.state.is_file():
             raise InputError(f"{folder.path}: cannot go on: {folder.state.name}, the state of the run, is missing")
@@ -126,7 +159,7 @@ def _trained(
             check_same_data(folder, info, config)
             state = load_state(folder.state)
         transforms = transforms or transforms_of(resolved, folder)
-        with closing(Run(resolved, info, folder, state, stop, phases, cores, transforms, each_epoch)) as run:
+        with closing(Run(resolved, info, own, state, stop, phases, cores, transforms, each_epoch, seat)) as run:
             state = None  # frees the second copy of model and optimizer
             yield from _epochs(run, on_batch)
 
@@ -159,7 +192,7 @@ def _next_epoch(run: Run, on_batch: OnBatch | None) -> EpochResult:
     if epoch < run.config.epochs:
         run.batches.begin(epoch + 1)
     run.phases.enter("evaluation")
-    measured = _evaluate(run, epoch)
+    measured = evaluate_epoch(run, epoch)
     end = running_seconds()
     _finish_epoch(run, measured, end - start)
     return _record(run, trained, measured, end - evaluating)
@@ -185,15 +218,18 @@ def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> _Trained:
     freeze_encoder(run.model, epoch <= run.config.freeze_encoder_epochs)
     for batch in run.phases.trained_on(run.batches.epoch(epoch, first_batch=progress.step)):
         images, targets, *maps = (part for part in batch if isinstance(part, Tensor))  # all of them, in training
-        loss, micro_batch, counts = run.step(images, targets, progress.micro_batch, *maps)
+        tiles = run.batches.tiles(progress.step)
+        run.group.seed(run.config.seed, epoch, progress.step)
+        near = next(iter(maps), None)
+        loss, micro_batch, counts = run.step(images, targets, progress.micro_batch, near, tiles)
         if micro_batch < progress.micro_batch:
             progress.micro_batch = micro_batch
             run.write_manifest()
         progress.lr = float(run.state.optimizer.param_groups[0]["lr"])
         run.state.step_done()
-        progress.total += loss * len(images)
+        progress.total += loss * tiles
         progress.counts += counts
-        progress.tiles += len(images)
+        progress.tiles += tiles
         progress.step += 1
         if run.device.type == "cpu" or progress.step % _CHECK_EVERY == 0 or progress.step == steps:
             value = loss.item()
@@ -215,64 +251,7 @@ def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> _Trained:
     )
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """The result of evaluating the model of an epoch."""
-
-    scores: Scores | None  # on the sets that the run is scored on; None where these were not evaluated
-    added: dict[str, float | None]  # mIoU on each added set that was evaluated
-    worst: dict[str, list[WorstTile]]  # worst tiles of the sets that the run is scored on, by split
-    collapsed: bool | None  # whether all predictions were of one class; None where scores are None
-    loss: float | None  # on the sets that the run is scored on; None where it is not known
-
-
-def _evaluate(run: Run, epoch: int) -> _Measured:
-    """Evaluate the model; start again with smaller batches where memory is too small."""
-    progress = run.progress
-    measured, size = within_memory(lambda size: _measure(run, epoch, size), progress.evaluation_batch_size)
-    if size < progress.evaluation_batch_size:
-        progress.evaluation_batch_size = size
-        run.write_manifest()
-    return measured
-
-
-def _measure(run: Run, epoch: int, batch_size: int) -> _Measured:
-    turn = epoch % run.config.adv_freq == 0 or epoch == run.config.epochs
-    pooled = run.config.use_only_add_val
-    total = ConfusionMatrix(run.manifest.labels.classes)
-    added: dict[str, float | None] = {}
-    worst: dict[str, list[WorstTile]] = {}
-    loss = ValidationLoss(run.loss, run.device, DistanceMaps.of(run.config.loss, run.manifest.labels))
-    for split, batches in run.sets.items():
-        if split != VAL and not turn:
-            continue
-        batches.batch_size = batch_size
-        scored = split == VAL or pooled
-        tiles = Worst(run.config.worst)
-        note = _noter(tiles) if run.config.worst else None
-        on_logits = loss.add if scored else None
-        matrix = evaluate(run.state.measured, run.manifest, batches, run.device, note, run.pause, on_logits)
-        if split != VAL:
-            added[split] = matrix.scores().miou if matrix.measurable else None
-        if scored:
-            total.add(matrix)
-            worst[split] = tiles.tiles()
-    if not total.measurable:
-        return _Measured(None, added, worst, None, loss.mean())
-    return _Measured(total.scores(), added, worst, total.collapsed, loss.mean())
-
-
-def _noter(worst: Worst) -> OnTile:
-    """Return the function that evaluation calls for each tile; it collects the tiles with the most wrong pixels."""
-
-    def note(index: int, predicted: Indices, truth: Indices) -> None:
-        if wrong := wrong_pixels(predicted, truth):
-            worst.add(-wrong, index, predicted)
-
-    return note
-
-
-def _finish_epoch(run: Run, measured: _Measured, seconds: float) -> None:
+def _finish_epoch(run: Run, measured: Measured, seconds: float) -> None:
     """Count the epoch as done, and write its model beside the best one if it is better."""
     run.phases.enter("checkpoint")
     run.state.progress = progress = run.progress.next_epoch(run.progress.seconds + seconds)
@@ -282,7 +261,8 @@ def _finish_epoch(run: Run, measured: _Measured, seconds: float) -> None:
     if scores and run.state.scored(scores.miou):
         run.state.worst = measured.worst
         metrics = {"epoch": progress.epoch, **scores.flat()}
-        save_model(run.folder.next_best, run.state.measured, run.manifest.with_metrics(metrics))
+        if run.group.first:
+            save_model(run.folder.next_best, run.state.measured, run.manifest.with_metrics(metrics))
         run.phases.beat()
     if scores and _on_plateau(run):
         lower_learning_rates(run.state.schedule, run.config.lr_decay)
@@ -295,7 +275,7 @@ def _on_plateau(run: Run) -> bool:
     return config.lr_schedule == "plateau" and warm and stale > 0 and stale % config.lr_patience == 0
 
 
-def _record(run: Run, trained: _Trained, measured: _Measured, eval_seconds: float) -> EpochResult:
+def _record(run: Run, trained: _Trained, measured: Measured, eval_seconds: float) -> EpochResult:
     """Write the state, then move a better model to best/, then write the row.
 
     A run that is killed in between finds, from its state, what is left to do.
@@ -320,7 +300,7 @@ def _record(run: Run, trained: _Trained, measured: _Measured, eval_seconds: floa
     return result
 
 
-def _result(run: Run, trained: _Trained, measured: _Measured, eval_seconds: float) -> EpochResult:
+def _result(run: Run, trained: _Trained, measured: Measured, eval_seconds: float) -> EpochResult:
     """Return the record of the epoch, with the times spent so far."""
     progress, spent = run.progress, run.phases.spent()
     return EpochResult(

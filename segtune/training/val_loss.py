@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -37,7 +38,13 @@ class ValidationLoss:
             self._total += loss * tiles
             self._tiles += tiles
 
-    def mean(self) -> float | None:
-        """Return the mean of all batches; None if there was no pixel, or if the loss became NaN or infinite."""
-        mean = self._total.item() / max(1, self._tiles)
-        return mean if self._tiles and math.isfinite(mean) else None
+    def sums(self) -> tuple[float, int]:
+        """Return the sum of the loss over the tiles, and their number."""
+        return self._total.item(), self._tiles
+
+
+def mean_loss(sums: Sequence[tuple[float, int]]) -> float | None:
+    """Return the mean over all tiles; None if there was no pixel, or if the loss became NaN or infinite."""
+    totals, numbers = zip(*sums, strict=True) if sums else ((0.0,), (0,))
+    mean = sum(totals) / max(1, sum(numbers))
+    return mean if sum(numbers) and math.isfinite(mean) else None

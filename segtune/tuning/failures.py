@@ -8,7 +8,7 @@ from enum import Enum
 
 import torch
 
-from segtune.errors import LoaderError, NonFiniteLossError, PlaceError, SegtuneError, TileError
+from segtune.errors import LoaderError, NonFiniteLossError, PlaceError, ProcessError, SegtuneError, TileError
 from segtune.files.folders import RunFolder
 
 LOST = "the worker process died (killed by the system, or out of memory)"
@@ -54,7 +54,7 @@ def fault_of(error: Exception) -> Fault:
         return Fault.DIVERGED
     if isinstance(error, PlaceError):
         return Fault.PLACE
-    if isinstance(error, SegtuneError) and not isinstance(error, TileError | LoaderError):
+    if isinstance(error, SegtuneError) and not isinstance(error, TileError | LoaderError | ProcessError):
         return Fault.SETTINGS
     return Fault.TRANSIENT
 

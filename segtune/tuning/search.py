@@ -201,7 +201,8 @@ class _Search:
             return None
 
         def resolved(config: RunConfig) -> RunConfig:
-            return resolve(config.model_copy(update={"threads": self.threads}), info)
+            gpus = max(1, int(self._plan.gpus_per_trial))
+            return resolve(config.model_copy(update={"threads": self.threads, "gpus": gpus}), info)
 
         study.sampler = build_sampler(space, clash, known=len(study.get_trials(deepcopy=False)))
         asha = make_asha(space, study)

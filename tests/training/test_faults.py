@@ -25,7 +25,8 @@ from segtune.files.folders import RunFolder
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_rows
-from segtune.training.train import OnBatch, train
+from segtune.training.stopwatch import OnBatch
+from segtune.training.train import train
 from tests.training.runs import DataSet, small_pspnet
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")

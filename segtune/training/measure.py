@@ -1,0 +1,113 @@
+"""Evaluate the model of an epoch: every process of the run on its share of the tiles."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from segtune.data.distances import DistanceMaps
+from segtune.data.labels import Indices
+from segtune.data.tiles import VAL
+from segtune.evaluation.evaluate import OnTile, evaluate
+from segtune.evaluation.metrics import ConfusionMatrix, Scores
+from segtune.evaluation.worst import Worst, WorstTile, wrong_pixels
+from segtune.models.device import within_memory
+from segtune.training.run import Run
+from segtune.training.val_loss import ValidationLoss, mean_loss
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The result of evaluating the model of an epoch."""
+
+    scores: Scores | None  # on the sets that the run is scored on; None where these were not evaluated
+    added: dict[str, float | None]  # mIoU on each added set that was evaluated
+    worst: dict[str, list[WorstTile]]  # worst tiles of the sets that the run is scored on, by split
+    collapsed: bool | None  # whether all predictions were of one class; None where scores are None
+    loss: float | None  # on the sets that the run is scored on; None where it is not known
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """What was counted on the tiles of a split."""
+
+    split: str
+    matrix: ConfusionMatrix
+    worst: list[WorstTile]
+    loss: tuple[float, int] | None  # sum over tiles, and their number; None where the run is not scored on the split
+
+
+def evaluate_epoch(run: Run, epoch: int) -> Measured:
+    """Evaluate the model; start again with smaller batches where memory is too small."""
+    progress = run.progress
+    for model in {run.model, run.state.measured}:
+        run.group.send_buffers(model)
+    found, size = within_memory(
+        lambda size: _measure(run, epoch, size), progress.evaluation_batch_size, agree=run.group.any
+    )
+    if size < progress.evaluation_batch_size:
+        progress.evaluation_batch_size = size
+        run.write_manifest()
+    return _scored(run, [_of_all(run, counted) for counted in found])
+
+
+def _measure(run: Run, epoch: int, batch_size: int) -> list[_Counted]:
+    """Return, for each split that is evaluated, what was counted on the tiles of this process."""
+    turn = epoch % run.config.adv_freq == 0 or epoch == run.config.epochs
+    pooled = run.config.use_only_add_val
+    found = []
+    maps = DistanceMaps.of(run.config.loss, run.manifest.labels)
+    for split, batches in run.sets.items():
+        if split != VAL and not turn:
+            continue
+        batches.batch_size = batch_size
+        tiles = Worst(run.config.worst)
+        note = _noter(tiles) if run.config.worst else None
+        loss = ValidationLoss(run.loss, run.device, maps) if split == VAL or pooled else None
+        on_logits = loss.add if loss else None
+        matrix = evaluate(run.state.measured, run.manifest, batches, run.device, note, run.pause, on_logits)
+        found.append(_Counted(split, matrix, tiles.tiles(), loss.sums() if loss else None))
+    return found
+
+
+def _of_all(run: Run, counted: _Counted) -> _Counted:
+    """Return what all processes together counted on a split."""
+    matrix = ConfusionMatrix(counted.matrix.classes)
+    matrix.counts += run.group.sum(counted.matrix.counts)
+    worst = Worst(run.config.worst)
+    for tile in itertools.chain.from_iterable(run.group.gather(counted.worst)):
+        worst.add(tile.score, tile.index, tile.predicted)
+    sums = [part for part in run.group.gather(counted.loss) if part]
+    loss = (sum(total for total, _ in sums), sum(tiles for _, tiles in sums)) if sums else None
+    return _Counted(counted.split, matrix, worst.tiles(), loss)
+
+
+def _scored(run: Run, found: Sequence[_Counted]) -> Measured:
+    """Compute the scores of the splits that were evaluated."""
+    total = ConfusionMatrix(run.manifest.labels.classes)
+    added: dict[str, float | None] = {}
+    worst: dict[str, list[WorstTile]] = {}
+    losses = []
+    for counted in found:
+        split, matrix = counted.split, counted.matrix
+        if split != VAL:
+            added[split] = matrix.scores().miou if matrix.measurable else None
+        if counted.loss:  # the run is scored on it
+            total.add(matrix)
+            worst[split] = counted.worst
+            losses.append(counted.loss)
+    loss = mean_loss(losses)
+    if not total.measurable:
+        return Measured(None, added, worst, None, loss)
+    return Measured(total.scores(), added, worst, total.collapsed, loss)
+
+
+def _noter(worst: Worst) -> OnTile:
+    """Return the function that evaluation calls for each tile; it collects the tiles with the most wrong pixels."""
+
+    def note(index: int, predicted: Indices, truth: Indices) -> None:
+        if wrong := wrong_pixels(predicted, truth):
+            worst.add(-wrong, index, predicted)
+
+    return note
