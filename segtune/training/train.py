@@ -81,10 +81,8 @@ def train(
     """
     before = torch.get_num_threads()
     every = config.threads or threads or before
-    config = config.model_copy(update={"threads": every})
-    cores = cores or available_cpus()
+    config, cores = config.model_copy(update={"threads": every}), cores or available_cpus()
     if config.gpus > 1:
-        resolve_precision(config, resolve_device(config.device))
         cores, threads = (max(1, number // config.gpus) for number in (cores, every))
         told = on_batch is not None
         job = Job(config, info, folder, go_on, cores, threads, config.gpus, told, transforms, each_epoch)

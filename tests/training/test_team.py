@@ -113,10 +113,11 @@ def test_a_process_that_hangs_ends_the_run(config: RunConfig, tmp_path: Path) ->
 
 
 def starved(job: Job, link: Link) -> Iterator[EpochResult]:
-    """Train where the memory of the second process is too small for two tiles in training, or for more than two."""
+    """Train where memory is too small for more than two tiles, and for two in the training of the second process."""
 
     def look(module: nn.Module, inputs: tuple[Tensor]) -> None:
-        if len(inputs[0]) > (1 if module.training else 2) and torch.distributed.get_rank() == 1:
+        second = torch.distributed.get_rank() == 1
+        if len(inputs[0]) > (1 if module.training and second else 2):
             out_of_memory()
 
     def build(*arguments: object) -> nn.Module:
