@@ -214,10 +214,11 @@ class _Team:
                     if rank == 0:
                         return None
                 self._note(kind, content)
-            if self._silent is not None and running_seconds() - heard > self._silent:
+            limit = _SILENT_S if self._phase == "start" else self._silent  # imports take long on a busy machine
+            if self._silent is not None and limit is not None and running_seconds() - heard > limit:
                 raise ProcessError(
-                    f"no sign of life for {self._silent:.0f} s in {self._phase}: one of the {self._job.size} processes "
-                    f"of the run hangs"
+                    f"no sign of life for {limit:.0f} s in {self._phase}: one of the {self._job.size} processes of the "
+                    f"run hangs"
                 )
             if self._stop and not self._stopping and self._stop():
                 self._stopping = True

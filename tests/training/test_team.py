@@ -104,10 +104,10 @@ def test_a_process_that_dies_ends_the_run_with_one_line(config: RunConfig, tmp_p
 
 def test_a_process_that_hangs_ends_the_run(config: RunConfig, tmp_path: Path) -> None:
     job = Job(config, scan(config), RunFolder(tmp_path / "run"), False, 1, 1, 2, False)
-    with closing(train_together(train_share, job, None, None, None, silent=30.0)) as epochs:
+    with closing(train_together(train_share, job, None, None, None, silent=20.0)) as epochs:
         next(epochs)
         os.kill(max(processes(tmp_path)), signal.SIGSTOP)
-        with pytest.raises(ProcessError, match=r"^no sign of life for 30 s in .* 2 processes of"):
+        with pytest.raises(ProcessError, match=r"^no sign of life for 20 s in .* 2 processes of"):
             next(epochs)
     assert not processes(tmp_path)
 
