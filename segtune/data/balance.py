@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ def _weights(setting: str, counts: _Numbers, background: bool) -> _Numbers:
     return np.minimum(weights, _LARGEST_RATIO * weights.min())
 
 
-def repeat_factors(holders: Mapping[int, npt.NDArray[np.int64]], tiles: int) -> _Numbers:
+def repeat_factors(holders: Mapping[int, Sequence[int]], tiles: int) -> _Numbers:
     """Return how often each of the tiles is drawn in proportion to a tile without rare classes, from 1 to 10.
 
     This is the repeat factor of Gupta et al. 2019 (arXiv:1908.03195) with a threshold of 1: a tile has that of its
@@ -60,5 +60,6 @@ def repeat_factors(holders: Mapping[int, npt.NDArray[np.int64]], tiles: int) -> 
     for positions in holders.values():
         if len(positions):
             factor = min(_LARGEST_FACTOR, (tiles / len(positions)) ** 0.5)
-            factors[positions] = np.maximum(factors[positions], factor)
+            held = np.array(positions)
+            factors[held] = np.maximum(factors[held], factor)
     return factors

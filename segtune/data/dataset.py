@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from segtune.config import RunConfig
 from segtune.data.bands import IMAGE, Band
 from segtune.data.fitting import Fit
@@ -28,7 +25,7 @@ class DataInfo:
     left_out: Mapping[str, int]  # tiles that limit_tiles and val_samples leave out, by split
     labels: Labels
     pixels: Mapping[str, Mapping[int, int]]  # pixels of each label, by split
-    holders: Mapping[int, npt.NDArray[np.int64]]  # positions of the training tiles that hold each class
+    holders: Mapping[int, tuple[int, ...]]  # positions of the training tiles that hold each class
     channels: tuple[str, ...]  # extra channels that were scanned
     bands: tuple[Band, ...]
     uint8: bool  # all sources are uint8; otherwise batches are float32
@@ -72,10 +69,14 @@ class DataInfo:
         tiles, nodata = self.tiles[split], config.nodata
         return DecodedTiles(tiles, self.labels, bands, sources, fit, self.uint8, padding, nodata)
 
-    def light(self) -> DataInfo:
-        """Return a copy to send to every trial: without the list of tiles where the cache holds them all."""
+    def light(self, oversampled: bool) -> DataInfo:
+        """Return a copy to send to every trial: without the list of tiles where the cache holds them all.
+
+        Without `oversampled`, no trial draws rare classes more often, and `holders` is left out, too.
+        """
         whole = all((split, what) in self.entries for split in self.counts for what in self.wanted)
-        return replace(self, tiles={}) if whole else self
+        holders = self.holders if oversampled else {}
+        return replace(self, holders=holders, tiles={} if whole else self.tiles)
 
 
 def image_size(largest: int) -> int:

@@ -92,7 +92,7 @@ def scan(
         left_out={split: found.left_out for split, found in tiles.items()},
         labels=Labels.from_masks(config.classes, config.ignore, pixels[TRAIN], config.class_names),
         pixels=pixels,
-        holders={label: np.array(seen[TRAIN].holders.get(label, []), np.int64) for label in config.classes},
+        holders={label: tuple(seen[TRAIN].holders.get(label, ())) for label in config.classes},
         channels=channels,
         bands=bands,
         uint8=all(info.uint8 for info in seen.values()),

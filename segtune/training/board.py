@@ -31,7 +31,7 @@ _CHARTS = {
     "Scores": {
         "mIoU of all validation sets": [r"miou$", rf"miou/(?!({_NO_SET})$)"],
         "mIoU in validation and in training": [r"miou$", r"miou/train$"],
-        "IoU per class": [r"per_class_iou/"],
+        "IoU per class": [r"iou/"],
     },
     "Loss": {"loss in training and in validation": [r"loss$", r"loss/val$"], "learning rate": [r"lr$"]},
     "Speed": {
@@ -46,7 +46,7 @@ def tag_of(column: str, config: RunConfig) -> str:
     if column in _TAGS:
         return _TAGS[column]
     if column.startswith(_IOU):
-        return f"per_class_iou/{class_text(column.removeprefix(_IOU), config.classes, config.class_names)}"
+        return f"{_IOU}{class_text(column.removeprefix(_IOU), config.classes, config.class_names)}"
     if column.endswith(_MIOU):
         return f"miou/{column.removesuffix(_MIOU)}"
     return f"time/{column}" if column.endswith("seconds") else column

@@ -21,7 +21,7 @@ class InProcess:
     """
 
     def __init__(self, info: DataInfo, plan: Plan, threads: int) -> None:
-        self._info, self._plan, self._threads = info.light(), plan, threads
+        self._info, self._plan, self._threads = info, plan, threads
 
     def run(self, searcher: Searcher) -> None:
         """Run the searcher's trials until no more come."""

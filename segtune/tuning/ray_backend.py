@@ -28,7 +28,7 @@ class OnRay:
         folder: SearchFolder,
         messages: RayMessages,
     ) -> None:
-        self._info, self._plan, self._threads, self._hang_time = info.light(), plan, threads, hang_time
+        self._info, self._plan, self._threads, self._hang_time = info, plan, threads, hang_time
         self._folder, self._messages = folder, messages
 
     def run(self, searcher: Searcher) -> None:

@@ -111,7 +111,7 @@ def run_search(
         with _opened(folder, space, info, resume, listener.say) as study:
             listener.say("trials run in this process, one at a time, without Ray")
             search = _Search(space, info, folder, study, plan, listener, warm_start)
-            return search.run(InProcess(info, plan, search.threads))
+            return search.run(InProcess(_sent(space, info), plan, search.threads))
     # RayMessages is closed last: Ray writes messages when it ends.
     with RayMessages() as messages, ray_runtime(address) as nodes:
         plan = make_plan(space.search, nodes, space.baseline.device)
@@ -121,7 +121,9 @@ def run_search(
         with _opened(folder, space, info, resume, listener.say) as study:
             messages.into(folder.ray_log)
             search = _Search(space, info, folder, study, plan, listener, warm_start, messages)
-            outcome = search.run(OnRay(info, plan, search.threads, space.search.hang_time, folder, messages))
+            outcome = search.run(
+                OnRay(_sent(space, info), plan, search.threads, space.search.hang_time, folder, messages)
+            )
     shutil.rmtree(folder.ray, ignore_errors=True)
     return outcome
 
@@ -131,6 +133,11 @@ def _initial_files(space: Space) -> list[Path]:
     starts = space.combinations("encoder", "encoder_weights")
     files = (initial_file(*start) or (cached_file(start[0]) if start[1] == "imagenet" else None) for start in starts)
     return list(dict.fromkeys(filter(None, files)))
+
+
+def _sent(space: Space, info: DataInfo) -> DataInfo:
+    """Return what every trial gets to know of the data."""
+    return info.light(oversampled="rare" in (*space.values_of("oversample"), space.baseline.oversample))
 
 
 @contextmanager

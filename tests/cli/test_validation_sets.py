@@ -66,7 +66,7 @@ def test_added_sets_are_measured_at_adv_freq_and_do_not_count(sets: Sets, tmp_pa
     assert max(float(row["miou"]) for row in rows) == best_miou(folder)
     measures_the_same(folder, sets.val, tmp_path / "out")
     curves = EventAccumulator(str(folder.path)).Reload()
-    assert [point.step for point in curves.Scalars("add_val/west/miou")] == [2, 3]
+    assert [point.step for point in curves.Scalars("miou/add_val/west")] == [2, 3]
     assert Path(next_command(ended.out)[-1]) == sets.val
 
 

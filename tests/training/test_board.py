@@ -46,7 +46,7 @@ def test_charts_show_all_sets_losses_classes_and_speed(shown: tuple[Path, EventA
     assert charts(shown[1]) == {
         "mIoU of all validation sets": ["miou", "miou/add_val/north"],
         "mIoU in validation and in training": ["miou", "miou/train"],
-        "IoU per class": ["per_class_iou/255 roof", "per_class_iou/background"],
+        "IoU per class": ["iou/255 roof", "iou/background"],
         "loss in training and in validation": ["loss", "loss/val"],
         "learning rate": ["lr"],
         "images per second": ["speed/images_per_second"],

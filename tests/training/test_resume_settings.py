@@ -60,6 +60,10 @@ OTHERS: dict[str, Any] = {
     "encoder": "resnet18",
     "encoder_weights": "imagenet",
     "normalization": "encoder",
+    "decoder_channels": 64,
+    "decoder_attention": "scse",
+    "dropout": 0.5,
+    "drop_path": 0.1,
     "image_size": 64,
     "fit": "crop",
     "batch_size": 3,
@@ -85,6 +89,7 @@ OTHERS: dict[str, Any] = {
     "mix": "cutmix",
     "mix_probability": 0.3,
     "precision": "bf16",
+    "sync_batchnorm": False,
     "seed": 1,
 }
 

@@ -85,7 +85,7 @@ def test_a_trial_finds_its_initial_weights_after_the_search_moved(
 ) -> None:
     names = ("a/model.pt", "b/model.pt", "b/other.pt")
     space = f"encoder_weights: [none, {', '.join(names)}], lr: {{low: 1e-4, high: 1e-2}}"
-    text = f"space: {{{space}}}\nsearch: {{trials: 20, sampler: random}}\n"
+    text = f"baseline: {{encoder_weights: none}}\nspace: {{{space}}}\nsearch: {{trials: 20, sampler: random}}\n"
     for name in names:
         (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "old" / name).touch()
