@@ -66,6 +66,7 @@ class Bench:
         """Return the configuration of a run on the demo tiles."""
         usual: dict[str, Any] = {"dataset": str(self.demo), "cache_dir": str(self.root / "cache"), "channels": ["nir"]}
         usual |= {"model": "unet", "encoder": "resnet18", "image_size": 64, "batch_size": 4, "lr": 3e-3, "seed": 1}
+        usual["encoder_weights"] = "none"
         usual |= {"augmentation": "safe", "workers": 0, "worst": 0, "epochs": self.epochs, "device": str(self.device)}
         return RunConfig.from_settings(usual | settings)
 

@@ -25,7 +25,8 @@ from segtune.files.folders import RunFolder
 from segtune.training.runlog import epochs_done, read_rows
 
 SPACE = """
-run: {{model: unet, encoder: resnet18, image_size: 64, epochs: {epochs}, samples_per_epoch: {samples}, workers: 1}}
+run: {{model: unet, encoder: resnet18, encoder_weights: none, image_size: 64, epochs: {epochs},
+  samples_per_epoch: {samples}, workers: 1}}
 space: {{lr: {{low: 1e-3, high: 1e-2, log: true}}}}
 search: {{sampler: random, scheduler: none, trials: 2, max_concurrent: 2, cpus_per_trial: 1, gpus_per_trial: {gpus}}}
 """

@@ -33,7 +33,8 @@ from segtune.training.result import EpochResult
 from segtune.tuning.search import run_search
 
 SPACE = """
-run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 64, epochs: 2, workers: 0, augmentation: safe}
+run: {model: unet, encoder: tu-mobilenetv3_small_050, encoder_weights: none, image_size: 64,
+  epochs: 2, workers: 0, augmentation: safe}
 space: {lr: {low: 1e-3, high: 1e-2, log: true}}
 search: {sampler: random, scheduler: none, max_concurrent: 1, cpus_per_trial: 1, gpus_per_trial: 0}
 """

@@ -30,8 +30,8 @@ from segtune.space.reader import load_space
 from segtune.tuning.search import run_search
 
 SPACE = """
-run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: 3, samples_per_epoch: 16, val_samples: 8,
-  workers: 0, worst: 0}
+run: {model: unet, encoder: tu-mobilenetv3_small_050, encoder_weights: none, image_size: 32, epochs: 3,
+  samples_per_epoch: 16, val_samples: 8, workers: 0, worst: 0}
 space:
   loss: [dice, bce, focal]
   optimizer:

@@ -85,7 +85,14 @@ class Round:
 
 def settings(root: Path) -> dict[str, Any]:
     """Return the settings of the runs, on s2india or on the demo data, which is then written to `root`."""
-    usual: dict[str, Any] = {"model": "unet", "encoder": "resnet18", "image_size": 128, "batch_size": 6, "worst": 0}
+    usual: dict[str, Any] = {
+        "model": "unet",
+        "encoder": "resnet18",
+        "encoder_weights": "none",
+        "image_size": 128,
+        "batch_size": 6,
+        "worst": 0,
+    }
     usual |= {"cache_dir": str(root / "cache"), "val_samples": 12, "channels": ["nir"]}
     if data := os.environ.get("SEGTUNE_DATA"):
         return usual | {"dataset": f"{data}/s2india", "classes": [1, 2, 3], "ignore": [0]}
