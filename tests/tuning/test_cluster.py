@@ -42,7 +42,8 @@ from tests.conftest import WriteDataSet
 from tests.scripts import call
 
 RUN = (
-    "run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: EPOCHS, augmentation: safe, "
+    "run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: EPOCHS, "
+    "encoder_weights: none, augmentation: safe, "
     "workers: 0}\n"
 )
 
