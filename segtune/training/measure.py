@@ -41,7 +41,7 @@ class _Counted:
 def evaluate_epoch(run: Run, epoch: int) -> Measured:
     """Evaluate the model; start again with smaller batches where memory is too small."""
     progress = run.progress
-    for model in {run.model, run.state.measured}:
+    for model in dict.fromkeys((run.model, run.state.measured)):  # in the same order in all processes
         run.group.send_buffers(model)
     found, size = within_memory(
         lambda size: _measure(run, epoch, size), progress.evaluation_batch_size, agree=run.group.any
