@@ -24,6 +24,7 @@ from segtune.data.scan import scan
 from segtune.data.tiles import TRAIN, VAL
 from segtune.evaluation.evaluate import evaluate
 from segtune.evaluation.metrics import ConfusionMatrix
+from segtune.evaluation.predictor import Predictor
 from segtune.machine import available_cpus
 from segtune.training.resolve import resolve
 
@@ -122,7 +123,7 @@ def evaluations(config: RunConfig, info: DataInfo, folder: Path, stack: ExitStac
 
         def rate(alone: StepAlone = alone, batches: Batches = batches) -> float:
             started = time.perf_counter()
-            evaluate(alone.model, alone.manifest, batches, alone.device)
+            evaluate(Predictor(alone.model, alone.manifest, alone.device), batches)
             return info.counts[VAL] / (time.perf_counter() - started)
 
         yield Trial(f"{precision}, batches of {config.batch_size * times}", rate)

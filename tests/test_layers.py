@@ -33,7 +33,7 @@ ORDER = (
         "run_yaml "
         "manifest checkpoint",
     ),
-    ("evaluation", "metrics worst predict evaluate predicted_masks validate"),
+    ("evaluation", "metrics worst predictor predict evaluate predicted_masks validate"),
     ("pictures", "render png sheet gallery"),
     (
         "training",

@@ -30,6 +30,7 @@ class DataInfo:
     bands: tuple[Band, ...]
     uint8: bool  # all sources are uint8; otherwise batches are float32
     largest: int  # side in pixels of the largest training tile
+    resolution: float | None  # metres per pixel of the first training tile; None where its place is not known
     fingerprint: str  # digest of the names and pixels of all tiles, and of classes and ignored labels
     entries: Mapping[tuple[str, str], Path]  # folders of cache entries, by split and key
     wanted: tuple[str, ...]  # keys of the entries that runs need

@@ -16,7 +16,7 @@ from segtune.data.reading import Image, TilePixels, Valid
 
 Pixels = npt.NDArray[Any]
 _BANDS_AT_ONCE = 4  # OpenCV averages at most four bands at a time
-_STEP = 0.75  # from one window to the next, in sides of a window: neighbours share a quarter
+OVERLAP = 0.25  # of neighbouring windows, as a share of their side
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,15 @@ class Fit:
         square = np.s_[top : top + self.size, left : left + self.size]
         return image[square], target[square]
 
-    def windows(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Return the corners, (top, left), of evenly spread windows that cover an image at least as large as one."""
-        return [(top, left) for top in self._starts(height) for left in self._starts(width)]
+    def windows(self, height: int, width: int, overlap: float = OVERLAP) -> list[tuple[int, int]]:
+        """Return the corners, (top, left), of evenly spread windows that cover an image at least as large as one.
 
-    def _starts(self, length: int) -> list[int]:
-        steps = math.ceil((length - self.size) / (self.size * _STEP))
+        Neighbours overlap by at least this share of their side.
+        """
+        return [(top, left) for top in self._starts(height, overlap) for left in self._starts(width, overlap)]
+
+    def _starts(self, length: int, overlap: float) -> list[int]:
+        steps = math.ceil((length - self.size) / (self.size * (1 - overlap)))
         return [round(i * (length - self.size) / steps) for i in range(steps + 1)] if steps else [0]
 
 

@@ -10,6 +10,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
 
+_METRES_PER_DEGREE = 111_195.0  # of latitude, on a sphere of the Earth's mean radius
+
 
 @dataclass(frozen=True)
 class Place:
@@ -25,6 +27,16 @@ class Place:
         """The keywords for rasterio that write this place."""
         found = {"crs": self.crs, "transform": self.transform, "gcps": self.gcps, "rpcs": self.rpcs}
         return {name: value for name, value in found.items() if value}
+
+    def resolution(self, height: int) -> float | None:
+        """Return the metres per pixel of an image of this height; None where its place or the unit is not known."""
+        if self.transform is None or self.crs is None or counts_pixels(self.transform, height):
+            return None
+        a, b, _, d, e, _ = self.transform[:6]
+        side = abs(a * e - b * d) ** 0.5
+        if self.crs.is_geographic:
+            return abs(e) * _METRES_PER_DEGREE  # from north to south, where a degree has the same length everywhere
+        return side * self.crs.linear_units_factor[1] if self.crs.is_projected else None
 
     def known(self, height: int) -> bool:
         """Return whether the place of an image of this height is known, not only a count of its pixels."""

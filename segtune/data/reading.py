@@ -48,6 +48,12 @@ def read_header(path: Path) -> Header:
         return Header(height, width, raster.bands, itemsize)
 
 
+def ground_resolution(path: Path) -> float | None:
+    """Return the metres per pixel of an image; None where its place on the ground is not known."""
+    with opened(path, "an image", place=True) as raster:
+        return raster.place.resolution(raster.source.height)
+
+
 def readable_at_once(tiles: Sequence[Tile]) -> int:
     """Return how many tiles can be read at a time: one for each core, as far as memory allows."""
     cores, free = available_cpus(), free_memory()

@@ -36,7 +36,7 @@ from segtune.data.dataset import DataInfo, image_size
 from segtune.data.findings import Kind, SplitFindings, SplitInfo, in_parallel, look_at
 from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
-from segtune.data.reading import ReadSettings
+from segtune.data.reading import ReadSettings, ground_resolution
 from segtune.data.splits import find_data_set, split_places
 from segtune.data.tile_sizes import kept_bytes, largest_side
 from segtune.data.tiles import TRAIN, Split
@@ -97,6 +97,7 @@ def scan(
         bands=bands,
         uint8=all(info.uint8 for info in seen.values()),
         largest=seen[TRAIN].largest,
+        resolution=ground_resolution(tiles[TRAIN][0].image),
         fingerprint=_fingerprint(config, seen.values()),
         entries=entries,
         wanted=kept,

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
 from segtune.data.labels import BACKGROUND, IGNORED, Indices, Labels
-from segtune.models.device import autocast
-from segtune.models.manifest import THRESHOLD, Manifest
-from segtune.models.normalization import Normalization
+from segtune.evaluation.predictor import Predictor
+from segtune.models.manifest import THRESHOLD
 
 # What the network returned, (B, outputs, S, S), and what is true there: indices at its size, (B, S, S), on the CPU.
 OnLogits = Callable[[Tensor, Tensor], None]
 
 
-@torch.no_grad()
-def predict(
-    model: nn.Module, manifest: Manifest, batches: Batches, device: torch.device, on_logits: OnLogits | None = None
-) -> Iterator[list[tuple[Indices, Indices]]]:
-    """Yield, for each batch, the predicted and the true indices of its tiles.
+@dataclass(frozen=True)
+class TilePrediction:
+    """What a model predicts for one tile, at the size of the tile's mask."""
 
-    Indices are (H, W), uint8, at the size of the tile's mask. With `fit` crop, windows go through the network, at most
-    `batches.batch_size` at a time. `on_logits` gets what went through the network at a time. The model is left in
-    evaluation mode.
+    logits: Tensor  # (outputs, H, W), float32, on the device
+    indices: Indices  # (H, W)
+    truth: Indices  # (H, W)
+
+
+def predict(
+    predictor: Predictor, batches: Batches, overlap: float, on_logits: OnLogits | None = None
+) -> Iterator[Iterator[TilePrediction]]:
+    """Yield, for each batch, the predictions of its tiles.
+
+    With `fit` crop, windows that overlap by this share of their side go through the network, at most
+    `batches.batch_size` at a time. `on_logits` gets what went through the network at a time.
     """
-    normalize = Normalization(manifest.bands, device)
-    fit = Fit.of(manifest.config)
-    model.eval()
+    manifest, fit = predictor.manifest, predictor.fit
 
     def infer(images: Tensor, targets: Tensor) -> Tensor:
-        with autocast(device, manifest.precision):
-            logits: Tensor = model(normalize(images))
-        logits = logits.float()
+        logits = predictor.logits(images)
         if on_logits:
             on_logits(logits, targets)
         return logits
@@ -46,15 +49,10 @@ def predict(
         fitted = [_fitted(target, fit, manifest.labels.padding) for target in targets]
         if fit.mode == "crop":
             pairs = zip(images, fitted, strict=True)
-            logits = [_through_windows(infer, *pair, fit, batches.batch_size) for pair in pairs]
+            logits = [_through_windows(infer, *pair, fit, overlap, batches.batch_size) for pair in pairs]
         else:
             logits = list(infer(torch.as_tensor(images), torch.stack(fitted)))
-        found = []
-        for tile_logits, target in zip(logits, targets, strict=True):
-            height, width = fit.inner(*target.shape)
-            inner = tile_logits[:, :height, :width]
-            found.append((to_indices(inner, tuple(target.shape), manifest.labels), target.numpy()))
-        yield found
+        yield (_at_own_size(predictor, *pair) for pair in zip(logits, targets, strict=True))
 
 
 def _fitted(target: Tensor, fit: Fit, padding: int) -> Tensor:
@@ -62,8 +60,17 @@ def _fitted(target: Tensor, fit: Fit, padding: int) -> Tensor:
     return torch.from_numpy(fit.pad_target(fit.keep_mask(target.numpy()), padding))
 
 
+def _at_own_size(predictor: Predictor, logits: Tensor, target: Tensor) -> TilePrediction:
+    """Bring logits, (outputs, S, S), to the size of the tile's mask, (H, W)."""
+    manifest = predictor.manifest
+    height, width = predictor.fit.inner(*target.shape)
+    logits = resized(logits[:, :height, :width], tuple(target.shape))
+    indices: Indices = most_likely(logits, manifest.labels, manifest.threshold).cpu().numpy()
+    return TilePrediction(logits, indices, target.numpy())
+
+
 def _through_windows(
-    infer: Callable[[Tensor, Tensor], Tensor], image: Tensor, target: Tensor, fit: Fit, at_once: int
+    infer: Callable[[Tensor, Tensor], Tensor], image: Tensor, target: Tensor, fit: Fit, overlap: float, at_once: int
 ) -> Tensor:
     """Return the logits, (outputs, H, W), of a whole tile: for each pixel the mean over its windows.
 
@@ -72,7 +79,7 @@ def _through_windows(
     height, width = image.shape[:2]
     total: Tensor | None = None
     seen = torch.zeros(height, width)
-    corners = fit.windows(height, width)
+    corners = fit.windows(height, width, overlap)
     for first in range(0, len(corners), at_once):
         squares = [
             np.s_[top : top + fit.size, left : left + fit.size] for top, left in corners[first : first + at_once]
@@ -87,21 +94,31 @@ def _through_windows(
     return total / seen
 
 
-def to_indices(logits: Tensor, size: tuple[int, ...], labels: Labels) -> Indices:
-    """Turn one tile's logits, (outputs, h, w), into indices, (H, W), uint8, where `size` is (H, W)."""
-    if tuple(logits.shape[-2:]) != size:
-        logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
-    array: Indices = most_likely(logits, labels).cpu().numpy()
-    return array
+def resized(logits: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Bring the logits of a tile, (outputs, h, w), to another size, (H, W)."""
+    if tuple(logits.shape[-2:]) == size:
+        return logits
+    return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def most_likely(logits: Tensor, labels: Labels) -> Tensor:
-    """Return the index that logits, (..., outputs, H, W), mean at each pixel: uint8, (..., H, W)."""
+def most_likely(logits: Tensor, labels: Labels, threshold: float = THRESHOLD) -> Tensor:
+    """Return the index that logits, (..., outputs, H, W), mean at each pixel: uint8, (..., H, W).
+
+    A single class is predicted where its probability is above the threshold.
+    """
     if labels.binary:
-        return (logits.select(-3, 0).sigmoid() > THRESHOLD).to(torch.uint8)
+        return (logits.select(-3, 0).sigmoid() > threshold).to(torch.uint8)
     # The outputs are the background, if there is one, and the classes in their order.
     first = BACKGROUND if labels.background else BACKGROUND + 1
     return (logits.argmax(dim=-3) + first).to(torch.uint8)
+
+
+def probabilities(logits: Tensor, labels: Labels) -> Tensor:
+    """Return the probabilities, (..., outputs, H, W), of logits of this shape.
+
+    A single class has its own probability; those of several classes, and of background if it is an output, add up to 1.
+    """
+    return logits.sigmoid() if labels.binary else logits.softmax(dim=-3)
 
 
 def count_pixels(logits: Tensor, targets: Tensor, labels: Labels) -> Tensor:

@@ -14,7 +14,6 @@ from segtune.config import RunConfig
 from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, survey
 from segtune.data.fitting import Fit
-from segtune.data.labels import Indices
 from segtune.data.pairs import find_tiles
 from segtune.data.reading import readable_at_once
 from segtune.data.store import DecodedTiles
@@ -22,12 +21,14 @@ from segtune.data.tiles import Layout, Split, Tile
 from segtune.errors import InputError
 from segtune.evaluation.evaluate import evaluate
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
+from segtune.evaluation.predict import TilePrediction
 from segtune.evaluation.predicted_masks import Mask
+from segtune.evaluation.predictor import Predictor
 from segtune.files.folders import find_model
 from segtune.machine import versions
 from segtune.models.checkpoint import load_model
 from segtune.models.device import resolve_device, within_memory
-from segtune.models.manifest import MEMORY_FORMAT, THRESHOLD, Manifest
+from segtune.models.manifest import MEMORY_FORMAT, Manifest
 
 _MOST_LOADERS = 8  # processes that decode tiles
 OnPrediction = Callable[[Tile, Mask], None]
@@ -60,7 +61,7 @@ class Validation:
             "batch_size": self.manifest.evaluation_batch_size,
             "precision": self.manifest.precision,
             "memory_format": MEMORY_FORMAT,
-            "threshold": THRESHOLD,
+            "threshold": self.manifest.threshold,
             "device": self.device,
             "versions": versions(),
         }
@@ -108,9 +109,9 @@ def validate(
         if say:
             say(remark)
 
-    def pass_on(index: int, predicted: Indices, truth: Indices) -> None:
+    def pass_on(index: int, prediction: TilePrediction) -> None:
         if on_tile:
-            on_tile(tiles[index], labels.to_labels(predicted))
+            on_tile(tiles[index], labels.to_labels(prediction.indices))
 
     workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)
     at_once = manifest.evaluation_batch_size
@@ -118,7 +119,7 @@ def validate(
 
         def measure(size: int) -> ConfusionMatrix:
             batches.batch_size = size
-            return evaluate(model, manifest, batches, place, pass_on)
+            return evaluate(Predictor(model, manifest, place), batches, pass_on)
 
         matrix, at_once = within_memory(measure, at_once)
     if not matrix.measurable:

@@ -23,7 +23,7 @@ from segtune.machine import versions
 from segtune.models.run_yaml import settings_of
 
 MEMORY_FORMAT = "channels_last"
-THRESHOLD = 0.5  # probability above which a pixel belongs to a single class
+THRESHOLD = 0.5  # default of the probability above which a pixel belongs to a single class
 _MOST_THREADS = 4096
 _Count = Annotated[int, Field(ge=1)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -49,6 +49,8 @@ class _DataPart(_Part):
     tiles: dict[str, int] = {}
     left_out: dict[str, int] = {}
     class_weights: dict[str, _Number] = {}
+    tile_size: _Count | None = None  # older releases did not write these two
+    resolution: Annotated[_Number, Field(gt=0)] | None = None
 
 
 class _BandPart(_Part):
@@ -77,6 +79,8 @@ class _Sections(_Part):
     data: _DataPart
     bands: Annotated[list[_BandPart], Field(min_length=1)]
     evaluation: _EvaluationPart
+    threshold: Annotated[_Number, Field(gt=0, lt=1)] = THRESHOLD
+    min_area: Annotated[int, Field(ge=0)] = 0
     parameters: int
     metrics: dict[str, int | float | None]
     augmentation_file: _FilePart | None = None
@@ -102,6 +106,10 @@ class Manifest:
     class_weights: Mapping[str, float] = field(default_factory=dict)  # in the loss, by class; empty for none
     threads: int | None = None
     workers: int | None = None  # loader processes in training; None in a manifest that was read
+    tile_size: int | None = None  # side in pixels of the largest training tile
+    resolution: float | None = None  # metres per pixel of the training tiles; None where their place is not known
+    threshold: float = THRESHOLD  # probability above which a pixel belongs to a single class
+    min_area: int = 0  # pixels; smaller objects are removed from predictions
     transforms: TransformsFile | None = None  # what the file that `augmentation` names held when the run began
 
     def with_metrics(self, metrics: Mapping[str, Any]) -> Manifest:
@@ -141,6 +149,10 @@ class Manifest:
             tiles=data.tiles,
             left_out=data.left_out,
             class_weights=data.class_weights,
+            tile_size=data.tile_size,
+            resolution=data.resolution,
+            threshold=sections.threshold,
+            min_area=sections.min_area,
             metrics=sections.metrics,
             transforms=_transforms(config, sections),
         )
@@ -155,9 +167,12 @@ class Manifest:
                 "tiles": dict(self.tiles),
                 "left_out": dict(self.left_out),
                 **({"class_weights": dict(self.class_weights)} if self.class_weights else {}),
+                "tile_size": self.tile_size,
+                "resolution": self.resolution,
             },
             "bands": [asdict(band) for band in self.bands],
-            "threshold": THRESHOLD,
+            "threshold": self.threshold,
+            "min_area": self.min_area,
             "evaluation": {
                 "batch_size": self.evaluation_batch_size,
                 "micro_batch": self.micro_batch,

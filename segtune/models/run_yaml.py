@@ -10,6 +10,7 @@ RUN_SECTIONS = (
     "data",
     "bands",
     "threshold",
+    "min_area",
     "evaluation",
     "parameters",
     "metrics",

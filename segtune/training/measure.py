@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segtune.data.distances import DistanceMaps
-from segtune.data.labels import Indices
 from segtune.data.tiles import VAL
 from segtune.evaluation.evaluate import OnTile, evaluate
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
+from segtune.evaluation.predict import TilePrediction
+from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.worst import Worst, WorstTile, wrong_pixels
 from segtune.models.device import within_memory
 from segtune.training.run import Run
@@ -66,7 +67,8 @@ def _measure(run: Run, epoch: int, batch_size: int) -> list[_Counted]:
         note = _noter(tiles) if run.config.worst else None
         loss = ValidationLoss(run.loss, run.device, maps) if split == VAL or pooled else None
         on_logits = loss.add if loss else None
-        matrix = evaluate(run.state.measured, run.manifest, batches, run.device, note, run.pause, on_logits)
+        predictor = Predictor(run.state.measured, run.manifest, run.device)
+        matrix = evaluate(predictor, batches, note, run.pause, on_logits)
         found.append(_Counted(split, matrix, tiles.tiles(), loss.sums() if loss else None))
     return found
 
@@ -106,8 +108,8 @@ def _scored(run: Run, found: Sequence[_Counted]) -> Measured:
 def _noter(worst: Worst) -> OnTile:
     """Return the function that evaluation calls for each tile; it collects the tiles with the most wrong pixels."""
 
-    def note(index: int, predicted: Indices, truth: Indices) -> None:
-        if wrong := wrong_pixels(predicted, truth):
-            worst.add(-wrong, index, predicted)
+    def note(index: int, tile: TilePrediction) -> None:
+        if wrong := wrong_pixels(tile.indices, tile.truth):
+            worst.add(-wrong, index, tile.indices)
 
     return note

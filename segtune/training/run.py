@@ -171,6 +171,8 @@ class Run:
             class_weights=weights,
             threads=torch.get_num_threads(),
             transforms=transforms,
+            tile_size=info.largest,
+            resolution=info.resolution,
         )
 
     def _setup_data(self, info: DataInfo, cores: int) -> tuple[Batches, dict[str, Batches]]:

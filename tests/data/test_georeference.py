@@ -18,7 +18,7 @@ from rasterio.rpc import RPC
 from rasterio.transform import from_origin
 
 from segtune.data.alignment import read_georeference
-from segtune.data.reading import read_header, read_image, read_mask
+from segtune.data.reading import ground_resolution, read_header, read_image, read_mask
 from segtune.data.tiles import Tile
 from segtune.evaluation.predicted_masks import write_mask
 from tests.conftest import WriteImage
@@ -148,3 +148,25 @@ def test_no_name_in_a_file_or_beside_it_leads_to_a_server(
             read(path)
         with pytest.raises(TimeoutError):
             server.accept()
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "metres"),
+    [
+        (32633, from_origin(500_000, 4_600_000, 10, 10), 10.0),
+        (32633, from_origin(500_000, 4_600_000, 10, 10) @ rasterio.Affine.rotation(30), 10.0),
+        (4326, from_origin(15, 41, 1e-4, 1e-4), 11.1195),
+        (2229, from_origin(0, 0, 3, 3), 3 * 1200 / 3937),  # US survey feet
+        (32633, rasterio.Affine.identity(), None),
+        (None, from_origin(500_000, 4_600_000, 10, 10), None),
+    ],
+)
+def test_the_resolution_of_an_image_is_in_metres(
+    tmp_path: Path, crs: int | None, transform: rasterio.Affine, metres: float | None
+) -> None:
+    place = {"transform": transform} | ({"crs": CRS.from_epsg(crs)} if crs else {})
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", width=8, height=8, count=1, dtype="uint8", **place
+    ) as f:
+        f.write(np.ones((1, 8, 8), np.uint8))
+    assert ground_resolution(tmp_path / "a.tif") == (metres and pytest.approx(metres))

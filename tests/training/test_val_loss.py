@@ -15,6 +15,7 @@ from segtune.data.scan import scan
 from segtune.evaluation.evaluate import evaluate
 from segtune.evaluation.metrics import ConfusionMatrix
 from segtune.evaluation.predict import count_pixels, most_likely
+from segtune.evaluation.predictor import Predictor
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import load_model
 from segtune.training.losses import SegmentationLoss
@@ -76,8 +77,8 @@ def test_val_loss_is_that_of_the_model_and_leaves_the_score(
     info = scan(config)
     mean = ValidationLoss(SegmentationLoss(config.loss, info.labels), CPU, DistanceMaps.of(config.loss, info.labels))
     with Batches(info.store("val", manifest.config), 4) as batches:
-        with_loss = evaluate(model, manifest, batches, CPU, on_logits=mean.add)
-        without = evaluate(model, manifest, batches, CPU)
+        with_loss = evaluate(Predictor(model, manifest, CPU), batches, on_logits=mean.add)
+        without = evaluate(Predictor(model, manifest, CPU), batches)
     assert np.array_equal(with_loss.counts, without.counts)
     assert result.val_loss == pytest.approx(mean_loss([mean.sums()]), rel=1e-5)
     assert result.val_loss > 0
