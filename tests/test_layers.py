@@ -33,7 +33,11 @@ ORDER = (
         "run_yaml "
         "manifest checkpoint",
     ),
-    ("evaluation", "metrics worst predictor predict evaluate predicted_masks validate"),
+    (
+        "evaluation",
+        "overlap metrics class_scores boundary calibration intervals thresholds areas worst predictor predict "
+        "evaluate predicted_masks validate",
+    ),
     ("pictures", "render png sheet gallery"),
     (
         "training",

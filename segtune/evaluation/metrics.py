@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtune.data.labels import BACKGROUND, IGNORED, Indices
+from segtune.evaluation.overlap import Overlap, known
 
 _IOU = "iou/"  # prefix of a label in a column's name
 
@@ -101,9 +102,7 @@ def mean_iou(counts: npt.NDArray[np.int64]) -> float | None:
 
 def _iou(counts: npt.NDArray[np.int64]) -> list[float | None]:
     """Return the IoU of each index, background first; None for one that has no true pixel."""
-    hits, truth = np.diag(counts), counts.sum(axis=1)
-    union = truth + counts.sum(axis=0) - hits
-    return [float(h / u) if t else None for h, t, u in zip(hits, truth, union, strict=True)]
+    return [known(value) for value in Overlap.of(counts).iou()]
 
 
 def tile_iou(predicted: Indices, truth: Indices, classes: int) -> float | None:

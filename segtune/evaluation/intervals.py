@@ -1,0 +1,221 @@
+"""Say how far scores would move with other tiles: bootstrap intervals, and the comparison of two models.
+
+Tiles, or groups of tiles, are drawn again and again with replacement, as many as there are. Each draw is scored as a
+whole split is, and 95% of the scores lie in the interval: the percentile interval of Efron and Tibshirani 1993, "An
+Introduction to the Bootstrap", chapter 13. It tells of the choice of tiles alone, not of the seed of the training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtune.data.labels import BACKGROUND
+from segtune.errors import InputError, counted, first_few
+from segtune.evaluation.metrics import mean_iou
+from segtune.evaluation.overlap import Floats, Overlap
+
+Counts = npt.NDArray[np.int64]
+_DRAWS, _SEED = 2000, 0
+_LIMITS = (2.5, 97.5)  # percent
+_FEW = 10  # tiles or groups: below, the interval is too narrow
+_EXAMPLE = r"scene_(\d+)"
+_AT_ONCE = 1_000_000  # tiles or groups that are drawn at once, to keep memory small
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score, or a difference of two, and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The intervals of mIoU and of each class by its label, as text.
+
+    A class has none (None) if it occurs in fewer than two tiles, or groups.
+    """
+
+    miou: Interval
+    iou: dict[str, Interval | None]
+    tiles: int
+    groups: int | None  # None if tiles were drawn
+
+    def basis(self) -> str:
+        """Return what was drawn: "54 tiles", or "54 tiles in 12 groups"."""
+        text = counted(self.tiles, "tile")
+        return text if self.groups is None else f"{text} in {counted(self.groups, 'group')}"
+
+    def remarks(self) -> list[str]:
+        """Return a line if there are so few tiles or groups that the intervals are too narrow."""
+        units, noun = (self.tiles, "tile") if self.groups is None else (self.groups, "group")
+        if units >= _FEW:
+            return []
+        return [f"warning: {counted(units, noun)} are few, which makes intervals too narrow; take at least {_FEW}"]
+
+    def plain(self) -> dict[str, Any]:
+        """Return the intervals as they stand in metrics.json."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Comparison(Intervals):
+    """The intervals of the difference of two models on the same tiles: the first one's scores minus the other's."""
+
+    names: tuple[str, str]
+
+    def sentence(self) -> str:
+        """Return the result as one sentence."""
+        first, second = self.names
+        value, low, high = self.miou.value, self.miou.low, self.miou.high
+        if high < 0:
+            first, second, value, low, high = second, first, -value, -high, -low
+        interval = f"95% interval {low:z.3f} to {high:z.3f}, {self.basis()}"
+        if low > 0:
+            return f"{first} is better than {second} by {value:.3f} mIoU ({interval})."
+        difference = f"{first} minus {second}: {value:z.3f} mIoU"
+        return f"No difference can be shown between {first} and {second} ({difference}, {interval})."
+
+    def plain(self) -> dict[str, Any]:
+        """Return the comparison as it stands in metrics.json."""
+        return super().plain() | {"names": list(self.names), "sentence": self.sentence()}
+
+
+def bootstrap(matrices: Counts, classes: Sequence[int], groups: Sequence[Hashable] | None = None) -> Intervals:
+    """Return the 95% intervals of mIoU and of the IoU of each class.
+
+    Parameters
+    ----------
+    matrices: a confusion matrix for each tile, as in `ConfusionMatrix`: (tiles, K + 1, K + 1), int64.
+    classes: the labels of the K classes.
+    groups: the group of each tile, such as its scene; tiles of one scene are alike, and are drawn together. Without
+        groups, each tile is drawn on its own.
+
+    Raises InputError if there are fewer than two tiles, or groups, and ValueError if no class occurs.
+    """
+    units = _units(matrices, groups)
+    drawn = _drawn_iou(units)
+    miou, iou = _scores(units)
+    return Intervals(*_intervals(miou, iou, drawn, units, classes), *_sizes(matrices, units, groups))
+
+
+def compare(
+    names: tuple[str, str],
+    matrices: tuple[Counts, Counts],
+    classes: Sequence[int],
+    groups: Sequence[Hashable] | None = None,
+) -> Comparison:
+    """Return how two models differ on the same tiles, with intervals from draws of tiles that are common to both.
+
+    What makes a tile hard for both models falls out of the difference. Its interval is therefore narrower than those of
+    the two scores. Arguments and errors are those of `bootstrap`; the matrices of both models have one order of tiles.
+    """
+    if len(matrices[0]) != len(matrices[1]):
+        first, second = map(len, matrices)
+        raise ValueError(f"two models are compared on the same tiles, but there are {first} and {second} tiles")
+    units = [_units(counts, groups) for counts in matrices]
+    drawn = np.subtract(*map(_drawn_iou, units))  # the same draws, because the seed is the same
+    (miou, iou), (other_miou, other_iou) = map(_scores, units)
+    found = _intervals(miou - other_miou, iou - other_iou, drawn, units[0], classes)
+    return Comparison(*found, *_sizes(matrices[0], units[0], groups), names)
+
+
+def tile_groups(names: Sequence[str], pattern: str) -> list[str]:
+    """Return the group of each tile: what the first parentheses of a regular expression match in its name.
+
+    Raises InputError, naming --group, if the pattern is not sound, does not match every name, or finds one group alone.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"--group: {pattern!r} is not a regular expression ({error.msg})") from error
+    if not expression.groups:
+        raise InputError(
+            f"--group: {pattern!r} has no parentheses; put them around the part of a tile's name that names its scene, "
+            f"such as {_EXAMPLE!r}"
+        )
+    matches = [expression.search(name) for name in names]
+    groups = [match[1] if match else None for match in matches]
+    strange = [name for name, group in zip(names, groups, strict=True) if group is None]
+    if strange:
+        raise InputError(
+            f"--group: {pattern!r} does not match {len(strange)} of {counted(len(names), 'tile')}: {first_few(strange)}"
+        )
+    found = [group for group in groups if group is not None]
+    if len(set(found)) == 1:
+        raise InputError(
+            f"--group: {pattern!r} puts all {counted(len(names), 'tile')} into one group, {found[0]!r}; "
+            "intervals need at least 2"
+        )
+    return found
+
+
+def _units(matrices: Counts, groups: Sequence[Hashable] | None) -> Counts:
+    """Return the confusion matrix of each unit that is drawn: of a tile, or the sum of a group's."""
+    units = matrices
+    if groups is not None:
+        numbers: dict[Hashable, int] = {}
+        for group in groups:
+            numbers.setdefault(group, len(numbers))
+        units = np.zeros((len(numbers), *matrices.shape[1:]), dtype=np.int64)
+        np.add.at(units, [numbers[group] for group in groups], matrices)
+    if len(units) < 2:
+        noun = "tiles" if groups is None else "groups of tiles"
+        raise InputError(f"an interval needs at least 2 {noun}, but there is {len(units)}")
+    return units
+
+
+def _scores(units: Counts) -> tuple[float, Floats]:
+    """Return mIoU, and the IoU of each class or NaN, of all units together."""
+    total = units.sum(axis=0)
+    miou = mean_iou(total)
+    if miou is None:
+        raise ValueError("none of the classes occurs in the masks")
+    return miou, Overlap.of(total).iou()[BACKGROUND + 1 :]
+
+
+def _drawn_iou(units: Counts) -> Floats:
+    """Return the IoU of each class in every draw, (draws, K); NaN where it does not occur in the draw."""
+    overlap = Overlap.of(units)
+    columns = np.stack([overlap.hits, overlap.truth, overlap.predicted], axis=1)[..., BACKGROUND + 1 :]
+    flat = columns.reshape(len(units), -1).astype(np.float64)
+    random, count = np.random.default_rng(_SEED), len(units)
+    at_once = max(1, _AT_ONCE // count)
+    found = []
+    for first in range(0, _DRAWS, at_once):
+        draws = min(at_once, _DRAWS - first)
+        picked = random.integers(count, size=(draws, count)) + count * np.arange(draws)[:, None]
+        times = np.bincount(picked.ravel(), minlength=draws * count).reshape(draws, count)
+        sums = (times.astype(np.float64) @ flat).reshape(draws, *columns.shape[1:])
+        found.append(Overlap(*sums.transpose(1, 0, 2)).iou())
+    return np.concatenate(found)
+
+
+def _intervals(
+    miou: float, iou: Floats, drawn: Floats, units: Counts, classes: Sequence[int]
+) -> tuple[Interval, dict[str, Interval | None]]:
+    """Return the interval of the mean over the classes, and of each class, around values of the whole split."""
+    holding = (units.sum(axis=-1)[:, BACKGROUND + 1 :] > 0).sum(axis=0)  # units that hold each class
+    by_label = {
+        str(label): _interval(float(value), column) if number > 1 else None
+        for label, value, column, number in zip(classes, iou, drawn.T, holding, strict=True)
+    }
+    scored = drawn[~np.isnan(drawn).all(axis=1)]  # a draw may hold no class at all
+    return _interval(miou, np.nanmean(scored, axis=1)), by_label
+
+
+def _interval(value: float, drawn: Floats) -> Interval:
+    low, high = np.nanpercentile(drawn, _LIMITS)
+    return Interval(value, float(low), float(high))
+
+
+def _sizes(matrices: Counts, units: Counts, groups: Sequence[Hashable] | None) -> tuple[int, int | None]:
+    return len(matrices), None if groups is None else len(units)
