@@ -48,12 +48,10 @@ def remove_small(indices: Indices, min_area: int, background: bool = True) -> In
 
 
 def _without_small(indices: Indices, objects: _Objects, min_area: int, background: bool) -> Indices:
-    small = np.asarray(objects.areas < min_area)
-    small[BACKGROUND] = False
-    removed = small[objects.numbers]
+    removed = (objects.numbers != BACKGROUND) & (objects.areas.take(objects.numbers) < min_area)
     if background:
         return np.where(removed, np.uint8(BACKGROUND), indices)
-    return _filled(indices, objects.numbers, len(small), removed)
+    return _filled(indices, objects.numbers, len(objects.areas), removed)
 
 
 def _filled(indices: Indices, numbers: npt.NDArray[np.int32], count: int, removed: npt.NDArray[np.bool_]) -> Indices:
