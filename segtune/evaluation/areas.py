@@ -66,7 +66,7 @@ def _filled(indices: Indices, numbers: npt.NDArray[np.int32], count: int, remove
                 cells = numbers[here][touching].astype(np.int64) * columns + filled[there][touching]
                 borders += np.bincount(cells, minlength=len(borders))
         around = borders.reshape(count, columns)
-        ready = removed & around.any(axis=1)[numbers]
+        ready = removed & around.any(axis=1).take(numbers)
         if not ready.any():
             break
         filled[ready] = around.argmax(axis=1)[numbers[ready]]
