@@ -38,7 +38,7 @@ ORDER = (
         "overlap metrics class_scores boundary calibration intervals thresholds areas worst predictor predict "
         "evaluate predicted_masks validate",
     ),
-    ("pictures", "render png sheet gallery"),
+    ("pictures", "render png layout sheet panels charts window gallery"),
     (
         "training",
         "distributed region_losses pixel_losses losses val_loss optim loaders stopwatch resolve resume step result "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ def run_script(main: Callable[[], int]) -> None:
     try:
         shorten_sockets()
         place_caches()
+        _leave_notebook()
         status = main()
         sys.stdout.flush()
     except InputError as error:
@@ -55,6 +57,12 @@ def run_script(main: Callable[[], int]) -> None:
         _say(f"error: {_shortened(error.filename or 'writing')}: {error.strerror or error}", error)
         status = 2 if error.errno == errno.ENAMETOOLONG else 1  # too long a name comes from the user
     sys.exit(status)
+
+
+def _leave_notebook() -> None:
+    """Forget how the notebook that started this script draws: matplotlib ends if that is not installed here, too."""
+    if os.environ.get("MPLBACKEND", "").endswith("inline"):
+        del os.environ["MPLBACKEND"]
 
 
 @contextmanager

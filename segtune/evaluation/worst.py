@@ -34,6 +34,11 @@ class Worst:
             self._tiles.insert(place, WorstTile(score, index, predicted.copy()))
             del self._tiles[self._count :]
 
+    def note(self, index: int, predicted: Indices, truth: Indices) -> None:
+        """Add a tile with its number of wrong pixels, the more the worse; not one without any."""
+        if wrong := wrong_pixels(predicted, truth):
+            self.add(-wrong, index, predicted)
+
     def tiles(self) -> list[WorstTile]:
         """Return the tiles, the worst one first; equal ones in the order of the split."""
         return list(self._tiles)

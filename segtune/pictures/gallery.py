@@ -1,9 +1,12 @@
-"""Draw the tiles of a run: before and after augmentation, and those that its model predicts worst."""
+"""Draw the tiles of a run: before and after augmentation, with their predictions, and the worst ones on a sheet."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
 
 from segtune.config import RunConfig
 from segtune.data.bands import rgb_positions
@@ -15,12 +18,15 @@ from segtune.data.store import TileStore
 from segtune.data.tiles import TRAIN
 from segtune.data.transforms import make_augmentation
 from segtune.evaluation.metrics import tile_iou
+from segtune.evaluation.predict import TilePrediction, probabilities
 from segtune.evaluation.worst import WorstTile
 from segtune.files.transforms_file import TransformsFile
 from segtune.models.manifest import Manifest
+from segtune.pictures.layout import CELL
+from segtune.pictures.panels import Panels
 from segtune.pictures.png import write_png
 from segtune.pictures.render import Picture, render
-from segtune.pictures.sheet import CELL, Prediction, Preview, preview_sheet, worst_sheet
+from segtune.pictures.sheet import Prediction, Preview, preview_sheet, worst_sheet
 
 
 def write_preview(
@@ -64,6 +70,14 @@ def _level(config: RunConfig, transforms: TransformsFile | None, joint: str) -> 
     return level if config.mix == "none" else joint.join((level, config.mix))
 
 
+def write_worst(path: Path, store: TileStore, manifest: Manifest, worst: Sequence[WorstTile], title: str) -> None:
+    """Write a sheet of the worst tiles of a split as PNG; delete that of an earlier start where there are none."""
+    if worst:
+        write_png(path, worst_picture(store, manifest, worst, title))
+    else:
+        path.unlink(missing_ok=True)
+
+
 def worst_picture(
     store: TileStore,
     manifest: Manifest,
@@ -73,13 +87,29 @@ def worst_picture(
     cell: int = CELL,
 ) -> Picture:
     """Draw the worst tiles of a split beside their masks, their predictions and, if asked for, the differences."""
-    fit, rgb = Fit.of(manifest.config), rgb_positions(manifest.config.rgb, manifest.bands)
     rows = []
     for tile in worst:
         truth = store.target(tile.index)
-        height, width = fit.inner(*truth.shape)
-        image = store.image(tile.index)[:height, :width]  # without the padding
-        picture = render(image, manifest.bands, rgb)
+        picture = tile_picture(store, manifest, tile.index, truth.shape)
         iou = tile_iou(tile.predicted, truth, len(manifest.labels.classes)) or 0.0
         rows.append(Prediction(store.name(tile.index), iou, picture, truth, tile.predicted))
     return worst_sheet(rows, manifest.labels, title, with_difference, cell)
+
+
+def tile_picture(store: TileStore, manifest: Manifest, index: int, shape: tuple[int, ...]) -> Picture:
+    """Draw the image of a tile, of a size of (H, W), as the network sees it: without the padding."""
+    height, width = Fit.of(manifest.config).inner(*shape)
+    image = store.image(index)[:height, :width]
+    return render(image, manifest.bands, rgb_positions(manifest.config.rgb, manifest.bands))
+
+
+def tile_panels(name: str, image: npt.NDArray[Any], manifest: Manifest, tile: TilePrediction) -> Panels:
+    """Return what is drawn of a tile and its prediction.
+
+    `image` is (h, w, bands), as read and without padding, of any size.
+    """
+    labels = manifest.labels
+    picture = render(image, manifest.bands, rgb_positions(manifest.config.rgb, manifest.bands))
+    probability = probabilities(tile.logits, labels)[0].cpu().numpy() if labels.binary else None
+    iou = None if tile.truth is None else tile_iou(tile.indices, tile.truth, len(labels.classes))
+    return Panels(name, picture, tile.indices, probability, tile.truth, iou)

@@ -23,6 +23,9 @@ Colour = tuple[int, int, int]
 
 WHITE: Colour = (255, 255, 255)
 WRONG: Colour = (255, 0, 0)
+GROUND: int = 240  # grey of background in a mask of several classes, some of whose colours are light
+# Of a probability: just below the threshold, just above it, and of 1. The lightness falls all the way.
+_DOUBTFUL, _LIKELY, CERTAIN = (165, 165, 165), (107, 164, 222), (8, 48, 107)
 
 # Okabe and Ito's palette, whose colours people with the usual kinds of colour blindness can tell apart, without its
 # black. Green and blue come early because many land-cover data sets begin with built-up, vegetation and water.
@@ -47,6 +50,12 @@ def palette(count: int) -> tuple[Colour, ...]:
         colours.append((red, green, blue))
         distance = np.minimum(distance, _unlike(grid, colours[-1]))
     return tuple(colours)
+
+
+def class_titles(labels: Labels) -> list[str]:
+    """Return the names of all indices, as charts and legends show them: background, then the classes in their order."""
+    titled = (labels.text(label) if labels.names else f"class {label}" for label in labels.classes)
+    return ["background", *titled]
 
 
 def categories(labels: Labels) -> list[Category]:
@@ -94,6 +103,30 @@ def overlay(picture: Picture, indices: Indices, labels: Labels) -> Picture:
     The mask, (h, w), may have another size than the picture. Background pixels do not change.
     """
     return _tinted(picture, indices, palette(len(labels.classes)), opacity=0.45, outlined=True)
+
+
+def painted(indices: Indices, labels: Labels, size: tuple[int, int]) -> Picture:
+    """Draw a mask alone, at a size of (height, width): classes in their colours, ignored pixels hatched.
+
+    Background is nearly white. A single class is drawn as `shaded` draws a probability of 1.
+    """
+    colours = (CERTAIN,) if labels.binary else palette(len(labels.classes))
+    ground = np.full((*size, 3), 255 if labels.binary else GROUND, dtype=np.uint8)
+    return _tinted(ground, indices, colours, opacity=1.0, outlined=False)
+
+
+def shaded(probability: npt.NDArray[np.float32], predicted: Indices, threshold: float) -> Picture:
+    """Draw the probability of a single class, (H, W): in blue where the class is predicted, and in grey elsewhere.
+
+    Both become darker as the probability rises, from white at 0 to dark blue at 1. `predicted` are indices, (H, W).
+    """
+    table = np.array([WHITE, _DOUBTFUL, _LIKELY, CERTAIN], dtype=np.float32)
+    probability = np.nan_to_num(probability)
+    below = np.clip(probability / max(threshold, 1e-6), 0, 1)[..., None]
+    above = np.clip((probability - threshold) / max(1 - threshold, 1e-6), 0, 1)[..., None]
+    grey = table[0] + below * (table[1] - table[0])
+    blue = table[2] + above * (table[3] - table[2])
+    return np.where((predicted == 1)[..., None], blue, grey).round().astype(np.uint8)
 
 
 def difference(picture: Picture, predicted: Indices, truth: Indices) -> Picture:

@@ -12,7 +12,7 @@ from segtune.evaluation.evaluate import OnTile, evaluate
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.evaluation.predict import TilePrediction
 from segtune.evaluation.predictor import Predictor
-from segtune.evaluation.worst import Worst, WorstTile, wrong_pixels
+from segtune.evaluation.worst import Worst, WorstTile
 from segtune.models.device import within_memory
 from segtune.training.run import Run
 from segtune.training.val_loss import ValidationLoss, mean_loss
@@ -109,7 +109,6 @@ def _noter(worst: Worst) -> OnTile:
     """Return the function that evaluation calls for each tile; it collects the tiles with the most wrong pixels."""
 
     def note(index: int, tile: TilePrediction) -> None:
-        if wrong := wrong_pixels(tile.indices, tile.truth):
-            worst.add(-wrong, index, tile.indices)
+        worst.note(index, tile.indices, tile.truth)
 
     return note

@@ -8,8 +8,7 @@ from segtune.data.store import TileStore
 from segtune.evaluation.worst import WorstTile
 from segtune.files.folders import RunFolder
 from segtune.models.manifest import Manifest
-from segtune.pictures.gallery import worst_picture
-from segtune.pictures.png import write_png
+from segtune.pictures.gallery import worst_picture, write_worst
 from segtune.training.runlog import RunLog
 from segtune.training.state import TrainingState
 
@@ -37,8 +36,8 @@ def draw_worst(folder: RunFolder, stores: Mapping[str, TileStore], manifest: Man
     A worst.png from an earlier start is deleted where there are no such tiles now.
     """
     first = next(iter(state.worst), None)
-    if first is None or not state.worst[first]:
+    if first is None:
         folder.worst.unlink(missing_ok=True)
         return
     title = f"Worst tiles of {first} in epoch {state.progress.best_epoch}"
-    write_png(folder.worst, worst_picture(stores[first], manifest, state.worst[first], title))
+    write_worst(folder.worst, stores[first], manifest, state.worst[first], title)

@@ -44,3 +44,12 @@ def test_wrong_pixels_rank_a_large_error_above_a_single_pixel() -> None:
     predicted[1, 9, :2] = 1
     assert [wrong_pixels(*tile) for tile in zip(predicted, truth, strict=True)] == [1, 10]
     assert wrong_pixels(truth[0], truth[0]) == 0
+
+
+def test_noted_tiles_are_ranked_by_wrong_pixels_without_perfect_ones() -> None:
+    worst = Worst(3)
+    for index, wrong in enumerate([2, 0, 5]):
+        predicted = prediction()
+        predicted.flat[:wrong] = 1
+        worst.note(index, predicted, prediction())
+    assert [(tile.index, tile.score) for tile in worst.tiles()] == [(2, -5), (0, -2)]

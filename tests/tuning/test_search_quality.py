@@ -260,8 +260,8 @@ def test_a_missing_library_is_named_with_the_remedy(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delitem(sys.modules, "report")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert error_of(capsys, *command(folder)) == "error: matplotlib is missing: pip install -e '.[benchmarks]'"
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    assert error_of(capsys, *command(folder)) == "error: scipy is missing: pip install -e '.[benchmarks]'"
 
 
 # Record
