@@ -42,6 +42,10 @@ class DeviceMemoryError(SegtuneError):
     """The device's memory is too small, even for one tile at a time."""
 
 
+class ExportError(SegtuneError):
+    """An exported file computes something else than the model."""
+
+
 class ProcessError(SegtuneError):
     """One of the processes that train a run together died or hung; the run was sound itself."""
 

@@ -25,6 +25,14 @@ Architecture = Literal[
 ]
 ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
 
+ExportKind = Literal["onnx", "deepness", "torchscript", "torch_export"]
+EXPORT_FILES: dict[ExportKind, str] = {  # the names of the files
+    "onnx": "model.onnx",
+    "deepness": "model_deepness.onnx",
+    "torchscript": "model.torchscript.pt",
+    "torch_export": "model.pt2",
+}
+
 # Optimizers of torch and timm, by timm's names. Left out are other names and small variants of these, those that need
 # more packages or second derivatives, and kron, whose steps draw random numbers of their own.
 Optimizer = Literal[

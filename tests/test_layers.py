@@ -31,7 +31,7 @@ ORDER = (
         "models",
         "device tensors networks probe compatibility weights pretrained normalization batchnorm build auto_weights "
         "run_yaml "
-        "manifest checkpoint",
+        "manifest checkpoint export_metadata export hub",
     ),
     (
         "evaluation",

@@ -1,0 +1,67 @@
+"""A model is pushed to the hub as it lies in its folder; no test reaches the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+
+from segtune.errors import InputError
+from segtune.models.checkpoint import load_model
+from segtune.models.hub import push_model
+from tests.models.saved import CPU
+
+
+def pushed(folder: Path, repo: str = "user/model") -> str:
+    return push_model(load_model(folder, CPU)[0], folder, repo)
+
+
+def mistake(folder: Path, repo: str = "user/model") -> str:
+    with pytest.raises(InputError) as caught:
+        pushed(folder, repo)
+    (line,) = caught.value.mistakes
+    assert "\n" not in line
+    return line
+
+
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
+
+
+@pytest.mark.usefixtures("token")
+def test_the_folder_is_pushed_as_it_is(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, bytes] = {}
+    (saved / "notes.txt").write_text("mine")
+
+    def create_repo(api: Any, repo_id: str, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload_folder(api: Any, repo_id: str, folder_path: Path, **_: Any) -> str:
+        sent.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
+        return f"https://hub/{repo_id}/commit/1"
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_folder)
+    assert pushed(saved) == "https://hub/user/model/commit/1"
+    names = {"config.json", "model.safetensors", "run.yaml", "README.md"}
+    assert sent == {name: (saved / name).read_bytes() for name in names}
+
+
+@pytest.mark.usefixtures("token", "no_hub")
+def test_a_hub_out_of_reach_is_one_line(saved: Path) -> None:
+    assert mistake(saved).startswith("--push-to-hub: user/model: the hub cannot be reached (")
+
+
+def test_without_a_token_one_line_says_how_to_log_in(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segtune.models.hub.get_token", lambda: None)
+    assert "`hf auth login`, or set HF_TOKEN" in mistake(saved)
+
+
+@pytest.mark.usefixtures("token")
+@pytest.mark.parametrize("repo", ["a b", "one/two/three", "-x-"])
+def test_a_wrong_name_is_refused(saved: Path, repo: str) -> None:
+    assert mistake(saved, repo).startswith(f"--push-to-hub: {repo}: not the name of a repository (")
