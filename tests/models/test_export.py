@@ -213,9 +213,9 @@ def test_tiles_with_other_bands_are_refused(tmp_path: Path, data_set: Any) -> No
     ("model", "encoder", "kind"),
     [
         ("segformer", "mit_b0", "onnx"),
-        ("unetplusplus", "tu-mobilenetv3_small_050", "deepness"),
+        ("unetplusplus", "tu-mobilenetv3_small_050", "torchscript"),
         ("deeplabv3plus", "resnet18", "torch_export"),
-        ("fpn", "tu-mobilenetv3_small_050", "torchscript"),
+        ("fpn", "tu-mobilenetv3_small_050", "torch_export"),
     ],
 )
 def test_real_networks_export(model: str, encoder: str, kind: Any, tmp_path: Path) -> None:
