@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pystac
@@ -87,7 +88,15 @@ def test_the_item_is_valid(kind: ExportKind, changes: dict[str, Any]) -> None:
     assert JsonSchemaSTACValidator().validate_core(found, pystac.STACObjectType.ITEM, "1.1.0")
     MLModelProperties.model_validate(found["properties"])
     assert found["stac_extensions"] == ["https://stac-extensions.github.io/mlm/v1.5.0/schema.json"]
+    # What the extension's schema asks for beyond that.
+    properties = found["properties"]
+    assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_.\-\s]+[a-zA-Z0-9]", properties["mlm:name"])
+    assert re.fullmatch(r"\d+\.\d+\.\d+(-[0-9a-zA-Z.-]+)?(\+[0-9a-zA-Z.-]+)?", properties["mlm:framework_version"])
+    for output in properties["mlm:output"]:
+        assert "bands" not in output["result"]["dim_order"]
+        assert all(re.fullmatch("[0-9A-Za-z_-]+", entry["name"]) for entry in output["classification:classes"])
     (model,) = found["assets"].values()
+    assert model["bands"] == properties["bands"]
     assert model["href"] == f"./{EXPORT_FILES[kind]}"
     assert "mlm:model" in model["roles"]
 
