@@ -23,7 +23,7 @@ ORDER = (
     ),
     (
         "data",
-        "listing tiles pairs splits labels bands formats mask_values georeference raster alpha alignment "
+        "listing tiles pairs splits labels bands formats vrt mask_values georeference raster alpha alignment "
         "reading fitting statistics findings tile_sizes cache_folder cache_entry cache store dataset balance augment "
         "transform_nodes transforms mix distances batches checks scan demo_canvas demo_scene demo",
     ),
@@ -36,7 +36,7 @@ ORDER = (
     (
         "evaluation",
         "overlap metrics class_scores boundary calibration intervals thresholds areas worst predictor predict "
-        "evaluate predicted_masks validate",
+        "evaluate predicted_masks blending scene_source scene_scale scene_output polygons scene validate",
     ),
     ("pictures", "render png layout sheet panels charts window gallery"),
     (

@@ -53,21 +53,7 @@ class Fit:
 
     def keep_image(self, image: Pixels) -> Pixels:
         """Return an image, (H, W, bands), as it is kept: resized or shrunk, but neither padded nor cropped."""
-        height, width = image.shape[:2]
-        size = self.inner(height, width)
-        if size == (height, width):
-            return image
-        # Average the sides that shrink, then interpolate those that grow: OpenCV averages only where no side grows.
-        shrunk = min(height, size[0]), min(width, size[1])
-        parts = []
-        for first in range(0, image.shape[2], _BANDS_AT_ONCE):
-            part = image[..., first : first + _BANDS_AT_ONCE]
-            if shrunk != (height, width):
-                part = cv2.resize(part, shrunk[::-1], interpolation=cv2.INTER_AREA)
-            if shrunk != size:
-                part = cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR)
-            parts.append(part)
-        return np.dstack(parts)
+        return resized(image, self.inner(*image.shape[:2]))
 
     def keep_mask(self, mask: Pixels) -> Pixels:
         """Return a mask, (H, W), as it is kept for training; no new labels arise."""
@@ -118,6 +104,27 @@ class Fit:
         return [round(i * (length - self.size) / steps) for i in range(steps + 1)] if steps else [0]
 
 
+def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
+    """Return an image, (H, W, bands), at another size, (h, w): averaged where it shrinks, interpolated where it grows.
+
+    The result has the image's type, whole numbers are rounded.
+    """
+    height, width = image.shape[:2]
+    if size == (height, width):
+        return image
+    # Average the sides that shrink, then interpolate those that grow: OpenCV averages only where no side grows.
+    shrunk = min(height, size[0]), min(width, size[1])
+    parts = []
+    for first in range(0, image.shape[2], _BANDS_AT_ONCE):
+        part = image[..., first : first + _BANDS_AT_ONCE]
+        if shrunk != (height, width):
+            part = cv2.resize(part, shrunk[::-1], interpolation=cv2.INTER_AREA)
+        if shrunk != size:
+            part = cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR)
+        parts.append(part)
+    return np.dstack(parts)
+
+
 class Decoded(NamedTuple):
     """What the cache keeps of a tile."""
 
@@ -135,7 +142,7 @@ def decode(pixels: TilePixels, fit: Fit, training: bool) -> Decoded:
     sources, valid, mask = pixels
     if not valid.all():
         mask = np.where(valid, mask.astype(np.int64), UNLABELLED)
-        sources = [_filled(source, valid) for source in sources]
+        sources = [filled(source, valid) for source in sources]
     mask = _narrowed(mask)
     return Decoded([fit.keep_image(source) for source in sources], fit.keep_mask(mask) if training else mask)
 
@@ -147,8 +154,11 @@ def _narrowed(mask: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
     return mask.astype(dtype, copy=False)
 
 
-def _filled(source: Image, valid: Valid) -> Image:
-    filled = source.copy()
+def filled(source: Image, valid: Valid) -> Image:
+    """Return a source, (H, W, bands), whose pixels without data have the mean of the others; 0 where there are none."""
+    if valid.all():
+        return source
+    copy = source.copy()
     mean = source[valid].mean(axis=0, dtype=np.float64) if valid.any() else np.zeros(source.shape[2])
-    filled[~valid] = np.round(mean) if source.dtype.kind in "iu" else mean
-    return filled
+    copy[~valid] = np.round(mean) if source.dtype.kind in "iu" else mean
+    return copy

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from segtune.data.formats import MOST_BANDS, UPRIGHT, Orientation, Page, driver_of, png_orientation, tiff_pages
 from segtune.data.georeference import Place, read_place
 from segtune.data.listing import FACTS, MASKS, place_files
+from segtune.data.vrt import check_vrt, is_vrt
 from segtune.errors import InputError, counted, one_line
 from segtune.machine import free_memory
 
@@ -44,21 +45,24 @@ SHARE = 0.5  # of the free memory, for one file, or for all files that are read 
 _SMALL = 100e6  # bytes that are always available
 
 Pixels = npt.NDArray[Any]
+Span = tuple[tuple[int, int], tuple[int, int]]  # the first row and the one after the last; columns likewise
 
 
 @dataclass(frozen=True)
 class Raster:
-    """An open file of one page, or of several whose bands follow each other."""
+    """An open file of one page, or several pages or files whose bands follow each other."""
 
     path: Path
     source: rasterio.DatasetReader  # the first page
     more: Sequence[Page]  # the others
     orientation: Orientation
+    files: Sequence[Raster] = ()  # of the same size, whose bands follow
 
     @property
     def bands(self) -> int:
-        """The number of bands of all pages."""
-        return self.source.count + sum(page.tags["bands"] for page in self.more)
+        """The number of bands of all pages and files."""
+        own = self.source.count + sum(page.tags["bands"] for page in self.more)
+        return own + sum(file.bands for file in self.files)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,42 +73,58 @@ class Raster:
     def alpha(self) -> int | None:
         """The band, counted from 1, that the file declares as transparency."""
         kinds = self.source.colorinterp
-        return kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds and not self.more else None
+        single = not self.more and not self.files
+        return kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds and single else None
 
     @property
     def place(self) -> Place:
         """The place of a file opened with it; a file that is shown turned has none."""
         return read_place(self.source) if self.orientation == UPRIGHT else Place(None, None, (), None)
 
-    def read(self, without: int | None = None) -> tuple[Pixels, list[float | None]]:
-        """Read the pixels as stored, (bands, H, W), without one of the bands, and the nodata value of each band."""
+    def read(self, without: int | None = None, span: Span | None = None) -> tuple[Pixels, list[float | None]]:
+        """Read the pixels as stored, (bands, H, W), without one of the bands, and the nodata value of each band.
+
+        With `span`, only its rows and columns are read.
+        """
         bands = [band for band in self.source.indexes if band != without]
-        arrays = [self.source.read(bands)]
+        arrays = [self.source.read(bands, window=span)]
         nodata = [self.source.nodatavals[band - 1] for band in bands]
         for page in self.more:
             with rasterio.open(_name(self.path, page), driver="GTiff") as source:
-                arrays.append(source.read())
+                arrays.append(source.read(window=span))
                 nodata += source.nodatavals
+        for file in self.files:
+            pixels, declared = file.read(span=span)
+            arrays.append(pixels)
+            nodata += declared
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays), nodata
 
-    def mask(self) -> npt.NDArray[np.bool_] | None:
-        """Read which pixels, (H, W) as stored, the file's own mask marks as valid; None where it has none."""
+    def mask(self, span: Span | None = None) -> npt.NDArray[np.bool_] | None:
+        """Read which pixels, (H, W) as stored, the files' own masks mark as valid; None where they have none."""
+        found = [mask for mask in (self._mask(span), *(file.mask(span) for file in self.files)) if mask is not None]
+        return np.logical_and.reduce(found) if found else None
+
+    def _mask(self, span: Span | None) -> npt.NDArray[np.bool_] | None:
         flags = self.source.mask_flag_enums[0]
         if MaskFlags.all_valid in flags or MaskFlags.alpha in flags or flags == [MaskFlags.nodata]:
             return None
         if MaskFlags.per_dataset in flags:
-            return self.source.read_masks(1) > 0
-        return (self.source.read_masks() > 0).any(axis=0)
+            return self.source.read_masks(1, window=span) > 0
+        return (self.source.read_masks(window=span) > 0).any(axis=0)
 
 
 @contextmanager
-def opened(path: Path, what: str, place: bool = False) -> Iterator[Raster]:
+def opened(path: Path, what: str, place: bool = False, scene: bool = False) -> Iterator[Raster]:
     """Open a file; errors name `what` was expected, such as "an image".
 
-    With `place`, GDAL also reads files beside it that hold its georeference. Raises InputError where it cannot be read,
-    here or in the block, has another format, or needs more memory than there is.
+    With `place`, GDAL also reads files beside it that hold its georeference. A `scene` is read in parts: it may be
+    larger than memory, and a VRT. Raises InputError where it cannot be read, here or in the block, has another format,
+    or needs more memory than there is.
     """
-    driver = driver_of(path, what)
+    virtual = scene and is_vrt(path)
+    if virtual:
+        check_vrt(path)
+    driver = "VRT" if virtual else driver_of(path, what)
     pages = tiff_pages(path, what) if driver == "GTiff" else []
     first = pages[0] if pages else None
     try:
@@ -114,13 +134,28 @@ def opened(path: Path, what: str, place: bool = False) -> Iterator[Raster]:
         settings = rasterio.Env(**_GDAL, GDAL_DISABLE_READDIR_ON_OPEN=sight)
         with settings, rasterio.open(_name(path, first), driver=driver) as source:
             raster = Raster(path, source, pages[1:], _shown(source, turn))
-            _check_cost(raster)
+            _check_cost(raster, scene)
             for mask in MASKS:
                 _check_mask_beside(raster, beside(path, mask))
             yield raster
     except (RasterioError, CPLE_BaseError, OSError) as error:
         reason = one_line(error.__cause__ or error) or type(error).__name__
         raise InputError(f"{path}: cannot be read as {what} ({reason})") from None
+
+
+@contextmanager
+def opened_together(paths: Sequence[Path], what: str) -> Iterator[Raster]:
+    """Open the files of a scene, whose bands follow each other, with their places on the ground.
+
+    Raises InputError where one cannot be read or has another size than the first.
+    """
+    with ExitStack() as stack:
+        first, *others = (stack.enter_context(opened(path, what, place=True, scene=True)) for path in paths)
+        for other in others:
+            if other.size != first.size:
+                sizes = " and ".join(f"{width}x{height}" for height, width in (first.size, other.size))
+                raise InputError(f"{other.path}: its size differs from that of {first.path} ({sizes})")
+        yield replace(first, files=others)
 
 
 def alone() -> rasterio.Env:
@@ -178,11 +213,13 @@ def reading_cost(height: int, width: int, bands: int, itemsize: int) -> float:
     return float(height * width * (_PER_PIXEL + bands * (_PER_NUMBER + _COPIES * itemsize)))
 
 
-def _check_cost(raster: Raster) -> None:
+def _check_cost(raster: Raster, in_parts: bool) -> None:
     """Raise InputError where a file has more bands or pixels than can be read: a header can claim any number."""
     height, width, bands = raster.source.height, raster.source.width, raster.bands
     if bands > MOST_BANDS:
         raise InputError(f"{raster.path}: has {bands} bands; an image has at most {MOST_BANDS}")
+    if in_parts:
+        return
     itemsize = max(np.dtype(dtype).itemsize for dtype in raster.source.dtypes)
     needed = reading_cost(height, width, bands, itemsize)
     free = free_memory() if needed > _SMALL else None

@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp
 from segtune.data.alignment import Georeference, compare, georeference_of
 from segtune.data.alpha import transparency
 from segtune.data.labels import UNLABELLED
-from segtune.data.raster import SHARE, Raster, opened, reading_cost
+from segtune.data.raster import SHARE, Raster, Span, opened, reading_cost
 from segtune.data.tiles import Tile
 from segtune.errors import InputError
 from segtune.machine import available_cpus, free_memory
@@ -95,12 +95,12 @@ def read_tile(tile: Tile, settings: ReadSettings = ReadSettings(), compare_place
         return georeference_of(raster) if compare_places else None
 
     with opened(tile.image, "an image", compare_places) as raster:
-        image, valid = _pixels(raster, settings)
+        image, valid = read_pixels(raster, settings)
         place = place_of(raster)
     sources, places = [image], dict[Path, Georeference | None]()
     for path in tile.channels:
         with opened(path, "an image", compare_places) as raster:
-            channel, channel_valid = _pixels(raster, replace(settings, alpha="auto", bands=1))
+            channel, channel_valid = read_pixels(raster, replace(settings, alpha="auto", bands=1))
             places[path] = place_of(raster)
         if channel.shape[2] != 1:
             raise InputError(f"{path}: an extra channel has one band, but this has {channel.shape[2]}")
@@ -121,20 +121,23 @@ def read_image(path: Path, settings: ReadSettings = ReadSettings()) -> tuple[Ima
     Pixels that are NaN, infinite, nodata, transparent, or left out by the file's mask are not valid.
     """
     with opened(path, "an image") as raster:
-        return _pixels(raster, settings)
+        return read_pixels(raster, settings)
 
 
-def _pixels(raster: Raster, settings: ReadSettings) -> tuple[Image, Valid]:
-    """Read the pixels of an open image, (H, W, bands), and which of them hold data, (H, W)."""
+def read_pixels(raster: Raster, settings: ReadSettings, span: Span | None = None) -> tuple[Image, Valid]:
+    """Read the pixels of an open image, (H, W, bands), and which of them hold data, (H, W).
+
+    With `span`, only its rows and columns are read.
+    """
     transparent = transparency(raster, settings.alpha, settings.bands)
-    array, declared = raster.read(without=transparent)
+    array, declared = raster.read(transparent, span)
     if array.dtype.name not in _IMAGE_TYPES:
         raise InputError(f"{raster.path}: pixels are {array.dtype}; uint8, uint16, int16 and float are supported")
     valid = _with_data(array, declared)
-    if (mask := raster.mask()) is not None:
+    if (mask := raster.mask(span)) is not None:
         valid &= mask
     if transparent:
-        valid &= raster.source.read(transparent) > 0
+        valid &= raster.source.read(transparent, window=span) > 0
     array, opaque = _coloured(raster, array)
     if opaque is not None:
         valid &= opaque
@@ -150,7 +153,7 @@ def _pixels(raster: Raster, settings: ReadSettings) -> tuple[Image, Valid]:
 
 def _coloured(raster: Raster, array: Image) -> tuple[Image, Valid | None]:
     """Replace palette indices, (1, H, W), by colours, (3, H, W), and return which pixels are opaque."""
-    if raster.source.colorinterp[0] != ColorInterp.palette or raster.more:
+    if raster.source.colorinterp[0] != ColorInterp.palette or raster.more or raster.files:
         return array, None
     palette = raster.source.colormap(1)
     colours = np.array([palette[i] for i in range(len(palette))], dtype=np.uint8)

@@ -74,7 +74,7 @@ class CachedTiles:
     def image(self, index: int) -> Array:
         """Return the image of a tile."""
         parts: list[Array] = [self._part(index, source).astype(self._dtype, copy=False) for source in self._sources]
-        return self._fit.pad_image(_joined(parts))
+        return self._fit.pad_image(joined(parts))
 
     def target(self, index: int) -> Indices:
         """Return the mask of a tile as indices."""
@@ -88,7 +88,7 @@ class CachedTiles:
             raise TileError(f"{self._entry.path}: decoded tiles cannot be read ({one_line(error)})") from None
 
 
-def _joined(parts: Sequence[Array]) -> Array:
+def joined(parts: Sequence[Array]) -> Array:
     """Join images, (H, W, bands), of one type along their bands."""
     if len(parts) == 1:
         return parts[0]
@@ -158,7 +158,7 @@ class DecodedTiles:
             self._check(tile, seen.sources)
             kept = decode(seen, self._fit, training=self._padding is not None)
             target = self._labels.to_indices(kept.labels)
-            image = _joined([part.astype(self._dtype, copy=False) for part in kept.sources])
+            image = joined([part.astype(self._dtype, copy=False) for part in kept.sources])
             if self._padding is not None:
                 target = self._fit.pad_target(target, self._padding)
             self._last = index, self._fit.pad_image(image), target
