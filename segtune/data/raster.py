@@ -127,7 +127,7 @@ def opened(path: Path, what: str, place: bool = False, scene: bool = False) -> I
     driver = "VRT" if virtual else driver_of(path, what)
     pages = tiff_pages(path, what) if driver == "GTiff" else []
     first = pages[0] if pages else None
-    try:
+    with reading(path, what):
         turn = first.orientation if first else png_orientation(path) if driver == "PNG" else None
         # Whether a picture is shown turned depends on whether its place is known.
         sight = _WITH_SIDECARS if _has_sidecars(path, place or turn != UPRIGHT) else _ALONE
@@ -138,6 +138,13 @@ def opened(path: Path, what: str, place: bool = False, scene: bool = False) -> I
             for mask in MASKS:
                 _check_mask_beside(raster, beside(path, mask))
             yield raster
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Raise an InputError that names the file for each error of the system or of GDAL in the block."""
+    try:
+        yield
     except (RasterioError, CPLE_BaseError, OSError) as error:
         reason = one_line(error.__cause__ or error) or type(error).__name__
         raise InputError(f"{path}: cannot be read as {what} ({reason})") from None
@@ -145,16 +152,9 @@ def opened(path: Path, what: str, place: bool = False, scene: bool = False) -> I
 
 @contextmanager
 def opened_together(paths: Sequence[Path], what: str) -> Iterator[Raster]:
-    """Open the files of a scene, whose bands follow each other, with their places on the ground.
-
-    Raises InputError where one cannot be read or has another size than the first.
-    """
+    """Open the files of a scene, whose bands follow each other, with their places; InputError as of `opened`."""
     with ExitStack() as stack:
         first, *others = (stack.enter_context(opened(path, what, place=True, scene=True)) for path in paths)
-        for other in others:
-            if other.size != first.size:
-                sizes = " and ".join(f"{width}x{height}" for height, width in (first.size, other.size))
-                raise InputError(f"{other.path}: its size differs from that of {first.path} ({sizes})")
         yield replace(first, files=others)
 
 

@@ -11,7 +11,13 @@ from segtune.errors import InputError, one_line
 _HEAD, _MOST = 512, 64 * 2**20  # bytes
 _BUILT = "gdalbuildvrt makes one that is read"
 # GDAL can also compute pixels by a program in the file, or read them by a nested description.
-_REFUSED = ("VRTWarpedDataset", "VRTPansharpenedDataset", "VRTProcessedDataset", "VRTDerivedRasterBand", "VRTRawRasterBand")
+_REFUSED = (
+    "VRTWarpedDataset",
+    "VRTPansharpenedDataset",
+    "VRTProcessedDataset",
+    "VRTDerivedRasterBand",
+    "VRTRawRasterBand",
+)
 
 
 def is_vrt(path: Path) -> bool:

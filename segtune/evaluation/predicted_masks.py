@@ -19,7 +19,7 @@ from segtune.data.tiles import Tile
 from segtune.files.atomic import replaced_file
 
 Mask = npt.NDArray[np.integer]
-_MOST_LABELS = 256  # GDAL lists the names of all values from 0 on
+MOST_LABELS = 256  # GDAL lists the names of all values from 0 on
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ def write_mask(folder: Path, tile: Tile, mask: Mask, categories: Sequence[Catego
         with alone(), rasterio.open(temporary, "w", **profile) as target:
             target.write(mask, 1)
         facts = beside(temporary, FACTS)
-        if categories and all(0 <= category.label < _MOST_LABELS for category in categories):
-            _add_categories(facts, categories)
+        if categories and all(0 <= category.label < MOST_LABELS for category in categories):
+            add_categories(facts, categories)
         if facts.exists():
             os.replace(facts, beside(path, FACTS))
     return path
 
 
-def _add_categories(facts: Path, categories: Sequence[Category]) -> None:
-    """Write names and colours into the .aux.xml file of a raster, as GDAL itself does."""
+def add_categories(facts: Path, categories: Sequence[Category]) -> None:
+    """Write names and colours into the .aux.xml file of a raster, as GDAL itself does; labels are 0 to 255."""
     root = ElementTree.parse(facts).getroot() if facts.exists() else ElementTree.Element("PAMDataset")
     band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
     ElementTree.SubElement(band, "ColorInterp").text = "Palette"

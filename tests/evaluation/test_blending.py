@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -47,7 +49,7 @@ def test_windows_lie_inside_and_overlap_at_least_so_much(length: int, overlap: f
     grid = Grid.over(length, length, 32, overlap)
     assert grid.tops[0] == 0
     assert grid.tops[-1] == length - 32
-    assert all(later - first <= round(32 * (1 - overlap)) for first, later in zip(grid.tops, grid.tops[1:]))
+    assert all(later - first <= round(32 * (1 - overlap)) for first, later in itertools.pairwise(grid.tops))
 
 
 def test_weights_fall_to_zero_at_the_edge_of_a_window_that_another_covers() -> None:
@@ -58,7 +60,7 @@ def test_weights_fall_to_zero_at_the_edge_of_a_window_that_another_covers() -> N
     assert middle[0] < 0.01
     assert np.abs(np.diff(middle)).max() < 0.15  # no step anywhere
     total = np.zeros(200)
-    for begin, weights in zip(grid.lefts, grid.column_weights):
+    for begin, weights in zip(grid.lefts, grid.column_weights, strict=True):
         total[begin : begin + 64] += weights
     assert np.abs(total - 1).max() < 1e-6
 

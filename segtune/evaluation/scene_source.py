@@ -1,0 +1,187 @@
+"""A scene that is predicted: its files, read window by window, with the pixels that training would see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from segtune.data.alignment import compare, georeference_of
+from segtune.data.bands import IMAGE
+from segtune.data.fitting import Fit, filled, resized
+from segtune.data.formats import UPRIGHT
+from segtune.data.georeference import Place
+from segtune.data.listing import SUFFIXES
+from segtune.data.raster import Raster, Span, opened, opened_together, reading
+from segtune.data.reading import Image, ReadSettings, Valid, read_pixels
+from segtune.data.store import Array, joined
+from segtune.errors import InputError, counted
+from segtune.models.manifest import Manifest
+
+_SUFFIXES = (*SUFFIXES, ".vrt")
+_AN_IMAGE = "an image"
+_NOWHERE = Place(None, None, (), None)
+
+
+@dataclass(frozen=True)
+class SceneFiles:
+    """The files of a scene."""
+
+    image: tuple[Path, ...]  # one file, or several whose bands follow each other
+    channels: tuple[Path, ...] = ()  # the model's extra channels, in their order
+
+    @property
+    def name(self) -> str:
+        """The name of what is predicted: that of its first file."""
+        return self.image[0].stem
+
+
+def find_scene(paths: Sequence[Path], manifest: Manifest) -> SceneFiles:
+    """Return the files of a scene that somebody named: its image, then its extra channels.
+
+    The image is one file, a VRT too, or several files in the order of the model's bands. The model's extra channels
+    are the last of the files, or lie beside: CHANNEL/NAME.tif beside the image's folder or in it, or NAME_CHANNEL.tif
+    beside the image. Raises InputError where one is missing.
+    """
+    names = manifest.config.channels
+    own = sum(band.name.startswith(f"{IMAGE}:") for band in manifest.bands)
+    counts = []
+    for path in paths:
+        with opened(path, _AN_IMAGE, scene=True) as raster:
+            counts.append(raster.bands)
+    extra = len(names)
+    if extra and len(paths) > extra and sum(counts[:-extra]) >= own:
+        return SceneFiles(tuple(paths[:-extra]), tuple(paths[-extra:]))
+    return SceneFiles(tuple(paths), tuple(_beside(paths[0], name) for name in names))
+
+
+def _beside(image: Path, channel: str) -> Path:
+    """Find the file of an extra channel by the name of the image."""
+    folders = (image.parent.parent / channel, image.parent / channel)
+    candidates = [folder / f"{image.stem}{suffix}" for folder in folders for suffix in _SUFFIXES]
+    candidates += [image.with_name(f"{image.stem}_{channel}{suffix}") for suffix in _SUFFIXES]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise InputError(
+            f"{image}: the model needs its channel {channel}, and there is no {channel}/{image.stem}.tif beside; name "
+            f"its file after the image's"
+        )
+    return found
+
+
+class SceneSource(Protocol):
+    """Pixels that are read by rows and columns."""
+
+    name: str  # of what is read, for messages
+    height: int
+    width: int
+    place: Place
+
+    def read(self, span: Span) -> tuple[list[Image], Valid]:
+        """Return these rows and columns of the image and each extra channel, (H, W, bands), and which hold data."""
+
+
+class FileSource:
+    """The open files of a scene."""
+
+    def __init__(self, image: Raster, channels: Sequence[Raster], manifest: Manifest) -> None:
+        self.name = str(image.path)
+        self.height, self.width = image.size
+        self.place = image.place
+        self._image, self._channels = image, channels
+        own = sum(band.name.startswith(f"{IMAGE}:") for band in manifest.bands)
+        self._settings = ReadSettings(manifest.config.nodata, bands=own)
+
+    def read(self, span: Span) -> tuple[list[Image], Valid]:
+        """Return these rows and columns of the image and each extra channel, (H, W, bands), and which hold data."""
+        with reading(self._image.path, _AN_IMAGE):
+            image, valid = read_pixels(self._image, self._settings, span)
+        sources = [image]
+        for raster in self._channels:
+            with reading(raster.path, _AN_IMAGE):
+                channel, channel_valid = read_pixels(raster, ReadSettings(self._settings.nodata, bands=1), span)
+            sources.append(channel)
+            valid &= channel_valid
+        return sources, valid
+
+
+class ArraySource:
+    """An image in memory, (H, W, bands): the model's extra channels are its last bands."""
+
+    def __init__(self, image: Image, place: Place = _NOWHERE, name: str = "the array") -> None:
+        self.name, self.place, self._image = name, place, image
+        self.height, self.width = image.shape[:2]
+
+    def read(self, span: Span) -> tuple[list[Image], Valid]:
+        """Return these rows and columns, (H, W, bands), and which of them are finite."""
+        (top, bottom), (left, right) = span
+        part = self._image[top:bottom, left:right]
+        return [part], np.logical_and.reduce(np.isfinite(part), axis=2)
+
+
+@contextmanager
+def opened_scene(files: SceneFiles, manifest: Manifest) -> Iterator[FileSource]:
+    """Open the files of a scene.
+
+    Raises InputError where one cannot be read, where sizes or places differ, or where the model needs other bands.
+    """
+    with ExitStack() as stack:
+        image = stack.enter_context(opened_together(files.image, _AN_IMAGE))
+        channels = [stack.enter_context(opened(path, _AN_IMAGE, place=True, scene=True)) for path in files.channels]
+        _check_alike(image, channels)
+        source = FileSource(image, channels, manifest)
+        check_bands(source, manifest)
+        still_open = stack.pop_all()
+    try:  # not inside the contexts: they take each OSError for one of reading
+        yield source
+    finally:
+        still_open.close()
+
+
+def _check_alike(image: Raster, channels: Sequence[Raster]) -> None:
+    """Raise InputError where the files of a scene do not cover the same pixels."""
+    for raster in (image, *image.files, *channels):
+        if raster.orientation != UPRIGHT:
+            raise InputError(f"{raster.path}: is shown turned by its metadata; write it upright for a prediction")
+        if raster.size != image.size:
+            sizes = " and ".join(f"{width}x{height}" for height, width in (raster.size, image.size))
+            raise InputError(f"{raster.path}: its size differs from that of {image.path} ({sizes})")
+    compare(
+        image.path, georeference_of(image), {file.path: georeference_of(file) for file in (*image.files, *channels)}
+    )
+
+
+def check_bands(source: SceneSource, manifest: Manifest) -> None:
+    """Raise InputError where a source has other bands than the model, or a type that the model does not take."""
+    sources, _ = source.read(((0, min(1, source.height)), (0, min(1, source.width))))
+    found, names = sum(part.shape[2] for part in sources), [band.name for band in manifest.bands]
+    if found != len(names):
+        raise InputError(
+            f"{source.name}: has {counted(found, 'band')} in all, but the model was trained on {len(names)} "
+            f"({', '.join(names)})"
+        )
+    if manifest.uint8 and any(part.dtype != np.uint8 for part in sources):
+        types = " and ".join(sorted({part.dtype.name for part in sources}))
+        raise InputError(f"{source.name}: pixels are {types}, but the model was trained on uint8")
+
+
+def network_input(sources: Sequence[Image], valid: Valid, side: int, fit: Fit, uint8: bool) -> Array:
+    """Return what the network sees of a window, (S, S, bands), by the steps that a training tile goes through.
+
+    Pixels without data get the mean of the others. The window, of `side` x `side` pixels or less where the scene is
+    smaller, is resized to S x S, in its own type; what is missing is padded with the mean colour.
+    """
+    size = inner_size(valid.shape, side, fit)
+    dtype = np.uint8 if uint8 else np.float32
+    parts: list[Array] = [resized(filled(source, valid), size).astype(dtype, copy=False) for source in sources]
+    return np.ascontiguousarray(fit.pad_image(joined(parts)))
+
+
+def inner_size(shape: tuple[int, ...], side: int, fit: Fit) -> tuple[int, int]:
+    """Return the size, (h, w), to which a window of this shape, (H, W), is resized."""
+    height, width = (max(1, round(length * fit.size / side)) for length in shape)
+    return height, width
