@@ -39,6 +39,7 @@ _STYLES = {  # colour, line style and width of each score
 }
 _MARK = "#D55E00"
 _FEW = 8  # up to this many rows, a matrix also shows its zeros
+_DECADES = 4  # powers of ten over which numbers of pixels get darker
 _READABLE = 30  # up to this many rows, the cells of a matrix have numbers
 _MOST_NAMES = 90  # beside a matrix
 _MOST_CURVES = 20  # small charts of thresholds
@@ -57,7 +58,8 @@ def confusion_chart(counts: npt.NDArray[np.int64], labels: Labels, heading: str)
     total = counts.sum(axis=1, keepdims=True)
     shares = np.where(total > 0, counts / np.maximum(total, 1), np.nan)
     # Logarithmic, because background often has a thousand times the pixels of a class.
-    shades = np.log1p(counts) / np.log1p(max(int(counts.max()), 1))
+    parts = np.log10(np.maximum(counts, 1) / max(int(counts.max()), 1))
+    shades = np.where(counts > 0, np.clip(1 + parts / _DECADES, 0.04, 1), 0)
     number, longest = len(names), _LETTER * max(map(len, names))  # sizes are in inches
     side = number * min(max(6.5 / number, 0.46), 1.1) if number <= _READABLE else 14.0
     low, start, gap, high = 0.7 + (0.75 * longest if _slanted(names) else 0), 0.6 + longest, 0.25, 0.8
