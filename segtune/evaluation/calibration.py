@@ -55,17 +55,17 @@ class CalibrationCounts:
 
     def update(self, truth: Indices, probabilities: npt.NDArray[np.float32]) -> None:
         """Add a tile: true indices, (H, W), uint8, and the probabilities of the outputs, (outputs, H, W)."""
-        counted = truth != IGNORED
         if self._labels.binary:
-            above = probabilities[0][counted]
-            confidence, predicted = np.maximum(above, 1 - above), (above > 0.5).astype(np.uint8)
+            likely = probabilities[0]
+            confidence, predicted = np.maximum(likely, 1 - likely), likely > 0.5
         else:
-            likely = probabilities[:, counted]
             first = BACKGROUND if self._labels.background else BACKGROUND + 1
-            confidence, predicted = likely.max(axis=0), likely.argmax(axis=0) + first
+            confidence, predicted = probabilities.max(axis=0), probabilities.argmax(axis=0) + first
+        counted = truth != IGNORED
+        confidence, right = confidence[counted], (predicted == truth)[counted]
         bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
         self._pixels += np.bincount(bins, minlength=BINS)
-        self._right += np.bincount(bins[predicted == truth[counted]], minlength=BINS)
+        self._right += np.bincount(bins[right], minlength=BINS)
         self._confidence += np.bincount(bins, confidence, minlength=BINS)
 
     def result(self) -> Calibration:

@@ -68,12 +68,12 @@ class ThresholdCounts:
     def update(self, truth: Indices, probabilities: npt.NDArray[np.float32]) -> None:
         """Add a tile: true indices, (H, W), uint8, and the probabilities of the outputs, (outputs, H, W)."""
         counted = truth != IGNORED
-        true_indices, likely = truth[counted], probabilities[:, counted]
-        edges = np.array(self._thresholds, dtype=likely.dtype)  # `probability > threshold` compares in this type, too
+        true_indices = truth[counted]
+        edges = np.array(self._thresholds, dtype=np.float32)  # `probability > threshold` compares in this type, too
         columns = len(edges) + 1
-        classes = likely[-len(self._counts) :]  # a background output comes first
+        classes = probabilities[-len(self._counts) :]  # a background output comes first
         for index, (output, counts) in enumerate(zip(classes, self._counts, strict=True), start=BACKGROUND + 1):
-            above = np.searchsorted(edges, output) + columns * (true_indices == index)
+            above = np.searchsorted(edges, output[counted]) + columns * (true_indices == index)
             counts += np.bincount(above, minlength=2 * columns).reshape(2, columns)
 
     def result(self) -> ThresholdSweep:
