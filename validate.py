@@ -1,101 +1,65 @@
-"""Measure a trained model on a split of a data set, and write its predictions.
+"""Measure a trained model, look at its predictions, predict new images, and export it.
 
-    python validate.py -cd ray_results/quickstart -d data/demo/val            the winner of a search
-    python validate.py -cd logs/NAME -d DATASET/test --binary                 a run; also writes its predicted masks
+    python validate.py -cd ray_results/quickstart -d data/demo/val            the winner of a search: metrics and plots
+    python validate.py -cd logs/NAME -d DATASET/test --binary                 a run; writes the predicted masks
+    python validate.py -cd logs/NAME -d scene.tif --polygons objects.gpkg     no masks: predicts a whole scene
+    python validate.py -cd logs/NAME --export onnx                            a file for other programs
 
--cd takes the folder of a search, a run or a model. OUT (-o) gets metrics.json and, with --binary, a predicted mask
-per tile, with the labels of the data set and the size of the tile.
+-cd takes the folder of a search, a run or a model. OUT (-o) gets metrics.json, metrics.csv and pictures of what was
+measured, and a folder for each kind of file per tile: plots, binary, raw.
 """
 
 from __future__ import annotations
 
-import json
-from argparse import Namespace
-from contextlib import nullcontext
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from segtune.cli.exits import run_script
-from segtune.cli.given import settings_in
-from segtune.cli.parser import make_parser
-from segtune.config import RunConfig
-from segtune.data.splits import check_split
-from segtune.data.tiles import Layout, Tile
-from segtune.errors import InputError, counted
-from segtune.files.atomic import write_text
-from segtune.files.checks import check_writable, read_own_json
-from segtune.files.folders import find_model
-from segtune.files.temporary import joined_folder
-
-if TYPE_CHECKING:
-    from segtune.evaluation.predicted_masks import Mask
-
-
-def parse() -> Namespace:
-    parser = make_parser(__doc__ or "")
-    parser.add_argument(
-        "-cd",
-        "--checkpoint-dir",
-        required=True,
-        metavar="FOLDER",
-        help="folder of a search, a run or a model",
-    )
-    parser.add_argument(
-        "-d", "--dataset", required=True, metavar="SPLIT", help="folder of a split, such as DATASET/val"
-    )
-    parser.add_argument("-o", "--out", metavar="OUT", help="folder for results [FOLDER/validation/SPLIT]")
-    parser.add_argument("--binary", action="store_true", help="also write the predicted masks")
-    parser.add_argument("--device", default="auto", help="device: auto, cpu, cuda or cuda:N [auto]")
-    return parser.parse_args()
+from segtune.cli.validate_flags import Wanted, check_validate_flags, validate_parser
 
 
 def main() -> int:
-    arguments = parse()
-    folder, split = Path(arguments.checkpoint_dir), Path(arguments.dataset)
-    name = split.resolve().name if split.is_dir() else split.stem  # of a folder, or of a list file
-    out = Path(arguments.out or folder / "validation" / name)
-    check_writable(out, "-o")
-    before = read_own_json(out / "metrics.json", "miou", "-o") or {}  # of an earlier validation
-    replaceable = not arguments.out or before.get("masks")
-    model = find_model(folder)
-    config = RunConfig.from_settings(settings_in(model / "run.yaml"))
-    check_split(split, Layout.of(config, config.channels))
-    if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
-        raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
+    arguments = validate_parser(__doc__ or "").parse_args()
+    check_validate_flags(arguments)
+    wanted = Wanted.of(arguments)
     # torch takes seconds to import; --help and common mistakes do not wait for it.
-    from segtune.evaluation.predicted_masks import write_mask
-    from segtune.evaluation.validate import validate
+    from segtune.cli.deploying import deploy
+    from segtune.cli.places import places_of
+    from segtune.cli.predicting import predict
+    from segtune.cli.validation import compare_with, measure, store_threshold
+    from segtune.models.chosen import model_at, models_in
     from segtune.models.manifest import Manifest
-    from segtune.pictures.render import categories
-    from segtune.report.console import make_console, step_bar
-    from segtune.report.tables import class_table
+    from segtune.pictures.window import check_screen, show
+    from segtune.report.console import make_console
+    from segtune.report.validation import several_table, validation_lines
 
-    console = make_console()
-    named = categories(Manifest.read(model / "run.yaml").labels)
-    done = count(1)
-    # All masks or none: an unreadable tile at the end must not leave a part of them.
-    masks = joined_folder(out / "masks") if arguments.binary else nullcontext()
-    with step_bar(console) as bar, masks as written:
-
-        def on_tile(tile: Tile, mask: Mask) -> None:
-            if written:
-                place = out / "masks" / write_mask(written, tile, mask, named).name
-                if not replaceable and place.exists():
-                    raise InputError(f"-o: {place} exists, and was not written by an earlier run; give another folder")
-            bar.update(next(done), None, "predicting")
-
-        result = validate(model, split, arguments.device, on_tile, lambda line: console.print(line))
-    out.mkdir(parents=True, exist_ok=True)
-    masks_there = arguments.binary or bool(before.get("masks"))
-    write_text(out / "metrics.json", json.dumps(result.metrics() | {"masks": masks_there}, indent=2) + "\n")
-
-    console.print(f"{result.model_folder} on {counted(result.tiles, 'tile')} of {split}")
-    console.print(class_table(result.manifest.labels, result.scores.iou))
-    console.print(f"miou {result.scores.miou:.4f}")
-    if result.absent():
-        console.print(f"warning: no mask contains {', '.join(result.absent())}; left out of the mean")
-    console.print(f"written to {out}")
+    if arguments.vis:
+        check_screen()
+    if arguments.check_path:
+        models = [model_at(Path(arguments.check_path))]
+    else:
+        models = models_in(Path(arguments.check_dir), arguments.trial, arguments.top)
+    configs = {model: Manifest.read(model / "run.yaml").config for model in models}
+    places = places_of(configs, arguments)
+    console, found = make_console(), []
+    for place in places:
+        if not place.measurable:
+            predict(place, arguments, wanted, console)
+            continue
+        measured = measure(place, arguments, wanted, console)
+        found.append(measured)
+        console.print(*validation_lines(measured.result, place.data[0], measured.intervals), sep="\n")
+        if arguments.compare:
+            console.print(compare_with(place, measured, arguments, console))
+        if arguments.store_threshold:
+            console.print(store_threshold(measured.result))
+        console.print(f"written to {place.out}")
+    if len(found) > 1:
+        console.print(several_table([(item.result, item.intervals) for item in found]))
+    for model in models:
+        split = next((place.data[0] for place in places if place.measurable), None)
+        deploy(model, split, arguments, console)
+    if arguments.vis and (plots := [item.plot for item in found if item.plot is not None]):
+        show(plots[0], "validate.py")
     return 0
 
 

@@ -31,14 +31,15 @@ ORDER = (
         "models",
         "device tensors networks probe compatibility weights pretrained normalization batchnorm build auto_weights "
         "run_yaml "
-        "manifest checkpoint export_metadata export hub",
+        "manifest checkpoint chosen export_metadata export hub",
     ),
     (
         "evaluation",
         "overlap metrics class_scores boundary calibration intervals thresholds areas worst predictor predict "
-        "evaluate predicted_masks blending scene_source scene_scale scene_output polygons scene validate",
+        "evaluate predicted_masks blending scene_source scene_scale scene_output polygons scene opened measures "
+        "validate",
     ),
-    ("pictures", "render png layout sheet panels charts window gallery"),
+    ("pictures", "render png layout sheet panels charts window gallery scene"),
     (
         "training",
         "distributed region_losses pixel_losses losses val_loss optim loaders stopwatch resolve resume step result "
@@ -52,8 +53,12 @@ ORDER = (
         "teaching sampler recovery stopping proposals searcher search_yaml status warm_start watchdog "
         "trial_run in_process worker ray_hooks ray_backend search",
     ),
-    ("report", "commands text tables console dry_run"),
-    ("cli", "output assignments flags parser given dataset tasks exits"),
+    ("report", "commands text tables console dry_run validation"),
+    (
+        "cli",
+        "output assignments flags parser given dataset tasks exits validate_flags places outputs validation predicting "
+        "deploying",
+    ),
     ("tools", "weights __main__"),
 )
 MODULES = [".".join(filter(None, ("segtune", package, name))) for package, names in ORDER for name in names.split()]

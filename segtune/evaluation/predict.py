@@ -13,6 +13,7 @@ from torch import Tensor
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
 from segtune.data.labels import BACKGROUND, IGNORED, Indices, Labels
+from segtune.evaluation.areas import remove_small
 from segtune.evaluation.predictor import Predictor
 from segtune.models.manifest import THRESHOLD
 
@@ -66,6 +67,8 @@ def _at_own_size(predictor: Predictor, logits: Tensor, target: Tensor) -> TilePr
     height, width = predictor.fit.inner(*target.shape)
     logits = resized(logits[:, :height, :width], tuple(target.shape))
     indices: Indices = most_likely(logits, manifest.labels, manifest.threshold).cpu().numpy()
+    if manifest.min_area:
+        indices = remove_small(indices, manifest.min_area, manifest.labels.binary or manifest.labels.background)
     return TilePrediction(logits, indices, target.numpy())
 
 

@@ -40,13 +40,8 @@ def write_mask(folder: Path, tile: Tile, mask: Mask, categories: Sequence[Catego
     """
     tiff = tile.image.suffix.lower() in (".tif", ".tiff") or mask.dtype not in (np.uint8, np.uint16)
     path = folder / f"{tile.name}{'.tif' if tiff else '.png'}"
-    profile: dict[str, Any] = {"driver": "GTiff", "compress": "deflate"} if tiff else {"driver": "PNG"}
-    height, width = mask.shape
-    profile |= {"height": height, "width": width, "count": 1, "dtype": mask.dtype}
-    with opened(tile.image, "an image", place=True) as raster:
-        profile |= raster.place.profile
     with replaced_file(path) as temporary:
-        with alone(), rasterio.open(temporary, "w", **profile) as target:
+        with alone(), rasterio.open(temporary, "w", **_profile(tile, mask[None], tiff)) as target:
             target.write(mask, 1)
         facts = beside(temporary, FACTS)
         if categories and all(0 <= category.label < MOST_LABELS for category in categories):
@@ -54,6 +49,28 @@ def write_mask(folder: Path, tile: Tile, mask: Mask, categories: Sequence[Catego
         if facts.exists():
             os.replace(facts, beside(path, FACTS))
     return path
+
+
+def write_probabilities(folder: Path, tile: Tile, probabilities: npt.NDArray[np.float32], names: Sequence[str]) -> Path:
+    """Write probabilities, (outputs, H, W), as a GeoTIFF with a named band per output, and return its path.
+
+    It has the tile's name and georeference.
+    """
+    path = folder / f"{tile.name}.tif"
+    profile = _profile(tile, probabilities, tiff=True)
+    with replaced_file(path) as temporary, alone(), rasterio.open(temporary, "w", **profile) as target:
+        target.write(probabilities)
+        target.descriptions = tuple(names)
+    return path
+
+
+def _profile(tile: Tile, array: npt.NDArray[Any], tiff: bool) -> dict[str, Any]:
+    """Return rasterio's keywords for a file of this array, (bands, H, W), at the place of a tile."""
+    count, height, width = array.shape
+    profile: dict[str, Any] = {"driver": "GTiff", "compress": "deflate"} if tiff else {"driver": "PNG"}
+    profile |= {"height": height, "width": width, "count": count, "dtype": array.dtype}
+    with opened(tile.image, "an image", place=True) as raster:
+        return profile | raster.place.profile
 
 
 def add_categories(facts: Path, categories: Sequence[Category]) -> None:

@@ -6,70 +6,116 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from segtune.config import RunConfig
 from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, survey
-from segtune.data.fitting import Fit
+from segtune.data.fitting import OVERLAP
 from segtune.data.pairs import find_tiles
 from segtune.data.reading import readable_at_once
-from segtune.data.store import DecodedTiles
+from segtune.data.store import DecodedTiles, TileStore
 from segtune.data.tiles import Layout, Split, Tile
 from segtune.errors import InputError
-from segtune.evaluation.evaluate import evaluate
-from segtune.evaluation.metrics import ConfusionMatrix, Scores
-from segtune.evaluation.predict import TilePrediction
-from segtune.evaluation.predicted_masks import Mask
+from segtune.evaluation.areas import AreaCounts
+from segtune.evaluation.evaluate import OnTile, evaluate
+from segtune.evaluation.measures import Measured, Measures
+from segtune.evaluation.metrics import Scores
+from segtune.evaluation.opened import UNCHANGED, Changes, open_predictor
+from segtune.evaluation.predict import TilePrediction, probabilities
 from segtune.evaluation.predictor import Predictor
 from segtune.files.folders import find_model
 from segtune.machine import versions
-from segtune.models.checkpoint import load_model
-from segtune.models.device import resolve_device, within_memory
+from segtune.models.device import within_memory
 from segtune.models.manifest import MEMORY_FORMAT, Manifest
 
 _MOST_LOADERS = 8  # processes that decode tiles
-OnPrediction = Callable[[Tile, Mask], None]
+
+
+@dataclass(frozen=True)
+class PredictedTile:
+    """A tile with its prediction, the model's manifest, and the store that its image comes from."""
+
+    tile: Tile
+    index: int  # in the split, and in the store
+    prediction: TilePrediction
+    store: TileStore
+    manifest: Manifest
+
+
+T = TypeVar("T")
+OnPrediction = Callable[[PredictedTile], None]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The result of a validation: the scores, and the settings that they were measured with."""
+    """The result of a validation: what was measured, and with which settings."""
 
     model_folder: Path
+    split: Path
     manifest: Manifest
-    scores: Scores
-    tiles: int
+    measured: Measured
+    store: TileStore
     device: str
+    tta: str
+    overlap: float
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of the whole split."""
+        return self.measured.scores
+
+    @property
+    def tiles(self) -> int:
+        """The number of tiles."""
+        return len(self.measured.names)
 
     def metrics(self) -> dict[str, Any]:
         """Return the content of metrics.json."""
+        found = self.measured
         config = self.manifest.config
+        sweeps = {"thresholds": found.thresholds, "min_areas": found.areas}
         return {
-            "miou": self.scores.miou,
-            "miou_with_background": self.scores.miou_with_background,
-            "iou": self.scores.iou,
+            "miou": found.scores.miou,
+            "miou_with_background": found.scores.miou_with_background,
+            "iou": found.scores.iou,
             "tiles": self.tiles,
-            "model": str(self.model_folder),
-            "classes": config.classes,
-            "class_names": config.class_names,
-            "ignore": config.ignore,
-            "channels": config.channels,
-            "image_size": config.image_size,
-            "batch_size": self.manifest.evaluation_batch_size,
-            "precision": self.manifest.precision,
-            "memory_format": MEMORY_FORMAT,
-            "threshold": self.manifest.threshold,
-            "device": self.device,
-            "versions": versions(),
-        }
+            "per_class": found.classes.plain(),
+            **found.boundary.plain(),
+            "calibration": found.calibration.plain(),
+            "confusion": {"labels": ["background", *map(str, config.classes)], "pixels": found.confusion.tolist()},
+            **{name: sweep.plain() for name, sweep in sweeps.items() if sweep},
+        } | prediction_settings(self.model_folder, self.manifest, self.device, self.tta, self.overlap)
 
     def absent(self) -> list[str]:
         """Return the classes that no mask contains; they are not part of the mean."""
         labels = self.manifest.labels
         return [labels.text(label) for label, value in self.scores.iou.items() if value is None]
+
+
+def prediction_settings(folder: Path, manifest: Manifest, device: str, tta: str, overlap: float) -> dict[str, Any]:
+    """Return what predictions were made with, as it stands in metrics.json."""
+    config = manifest.config
+    return {
+        "model": str(folder),
+        "classes": config.classes,
+        "class_names": config.class_names,
+        "ignore": config.ignore,
+        "channels": config.channels,
+        "image_size": config.image_size,
+        "fit": config.fit,
+        "overlap": overlap,
+        "tta": tta,
+        "batch_size": manifest.evaluation_batch_size,
+        "precision": manifest.precision,
+        "memory_format": MEMORY_FORMAT,
+        "threshold": manifest.threshold,
+        "min_area": manifest.min_area,
+        "device": device,
+        "versions": versions(),
+    }
 
 
 def validate(
@@ -78,6 +124,10 @@ def validate(
     device: str = "auto",
     on_tile: OnPrediction | None = None,
     say: Callable[[str], None] | None = None,
+    changes: Changes = UNCHANGED,
+    overlap: float = OVERLAP,
+    worst: int = 0,
+    sweep: bool = False,
 ) -> Validation:
     """Measure a model on a split in the same way as its training did.
 
@@ -90,42 +140,97 @@ def validate(
     folder: the folder of a search, a run or a model.
     split: the folder of a split, or the list of its tiles.
     device: auto, cpu, cuda or cuda:N.
-    on_tile: called with each tile and its predicted mask in the data set's own labels, (H, W), at the size of the
-        tile's mask; called again for every tile when the split is measured again.
+    on_tile: called with each tile and its prediction at the size of the tile's mask; called again for every tile when
+        the split is measured again.
     say: called with one line about each thing that is odd about the data.
+    changes: what to do otherwise than the training's evaluation.
+    overlap: of neighbouring windows with `fit` crop, as a share of their side.
+    worst: how many of the tiles with the most wrong pixels to keep.
+    sweep: also measure all thresholds, and then, in a second pass, objects' smallest areas.
 
     Raises InputError if there is no model or the split is not sound, and DeviceMemoryError if memory is not enough for
     one tile at a time.
     """
-    place = resolve_device(device)
     model_folder = find_model(folder)
-    model, manifest = load_model(model_folder, place)
-    config, labels = manifest.config, manifest.labels
+    predictor = open_predictor(model_folder, device, changes)
+    manifest = predictor.manifest
+    config = manifest.config
     tiles = find_tiles(split, Layout.of(config, config.channels))
     sources = range(1 + len(config.channels))
-    fit = Fit.of(config)
-    store = DecodedTiles(tiles, labels, manifest.bands, sources, fit, manifest.uint8, None, config.nodata)
+    store = DecodedTiles(
+        tiles, manifest.labels, manifest.bands, sources, predictor.fit, manifest.uint8, None, config.nodata
+    )
     for remark in _remarks(tiles, config):  # before the first prediction is passed on
         if say:
             say(remark)
-
-    def pass_on(index: int, prediction: TilePrediction) -> None:
-        if on_tile:
-            on_tile(tiles[index], labels.to_labels(prediction.indices))
-
     workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)
-    at_once = manifest.evaluation_batch_size
-    with _threads(manifest.threads), Batches(store, at_once, workers=workers) as batches:
+    with _threads(manifest.threads), Batches(store, manifest.evaluation_batch_size, workers=workers) as batches:
+        passes = _Passes(predictor, batches, overlap)
+        measures = passes.measure(tiles, store, on_tile, worst, sweep)
+        areas = passes.areas(measures) if sweep else None
+    try:
+        measured = measures.result(areas)
+    except ValueError:
+        raise InputError(
+            f"{tiles.folders[1]}: no valid pixel of any class occurs in the masks ({config.classes})"
+        ) from None
+    manifest = replace(manifest, evaluation_batch_size=passes.at_once)  # the size that memory was enough for
+    return Validation(model_folder, split, manifest, measured, store, str(predictor.device), predictor.tta, overlap)
 
-        def measure(size: int) -> ConfusionMatrix:
-            batches.batch_size = size
-            return evaluate(Predictor(model, manifest, place), batches, pass_on)
 
-        matrix, at_once = within_memory(measure, at_once)
-    if not matrix.measurable:
-        raise InputError(f"{tiles.folders[1]}: no valid pixel of any class occurs in the masks ({config.classes})")
-    manifest = replace(manifest, evaluation_batch_size=at_once)  # the size that memory was enough for
-    return Validation(model_folder, manifest, matrix.scores(), len(tiles), str(place))
+class _Passes:
+    """Passes over the tiles of a split, with smaller batches where memory is not enough."""
+
+    def __init__(self, predictor: Predictor, batches: Batches, overlap: float) -> None:
+        self._predictor, self._batches, self._overlap = predictor, batches, overlap
+        self.at_once = predictor.manifest.evaluation_batch_size
+
+    def measure(
+        self, tiles: Split, store: TileStore, on_tile: OnPrediction | None, worst: int, sweep: bool
+    ) -> Measures:
+        """Measure everything but the smallest areas."""
+
+        def begin() -> tuple[Measures, OnTile]:
+            measures = Measures(self._predictor.manifest, worst, sweep)
+
+            def pass_on(index: int, prediction: TilePrediction) -> None:
+                measures.update(tiles.names[index], index, prediction)
+                if on_tile:
+                    on_tile(PredictedTile(tiles[index], index, prediction, store, self._predictor.manifest))
+
+            return measures, pass_on
+
+        return self._over_all(begin)
+
+    def areas(self, measures: Measures) -> AreaCounts | None:
+        """Measure the smallest areas at the best threshold; None if no class occurs in the masks."""
+        manifest, found = self._predictor.manifest, measures.sweep()
+        if not found or not found.curves:
+            return None
+        labels = manifest.labels
+        threshold = found.best(str(labels.classes[0])) if labels.binary else manifest.threshold
+
+        def begin() -> tuple[AreaCounts, OnTile]:
+            counts = AreaCounts(labels, threshold, manifest.threshold, manifest.min_area)
+
+            def add(index: int, prediction: TilePrediction) -> None:
+                counts.update(prediction.truth, probabilities(prediction.logits, labels).cpu().numpy())
+
+            return counts, add
+
+        return self._over_all(begin)
+
+    def _over_all(self, begin: Callable[[], tuple[T, OnTile]]) -> T:
+        """Predict all tiles, and return what was counted; begin anew whenever memory was not enough."""
+
+        def attempt(size: int) -> T:
+            self._batches.batch_size = size
+            counts, add = begin()
+            evaluate(self._predictor, self._batches, add, overlap=self._overlap)
+            return counts
+
+        counts, self.at_once = within_memory(attempt, self.at_once)
+        return counts
 
 
 def _remarks(tiles: Split, config: RunConfig) -> list[str]:

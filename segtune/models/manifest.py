@@ -25,6 +25,7 @@ from segtune.models.run_yaml import settings_of
 MEMORY_FORMAT = "channels_last"
 THRESHOLD = 0.5  # default of the probability above which a pixel belongs to a single class
 _MOST_THREADS = 4096
+_WIDTH = 120  # of run.yaml's lines
 _Count = Annotated[int, Field(ge=1)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -118,7 +119,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write the settings first, so that `--config` can read them, then one section per subject."""
-        write_text(path, yaml.safe_dump(self._plain(), sort_keys=False, allow_unicode=True, width=120))
+        write_text(path, yaml.safe_dump(self._plain(), sort_keys=False, allow_unicode=True, width=_WIDTH))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -156,6 +157,12 @@ class Manifest:
             metrics=sections.metrics,
             transforms=_transforms(config, sections),
         )
+
+    @staticmethod
+    def store_threshold(path: Path, threshold: float, min_area: int) -> None:
+        """Change threshold and smallest area in a run.yaml, and nothing else."""
+        content = read_yaml(path) | {"threshold": threshold, "min_area": min_area}
+        write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=_WIDTH))
 
     def _plain(self) -> dict[str, Any]:
         labels = _LabelsPart.model_validate(self.labels, from_attributes=True, strict=False).model_dump()

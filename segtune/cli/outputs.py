@@ -1,0 +1,72 @@
+"""The files that a validation writes for each tile: plots, masks and probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from segtune.cli.validate_flags import Wanted
+from segtune.data.fitting import Fit
+from segtune.errors import InputError
+from segtune.evaluation.predict import probabilities
+from segtune.evaluation.predicted_masks import write_mask, write_probabilities
+from segtune.evaluation.scene_output import output_names
+from segtune.evaluation.validate import PredictedTile
+from segtune.files.temporary import joined_folder
+from segtune.pictures.gallery import tile_panels
+from segtune.pictures.panels import Panels, delete_panels, panels, panels_name
+from segtune.pictures.png import write_png
+from segtune.pictures.render import categories
+
+PLOTS, BINARY, RAW = "plots", "binary", "raw"
+
+
+class TileFiles:
+    """Writes files of each tile into temporary folders, which become those of OUT at the end: all files or none.
+
+    `own` names the folders in OUT that an earlier validation wrote; files in other folders are not replaced.
+    """
+
+    def __init__(self, out: Path, folders: dict[str, Path], own: frozenset[str]) -> None:
+        self._out, self._folders, self._own = out, folders, own
+
+    def write(self, seen: PredictedTile) -> None:
+        """Write the files of a tile; raise InputError where one would replace a file that is not a validation's."""
+        manifest, labels = seen.manifest, seen.manifest.labels
+        if folder := self._folders.get(BINARY):
+            mask = labels.to_labels(seen.prediction.indices)
+            self._check(write_mask(folder, seen.tile, mask, categories(labels)), BINARY)
+        if folder := self._folders.get(RAW):
+            likely = probabilities(seen.prediction.logits, labels).cpu().numpy()
+            self._check(write_probabilities(folder, seen.tile, likely, output_names(labels)), RAW)
+        if folder := self._folders.get(PLOTS):
+            drawn = panels_of(seen)
+            path = folder / panels_name(drawn)
+            write_png(path, panels(drawn, labels, manifest.threshold))
+            self._check(path, PLOTS)
+
+    def _check(self, written: Path, name: str) -> None:
+        place = self._out / name / written.name
+        if name not in self._own and place.exists():
+            raise InputError(f"-o: {place} exists, and was not written by an earlier run; give another folder")
+
+
+@contextmanager
+def tile_files(out: Path, wanted: Wanted, own: frozenset[str]) -> Iterator[TileFiles]:
+    """Yield the writer of the files that are wanted; they appear in OUT when the block ends without an error."""
+    names = {PLOTS: wanted.plots, BINARY: wanted.binary, RAW: wanted.raw}
+    with ExitStack() as stack:
+        folders = {
+            name: stack.enter_context(joined_folder(out / name)) for name, is_wanted in names.items() if is_wanted
+        }
+        yield TileFiles(out, folders, own)
+        if wanted.plots and PLOTS in own:
+            delete_panels(out / PLOTS)
+
+
+def panels_of(seen: PredictedTile) -> Panels:
+    """Return what is drawn of a tile and its prediction."""
+    manifest, shape = seen.manifest, seen.prediction.truth.shape
+    height, width = Fit.of(manifest.config).inner(*shape)
+    return tile_panels(seen.tile.name, seen.store.image(seen.index)[:height, :width], manifest, seen.prediction)

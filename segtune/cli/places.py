@@ -1,0 +1,93 @@
+"""What validate.py works on: which models, on which tiles or scenes, and where the results go."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from segtune.config import RunConfig
+from segtune.data.listing import SUFFIXES
+from segtune.data.splits import check_split
+from segtune.data.tiles import Layout
+from segtune.errors import InputError
+
+_SCENES = (*SUFFIXES, ".vrt")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model, its data, and the folder for what is found there."""
+
+    model: Path  # folder of the model
+    data: tuple[Path, ...]  # a split, a folder of images, or the files of one scene
+    measurable: bool  # whether there are masks
+    out: Path
+
+
+def places_of(models: Mapping[Path, RunConfig], arguments: Namespace) -> list[Place]:
+    """Return every model with every data set; raise InputError where one does not exist or cannot be used."""
+    data = _data_sets([Path(name) for name in arguments.dataset_dir])
+    names = _names([files[0] for files in data])
+    found = []
+    for folder, config in models.items():
+        for files, name in zip(data, names, strict=True):
+            out = _out(folder, name, len(models), len(data), arguments)
+            found.append(Place(folder, files, _measurable(files, config), out))
+    return found
+
+
+def _data_sets(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
+    """Return each data set; all image files together are one scene."""
+    scene = tuple(path for path in paths if path.suffix.lower() in _SCENES and not path.is_dir())
+    if missing := [path for path in scene if not path.is_file()]:
+        raise InputError(f"-d: {path}: no such file" for path in missing)
+    sets = [(path,) for path in paths if path not in scene]
+    return [*sets, *([scene] if scene else [])]
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each data set: the shortest ends of their paths that differ."""
+    whole = [path.resolve().with_suffix("") if path.is_file() else path.resolve() for path in paths]
+    for parts in range(1, max((len(path.parts) for path in whole), default=1) + 1):
+        names = ["_".join(path.parts[-parts:]) for path in whole]
+        if len(set(names)) == len(names):
+            return names
+    raise InputError("-d: a data set is listed twice")
+
+
+def _out(model: Path, name: str, models: int, sets: int, arguments: Namespace) -> Path:
+    """Return OUT, with a folder for each model and each data set if there are several."""
+    run = model.parent if model.name == "best" else model
+    if not arguments.output_dir:
+        return run / "validation" / name
+    out = Path(arguments.output_dir)
+    out = out / run.name if models > 1 else out
+    return out / name if sets > 1 else out
+
+
+def _measurable(files: tuple[Path, ...], config: RunConfig) -> bool:
+    """Return whether there are masks; raise InputError where there is nothing that can be used."""
+    place, layout = files[0], Layout.of(config, config.channels)
+    if place.suffix.lower() in _SCENES and place.is_file():
+        return False
+    if place.is_dir() and not (place / layout.masks_dir).is_dir() and images_folder(place, config) is not None:
+        return False
+    check_split(place, layout)
+    return True
+
+
+def images_folder(place: Path, config: RunConfig) -> Path | None:
+    """Return the folder with the images of a place without masks: its own images folder, or itself; None if neither."""
+    for folder in (place / config.images_dir, place):
+        if folder.is_dir() and any(file.suffix.lower() in _SCENES for file in folder.iterdir()):
+            return folder
+    return None
+
+
+def scenes_in(place: Path, config: RunConfig) -> list[tuple[Path, ...]]:
+    """Return the images of a folder without masks, each a scene of its own."""
+    folder = images_folder(place, config)
+    assert folder
+    return [(file,) for file in sorted(folder.iterdir()) if file.suffix.lower() in _SCENES and file.name[0] != "."]

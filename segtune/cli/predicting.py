@@ -1,0 +1,105 @@
+"""Predict images without masks: validate.py's work on scenes."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from segtune.cli.places import Place, scenes_in
+from segtune.cli.validate_flags import Wanted
+from segtune.cli.validation import changes_of, device_of
+from segtune.errors import InputError, counted
+from segtune.evaluation.opened import open_predictor
+from segtune.evaluation.predicted_masks import Category
+from segtune.evaluation.predictor import Predictor
+from segtune.evaluation.scene import SceneResult, predict_scene
+from segtune.evaluation.scene_output import SceneOutputs
+from segtune.evaluation.scene_source import SceneFiles, find_scene, opened_scene
+from segtune.evaluation.validate import prediction_settings
+from segtune.files.atomic import write_text
+from segtune.files.checks import check_writable, read_own_json
+from segtune.pictures.png import write_png
+from segtune.pictures.render import categories
+from segtune.pictures.scene import scene_picture
+from segtune.report.console import step_bar
+
+PREDICTION = "prediction.json"
+
+
+def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console) -> None:
+    """Predict every image of a place, and write OUT."""
+    predictor = open_predictor(place.model, device_of(arguments), changes_of(arguments))
+    config = predictor.manifest.config
+    files = [place.data] if place.data[0].is_file() else scenes_in(place.data[0], config)
+    scenes = [find_scene(paths, predictor.manifest) for paths in files]
+    if arguments.polygons and len(scenes) > 1:
+        raise InputError(f"--polygons: writes one file, but there are {len(scenes)} images; predict them one by one")
+    console.print(f"{place.data[0]} has no masks: predicting {counted(len(scenes), 'image')} with {place.model}")
+    check_writable(place.out, "-o")
+    before = read_own_json(place.out / PREDICTION, "images", "-o") or {}
+    own = before.get("written", []) if arguments.output_dir else ["binary", "raw", "plots"]
+    named = categories(predictor.manifest.labels)
+    outputs = [_outputs(scene, place.out, arguments, wanted, own, named) for scene in scenes]
+    images: dict[str, Any] = {}
+    for scene, files_out in zip(scenes, outputs, strict=True):
+        result = _predict(scene, files_out, predictor, arguments, console)
+        images[scene.name] = asdict(result)
+        console.print(_line(scene, result, predictor))
+        if wanted.plots:
+            assert files_out.binary
+            picture = scene_picture(scene, files_out.binary, predictor.manifest)
+            (place.out / "plots").mkdir(parents=True, exist_ok=True)
+            write_png(place.out / "plots" / f"{scene.name}.png", picture)
+    written = sorted({*before.get("written", []), "binary", *wanted.folders})
+    settings = prediction_settings(
+        place.model, predictor.manifest, str(predictor.device), predictor.tta, arguments.overlap
+    )
+    write_text(place.out / PREDICTION, json.dumps({"images": images, "written": written} | settings, indent=2) + "\n")
+    console.print(f"written to {place.out}")
+
+
+def _outputs(
+    scene: SceneFiles, out: Path, arguments: Namespace, wanted: Wanted, own: Sequence[str], named: Sequence[Category]
+) -> SceneOutputs:
+    """Return the files that are written for a scene: its mask always, since it is what people predict for."""
+    places = {"binary": out / "binary" / f"{scene.name}.tif"}
+    if wanted.raw:
+        places["raw"] = out / "raw" / f"{scene.name}.tif"
+    if wanted.plots:
+        places["plots"] = out / "plots" / f"{scene.name}.png"
+    for name, path in places.items():
+        if path.exists() and name not in own:
+            raise InputError(f"-o: {path} exists, and was not written by an earlier run; give another folder")
+        if any(path.exists() and path.samefile(file) for file in (*scene.image, *scene.channels)):
+            raise InputError(f"-o: {path} is the image itself; give another folder")
+    polygons = Path(arguments.polygons) if arguments.polygons else None
+    return SceneOutputs(places["binary"], places.get("raw"), polygons, named, arguments.cog, arguments.simplify)
+
+
+def _predict(
+    scene: SceneFiles, outputs: SceneOutputs, predictor: Predictor, arguments: Namespace, console: Console
+) -> SceneResult:
+    with opened_scene(scene, predictor.manifest) as source, step_bar(console) as bar:
+        return predict_scene(
+            predictor,
+            source,
+            outputs,
+            arguments.overlap,
+            lambda done, windows: bar.update(done, windows, f"predicting {scene.name}"),
+            arguments.resolution,
+            console.print,
+        )
+
+
+def _line(scene: SceneFiles, result: SceneResult, predictor: Predictor) -> str:
+    """Return a line with the share of each label in a scene."""
+    labels, total = predictor.manifest.labels, max(1, sum(result.pixels.values()))
+    shares = ", ".join(f"{labels.text(label)} {count / total:.1%}" for label, count in result.pixels.items())
+    objects = "" if result.objects is None else f"; {counted(result.objects, 'outline')}"
+    return f"{scene.name}: {result.width}x{result.height} pixels: {shares}{objects}"

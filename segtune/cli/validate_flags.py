@@ -1,0 +1,153 @@
+"""The flags of validate.py."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from dataclasses import dataclass
+
+from segtune.cli.parser import Parser, make_parser
+from segtune.data.fitting import OVERLAP
+from segtune.errors import InputError
+from segtune.vocabulary import EXPORT_FILES
+
+_EXPORTS = tuple(EXPORT_FILES)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a validation computes and writes."""
+
+    metrics: bool
+    plots: bool
+    binary: bool
+    raw: bool
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """The folders in OUT that get a file for each tile."""
+        names = {"plots": self.plots, "binary": self.binary, "raw": self.raw}
+        return frozenset(name for name, wanted in names.items() if wanted)
+
+    @classmethod
+    def of(cls, arguments: Namespace) -> Wanted:
+        """Return what the flags ask for: metrics and plots if they name nothing; InputError for a contradiction."""
+        outputs = {name: bool(getattr(arguments, name)) for name in ("plots", "only_plots", "binary", "raw")}
+        chosen = [f"--{name.replace('_', '-')}" for name, given in outputs.items() if given]
+        if arguments.com and chosen:
+            raise InputError(f"--com: computes the metrics alone, and {chosen[0]} asks for more; leave one out")
+        if arguments.no_plots and (outputs["plots"] or outputs["only_plots"]):
+            raise InputError(f"--no-plots: contradicts {chosen[0]}; leave one out")
+        plots = not (chosen or arguments.com or arguments.no_plots) or outputs["plots"] or outputs["only_plots"]
+        return cls(not outputs["only_plots"], plots, outputs["binary"], outputs["raw"])
+
+
+def validate_parser(manual: str) -> Parser:
+    """Return the parser of validate.py; `manual` is the script's docstring."""
+    parser = make_parser(manual)
+    _add_model(parser)
+    _add_data(parser)
+    _add_outputs(parser)
+    _add_measuring(parser)
+    _add_scenes(parser)
+    _add_export(parser)
+    return parser
+
+
+def _add_model(parser: Parser) -> None:
+    group = parser.add_argument_group("model")
+    model = group.add_mutually_exclusive_group(required=True)
+    model.add_argument("-c", "--check-path", metavar="PATH", help="folder of a model, or its model.safetensors")
+    model.add_argument("-cd", "--check-dir", metavar="FOLDER", help="folder of a search, a run or a model")
+    group.add_argument("--trial", type=int, metavar="N", help="trial of the search in -cd [its winner]")
+    group.add_argument("--top", type=int, metavar="N", help="the N best trials of the search in -cd, one after another")
+    group.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N [auto]")
+    group.add_argument("--cpu", action="store_true", help="short for --device cpu")
+    group.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="[as in the training's evaluation]")
+
+
+def _add_data(parser: Parser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "-d",
+        "--dataset-dir",
+        nargs="+",
+        default=[],
+        metavar="PLACE",
+        help="folders of splits, such as DATASET/val, of images, or images; without masks, the model predicts",
+    )
+    group.add_argument("-o", "--output-dir", metavar="OUT", help="folder for results [MODEL/validation/NAME]")
+
+
+def _add_outputs(parser: Parser) -> None:
+    group = parser.add_argument_group("outputs (without any of these: metrics and plots)")
+    group.add_argument("--plots", action="store_true", help="OUT/plots: image, output and truth of each tile")
+    group.add_argument("--no-plots", action="store_true", help="no plots")
+    group.add_argument("--only-plots", action="store_true", help="plots, and no metrics")
+    group.add_argument("--binary", action="store_true", help="OUT/binary: masks in the labels of the data set")
+    group.add_argument("--raw", action="store_true", help="OUT/raw: probabilities, float32 .tif, a band per output")
+    group.add_argument("--com", "--calc-only-metrics", action="store_true", help="metrics alone")
+    group.add_argument("--vis", action="store_true", help="show the plot of the first tile in a window")
+    group.add_argument("--worst", type=int, default=8, metavar="N", help="tiles on the sheet of the worst ones [8]")
+
+
+def _add_measuring(parser: Parser) -> None:
+    group = parser.add_argument_group("measuring")
+    group.add_argument(
+        "-t", "--thres", type=float, metavar="P", help="probability above which a pixel is the class [the model's own]"
+    )
+    group.add_argument("--min-area", type=int, metavar="N", help="remove objects of fewer pixels [the model's own: 0]")
+    group.add_argument("--tile-size", type=int, metavar="S", help="side of the square for the network [its image_size]")
+    group.add_argument("--tta", default="none", metavar="VIEWS", help="average mirrored views: none, flips, d4 [none]")
+    group.add_argument(
+        "--overlap", type=float, default=OVERLAP, metavar="SHARE", help=f"of windows that are neighbours [{OVERLAP}]"
+    )
+    group.add_argument(
+        "--group",
+        metavar="PATTERN",
+        help="tiles whose names match in the pattern's group belong together: 'scene(\\d+)'",
+    )
+    group.add_argument("--compare", metavar="OTHER", help="another model on the same tiles, and the difference")
+    group.add_argument("--sweep-threshold", action="store_true", help="IoU, precision and recall at each threshold")
+    group.add_argument(
+        "--store-threshold", action="store_true", help="write the best threshold and min-area into the model's run.yaml"
+    )
+
+
+def _add_scenes(parser: Parser) -> None:
+    group = parser.add_argument_group("scenes (images without masks)")
+    group.add_argument("--cog", action="store_true", help="write cloud-optimized GeoTIFFs")
+    group.add_argument("--polygons", metavar="FILE.gpkg", help="also write the outlines of objects")
+    group.add_argument("--simplify", type=float, default=0.0, metavar="D", help="simplify outlines by D map units [0]")
+    group.add_argument(
+        "--resolution", metavar="METRES", help="resample to this pixel size first; auto: that of the training"
+    )
+
+
+def _add_export(parser: Parser) -> None:
+    group = parser.add_argument_group("deploying")
+    group.add_argument("--export", metavar="FORMAT", choices=_EXPORTS, help=f"write the model as {', '.join(_EXPORTS)}")
+    group.add_argument("--push-to-hub", metavar="REPO", help="upload the model's folder to the Hugging Face hub")
+
+
+def check_validate_flags(arguments: argparse.Namespace) -> None:
+    """Raise InputError with every flag whose value is out of its range, or that contradicts another."""
+    mistakes = []
+    if arguments.thres is not None and not 0 < arguments.thres < 1:
+        mistakes.append(f"-t: must be between 0 and 1, but got {arguments.thres:g}")
+    if arguments.min_area is not None and arguments.min_area < 0:
+        mistakes.append(f"--min-area: must be at least 0, but got {arguments.min_area}")
+    if not 0 <= arguments.overlap < 0.9:
+        mistakes.append(f"--overlap: must be at least 0 and below 0.9, but got {arguments.overlap:g}")
+    if arguments.worst < 0:
+        mistakes.append(f"--worst: must be at least 0, but got {arguments.worst}")
+    if arguments.trial is not None and arguments.top is not None:
+        mistakes.append("--trial and --top both choose trials; leave one out")
+    if arguments.cpu and arguments.device not in (None, "cpu"):
+        mistakes.append(f"--device: --cpu and --device {arguments.device} contradict each other")
+    if not (arguments.dataset_dir or arguments.export or arguments.push_to_hub):
+        mistakes.append("-d: is missing; it names what to measure or predict, such as DATASET/val")
+    if arguments.store_threshold and (arguments.thres is not None or arguments.min_area is not None):
+        mistakes.append("--store-threshold: looks for the best values itself; leave out -t and --min-area")
+    if mistakes:
+        raise InputError(mistakes)

@@ -1,0 +1,175 @@
+"""The work of validate.py: measure models on splits, write their predictions, and say how good they are."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from rich.console import Console
+
+from segtune.cli.outputs import BINARY, PLOTS, RAW, panels_of, tile_files
+from segtune.cli.places import Place
+from segtune.cli.validate_flags import Wanted
+from segtune.data.tiles import TRAIN
+from segtune.errors import InputError, counted
+from segtune.evaluation.intervals import Intervals, bootstrap, compare, tile_groups
+from segtune.evaluation.opened import Changes
+from segtune.evaluation.validate import PredictedTile, Validation, validate
+from segtune.files.atomic import write_text
+from segtune.files.checks import check_writable, read_own_json
+from segtune.files.folders import find_model
+from segtune.models.manifest import Manifest
+from segtune.pictures.charts import confusion_chart, reliability_chart, threshold_chart
+from segtune.pictures.gallery import write_worst
+from segtune.pictures.panels import panels
+from segtune.pictures.png import write_png
+from segtune.pictures.render import Picture
+from segtune.report.console import step_bar
+
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of a validation, its intervals, and the plot of its first tile."""
+
+    result: Validation
+    intervals: Intervals | None  # None where there is one tile alone
+    plot: Picture | None  # only for --vis
+
+
+def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console) -> Found:
+    """Measure a model on a split with masks, and write OUT."""
+    if arguments.store_threshold:
+        check_for_choice(place)
+    check_writable(place.out, "-o")
+    before = read_own_json(place.out / METRICS, "miou", "-o") or {}  # of an earlier validation
+    earlier = frozenset(before.get("written", ()))
+    done, plots = count(1), list[Picture]()
+    own = earlier if arguments.output_dir else frozenset({PLOTS, BINARY, RAW})
+    with step_bar(console) as bar, tile_files(place.out, wanted, own) as files:
+
+        def on_tile(seen: PredictedTile) -> None:
+            files.write(seen)
+            if arguments.vis and not plots:
+                plots.append(panels(panels_of(seen), seen.manifest.labels, seen.manifest.threshold))
+            bar.update(next(done), None, "predicting")
+
+        result = validated(place, place.model, arguments, on_tile, console, arguments.worst)
+    intervals = _intervals(result, arguments)
+    if wanted.metrics:
+        _write(place, result, intervals, sorted(earlier | wanted.folders))
+    return Found(result, intervals, plots[0] if plots else None)
+
+
+def validated(
+    place: Place,
+    model: Path,
+    arguments: Namespace,
+    on_tile: Callable[[PredictedTile], None] | None,
+    console: Console,
+    worst: int = 0,
+) -> Validation:
+    """Measure a model as the flags say."""
+    return validate(
+        model,
+        place.data[0],
+        device_of(arguments),
+        on_tile,
+        lambda line: console.print(line),
+        changes_of(arguments),
+        arguments.overlap,
+        worst,
+        arguments.sweep_threshold or arguments.store_threshold,
+    )
+
+
+def device_of(arguments: Namespace) -> str:
+    """Return the device that the flags ask for."""
+    return "cpu" if arguments.cpu else arguments.device or "auto"
+
+
+def changes_of(arguments: Namespace) -> Changes:
+    """Return what the flags ask to do otherwise than the training's evaluation."""
+    return Changes(arguments.thres, arguments.min_area, arguments.tile_size, arguments.precision, arguments.tta)
+
+
+def compare_with(place: Place, found: Found, arguments: Namespace, console: Console) -> str:
+    """Measure another model on the same tiles, write how the two differ into metrics.json, and return a sentence."""
+    own, theirs = found.result, validated(place, find_model(Path(arguments.compare)), arguments, None, console)
+    if own.manifest.config.classes != theirs.manifest.config.classes:
+        classes = f"{own.manifest.config.classes} and {theirs.manifest.config.classes}"
+        raise InputError(f"--compare: the two models have different classes, {classes}")
+    names = _names(own.model_folder, theirs.model_folder)
+    counts = own.measured.counts, theirs.measured.counts
+    comparison = compare(names, counts, own.manifest.config.classes, _groups(own, arguments))
+    if (metrics := read_own_json(place.out / METRICS, "miou", "-o")) is not None:
+        write_text(place.out / METRICS, json.dumps(metrics | {"comparison": comparison.plain()}, indent=2) + "\n")
+    return comparison.sentence()
+
+
+def check_for_choice(place: Place) -> None:
+    """Raise InputError where a threshold must not be chosen on a split: a test set, or tiles of the training.
+
+    A threshold that was chosen on test tiles fits their chance details, so their score is no longer that of new tiles.
+    On tiles of the training, the model is surer than elsewhere.
+    """
+    name = place.data[0].resolve().stem
+    if name in (TRAIN, "test"):
+        known = name == TRAIN
+        why = "the model knows these tiles by heart" if known else "their score would no longer be that of new data"
+        raise InputError(f"--store-threshold: choose on validation tiles, not on {place.data[0]}: {why}")
+
+
+def store_threshold(result: Validation) -> str:
+    """Write the best threshold and smallest area into the model's run.yaml; return a line that says so.
+
+    They are chosen on the tiles that were measured: see `check_for_choice`.
+    """
+    assert result.measured.areas
+    best, path = result.measured.areas.best(), result.model_folder / "run.yaml"
+    stored = Manifest.read(path)
+    threshold = stored.threshold if best.threshold is None else best.threshold
+    Manifest.store_threshold(path, threshold, best.min_area)
+    return f"stored in {path}: threshold {threshold:g}, min_area {best.min_area}"
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    """Return the shortest ends of two paths that differ, without best."""
+    one, other = (path.parent if path.name == "best" else path for path in (first.absolute(), second.absolute()))
+    for parts in range(1, max(len(one.parts), len(other.parts)) + 1):
+        names = "/".join(one.parts[-parts:]), "/".join(other.parts[-parts:])
+        if names[0] != names[1]:
+            return names
+    return str(first), f"{second} (again)"
+
+
+def _groups(result: Validation, arguments: Namespace) -> list[str] | None:
+    return tile_groups(result.measured.names, arguments.group) if arguments.group else None
+
+
+def _intervals(result: Validation, arguments: Namespace) -> Intervals | None:
+    if result.tiles < 2:
+        return None
+    return bootstrap(result.measured.counts, result.manifest.config.classes, _groups(result, arguments))
+
+
+def _write(place: Place, result: Validation, intervals: Intervals | None, written: list[str]) -> None:
+    """Write metrics.json, metrics.csv and the pictures of a split."""
+    place.out.mkdir(parents=True, exist_ok=True)
+    metrics = result.metrics() | {"intervals": intervals.plain() if intervals else None, "written": written}
+    write_text(place.out / METRICS, json.dumps(metrics, indent=2) + "\n")
+    write_text(place.out / "metrics.csv", result.measured.table())
+    measured, labels = result.measured, result.manifest.labels
+    heading = f"{place.data[0].name}: {counted(result.tiles, 'tile')}"
+    write_png(place.out / "confusion.png", confusion_chart(measured.confusion, labels, heading))
+    write_png(place.out / "calibration.png", reliability_chart(measured.calibration, heading))
+    if measured.thresholds:
+        own = result.manifest.threshold if labels.binary else None
+        write_png(place.out / "thresholds.png", threshold_chart(measured.thresholds, labels, own, heading))
+    title = f"Worst tiles of {heading}"
+    write_worst(place.out / "worst.png", result.store, result.manifest, measured.worst, title)

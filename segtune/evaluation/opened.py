@@ -1,0 +1,58 @@
+"""Open a trained model for predictions, with what the user wants otherwise than its training had it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from segtune.errors import InputError
+from segtune.evaluation.predictor import Predictor
+from segtune.models.checkpoint import load_model
+from segtune.models.device import resolve_device, resolve_precision
+from segtune.models.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a prediction does otherwise than the evaluation in training did; None leaves it as it was."""
+
+    threshold: float | None = None
+    min_area: int | None = None
+    tile_size: int | None = None  # side of the square that the network sees
+    precision: str | None = None  # fp32, fp16 or bf16
+    tta: str = "none"
+
+    def of(self, manifest: Manifest) -> Manifest:
+        """Return a copy of a manifest with these changes; raise InputError for a value that cannot be."""
+        if self.threshold is not None and not manifest.labels.binary:
+            raise InputError("-t: is for models of one class; of several classes, the most likely one is predicted")
+        manifest = replace(
+            manifest,
+            threshold=manifest.threshold if self.threshold is None else self.threshold,
+            min_area=manifest.min_area if self.min_area is None else self.min_area,
+            precision=self.precision or manifest.precision,
+        )
+        if self.tile_size is None:
+            return manifest
+        settings = manifest.config.settings() | {"image_size": self.tile_size}
+        try:
+            config = type(manifest.config).from_settings(settings)
+        except InputError as error:
+            lines = [line.replace("image_size", "--tile-size", 1) for line in error.mistakes]
+            raise InputError(lines) from None
+        return replace(manifest, config=config)
+
+
+UNCHANGED = Changes()
+
+
+def open_predictor(folder: Path, device: str = "auto", changes: Changes = UNCHANGED) -> Predictor:
+    """Load the model of a folder onto a device: auto, cpu, cuda or cuda:N.
+
+    Raises InputError where there is no sound model, or where this machine lacks the device or the precision.
+    """
+    place = resolve_device(device)
+    model, manifest = load_model(folder, place)
+    manifest = changes.of(manifest)
+    resolve_precision(manifest.config.model_copy(update={"precision": manifest.precision}), place)
+    return Predictor(model, manifest, place, changes.tta)

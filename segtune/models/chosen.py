@@ -1,0 +1,62 @@
+"""Find the models that a command line names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segtune.errors import InputError, counted
+from segtune.files.atomic import WEIGHTS
+from segtune.files.folders import SearchFolder, find_model
+from segtune.models.checkpoint import model_score
+
+_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".pth.tar")
+
+
+def model_at(path: Path) -> Path:
+    """Return the folder of a model that `-c` names, by its folder or by its weights; InputError if it is none."""
+    if path.name.endswith(_PICKLES):
+        raise InputError(
+            f"-c: {path} is a pickle, and loading one can run code that is stored in it; smp's "
+            f"model.save_pretrained(FOLDER) writes a model without code"
+        )
+    folder = path.parent if path.name == WEIGHTS else path
+    if path.is_file() and path.name != WEIGHTS:
+        raise InputError(
+            f"-c: {path} is not a model; a model is a folder with {WEIGHTS}, as smp's save_pretrained writes"
+        )
+    if not folder.is_dir():
+        raise InputError(f"-c: {path}: no such folder or file")
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(
+            f"-c: {folder} has no {WEIGHTS}; -cd takes the folder of a search or a run, and finds its model"
+        )
+    return folder
+
+
+def models_in(folder: Path, trial: int | None = None, top: int | None = None) -> list[Path]:
+    """Return the folders of the models that `-cd` names: one, or with `top` those of a search's best trials.
+
+    Without `trial` and `top`, a search has the model of its winner. Raises InputError where there is no model.
+    """
+    if trial is None and top is None:
+        return [find_model(folder)]
+    search = SearchFolder(folder)
+    flag = "--trial" if top is None else "--top"
+    if not search.search_yaml.is_file():
+        raise InputError(f"{flag}: is for a search, and {folder} has no {search.search_yaml.name}")
+    if trial is not None:
+        run = search.trial(trial)
+        if not run.path.is_dir():
+            raise InputError(f"--trial: {folder} has no trial {trial}")
+        return [find_model(run.path)]
+    if top is not None and top < 1:
+        raise InputError(f"--top: must be at least 1, but got {top}")
+    kept = [run.best for run in search.trials() if (run.best / WEIGHTS).is_file()]
+    scores = [(score, place) for place in kept if (score := model_score(place)) is not None]
+    best = [place for _, place in sorted(scores, key=lambda pair: -pair[0])]  # of equal ones, the earlier trial first
+    if len(best) < (top or 0):
+        raise InputError(
+            f"--top: {top} were asked for, but {folder} keeps the weights of {counted(len(best), 'trial')} (keep: N "
+            f"sets how many)"
+        )
+    return best[:top]

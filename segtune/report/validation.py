@@ -1,0 +1,88 @@
+"""What a validation found, for the console."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from segtune.errors import counted
+from segtune.evaluation.intervals import Intervals
+from segtune.evaluation.measures import Measured, mean_over
+from segtune.evaluation.validate import Validation
+from segtune.report.tables import add_figures, plain_table
+
+
+def class_scores_table(measured: Measured) -> Table:
+    """Return a table of the scores of each class, and of the background if there is one."""
+    table = plain_table()
+    table.add_column("class")
+    for name in ("iou", "precision", "recall", "f1", "boundary iou", "pixels"):
+        add_figures(table, name)
+    total = sum(score.support for score in measured.classes.by_label.values())
+    for label, score in measured.classes.by_label.items():
+        values = (score.iou, score.precision, score.recall, score.f1, measured.boundary.iou.get(label))
+        figures = ["" if value is None else f"{value:.4f}" for value in values]
+        if score.iou is None:
+            figures[0] = "not in the masks"
+        table.add_row(measured.labels.text(label), *figures, f"{score.support / max(1, total):.2%}")
+    return table
+
+
+def validation_lines(result: Validation, split: Path, intervals: Intervals | None) -> list[RenderableType]:
+    """Return a table and lines that say how good a model is on a split, and over which labels its mIoU is the mean."""
+    measured, scores = result.measured, result.scores
+    listed = ", ".join(mean_over(measured.labels, scores))
+    interval = ""
+    if intervals:
+        interval = f" (95% interval {intervals.miou.low:.4f} to {intervals.miou.high:.4f})"
+    lines: list[RenderableType] = [
+        f"{result.model_folder} on {counted(result.tiles, 'tile')} of {split}",
+        class_scores_table(measured),
+        f"miou {scores.miou:.4f}{interval}, the mean over {listed}",
+    ]
+    if scores.miou_with_background is not None:
+        lines.append(f"with background {scores.miou_with_background:.4f}")
+    lines.append(f"expected calibration error {measured.calibration.ece:.4f}")
+    if result.absent():
+        lines.append(f"warning: no mask contains {', '.join(result.absent())}; left out of the mean")
+    if intervals:
+        lines += intervals.remarks()
+    return [*lines, *_sweep_lines(result)]
+
+
+def _sweep_lines(result: Validation) -> list[str]:
+    """Return lines with the best thresholds and the best smallest area, if they were swept."""
+    measured, manifest = result.measured, result.manifest
+    lines = []
+    if sweep := measured.thresholds:
+        for label, curve in sweep.curves.items():
+            best = sweep.best(label)
+            top = curve.iou[sweep.thresholds.index(best)]
+            lines.append(f"{measured.labels.text(label)} against all others: IoU {top:.4f} at threshold {best:g}")
+        if not manifest.labels.binary:
+            lines.append("with several classes the model takes the most likely one, so no threshold can be stored")
+    if measured.areas:
+        choice = measured.areas.best()
+        threshold = "" if choice.threshold is None else f"threshold {choice.threshold:g} and "
+        lines.append(
+            f"best: {threshold}min-area {choice.min_area}, miou {choice.miou:.4f} "
+            f"({choice.gain:+.4f} to the model's own: {manifest.threshold:g} and {manifest.min_area})"
+        )
+    return lines
+
+
+def several_table(found: Sequence[tuple[Validation, Intervals | None]]) -> Table:
+    """Return a table with a row per model and data set."""
+    table = plain_table("mIoU by model and data")
+    for name in ("model", "data"):
+        table.add_column(name, overflow="fold")
+    for name in ("tiles", "miou", "95% interval", "ece"):
+        add_figures(table, name)
+    for result, intervals in found:
+        interval = f"{intervals.miou.low:.4f} to {intervals.miou.high:.4f}" if intervals else ""
+        figures = (str(result.tiles), f"{result.scores.miou:.4f}", interval, f"{result.measured.calibration.ece:.4f}")
+        table.add_row(str(result.model_folder), str(result.split), *figures)
+    return table
