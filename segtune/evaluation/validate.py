@@ -28,6 +28,7 @@ from segtune.machine import versions
 from segtune.models.checkpoint import load_model
 from segtune.models.device import resolve_device, within_memory
 from segtune.models.manifest import MEMORY_FORMAT, THRESHOLD, Manifest
+from segtune.remarks import Say, unheard
 
 _MOST_LOADERS = 8  # processes that decode tiles
 OnPrediction = Callable[[Tile, Mask], None]
@@ -76,7 +77,7 @@ def validate(
     split: Path,
     device: str = "auto",
     on_tile: OnPrediction | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say = unheard,
 ) -> Validation:
     """Measure a model on a split in the same way as its training did.
 
@@ -105,8 +106,7 @@ def validate(
     fit = Fit.of(config)
     store = DecodedTiles(tiles, labels, manifest.bands, sources, fit, manifest.uint8, None, config.nodata)
     for remark in _remarks(tiles, config):  # before the first prediction is passed on
-        if say:
-            say(remark)
+        say(remark)
 
     def pass_on(index: int, predicted: Indices, truth: Indices) -> None:
         if on_tile:

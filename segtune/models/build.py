@@ -74,9 +74,8 @@ def initial_file(encoder: str, weights: str) -> Path | None:
 
 
 def _lost_line(encoder: str, reason: str) -> str:
-    line = f"encoder_weights: imagenet weights of {encoder} {reason}"
     bring = "" if reason == NO_WEIGHTS else f"; {how_to_bring([encoder])}"
-    return f"{line}; with encoder_weights none the encoder starts with random weights{bring}"
+    return f"encoder_weights: imagenet weights of {encoder} {reason}; with none, it starts with random weights{bring}"
 
 
 def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:

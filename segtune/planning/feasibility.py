@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from segtune.config import RunConfig
-from segtune.data.cache_folder import Say
 from segtune.data.dataset import DataInfo
 from segtune.data.scan import Progress, scan
 from segtune.data.transform_nodes import read_transforms
@@ -18,6 +17,7 @@ from segtune.models.auto_weights import decide_weights
 from segtune.models.build import check_weights, initial_file
 from segtune.models.compatibility import incompatibility, incompatibility_of
 from segtune.planning.resources import Plan, local_resources, make_plan
+from segtune.remarks import Say, unheard
 from segtune.space.parameters import Choice, walk
 from segtune.space.space import WEIGHTS, Space
 from segtune.training.resolve import check_augmentation, check_input, resolve
@@ -27,11 +27,8 @@ from segtune.values import AUTO, augmentation_file
 _TOGETHER = ("model", "encoder", "image_size", "drop_path", "decoder_attention")
 
 
-def _quiet(line: str) -> None: ...
-
-
 def check_space(
-    space: Space, address: str | None = None, fetch: bool = True, started: Space | None = None, say: Say = _quiet
+    space: Space, address: str | None = None, fetch: bool = True, started: Space | None = None, say: Say = unheard
 ) -> Space:
     """Check a space before anything is written, and return it complete; raise InputError with every mistake.
 
@@ -66,7 +63,7 @@ def check_space(
     return with_weights_decided(with_transforms(space, started), fetch, say)
 
 
-def with_weights_decided(space: Space, fetch: bool = True, say: Say = _quiet) -> Space:
+def with_weights_decided(space: Space, fetch: bool = True, say: Say = unheard) -> Space:
     """Return a space with `encoder_weights: auto` decided for all of its encoders; see `decide_weights`."""
     starts = space.combinations("model", "encoder", WEIGHTS)
     open_networks = [(model, encoder) for model, encoder, weights in starts if weights == AUTO]
@@ -76,8 +73,8 @@ def with_weights_decided(space: Space, fetch: bool = True, say: Say = _quiet) ->
         if isinstance(parameter, Choice) and parameter.name == WEIGHTS:  # then only the first run is open
             return space.with_weights("imagenet" if "imagenet" in parameter.values else parameter.values[0])
     decided = decide_weights(open_networks, fetch)
-    if decided.remark:
-        say(decided.remark)
+    for line in decided.remarks:
+        say(line)
     return space.with_weights(decided.weights)
 
 
@@ -120,7 +117,7 @@ def check_precision(space: Space, plan: Plan) -> None:
         raise InputError(f"{space.path}: precision: fp16 needs a GPU, but trials get none")
 
 
-def scan_data(space: Space, progress: Progress | None = None, say: Say | None = None) -> DataInfo:
+def scan_data(space: Space, progress: Progress | None = None, say: Say = unheard) -> DataInfo:
     """Scan the data set for all trials, and fill the cache; raise InputError with every mistake."""
     baseline = space.baseline
     info = scan(baseline, space.channels(), progress, space.combinations("fit", "image_size"), say)
