@@ -33,7 +33,7 @@ def check_run(config: RunConfig, begins: bool = True, say: Say = unheard) -> Run
     check_gpus(config)
     if not begins:
         return config
-    check_weights([(config.model, config.encoder, config.encoder_weights)])
+    check_weights([(config.model, config.encoder, config.encoder_weights)], image_size=config.image_size)
     return with_weights_decided(config, say)
 
 
@@ -54,13 +54,14 @@ def check_input(
 
     `transforms` is the file that `augmentation` names. Raises InputError with every mistake.
     """
-    check_network(resolve(config, info))
+    resolved = resolve(config, info)
+    check_network(resolved)
     bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
     rgb_positions(config.rgb, bands)
     if transforms:
         check_augmentation(config, info, transforms)
     if begins and initial_file(config.encoder, config.encoder_weights):
-        check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands))
+        check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands), resolved.image_size)
 
 
 def check_augmentation(config: RunConfig, info: DataInfo, file: TransformsFile) -> None:
