@@ -282,6 +282,7 @@ def test_trials_share_gpus_and_see_their_own(
         ("dataset: nowhere\nspace: {{lr: [1e-3, 1e-2]}}\n", [], "nowhere: no such data set"),
         ("{tiles}run: {{model: unetplusplus}}\nspace: {{encoder: [mit_b0, resnet18]}}\n", [], "mit_b0"),
         ("{tiles}space: {{lr: [1e-3, 1e-2]}}\n", ["--gpus-per-trial", "64"], "gpus_per_trial"),
+        ("{tiles}space: {{lr: [1e-3, 1e-2]}}\n", ["--set", "gpus=2"], "gpus: in a search, gpus_per_trial: 2"),
         ("{tiles}space: {{lr: [1e-3, 1e-2]}}\n", ["--cpus-per-trial", "4096"], "cpus_per_trial"),
         ("{tiles}space: {{lr: [1e-3, 1e-2]}}\n", ["--set", "classes=7"], "classes: no mask .* contains 7"),
         ("{tiles}space: {{lr: [1e-3, 1e-2]}}\n", ["--set", "device=cuda:77"], "device: .*cuda:77"),
