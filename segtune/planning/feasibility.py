@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from segtune.errors import InputError
 from segtune.files.transforms_file import TransformsFile
 from segtune.models.auto_weights import decide_weights
 from segtune.models.build import check_weights, initial_file
+from segtune.mistakes import SettingsError
 from segtune.models.compatibility import incompatibility, incompatibility_of
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.remarks import Say, unheard
@@ -25,6 +27,8 @@ from segtune.values import AUTO, augmentation_file
 
 # Settings whose values do not all work together, besides those that RunConfig refuses.
 _TOGETHER = ("model", "encoder", "image_size", "drop_path", "decoder_attention")
+_GRID = "a grid tries every combination that is not excluded under forbid:"
+_POINTS = 10_000  # of a grid that are checked, which takes a second; larger ones are not tried to the end
 
 
 def check_space(
@@ -39,6 +43,8 @@ def check_space(
     """
     baseline = space.baseline
     mistakes = _clashes(space)
+    if space.search.sampler == "grid" and not started:
+        mistakes += _clashes_of_a_grid(space)
     if ":" in baseline.device:
         mistakes.append(
             f"device: must be cuda or auto, because a search assigns the GPUs itself, but got {baseline.device}"
@@ -172,9 +178,22 @@ def _clashes(space: Space, image_size: int | None = None) -> list[str]:
     if first and first not in found:
         found.append(f"{first}; this is the first run, and baseline: can give another one")
     if space.search.sampler == "grid":
-        why = "a grid tries every combination that is not excluded under forbid:"
-        found += [f"{text}; {why}" for text in mistakes.values() if text and text not in found]
+        found += [f"{text}; {_GRID}" for text in mistakes.values() if text and text not in found]
     return list(dict.fromkeys(found))
+
+
+def _clashes_of_a_grid(space: Space) -> list[str]:
+    """Return a line for each clash of settings among the points of a grid."""
+    found: dict[str, None] = {}
+    for point in islice(space.grid(), _POINTS):
+        try:
+            RunConfig.from_settings(space.settings_at(point))
+        except SettingsError as error:
+            for mistake in error.found:
+                first, *others = (name for name in mistake.settings if name in space.searched())
+                apart = f", or give {first} to the values of {others[0]} that take it, in a branch" if others else ""
+                found[f"{mistake.message}; {_GRID}{apart}"] = None
+    return list(found)
 
 
 def _incompatible(run: Mapping[str, Any], image_size: int | None) -> str | None:
