@@ -63,6 +63,7 @@ def check_space(
         raise InputError(f"{space.path}: {mistake}" for mistake in mistakes)
     if not address:
         check_precision(space, make_plan(space.search, [local_resources()], baseline.device))
+    _check_batches(space)
     starts = space.combinations("model", "encoder", WEIGHTS)
     given = [start for start in starts if start[2] != AUTO and (fetch or initial_file(*start[1:]))]
     check_weights(given)
@@ -115,6 +116,14 @@ def with_transforms(space: Space, started: Space | None = None) -> Space:
     if mistakes:
         raise InputError(mistakes)
     return replace(space, transforms=texts)
+
+
+def _check_batches(space: Space) -> None:
+    least = min(*space.values_of("batch_size"), space.baseline.batch_size)
+    gpus = space.search.gpus_per_trial or 0.0
+    if least < gpus:
+        text = f"must be at least gpus_per_trial ({gpus:g}), a tile for each GPU, but got {least}"
+        raise InputError(f"{space.path}: batch_size: {text}")
 
 
 def check_precision(space: Space, plan: Plan) -> None:

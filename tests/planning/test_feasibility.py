@@ -10,6 +10,8 @@ from segtune.errors import InputError
 from segtune.planning.feasibility import check_space
 from segtune.space.reader import load_space
 
+CLUSTER = "ray://head:10001"  # nothing asks it for its GPUs here
+
 
 @pytest.mark.parametrize(
     ("text", "mistakes"),
@@ -86,6 +88,16 @@ def test_a_grid_is_refused_for_settings_that_clash_in_some_runs(tmp_path: Path, 
     assert caught.value.mistakes == [f"{path}: {mistake}"]
     path.write_text(f"space: {{{text}}}")
     check_space(load_space(path))  # tpe draws such a combination again
+
+
+def test_each_gpu_of_a_trial_gets_a_tile_of_a_batch(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("space: {batch_size: [2, 8]}\nsearch: {gpus_per_trial: 4}")
+    with pytest.raises(InputError, match=r"batch_size: must be at least gpus_per_trial \(4\), .* but got 2$"):
+        check_space(load_space(path), address=CLUSTER)
+    for accepted in ("batch_size: [4, 8]}\nsearch: {gpus_per_trial: 4}", "batch_size: [1, 8]}"):
+        path.write_text(f"space: {{{accepted}")
+        check_space(load_space(path), address=CLUSTER)
 
 
 def test_a_grid_without_clashes_is_accepted(tmp_path: Path) -> None:
