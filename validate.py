@@ -59,7 +59,7 @@ def main() -> int:
     before = read_own_json(out / "metrics.json", "miou", "-o") or {}  # of an earlier validation
     replaceable = not arguments.out or before.get("masks")
     model = find_model(folder)
-    config = RunConfig.from_settings(settings_in(model / "run.yaml"))
+    config = RunConfig.from_settings(settings_in(model / "run.yaml"), f"{model / 'run.yaml'}: ")
     check_split(split, Layout.of(config, config.channels))
     if arguments.binary and split.is_dir() and (out / "masks").resolve().is_relative_to(split.resolve()):
         raise InputError(f"-o: {out / 'masks'} lies inside {split}: predictions would mix with its own files")
