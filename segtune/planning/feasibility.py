@@ -14,9 +14,9 @@ from segtune.data.scan import Progress, scan
 from segtune.data.transform_nodes import read_transforms
 from segtune.errors import InputError
 from segtune.files.transforms_file import TransformsFile
+from segtune.mistakes import SettingsError
 from segtune.models.auto_weights import decide_weights
 from segtune.models.build import check_weights, initial_file
-from segtune.mistakes import SettingsError
 from segtune.models.compatibility import incompatibility, incompatibility_of
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.remarks import Say, unheard

@@ -103,7 +103,8 @@ def test_each_gpu_of_a_trial_gets_a_tile_of_a_batch(tmp_path: Path) -> None:
 def test_a_grid_without_clashes_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     losses = "loss: [dice, ce], class_weights: [none, balanced]"
-    path.write_text(f"space: {{{losses}}}\nsearch: {{sampler: grid}}\nforbid: [{{loss: dice, class_weights: balanced}}]")
+    forbid = "forbid: [{loss: dice, class_weights: balanced}]"
+    path.write_text(f"space: {{{losses}}}\nsearch: {{sampler: grid}}\n{forbid}")
     check_space(load_space(path))
     losses = "loss: {dice: {}, ce: {class_weights: [none, balanced]}}"
     path.write_text(f"space: {{{losses}}}\nsearch: {{sampler: grid}}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_labels_that_no_training_tile_has_are_ignored(name: str) -> None:
     assert (targets[2, :4] == BACKGROUND).all()  # the score counts them
 
 
-def test_a_run_goes_on_where_validation_tiles_have_other_labels(tmp_path: Path, data_set: DataSet) -> None:
+def test_a_run_goes_on_where_validation_tiles_have_other_labels(tmp_path: Path, data_set: Callable[..., Path]) -> None:
     listed = data_set(tmp_path / "listed", labels=(1, 2, 3))
     others = data_set(tmp_path / "others", labels=(0, 1, 2, 3))
     config = small_unet(listed, val_dir=str(others / "val"), classes=[1, 2, 3], epochs=1, loss="boundary+dice")
