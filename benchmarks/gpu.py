@@ -27,20 +27,21 @@ from typing import Any
 import torch
 from gpu_bench import CPU, Bench, Outcome, noted_warnings
 from gpu_memory import full_gpu, given_back, given_back_model, out_of_memory
-from gpu_numbers import architectures, bf16, fp16, fp32, ignored, windows
-from gpu_processes import interrupted, loaders, shared
+from gpu_numbers import architectures, bf16, counts, fp16, fp32, ignored, windows
+from gpu_processes import interrupted, loaders, shared, together
 from gpu_speed import SPEED
 from machine import machine_line
 
 from segtune.data.demo import write_demo
 
 # The speed of the two extremes comes before the checks that take longest.
-FIRST = ("fp32", "bf16", "fp16", "ignored", "speed_256_safe", "speed_512_hard")
+FIRST = ("fp32", "bf16", "fp16", "ignored", "counts", "speed_256_safe", "speed_512_hard", "together")
 CHECKS: dict[str, Callable[[Bench], Outcome]] = {
     "fp32": fp32,
     "bf16": bf16,
     "fp16": fp16,
     "ignored": ignored,
+    "counts": counts,
     "windows": windows,
     "architectures": architectures,
     "loaders": loaders,
@@ -48,6 +49,7 @@ CHECKS: dict[str, Callable[[Bench], Outcome]] = {
     "given_back_model": given_back_model,
     "out_of_memory": out_of_memory,
     "full_gpu": full_gpu,
+    "together": together,
     "interrupted": interrupted,
     "shared": shared,
 }

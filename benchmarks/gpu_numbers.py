@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from gpu_bench import CPU, NEEDS_GPU, Bench, Outcome, off
 from torch import Tensor
 
 from segtune.data.distances import DistanceMaps
 from segtune.data.labels import IGNORED, Labels
+from segtune.evaluation.predict import count_pixels, most_likely
 from segtune.evaluation.validate import validate
 from segtune.training.losses import SegmentationLoss
 from segtune.training.state import load_state
@@ -99,6 +104,48 @@ def ignored(bench: Bench) -> Outcome:
     text = f"losses and gradients at most {furthest:.1e} off ({where}); a run's loss {loss:.5f} (CPU {cpu:.5f})"
     ok = furthest < 1e-3 and off(loss, cpu) < 0.005
     return Outcome(ok, text, {"furthest": furthest, "loss": loss, "cpu_loss": cpu})
+
+
+def counts(bench: Bench) -> Outcome:
+    """Compare the counts of pixels with numpy's, and let torch refuse what would wait for the GPU."""
+    generator = torch.Generator().manual_seed(1)
+    wrong, waited = [], ""
+    for labels in (Labels.from_masks([1], [9], [0, 1, 9]), Labels.from_masks([1, 2, 3], [9], [0, 1, 2, 3, 9])):
+        side = len(labels.classes) + 1
+        logits = torch.randn(4, labels.outputs, 48, 48, generator=generator)
+        targets = torch.randint(0, side, (4, 48, 48), generator=generator).to(torch.uint8)
+        targets[torch.rand(4, 48, 48, generator=generator) < 0.3] = IGNORED
+        valid = (targets != IGNORED).numpy()
+        expected = np.zeros((side, side), np.int64)
+        np.add.at(expected, (targets.numpy()[valid], most_likely(logits, labels).numpy()[valid]), 1)
+        here, truth = logits.to(bench.device), targets.to(bench.device)
+        try:
+            with no_waiting(bench):
+                found = count_pixels(here, truth, labels)
+        except RuntimeError as error:
+            waited = f"; {' '.join(str(error).split())[:200]}"
+            continue
+        if not np.array_equal(found.cpu().numpy(), expected):
+            wrong.append("one class" if labels.binary else f"{side - 1} classes")
+    looked = "nothing waits for the GPU" if bench.gpu else "no GPU to wait for"
+    text = f"counts as numpy's: {f'not of {wrong}' if wrong else 'yes'}; {'it waits' if waited else looked}{waited}"
+    return Outcome(not wrong and not waited, text)
+
+
+@contextmanager
+def no_waiting(bench: Bench) -> Iterator[None]:
+    """Make torch raise RuntimeError in the block where the GPU would be waited for."""
+    if not bench.gpu:
+        yield
+        return
+    torch.cuda.synchronize()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the mode is a prototype
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def _maps(name: str, labels: Labels, targets: Tensor) -> Tensor | None:

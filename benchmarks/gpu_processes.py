@@ -21,6 +21,7 @@ from segtune.data.augment import Augmentation
 from segtune.data.batches import Batches
 from segtune.data.scan import scan
 from segtune.data.tiles import TRAIN
+from segtune.evaluation.validate import validate
 from segtune.files.folders import RunFolder
 from segtune.training.runlog import epochs_done, read_rows
 
@@ -51,6 +52,33 @@ def loaders(bench: Bench) -> Outcome:
     ok = same and pinned is not False and off(loss, without) < 0.1
     text = f"{len(together)} batches the same: {same}, pinned: {pinned}; loss {loss:.4f}, without loaders {without:.4f}"
     return Outcome(ok, text, {"loss": loss, "loss_without": without})
+
+
+def together(bench: Bench) -> Outcome:
+    """Compare a run of two processes with one of a single process: losses, and the score that validation gives.
+
+    With two GPUs each process has one, and they talk through NCCL; else both are on one, or on the CPU, and use gloo.
+    """
+    # The last batch of an epoch has one tile: fewer than there are processes.
+    settings: dict[str, Any] = {"batch_size": 5, "samples_per_epoch": 11, "precision": "fp32", "epochs": 3}
+    settings |= {"optimizer": "sgd", "lr": 0.02, "ema": 0.6, "freeze_encoder_epochs": 1}
+    found = {}
+    for gpus, name in ((1, "one-process"), (2, "two-processes")):
+        found[gpus] = bench.train(name, gpus=gpus, **settings)
+        found[gpus] += bench.train(name, go_on=True, gpus=gpus, **settings | {"epochs": 4})
+    alone, losses = ([epoch.loss for epoch in found[gpus]] for gpus in (1, 2))
+    validated = validate(bench.folder("two-processes").path, bench.demo / "val", str(bench.device)).scores.miou
+    furthest = max(map(off, losses, alone))
+    apart = abs(validated - (found[2][-1].best_miou or 0.0))
+    # Without a GPU, BatchNorm sees the tiles of one process at a time.
+    ok = furthest < (0.01 if bench.gpu else 0.2) and len(losses) == len(alone) == 4 and apart < 1e-6
+    cards = torch.cuda.device_count() if bench.gpu else 0
+    where = "a GPU each, NCCL" if cards > 1 else "one GPU, gloo" if cards else "the CPU, gloo"
+    text = (
+        f"{where}: losses {', '.join(f'{loss:.5f}' for loss in losses)} (the last one resumed), at most {furthest:.1e} "
+        f"off one process's; validated again {apart:.1e} off"
+    )
+    return Outcome(ok, text, {"losses": losses, "alone": alone, "cards": cards})
 
 
 def interrupted(bench: Bench) -> Outcome:

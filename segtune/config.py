@@ -331,6 +331,9 @@ class RunConfig(BaseModel):
             raise clash(text, "early_stopping", "lr_patience", "lr_schedule")
         if self.precision == "fp16" and self.device == "cpu":
             raise clash("precision fp16 needs a GPU, but device is cpu", "precision", "device")
+        if self.batch_size < self.gpus:
+            got = f"(batch_size={self.batch_size}, gpus={self.gpus})"
+            raise clash(f"batch_size must be at least gpus, a tile for each, but got {got}", "batch_size", "gpus")
         reserved = sorted({self.images_dir, self.masks_dir} & set(self.channels))
         if reserved:
             text = f"channels contains {reserved[0]!r}, which is images_dir or masks_dir"

@@ -63,9 +63,14 @@ def present_spelling(name: str, value: Any) -> Any:
         return value
 
 
+@functools.cache
+def _hints() -> dict[str, Any]:
+    return typing.get_type_hints(RunConfig)
+
+
 def base_type(name: str) -> type:
     """Return the plain type of a setting: int, float, bool, str or list."""
-    hint = typing.get_type_hints(RunConfig)[name]
+    hint = _hints()[name]
     while get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(arg for arg in get_args(hint) if arg is not type(None))
     if get_origin(hint) is Literal:
@@ -75,7 +80,7 @@ def base_type(name: str) -> type:
 
 def choices(name: str) -> tuple[str, ...]:
     """Return the values of a setting that has a list of them, else an empty tuple."""
-    hint = typing.get_type_hints(RunConfig)[name]
+    hint = _hints()[name]
     return get_args(hint) if get_origin(hint) is Literal else ()
 
 

@@ -171,6 +171,13 @@ def number_text(number: float) -> str:
     return f"{Decimal(repr(number)).normalize():f}"
 
 
+def yaml_text(value: object) -> str:
+    """Return a value of a setting on one line as YAML has it: ``null``, ``true``, ``[1, 2]``; words without quotes."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(yaml_text, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def meant(value: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'ce'?"`` for a synonym of a known name or a similar word, or an empty string."""
     other = _OTHER_NAMES.get(value.lower())

@@ -16,6 +16,8 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_CACHE"] = os.environ["TORCH_HOME"] = str(Path(__file__).parent / "no_cache")  # does not exist
 os.environ["SEGTUNE_WEIGHTS"] = ""
+# Before torch is imported: tests share the cores, and threads that wait for each other must not take them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import cv2
 import numpy as np

@@ -13,7 +13,8 @@ SCRIPTS = ("run_search", "run_single", "validate")
 ORDER = (
     (
         "",
-        "clock errors torch_errors roles vocabulary mistakes values class_names decoders clashes config fields machine",
+        "clock errors remarks torch_errors roles vocabulary mistakes values class_names decoders clashes config fields "
+        "machine",
     ),
     ("files", "checks locks temporary atomic leftovers folders library_folders yamlfile transforms_file"),
     (

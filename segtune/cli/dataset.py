@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from segtune.config import DEMO, RunConfig
 from segtune.data.splits import check_folders
+from segtune.remarks import Say
 
 
 def check_data(config: RunConfig, channels: Sequence[str]) -> None:
@@ -15,7 +16,7 @@ def check_data(config: RunConfig, channels: Sequence[str]) -> None:
         check_folders(config, channels)
 
 
-def ensure_demo(dataset: str, say: Callable[[str], None]) -> None:
+def ensure_demo(dataset: str, say: Say) -> None:
     """Write the demo data set if it is asked for and does not exist."""
     if _is_missing_demo(dataset):
         from segtune.data.demo import write_demo  # imports OpenCV and GDAL

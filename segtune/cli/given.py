@@ -14,6 +14,7 @@ from segtune.errors import InputError
 from segtune.fields import VALIDATION_SETTINGS
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
+from segtune.mistakes import SettingsError
 from segtune.models.run_yaml import settings_of
 from segtune.values import AUTO, MAX_CLASSES
 
@@ -48,12 +49,19 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def settings_in(path: Path) -> dict[str, Any]:
-    """Return the settings in a YAML file, such as a run.yaml; raise InputError, naming it, where one is wrong."""
+    """Return the settings in a YAML file, such as a run.yaml; raise InputError, naming it, where one is wrong.
+
+    Settings that do not go together are no mistake here, since others may replace them.
+    """
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a mapping of settings")
     settings = settings_of(content)
-    RunConfig.from_settings(settings, f"{path}: ")
+    try:
+        RunConfig.from_settings(settings, f"{path}: ")
+    except SettingsError as error:
+        if any(len(mistake.settings) == 1 for mistake in error.found):
+            raise
     return split_classes(settings)
 
 
@@ -95,18 +103,26 @@ def given_config(arguments: argparse.Namespace, folder: RunFolder | None) -> Run
     if arguments.trial is not None and not arguments.from_search:
         raise InputError("--trial selects a trial of --from-search, which is missing")
     given = given_settings(arguments)
-    settings = settings_in(folder.run_yaml) if folder and folder.begun else {}
+    source = folder.run_yaml if folder and folder.begun else None
+    settings = settings_in(source) if source else {}
     kept = settings.get("encoder_weights")
     if folder and not (folder.begun or given.get("dataset") or arguments.config or arguments.from_search):
         folder.check_begun()
     if arguments.config:
-        found = settings_in(Path(arguments.config))
+        source = Path(arguments.config)
+        found = settings_in(source)
         settings = without_old_names(settings, found) | found
     if arguments.from_search:
-        found = settings_in(SearchFolder(Path(arguments.from_search)).settings_yaml(arguments.trial))
+        source = SearchFolder(Path(arguments.from_search)).settings_yaml(arguments.trial)
+        found = settings_in(source)
         if "dataset" in given:  # the validation sets of the search belong to other data
             found = {name: value for name, value in found.items() if name not in VALIDATION_SETTINGS}
         settings = without_old_names(settings, found) | found
     if (settings | given).get("encoder_weights", AUTO) == AUTO:  # what a run began with
         given |= {"encoder_weights": kept} if kept else {}
-    return RunConfig.from_settings(without_old_names(settings, given) | given)
+    try:
+        return RunConfig.from_settings(without_old_names(settings, given) | given)
+    except SettingsError as error:
+        if source is None or error.settings & given.keys():
+            raise
+        raise SettingsError(error.found, f"{source}: ") from None

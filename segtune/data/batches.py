@@ -42,78 +42,61 @@ _Item = tuple[Tensor, ...]
 _Key = tuple[int, int, int]  # epoch, position in the store, a number that differs when the epoch draws the tile again
 
 
+@dataclass(frozen=True)
+class DrawnTiles:
+    """The tiles of a store as training sees them: cropped, augmented and mixed at random, as far as these are set."""
+
+    store: TileStore
+    seed: int
+    augmentation: Augment | None = None
+    crop: Fit | None = None
+    mix: Mix | None = None
+
+    def draw(self, index: int, epoch: int, number: int) -> tuple[Array, Indices]:
+        """Return image, (H, W, bands), and target, (H, W), of a tile; the caller may change them.
+
+        `index` is the tile's position in the store. Its random draws depend on the seed, the epoch and `number`.
+        """
+        image, target = self._augmented(index, epoch, number)
+        if self.mix:
+            random = np.random.default_rng((self.seed, epoch, number, _MIX))
+            if random.random() < self.mix.probability:
+                partner = self.mix.partner(self.store, index, random)
+                other = self._augmented(partner, epoch, number + _OTHER)
+                self.mix(image, target, *other, random)
+        return image, target
+
+    def _augmented(self, index: int, epoch: int, number: int) -> tuple[Array, Indices]:
+        image, target = self.store.image(index), self.store.target(index)
+        if self.crop:
+            image, target = self.crop.crop(image, target, np.random.default_rng((self.seed, epoch, number, _CROP)))
+        image, target = image.copy(), target.copy()  # arrays of a store may be read-only
+        if self.augmentation:
+            image, target = self.augmentation(image, target, self.seed, epoch, number)
+        return np.ascontiguousarray(image), np.ascontiguousarray(target)
+
+
 class _Tiles(Dataset[_Item | InputError]):
     """Samples by (epoch, index, turn). Loader processes live for a whole run and learn the epoch from the key.
 
     A tile that cannot be read is returned as its error: raised in a loader process, it would arrive inside a traceback.
     """
 
-    def __init__(
-        self,
-        store: TileStore,
-        augmentation: Augment | None,
-        crop: Fit | None,
-        mix: Mix | None,
-        seed: int,
-        maps: DistanceMaps | None,
-    ) -> None:
-        self._store, self._augmentation, self._crop, self._mix, self._seed = store, augmentation, crop, mix, seed
-        self._maps = maps
+    def __init__(self, drawn: DrawnTiles, maps: DistanceMaps | None) -> None:
+        self._drawn, self._maps = drawn, maps
 
     def __len__(self) -> int:
-        return len(self._store)
+        return len(self._drawn.store)
 
     def __getitem__(self, key: _Key) -> _Item | InputError:
         epoch, index, turn = key
-        sample = index + turn * len(self._store)
         try:
-            image, target = augmented_sample(
-                self._store, index, self._augmentation, self._crop, self._seed, epoch, sample, self._mix
-            )
+            image, target = self._drawn.draw(index, epoch, number=index + turn * len(self))
         except InputError as error:
             return error
         # Not kept in the cache: augmentation moves the borders that the maps measure from.
         maps = [self._maps(target)] if self._maps else []
         return tuple(map(torch.from_numpy, (image, target, *maps)))
-
-
-def augmented_sample(
-    store: TileStore,
-    index: int,
-    augmentation: Augment | None,
-    crop: Fit | None,
-    seed: int,
-    epoch: int,
-    sample: int,
-    mix: Mix | None = None,
-) -> tuple[Array, Indices]:
-    """Return a tile as training sees it: image, (H, W, bands), and target, (H, W), which the caller may change."""
-    image, target = _augmented(store, index, augmentation, crop, seed, epoch, sample)
-    if mix:
-        random = np.random.default_rng((seed, epoch, sample, _MIX))
-        if random.random() < mix.probability:
-            partner = mix.partner(store, index, random)
-            other = _augmented(store, partner, augmentation, crop, seed, epoch, sample + _OTHER)
-            mix(image, target, *other, random)
-    return image, target
-
-
-def _augmented(
-    store: TileStore,
-    index: int,
-    augmentation: Augment | None,
-    crop: Fit | None,
-    seed: int,
-    epoch: int,
-    sample: int,
-) -> tuple[Array, Indices]:
-    image, target = store.image(index), store.target(index)
-    if crop:
-        image, target = crop.crop(image, target, np.random.default_rng((seed, epoch, sample, _CROP)))
-    image, target = image.copy(), target.copy()  # arrays of a store may be read-only
-    if augmentation:
-        image, target = augmentation(image, target, seed, epoch, sample)
-    return np.ascontiguousarray(image), np.ascontiguousarray(target)
 
 
 @dataclass(frozen=True)
@@ -238,7 +221,7 @@ class Batches:
         share: Share = Share(),
     ) -> None:
         self._sampler = _EpochSampler(len(store), batch_size, seed, samples, factors, share)
-        self._tiles = _Tiles(store, augmentation, crop, mix, seed or 0, maps)
+        self._tiles = _Tiles(DrawnTiles(store, seed or 0, augmentation, crop, mix), maps)
         self._pin_memory = pin_memory
         self._loader: DataLoader[_Item | InputError] | None = self._make_loader(workers)
         self._begun: tuple[int, Iterator[Batch | InputError]] | None = None  # the number of a pass, and its batches

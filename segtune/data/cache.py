@@ -27,10 +27,11 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.data.cache_entry import ENTRY_MARK, EntryWriter, delete_entry, entry_bytes, is_whole, mark_used
-from segtune.data.cache_folder import MARK, MODE, Say, find_folder, is_marked, open_store
+from segtune.data.cache_folder import MARK, MODE, find_folder, is_marked, open_store
 from segtune.data.fitting import Decoded
 from segtune.files.atomic import write_text
 from segtune.files.locks import locked_file
+from segtune.remarks import Say, unheard
 
 FORMAT = 7  # of the files and of the findings; another number changes all keys
 _IN_USE_S = 3600.0  # an entry opened within this time is not deleted to make room
@@ -54,14 +55,13 @@ class Cache:
         self.folder, self._store, self._most_bytes = folder, store, most_bytes
 
     @classmethod
-    def of(cls, config: RunConfig, say: Say | None = None) -> Cache | None:
+    def of(cls, config: RunConfig, say: Say = unheard) -> Cache | None:
         """Open the cache that a run's settings ask for; None where they ask for none, or where none is possible.
 
         `say` gets a line where the cache lies elsewhere than usual, or cannot be used though the settings ask for it.
         """
         if config.cache_dir == "none" or not config.cache_gb:
             return None
-        say = say or (lambda line: None)
         folder = find_folder(config.cache_dir, say)
         if not folder:
             return None

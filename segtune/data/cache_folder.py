@@ -8,19 +8,19 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from segtune.errors import InputError
 from segtune.files.checks import open_own
+from segtune.remarks import Say
 
 _STORE = "segtune-tiles"
 MARK = "segtune.json"
 _STORE_MARK = {"segtune": "cache of decoded tiles", "format": 1}
 MODE = 0o775  # of folders, before the umask: other users must not be able to change pixels
 _MOST_NAMES = 100  # tried for a folder that is closed to other users
-Say = Callable[[str], None]
 
 
 def marked_folder(path: Path, mark: dict[str, Any]) -> Path:

@@ -21,7 +21,6 @@ from segtune.config import RunConfig
 from segtune.data.alpha import AlphaBand, alpha_taken
 from segtune.data.bands import IMAGE, Band
 from segtune.data.cache import FORMAT, Cache, EntryWriters, NoRoomError
-from segtune.data.cache_folder import Say
 from segtune.data.checks import (
     Masks,
     absent_remarks,
@@ -41,6 +40,7 @@ from segtune.data.splits import find_data_set, split_places
 from segtune.data.tile_sizes import kept_bytes, largest_side
 from segtune.data.tiles import TRAIN, Split
 from segtune.errors import InputError, counted
+from segtune.remarks import Say, unheard
 
 _MOST_MISTAKES = 5  # that are shown
 _SAMPLED_ALPHA = 32  # images whose alpha bands are examined
@@ -54,7 +54,7 @@ def scan(
     channels: Sequence[str] | None = None,
     progress: Progress | None = None,
     wanted: Iterable[Wanted] | None = None,
-    say: Say | None = None,
+    say: Say = unheard,
 ) -> DataInfo:
     """Scan a data set: take findings from the cache, or read each tile once, into the cache where there is room.
 
@@ -71,7 +71,6 @@ def scan(
     """
     channels = tuple(config.channels if channels is None else channels)
     tiles = find_data_set(config, channels)
-    say = say or (lambda line: None)
     reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say)
     seen, entries, kept = reader.read(wanted or [(config.fit, config.image_size)])
     pixels = {split: info.pixels for split, info in seen.items()}

@@ -30,6 +30,7 @@ from segtune.files.folders import find_model
 from segtune.machine import versions
 from segtune.models.device import within_memory
 from segtune.models.manifest import MEMORY_FORMAT, Manifest
+from segtune.remarks import Say, unheard
 
 _MOST_LOADERS = 8  # processes that decode tiles
 
@@ -123,7 +124,7 @@ def validate(
     split: Path,
     device: str = "auto",
     on_tile: OnPrediction | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Say = unheard,
     changes: Changes = UNCHANGED,
     overlap: float = OVERLAP,
     worst: int = 0,
@@ -161,8 +162,7 @@ def validate(
         tiles, manifest.labels, manifest.bands, sources, predictor.fit, manifest.uint8, None, config.nodata
     )
     for remark in _remarks(tiles, config):  # before the first prediction is passed on
-        if say:
-            say(remark)
+        say(remark)
     workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)
     with _threads(manifest.threads), Batches(store, manifest.evaluation_batch_size, workers=workers) as batches:
         passes = _Passes(predictor, batches, overlap)

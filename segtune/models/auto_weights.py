@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from segtune.errors import first_few
 from segtune.models.build import check_weights
 from segtune.models.compatibility import incompatibility
 from segtune.models.pretrained import (
@@ -17,7 +18,7 @@ from segtune.models.pretrained import (
     unavailable,
 )
 
-_COST = "which costs 0.05 to 0.06 mIoU in benchmarks/README.md"
+_COST = "random weights cost 0.05 to 0.06 mIoU, as measured in benchmarks/README.md"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class AutoWeights:
     """What auto stands for in a run or a search."""
 
     weights: Literal["imagenet", "none"]
-    remark: str | None  # what the user should know
+    remarks: Sequence[str] = ()  # lines that tell the user what follows from it
 
 
 def decide_weights(networks: Iterable[tuple[str, str]], fetch: bool = True) -> AutoWeights:
@@ -40,22 +41,24 @@ def decide_weights(networks: Iterable[tuple[str, str]], fetch: bool = True) -> A
     check_weights((model, encoder, "imagenet") for model, encoder in possible if imagenet_file(encoder))
     lost = fetch_weights(encoders) if fetch else unavailable(encoders)
     if lost or not encoders:
-        return AutoWeights("none", _warning(encoders, lost) if lost else None)
+        return AutoWeights("none", _warning(encoders, lost) if lost else ())
     absent = [encoder for encoder in encoders if not (imagenet_file(encoder) or cached_file(encoder))]
-    downloads = f"encoder_weights: imagenet; those of {', '.join(absent)} are downloaded before anything starts"
-    return AutoWeights("imagenet", downloads if absent else None)
+    downloads = f"encoder_weights: ImageNet weights of {first_few(absent)} are downloaded before anything starts"
+    return AutoWeights("imagenet", [downloads] if absent else ())
 
 
-def _warning(encoders: Sequence[str], lost: Mapping[str, str]) -> str:
-    """Return one line: what it costs that weights are missing, which ones are and why, and what to do."""
+def _warning(encoders: Sequence[str], lost: Mapping[str, str]) -> list[str]:
+    """Return lines: that encoders start with random weights and why, what this costs, and what to do."""
     by_reason: dict[str, list[str]] = {}
     for encoder, reason in lost.items():
         by_reason.setdefault(reason, []).append(encoder)
-    why = "; ".join(f"those of {', '.join(names)} {reason}" for reason, names in by_reason.items())
-    start = "the encoder starts" if len(encoders) == 1 else "all encoders start"
-    parts = [f"warning: encoder_weights: {start} with random weights instead of ImageNet weights, {_COST}: {why}"]
-    if len(lost) < len(encoders):
-        parts.append("a search mixes pretrained and random encoders only if asked to; leave these out, or bring theirs")
-    if bring := [encoder for encoder, reason in lost.items() if reason != NO_WEIGHTS]:
-        parts.append(how_to_bring(bring))
-    return "; ".join(parts)
+    start = f"{encoders[0]} starts" if len(encoders) == 1 else "all encoders start"
+    mixed = ", because a search does not mix them with ImageNet weights" if len(lost) < len(encoders) else ""
+    lines = [f"ImageNet weights of {first_few(names)} {reason}" for reason, names in by_reason.items()]
+    lines.append(_COST)
+    bring, without = ([name for name in lost if (lost[name] == NO_WEIGHTS) == none] for none in (False, True))
+    if bring:
+        lines.append(how_to_bring(bring))
+    if without and len(without) < len(encoders):
+        lines.append(f"leave out {', '.join(without)}, which would keep the others from ImageNet weights")
+    return [f"warning: encoder_weights: {start} with random weights{mixed}", *(f"  {line}" for line in lines)]

@@ -14,7 +14,7 @@ from segtune.decoders import Decoder
 from segtune.errors import InputError
 from segtune.models.batchnorm import allow_single_values
 from segtune.models.compatibility import incompatibility
-from segtune.models.networks import Network
+from segtune.models.networks import Network, made_for_one_size
 from segtune.models.pretrained import (
     NO_WEIGHTS,
     fetch_weights,
@@ -26,7 +26,9 @@ from segtune.models.pretrained import (
 from segtune.models.weights import COLOURS, fitting_weights, load_weights, read_weights, weights_file
 
 
-def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | None = None) -> None:
+def check_weights(
+    starts: Iterable[tuple[str, str, str]], in_channels: int | None = None, image_size: int | None = None
+) -> None:
     """Raise InputError, before anything is trained, if initial weights are missing or do not fit.
 
     Every mistake is in the error, each one once. ImageNet weights come from $SEGTUNE_WEIGHTS, or are downloaded to the
@@ -38,6 +40,8 @@ def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | Non
         uses it, unless the two are incompatible.
     in_channels: number of input bands; None if it is not known yet. Then a file whose first convolution takes a
         number of channels other than 3 passes this check, and only `build_model` can refuse it.
+    image_size: side of the input; None if it is not known yet. Then encoders that are made for one size, whose tensors
+        can depend on it, pass this check.
     """
     networks: dict[Path, dict[tuple[str, str], None]] = {}  # by file; a dict drops duplicates and keeps the order
     imagenet: dict[str, None] = {}
@@ -47,14 +51,18 @@ def check_weights(starts: Iterable[tuple[str, str, str]], in_channels: int | Non
             networks.setdefault(file, {})[model, encoder] = None
         elif weights == "imagenet":
             imagenet[encoder] = None
-    mistakes = dict.fromkeys(line for file in networks for line in _misfits(file, networks[file], in_channels))
+    mistakes = dict.fromkeys(
+        line for file in networks for line in _misfits(file, networks[file], in_channels, image_size)
+    )
     lost = (unavailable if mistakes else fetch_weights)(imagenet) if imagenet else {}
     mistakes |= dict.fromkeys(_lost_line(encoder, reason) for encoder, reason in lost.items())
     if mistakes:
         raise InputError(mistakes)
 
 
-def _misfits(file: Path, networks: Iterable[tuple[str, str]], in_channels: int | None) -> Iterator[str]:
+def _misfits(
+    file: Path, networks: Iterable[tuple[str, str]], in_channels: int | None, image_size: int | None
+) -> Iterator[str]:
     """Yield what is wrong with a file of weights for these networks, (model, encoder)."""
     try:
         tensors = read_weights(file)
@@ -62,10 +70,15 @@ def _misfits(file: Path, networks: Iterable[tuple[str, str]], in_channels: int |
         yield from error.mistakes
         return
     for model, encoder in networks:
+        of_one_size = made_for_one_size(encoder)
+        if of_one_size and image_size is None:
+            continue  # the shapes that the run needs are not known yet
         try:
-            fitting_weights(tensors, _outline(model, encoder, in_channels), encoder, in_channels, file)
+            outline = _outline(_bare(model, encoder, image_size), in_channels)
+            fitting_weights(tensors, outline, encoder, in_channels, file)
         except InputError as error:
-            yield from error.mistakes
+            hint = f"; its tensors depend on image_size, which is {image_size} here" if of_one_size else ""
+            yield from (f"{mistake}{hint}" for mistake in error.mistakes)
 
 
 def initial_file(encoder: str, weights: str) -> Path | None:
@@ -74,9 +87,8 @@ def initial_file(encoder: str, weights: str) -> Path | None:
 
 
 def _lost_line(encoder: str, reason: str) -> str:
-    line = f"encoder_weights: imagenet weights of {encoder} {reason}"
     bring = "" if reason == NO_WEIGHTS else f"; {how_to_bring([encoder])}"
-    return f"{line}; with encoder_weights none the encoder starts with random weights{bring}"
+    return f"encoder_weights: imagenet weights of {encoder} {reason}; with none, it starts with random weights{bring}"
 
 
 def build_model(config: RunConfig, in_channels: int, outputs: int) -> nn.Module:
@@ -127,12 +139,11 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _outline(model: str, encoder: str, in_channels: int | None) -> nn.Module:
-    """Return the encoder as this architecture uses it (pspnet's is shallower than others'), for its tensors' shapes.
+def _outline(network: Network, in_channels: int | None) -> nn.Module:
+    """Return a network's encoder (pspnet's is shallower than others'), for its tensors' shapes.
 
     It is built on the meta device, where tensors take no memory, if the encoder allows that.
     """
-    network = _bare(model, encoder)
     try:
         with torch.device("meta"):
             built = network.create(in_channels or COLOURS, 1)
@@ -141,6 +152,6 @@ def _outline(model: str, encoder: str, in_channels: int | None) -> nn.Module:
     return built.get_submodule("encoder")
 
 
-def _bare(model: str, encoder: str) -> Network:
+def _bare(model: str, encoder: str, image_size: int | None = None) -> Network:
     """Return a network with the architecture's own decoder, for the sake of its encoder."""
-    return Network(Decoder(model, None, "none", None), encoder, None)
+    return Network(Decoder(model, None, "none", None), encoder, image_size)

@@ -71,20 +71,28 @@ class Network:
         return arguments
 
 
+def made_for_one_size(encoder: str) -> bool:
+    """Return whether timm marks an encoder as made for one size, on which shapes of its tensors may depend."""
+    if not encoder.startswith(TIMM):
+        return False
+    marked = timm.models.get_pretrained_cfg(encoder.removeprefix(TIMM))
+    return marked is not None and bool(marked.fixed_input_size)
+
+
 @functools.cache
 def _needs_size(encoder: str, image_size: int) -> bool:
     """Return whether an encoder of timm takes square images of this size only if it is told the size.
 
     Some of those that timm marks as made for one size take others, too; they are left as they are.
     """
-    name = encoder.removeprefix(TIMM)
-    marked = timm.models.get_pretrained_cfg(name)
-    if marked is None or not marked.fixed_input_size:
+    if not made_for_one_size(encoder):
         return False
     try:
         with torch.device("meta"), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            timm.create_model(name, features_only=True).eval()(torch.zeros(1, 3, image_size, image_size))
+            timm.create_model(encoder.removeprefix(TIMM), features_only=True).eval()(
+                torch.zeros(1, 3, image_size, image_size)
+            )
     except Exception:
         return True  # timm has no error of its own for this
     return False

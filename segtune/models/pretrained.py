@@ -163,7 +163,7 @@ def fetch_weights(encoders: Iterable[str]) -> dict[str, str]:
 def how_to_bring(encoders: Iterable[str]) -> str:
     """Return how to bring the encoders' weights to a machine without a network."""
     command = f"python -m segtune.tools weights --encoders {' '.join(encoders)} --to FOLDER"
-    return f"on a machine with a network `{command}` writes them, and here {WEIGHTS_FOLDER}=FOLDER uses them"
+    return f"to bring the weights along, run `{command}` where there is a network, and set {WEIGHTS_FOLDER}=FOLDER here"
 
 
 @contextmanager

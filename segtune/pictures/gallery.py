@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from segtune.config import RunConfig
 from segtune.data.bands import rgb_positions
-from segtune.data.batches import augmented_sample
+from segtune.data.batches import DrawnTiles
 from segtune.data.dataset import DataInfo
 from segtune.data.fitting import Fit
 from segtune.data.mix import Mix
@@ -56,10 +56,11 @@ def preview_picture(
     store = info.store(TRAIN, config)
     crop = Fit.of(config) if config.fit == "crop" else None
     mix = Mix.of(config, info.labels, info.pixels[TRAIN])
+    tiles = DrawnTiles(store, config.seed, augmentation, crop, mix)
     rows = []
     shown = min(count, len(store))
     for index in (row * len(store) // shown for row in range(shown)):
-        image, target = augmented_sample(store, index, augmentation, crop, config.seed, epoch=1, sample=index, mix=mix)
+        image, target = tiles.draw(index, epoch=1, number=index)
         before = render(store.image(index), bands, rgb)
         rows.append(Preview(store.name(index), before, store.target(index), render(image, bands, rgb), target))
     return preview_sheet(rows, info.labels, _level(config, transforms, ", "), cell)

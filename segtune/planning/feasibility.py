@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from segtune.config import RunConfig
-from segtune.data.cache_folder import Say
 from segtune.data.dataset import DataInfo
 from segtune.data.scan import Progress, scan
 from segtune.data.transform_nodes import read_transforms
 from segtune.errors import InputError
 from segtune.files.transforms_file import TransformsFile
+from segtune.mistakes import SettingsError
 from segtune.models.auto_weights import decide_weights
 from segtune.models.build import check_weights, initial_file
 from segtune.models.compatibility import incompatibility, incompatibility_of
 from segtune.planning.resources import Plan, local_resources, make_plan
+from segtune.remarks import Say, unheard
 from segtune.space.parameters import Choice, walk
 from segtune.space.space import WEIGHTS, Space
 from segtune.training.resolve import check_augmentation, check_input, resolve
@@ -25,13 +27,12 @@ from segtune.values import AUTO, augmentation_file
 
 # Settings whose values do not all work together, besides those that RunConfig refuses.
 _TOGETHER = ("model", "encoder", "image_size", "drop_path", "decoder_attention")
-
-
-def _quiet(line: str) -> None: ...
+_GRID = "a grid tries every combination that is not excluded under forbid:"
+_POINTS = 10_000  # of a grid that are checked, which takes a second; larger ones are not tried to the end
 
 
 def check_space(
-    space: Space, address: str | None = None, fetch: bool = True, started: Space | None = None, say: Say = _quiet
+    space: Space, address: str | None = None, fetch: bool = True, started: Space | None = None, say: Say = unheard
 ) -> Space:
     """Check a space before anything is written, and return it complete; raise InputError with every mistake.
 
@@ -42,6 +43,8 @@ def check_space(
     """
     baseline = space.baseline
     mistakes = _clashes(space)
+    if space.search.sampler == "grid" and not started:
+        mistakes += _clashes_of_a_grid(space)
     if ":" in baseline.device:
         mistakes.append(
             f"device: must be cuda or auto, because a search assigns the GPUs itself, but got {baseline.device}"
@@ -60,13 +63,14 @@ def check_space(
         raise InputError(f"{space.path}: {mistake}" for mistake in mistakes)
     if not address:
         check_precision(space, make_plan(space.search, [local_resources()], baseline.device))
+    _check_batches(space)
     starts = space.combinations("model", "encoder", WEIGHTS)
     given = [start for start in starts if start[2] != AUTO and (fetch or initial_file(*start[1:]))]
     check_weights(given)
     return with_weights_decided(with_transforms(space, started), fetch, say)
 
 
-def with_weights_decided(space: Space, fetch: bool = True, say: Say = _quiet) -> Space:
+def with_weights_decided(space: Space, fetch: bool = True, say: Say = unheard) -> Space:
     """Return a space with `encoder_weights: auto` decided for all of its encoders; see `decide_weights`."""
     starts = space.combinations("model", "encoder", WEIGHTS)
     open_networks = [(model, encoder) for model, encoder, weights in starts if weights == AUTO]
@@ -76,8 +80,8 @@ def with_weights_decided(space: Space, fetch: bool = True, say: Say = _quiet) ->
         if isinstance(parameter, Choice) and parameter.name == WEIGHTS:  # then only the first run is open
             return space.with_weights("imagenet" if "imagenet" in parameter.values else parameter.values[0])
     decided = decide_weights(open_networks, fetch)
-    if decided.remark:
-        say(decided.remark)
+    for line in decided.remarks:
+        say(line)
     return space.with_weights(decided.weights)
 
 
@@ -114,13 +118,21 @@ def with_transforms(space: Space, started: Space | None = None) -> Space:
     return replace(space, transforms=texts)
 
 
+def _check_batches(space: Space) -> None:
+    least = min(*space.values_of("batch_size"), space.baseline.batch_size)
+    gpus = space.search.gpus_per_trial or 0.0
+    if least < gpus:
+        text = f"must be at least gpus_per_trial ({gpus:g}), a tile for each GPU, but got {least}"
+        raise InputError(f"{space.path}: batch_size: {text}")
+
+
 def check_precision(space: Space, plan: Plan) -> None:
     """Raise InputError if a trial would use fp16 without a GPU."""
     if not plan.gpus_per_trial and "fp16" in (*space.values_of("precision"), space.baseline.precision):
         raise InputError(f"{space.path}: precision: fp16 needs a GPU, but trials get none")
 
 
-def scan_data(space: Space, progress: Progress | None = None, say: Say | None = None) -> DataInfo:
+def scan_data(space: Space, progress: Progress | None = None, say: Say = unheard) -> DataInfo:
     """Scan the data set for all trials, and fill the cache; raise InputError with every mistake."""
     baseline = space.baseline
     info = scan(baseline, space.channels(), progress, space.combinations("fit", "image_size"), say)
@@ -175,9 +187,22 @@ def _clashes(space: Space, image_size: int | None = None) -> list[str]:
     if first and first not in found:
         found.append(f"{first}; this is the first run, and baseline: can give another one")
     if space.search.sampler == "grid":
-        why = "a grid tries every combination that is not excluded under forbid:"
-        found += [f"{text}; {why}" for text in mistakes.values() if text and text not in found]
+        found += [f"{text}; {_GRID}" for text in mistakes.values() if text and text not in found]
     return list(dict.fromkeys(found))
+
+
+def _clashes_of_a_grid(space: Space) -> list[str]:
+    """Return a line for each clash of settings among the points of a grid."""
+    found: dict[str, None] = {}
+    for point in islice(space.grid(), _POINTS):
+        try:
+            RunConfig.from_settings(space.settings_at(point))
+        except SettingsError as error:
+            for mistake in error.found:
+                first, *others = (name for name in mistake.settings if name in space.searched())
+                apart = f", or give {first} to the values of {others[0]} that take it, in a branch" if others else ""
+                found[f"{mistake.message}; {_GRID}{apart}"] = None
+    return list(found)
 
 
 def _incompatible(run: Mapping[str, Any], image_size: int | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from segtune.errors import InputError
 from segtune.planning.feasibility import possible_run
 from segtune.space.parameters import RandomSuggest
 from segtune.space.space import Space
-from segtune.training.resolve import resolve
 
 _SAMPLES = 10  # configurations shown
 _PROBED = 3  # of them measured, beside the first run
@@ -35,30 +35,26 @@ def draw_samples(space: Space, info: DataInfo) -> Samples:
 
     Impossible combinations of settings and repeated runs are drawn again.
     """
-    if space.search.sampler == "grid":
-        points = [point for _, point in zip(range(_SAMPLES), space.grid(), strict=False)]
-        return Samples(
-            [resolve(RunConfig.from_settings(space.settings_at(point)), info) for point in points],
-            [{key.rpartition(".")[2]: value for key, value in point.items()} for point in points],
-            [],
-        )
     suggest = RandomSuggest(random.Random(space.search.seed))
+    endless = (space.draw(suggest) for _ in itertools.count())
+    draws = map(space.settings_at, space.grid()) if space.search.sampler == "grid" else endless
     runs: list[RunConfig] = []
     drawn: list[dict[str, Any]] = []
     reasons: list[str] = []
     repeated = 0
-    while len(runs) < _SAMPLES and len(reasons) < _MOST_DRAWS and repeated < _MOST_REPEATED:
-        settings = space.draw(suggest)
+    for settings in draws:
         try:
             run = possible_run(space, info, settings)
         except InputError as error:
             reasons.append(error.mistakes[0])
-            continue
-        if run in runs:
-            repeated += 1
         else:
-            runs.append(run)
-            drawn.append({name: value for name, value in settings.items() if name not in space.fixed})
+            if run in runs:
+                repeated += 1
+            else:
+                runs.append(run)
+                drawn.append({name: value for name, value in settings.items() if name not in space.fixed})
+        if len(runs) == _SAMPLES or len(reasons) == _MOST_DRAWS or repeated == _MOST_REPEATED:
+            break
     return Samples(runs, drawn, reasons)
 
 

@@ -29,6 +29,7 @@ from segtune.data.dataset import DataInfo
 from segtune.errors import counted, printable
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
+from segtune.remarks import Say
 from segtune.report.text import duration, settings_text, waiting_text
 from segtune.training.result import EpochResult
 from segtune.training.runlog import epochs_done
@@ -87,7 +88,7 @@ def step_bar(console: Console) -> _Bar:
 
 
 @contextmanager
-def reading_bar(console: Console) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+def reading_bar(console: Console) -> Iterator[tuple[Callable[[int, int], None], Say]]:
     """Show a bar while tiles are read; yield a function that moves it, and one that prints a line above it."""
     with step_bar(console) as bar:
         yield (

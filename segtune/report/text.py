@@ -18,6 +18,7 @@ from segtune.training.loaders import Waiting
 from segtune.training.runlog import epochs_done, read_results, stale_epochs
 from segtune.training.stopwatch import PHASES
 from segtune.trials import UNKNOWN, Trial, ranked, seed_margin
+from segtune.vocabulary import yaml_text
 
 
 def duration(seconds: float) -> str:
@@ -33,12 +34,8 @@ def duration(seconds: float) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Format the value of a setting: numbers with three digits, lists without quotes."""
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, list):
-        return "+".join(map(str, value)) or "none"
-    return str(value)
+    """Format the value of a setting: numbers with three digits, and everything else as in YAML."""
+    return f"{value:.3g}" if isinstance(value, float) else yaml_text(value)
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

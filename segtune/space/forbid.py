@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from segtune.vocabulary import is_loss
+from segtune.vocabulary import is_loss, yaml_text
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Forbidden:
         return {name: list(values) if len(values) > 1 else values[0] for name, values in self.values.items()}
 
     def __str__(self) -> str:
-        return f"{{{', '.join(f'{name}: {_flow(value)}' for name, value in self.plain().items())}}}"
+        return f"{{{', '.join(f'{name}: {yaml_text(value)}' for name, value in self.plain().items())}}}"
 
 
 def is_wildcard(name: str, value: object) -> bool:
@@ -43,7 +43,3 @@ def _same(name: str, value: Any, named: Any) -> bool:
     if isinstance(value, float) and isinstance(named, float):
         return math.isclose(value, named, rel_tol=1e-9)  # a sampler adds steps up, with rounding errors
     return value == named or (isinstance(value, str) and is_wildcard(name, named) and fnmatchcase(value, named))
-
-
-def _flow(value: Any) -> str:
-    return f"[{', '.join(map(_flow, value))}]" if isinstance(value, list) else "null" if value is None else str(value)

@@ -17,6 +17,7 @@ from segtune.space.forbid import Forbidden
 from segtune.space.parameters import Choice, Parameter, Range, Suggest, not_countable, walk
 from segtune.space.settings import CHANGEABLE, SearchSettings
 from segtune.values import AUTO
+from segtune.vocabulary import yaml_text
 
 WEIGHTS = "encoder_weights"
 
@@ -50,10 +51,10 @@ class Space:
         searched = _differing(*({p.key: p for p in walk(space.parameters)} for space in (before, now)))
         rules = _differing(before.search.model_dump(), now.search.model_dump())
         return [
-            *(f"run: {name} ({old} -> {new})" for name, (old, new) in runs.items()),
-            *(f"baseline: {name} ({old} -> {new})" for name, (old, new) in baseline.items() if name not in runs),
+            *(f"run: {name} ({change})" for name, change in runs.items()),
+            *(f"baseline: {name} ({change})" for name, change in baseline.items() if name not in runs),
             *(f"space: {name}" for name in searched),
-            *(f"search: {name} ({old} -> {new})" for name, (old, new) in rules.items()),
+            *(f"search: {name} ({change})" for name, change in rules.items()),
             *(["forbid"] if before.forbid != now.forbid else []),
         ]
 
@@ -232,9 +233,10 @@ class Space:
         }
 
 
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    names = dict.fromkeys((*before, *now))
-    return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names whose values differ, each with its change: ``4 -> null``."""
+    pairs = ((name, before.get(name), now.get(name)) for name in dict.fromkeys((*before, *now)))
+    return {name: f"{yaml_text(old)} -> {yaml_text(new)}" for name, old, new in pairs if old != new}
 
 
 def _draw(parameters: Iterable[Parameter], suggest: Suggest) -> Iterator[tuple[str, Any]]:

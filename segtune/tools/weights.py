@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def write_weights(encoders: Iterable[str], folder: Path, force: bool = False) ->
         reasons = dict.fromkeys(lost.values())
         told = (f"{', '.join(name for name in lost if lost[name] == reason)} {reason}" for reason in reasons)
         raise SegtuneError(f"ImageNet weights of {'; '.join(told)}")
-    yield f"all {len(listed)} are in {folder}; {WEIGHTS_FOLDER}={folder} uses them"
+    yield f"all {len(listed)} are in {folder}; {WEIGHTS_FOLDER}={shlex.quote(str(folder))} uses them"
 
 
 def _file(folder: Path, encoder: str) -> Path:

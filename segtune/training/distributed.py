@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -112,13 +111,11 @@ class Group(Share):
     def shared(self, model: nn.Module) -> nn.Module:
         """Return the network with gradients that are means over the processes; it starts with the first one's weights.
 
-        Weights without a gradient are looked for in every step: many encoders have some, and a frozen one has no other.
+        In every step, too, all take the first one's running statistics of BatchNorm: those alone are in the state of a
+        run. Weights without a gradient are looked for in every step: many encoders have some, and a frozen one has no
+        other.
         """
-        if self.size == 1:
-            return model
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of a name that replaces broadcast_buffers
-            return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=True)
+        return DistributedDataParallel(model, find_unused_parameters=True) if self.size > 1 else model
 
     @contextmanager
     def alone(self, model: nn.Module) -> Iterator[None]:

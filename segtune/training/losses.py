@@ -42,7 +42,7 @@ class SegmentationLoss(nn.Module):
         class_weights: Sequence[float] = (),
     ) -> None:
         super().__init__()
-        self._labels = labels
+        self.labels = labels
         self._terms = [
             (weight, _term(term, labels.binary, label_smoothing, class_weights)) for weight, term in loss_terms(name)
         ]
@@ -62,7 +62,7 @@ class SegmentationLoss(nn.Module):
             if not targets.numel():
                 return logits.sum()  # of no elements: zero, with a gradient of zero
         # Without a background output the first class is output 0.
-        shift = 0 if self._labels.binary or self._labels.background else 1
+        shift = 0 if self.labels.binary or self.labels.background else 1
         targets = targets.long() - shift
         return torch.stack([weight * term(logits, targets, maps) for weight, term in self._terms]).sum()
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from segtune.config import RunConfig
 from segtune.data.bands import rgb_positions
-from segtune.data.cache_folder import Say
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import absolute_places
 from segtune.data.transforms import check_transforms
@@ -18,10 +17,11 @@ from segtune.models.compatibility import check_network
 from segtune.models.device import check_gpus, resolve_device, resolve_precision
 from segtune.models.normalization import input_statistics
 from segtune.models.weights import weights_file
+from segtune.remarks import Say, unheard
 from segtune.values import AUTO, augmentation_file
 
 
-def check_run(config: RunConfig, begins: bool = True, say: Say = lambda line: None) -> RunConfig:
+def check_run(config: RunConfig, begins: bool = True, say: Say = unheard) -> RunConfig:
     """Check what can be checked before the data is read: network, device, precision and initial weights.
 
     `begins` says whether the model starts from `encoder_weights`; a run that is resumed has its weights already.
@@ -33,17 +33,17 @@ def check_run(config: RunConfig, begins: bool = True, say: Say = lambda line: No
     check_gpus(config)
     if not begins:
         return config
-    check_weights([(config.model, config.encoder, config.encoder_weights)])
+    check_weights([(config.model, config.encoder, config.encoder_weights)], image_size=config.image_size)
     return with_weights_decided(config, say)
 
 
-def with_weights_decided(config: RunConfig, say: Say = lambda line: None) -> RunConfig:
+def with_weights_decided(config: RunConfig, say: Say = unheard) -> RunConfig:
     """Return the config with `encoder_weights: auto` decided; see `decide_weights`."""
     if config.encoder_weights != AUTO:
         return config
     decided = decide_weights([(config.model, config.encoder)])
-    if decided.remark:
-        say(decided.remark)
+    for line in decided.remarks:
+        say(line)
     return config.model_copy(update={"encoder_weights": decided.weights})
 
 
@@ -54,13 +54,14 @@ def check_input(
 
     `transforms` is the file that `augmentation` names. Raises InputError with every mistake.
     """
-    check_network(resolve(config, info))
+    resolved = resolve(config, info)
+    check_network(resolved)
     bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
     rgb_positions(config.rgb, bands)
     if transforms:
         check_augmentation(config, info, transforms)
     if begins and initial_file(config.encoder, config.encoder_weights):
-        check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands))
+        check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands), resolved.image_size)
 
 
 def check_augmentation(config: RunConfig, info: DataInfo, file: TransformsFile) -> None:

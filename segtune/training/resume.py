@@ -12,6 +12,7 @@ from segtune.files.transforms_file import TransformsFile
 from segtune.models.manifest import Manifest
 from segtune.training.resolve import anchored
 from segtune.values import AUTO, augmentation_file
+from segtune.vocabulary import yaml_text
 
 
 def started_with(config: RunConfig, folder: RunFolder | None) -> RunConfig:
@@ -29,7 +30,7 @@ def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
     before, now = Manifest.read(folder.run_yaml).config.settings(), anchored(config).settings()
     now["image_size"] = now["image_size"] or before["image_size"]
     changed = [
-        f"{name} ({before[name]} -> {now[name]})"
+        f"{name} ({yaml_text(before[name])} -> {yaml_text(now[name])})"
         for name in before
         if name not in CHANGEABLE_IN_RUN and before[name] != now[name]
     ]

@@ -225,9 +225,12 @@ class Run:
             torch.amp.GradScaler(self.device.type, enabled=precision == "fp16"),
             progress,
             self.phases,
-            # In short runs the decay of the average grows with the steps, so that it forgets the first ones.
-            ModelEmaV3(self.model, self.config.ema, use_warmup=True) if self.config.ema else None,
+            self._average() if self.config.ema else None,
         )
+
+    def _average(self) -> ModelEmaV3:
+        # The decay is at most (1 + steps) / (10 + steps), so that the average forgets the first steps.
+        return ModelEmaV3(self.model, self.config.ema, use_warmup=True, warmup_gamma=9, warmup_power=1)
 
     def _load(self, content: dict[str, Any]) -> None:
         """Load a state; raise InputError where it is damaged or belongs to another run."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segtune.data.distances import DistanceMaps
-from segtune.data.labels import IGNORED
+from segtune.data.labels import BACKGROUND, IGNORED
 from segtune.training.losses import SegmentationLoss
 
 
@@ -18,7 +18,7 @@ class ValidationLoss:
     """The mean of a loss over the tiles, or the windows of tiles, that evaluation sends through the network.
 
     As in training, each batch has one loss, which is weighted by its tiles, and padding counts as there. Tiles of
-    ignored pixels alone do not count.
+    ignored pixels alone do not count. Where the network has no output for background, background is ignored.
     """
 
     def __init__(self, loss: SegmentationLoss, device: torch.device, maps: DistanceMaps | None = None) -> None:
@@ -27,6 +27,9 @@ class ValidationLoss:
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: logits, (B, outputs, S, S), and uint8 targets, (B, S, S), on the CPU."""
+        labels = self._loss.labels
+        if not labels.binary and not labels.background:  # validation tiles may have labels that no training tile has
+            targets = torch.where(targets == BACKGROUND, IGNORED, targets)
         counted = targets.numpy() != IGNORED
         tiles = int(np.count_nonzero(counted.any(axis=(1, 2))))
         if tiles:

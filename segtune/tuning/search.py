@@ -14,7 +14,6 @@ import optuna
 from optuna.exceptions import StorageInternalError
 
 from segtune.config import RunConfig
-from segtune.data.cache_folder import Say
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import split_places
 from segtune.errors import InputError, SegtuneError
@@ -24,6 +23,7 @@ from segtune.models.build import initial_file
 from segtune.models.pretrained import cached_file
 from segtune.planning.feasibility import check_precision, possible_run, with_weights_decided
 from segtune.planning.resources import Plan, local_resources, make_plan, trial_threads
+from segtune.remarks import Say
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult

@@ -10,14 +10,15 @@ from pathlib import Path
 import optuna
 import yaml
 
-from segtune.data.cache_folder import Say
 from segtune.errors import InputError
 from segtune.files.atomic import set_aside, write_text
 from segtune.files.folders import SearchFolder
+from segtune.remarks import Say
 from segtune.space.reader import load_space
 from segtune.space.settings import KEPT
 from segtune.space.space import WEIGHTS, Space
 from segtune.tuning.study import read_study
+from segtune.vocabulary import yaml_text
 
 _COPY = "search_yaml"  # user attribute of the study
 _REMEDY = "--space FILE --resume, with the file of the first start, rewrites it"
@@ -87,7 +88,7 @@ def to_resume(space: Space, started: Space, given: Container[str], say: Say) -> 
 
 
 def _plain(value: object) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else yaml_text(value)
 
 
 def _copy(folder: SearchFolder) -> str | None:

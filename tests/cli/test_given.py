@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from segtune.config import RunConfig
+from segtune.errors import InputError
 from segtune.models.manifest import Manifest
 from tests.cli.runs import (
     ConfigOf,
@@ -95,6 +96,17 @@ def test_set_wins_over_flags_and_flags_win_over_the_file(config_of: ConfigOf, tm
     path.write_text("lr: 1e-1\nepochs: 11\nmodel: Unet\nbatch_size: 2\n", encoding="utf-8")
     config = config_of("--config", path, "-lr", "1e-2", "-e", "12", "--set", "lr=1e-3")
     assert (config.lr, config.epochs, config.batch_size, config.model) == (0.001, 12, 2, "unet")
+
+
+def test_flags_may_replace_what_does_not_go_together_in_a_file(config_of: ConfigOf, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("class_weights: balanced\n", encoding="utf-8")
+    assert config_of("--config", path, "--loss", "dice+ce").class_weights == "balanced"
+    for flags, where in (([], f"{path}: "), (["--loss", "mcc"], "")):
+        with pytest.raises(InputError) as caught:
+            config_of("--config", path, *flags)
+        (mistake,) = caught.value.mistakes
+        assert mistake.startswith(f"{where}class_weights changes focal, ce,")
 
 
 def test_config_takes_only_the_settings_of_a_run_yaml(config_of: ConfigOf, first: Path) -> None:

@@ -59,10 +59,9 @@ def long_run(tiles: Path, where: Path) -> tuple[subprocess.Popen[str], RunFolder
     return run, folder
 
 
+@pytest.mark.slow  # tests.training.test_stopped_runs has quicker ones, without loader processes
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_ends_quietly_and_leaves_a_sound_folder(
     tiles: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:

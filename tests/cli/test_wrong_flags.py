@@ -75,6 +75,31 @@ def test_a_wrong_file_of_settings_is_named(
         assert word in line
 
 
+@pytest.mark.parametrize(
+    ("gpus", "flags", "mistake"),
+    [
+        (0, ["--gpus", "2"], "gpus: 2 were asked for, but torch sees 0 GPUs here"),
+        (1, ["--gpus", "2"], "gpus: 2 were asked for, but torch sees 1 GPU here"),
+        (4, ["--gpus", "2", "--device", "cpu"], "gpus: 2 were asked for, but device is cpu; leave one of them out"),
+        (4, ["--gpus", "2", "--device", "cuda:1"], "device: cuda:1 is one GPU, but gpus is 2; CUDA_VISIBLE_DEVICES"),
+        (4, ["--gpus", "0"], "gpus: "),
+    ],
+)
+def test_gpus_that_cannot_be_had_are_reported(
+    tiles: Path,
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    flags: list[str],
+    mistake: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    (line,) = refusal(run, capsys, "-d", tiles, "--precision", "fp32", *flags)
+    assert mistake in line
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_missing_gpu_is_reported(tiles: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = refusal(run, capsys, "-d", tiles, "--device", "cuda:1")

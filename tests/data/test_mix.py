@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from segtune.config import RunConfig
-from segtune.data.batches import Batches, augmented_sample
+from segtune.data.batches import Batches, DrawnTiles
 from segtune.data.fitting import Fit
 from segtune.data.labels import IGNORED, Labels
 from segtune.data.mix import Mix
@@ -54,7 +54,8 @@ def squares(*indices: int) -> npt.NDArray[np.uint8]:
 def mixed(
     store: Painted, mix: Mix | None, index: int = 0, seed: int = 0, crop: Fit | None = None, epoch: int = 1
 ) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]:
-    return [augmented_sample(store, index, None, crop, seed, epoch, sample, mix) for sample in range(SAMPLES)]  # type: ignore[misc]
+    tiles = DrawnTiles(store, seed, None, crop, mix)
+    return [tiles.draw(index, epoch, number) for number in range(SAMPLES)]  # type: ignore[misc]
 
 
 STORE = Painted([squares(1), squares(1, 2, 1, IGNORED), squares(2, 2), squares(1, 1, 1)])

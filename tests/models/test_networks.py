@@ -107,9 +107,9 @@ def test_attention_that_an_encoder_has_too_few_channels_for_is_refused() -> None
 def test_the_list_of_smps_encoders_with_stochastic_depth_is_right() -> None:
     first = {encoder.rstrip("0123456789"): encoder for encoder in reversed(ENCODERS)}
     for encoder in first.values():
-        if encoder in ("senet154", "timm-efficientnet-l2"):  # large
-            continue
-        found = rates(built(model="pspnet", encoder=encoder))
+        # Rates need no weights; only mit's are computed on the device of the weights.
+        with torch.device("cpu" if encoder.startswith("mit") else "meta"):
+            found = rates(built(model="pspnet", encoder=encoder))
         assert bool(found) == takes_drop_path(encoder), encoder
 
 

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.models.build import check_weights
+from segtune.models.build import build_model, check_weights
 from segtune.models.weights import read_weights
 from tests.models.files import (
     LITE,
@@ -218,3 +219,16 @@ def test_a_shallow_architecture_needs_only_the_stages_that_it_has(tmp_path: Path
     check_weights([("pspnet", "tu-convnext_atto", file)])
     (mistake,) = mistakes_of(lambda: check_weights([("unet", "tu-convnext_atto", file)]))
     assert "holds 44 of 124 tensors of encoder tu-convnext_atto (missing model.stages_2." in mistake
+
+
+def test_the_image_size_counts_where_shapes_depend_on_it(tmp_path: Path) -> None:
+    encoder, path = "tu-efficientformerv2_s0", str(tmp_path / "small.safetensors")
+    config = RunConfig(model="unet", encoder=encoder, image_size=128, encoder_weights="none")
+    tensors = build_model(config, 3, 1).get_submodule("encoder").state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    starts = [("unet", encoder, path)]
+    check_weights(starts)  # not known yet
+    check_weights(starts, in_channels=4, image_size=128)
+    (mistake,) = mistakes_of(lambda: check_weights(starts, image_size=224))
+    assert "attention_biases is 8x16 instead of 8x49" in mistake
+    assert mistake.endswith("; its tensors depend on image_size, which is 224 here")

@@ -45,3 +45,15 @@ def test_no_run_is_sampled_or_measured_twice(tmp_path: Path, tiles: Path) -> Non
         (run.lr, run.batch_size) for run in samples
     }
     assert all(samples[int(name.split()[1]) - 1] is run for name, run in runs.items())
+
+
+def test_samples_of_a_grid_are_its_first_possible_runs(tmp_path: Path, tiles: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        f"dataset: {tiles}\nclasses: [3, 7, 255]\nsearch: {{sampler: grid}}\n"
+        "space: {warmup_epochs: [0, 50], epochs: [50, 70], loss: [dice, ce, lovasz, mcc]}\n"
+    )
+    space = load_space(tmp_path / "s.yaml")
+    samples = draw_samples(space, scan(space.baseline))
+    wanted = [(0, 50)] * 4 + [(0, 70)] * 4 + [(50, 70)] * 2
+    assert [(run.warmup_epochs, run.epochs) for run in samples.runs] == wanted
+    assert len(samples.refused) == 4

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segtune.data.labels import Labels
+from segtune.report.console import trial_line
 from segtune.report.tables import SettingsTable, class_table, comparison, ranking, state_of
 from segtune.space.reader import load_space
 from segtune.space.space import Space
@@ -70,6 +71,16 @@ def test_the_ranking_is_complete_at_every_width(width: int) -> None:
             assert str(value) in (row if width == 160 else text)
             assert width == 160 or f"{name} {value}" in text
     assert not any("…" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [60, 160])
+def test_settings_are_shown_as_in_yaml(width: int) -> None:
+    searched = {"dropout": None, "sync_batchnorm": False, "channels": [], "decoder_channels": [64, 32], "lr": 0.00123}
+    text = " ".join(" ".join(shown(ranking([replace(TRIALS[0], searched=searched)]), width)).split())
+    words = ["null", "false", "[]", "[64, 32]", "0.00123"]
+    pairs = [f"{name} {word}" for name, word in zip(searched, words, strict=True)]
+    assert (" ".join(words) if width == 160 else ", ".join(pairs)) in text
+    assert ", ".join(pairs) in trial_line(replace(TRIALS[0], searched=searched), 20)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])

@@ -18,6 +18,7 @@ from segtune.files.folders import RunFolder
 from segtune.models.manifest import Manifest
 from segtune.models.run_yaml import settings_of
 from segtune.training.resume import check_same_settings
+from segtune.vocabulary import yaml_text
 from tests.training.runs import (
     Whole,
     left,
@@ -97,8 +98,8 @@ OTHERS: dict[str, Any] = {
 def test_every_setting_that_a_number_depends_on_must_stay(config: RunConfig, whole: Whole) -> None:
     assert set(OTHERS) | CHANGEABLE_IN_RUN == set(RunConfig.model_fields)
     for name, value in OTHERS.items():
-        before = config.settings()[name]
-        with pytest.raises(InputError, match=re.escape(f"other settings: {name} ({before} -> {value});")):
+        before = yaml_text(config.settings()[name])
+        with pytest.raises(InputError, match=re.escape(f"other settings: {name} ({before} -> {yaml_text(value)});")):
             check_same_settings(RunFolder(whole.folder), config.model_copy(update={name: value}))
 
 

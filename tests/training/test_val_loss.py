@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 
 from segtune.data.batches import Batches
 from segtune.data.distances import DistanceMaps
-from segtune.data.labels import IGNORED, Labels
+from segtune.data.labels import BACKGROUND, IGNORED, Labels
 from segtune.data.scan import scan
 from segtune.evaluation.evaluate import evaluate
 from segtune.evaluation.metrics import ConfusionMatrix
@@ -18,9 +20,12 @@ from segtune.evaluation.predict import count_pixels, most_likely
 from segtune.evaluation.predictor import Predictor
 from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import load_model
+from segtune.planning.cost import probe
 from segtune.training.losses import SegmentationLoss
+from segtune.training.resolve import resolve
 from segtune.training.runlog import read_rows
 from segtune.training.val_loss import ValidationLoss, mean_loss
+from segtune.vocabulary import BINARY_LOSSES, LOSSES
 from tests.training.runs import CPU, run, small_unet
 
 LABELS = {
@@ -62,6 +67,32 @@ def test_validation_loss_is_weighted_by_tiles_with_a_pixel_that_counts(labels: L
     assert mean_loss([mean.sums()]) == pytest.approx(wanted.item(), rel=1e-6)
     mean.add(torch.full_like(logits[2:], torch.nan), targets[2:])
     assert mean_loss([mean.sums()]) is None
+
+
+@pytest.mark.parametrize("name", sorted({*LOSSES} - {*BINARY_LOSSES}))
+def test_labels_that_no_training_tile_has_are_ignored(name: str) -> None:
+    labels = LABELS["no background"]
+    logits, targets = batch(labels)
+    targets[2, :4] = BACKGROUND
+    counted = torch.where(targets == BACKGROUND, IGNORED, targets)
+    sums = []
+    for given in (targets, counted):
+        mean = ValidationLoss(SegmentationLoss(name, labels), CPU, DistanceMaps.of(name, labels))
+        mean.add(logits, given)
+        sums.append(mean.sums())
+    assert sums[0] == sums[1]
+    assert math.isfinite(sums[0][0])
+    assert (targets[2, :4] == BACKGROUND).all()  # the score counts them
+
+
+def test_a_run_goes_on_where_validation_tiles_have_other_labels(tmp_path: Path, data_set: Callable[..., Path]) -> None:
+    listed = data_set(tmp_path / "listed", labels=(1, 2, 3))
+    others = data_set(tmp_path / "others", labels=(0, 1, 2, 3))
+    config = small_unet(listed, val_dir=str(others / "val"), classes=[1, 2, 3], epochs=1, loss="boundary+dice")
+    (result,) = run(config, tmp_path / "run")
+    assert result.val_loss is not None
+    info = scan(config)
+    assert probe(resolve(config, info), info, threads=1).batch_seconds > 0  # what a dry run does
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -228,7 +229,7 @@ def test_waiting_for_nodes_ends_when_they_are_there_or_says_how_many_are(nodes: 
 
 @dataclass
 class Lone:
-    """A trial of a search, run as Ray would but in this process."""
+    """A trial of a search, run as Ray would but in this process, without Ray."""
 
     folder: SearchFolder
     settings: dict[str, Any]
@@ -239,20 +240,20 @@ class Lone:
         reports: list[dict[str, Any]] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(trial_module.tune, "report", reports.append)
+            patch.setattr(trial_module.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "here"))
             start = TrialStart(0, RunConfig.from_settings(self.settings), self.folder.trial(0).path)
             run_trial({"start": start}, self.info, threads=1, cores=1, hang_time=600.0)
         return reports
 
 
 @pytest.fixture
-def lone(nodes: Nodes, tiles: Path, tmp_path: Path) -> Iterator[Lone]:
+def lone(tiles: Path, tmp_path: Path) -> Lone:
     config = space_of(tmp_path, tiles, 1, "trials: 2").baseline
     folder = SearchFolder(tmp_path / "search")
     folder.path.mkdir()
     folder.search_yaml.touch()
     info = scan(config)
-    with ray_runtime(nodes.address):
-        yield Lone(folder, resolve(config, info).settings(), info)
+    return Lone(folder, resolve(config, info).settings(), info)
 
 
 def test_a_trial_leaves_another_nodes_cache_alone(lone: Lone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
 import ray
 import yaml
 
@@ -18,24 +17,8 @@ from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.training.runlog import epochs_done
 from segtune.tuning.search import Outcome, run_search
-from tests.conftest import write_data_set
-from tests.scripts import call as run
-from tests.test_seeded import SPACE, call
-from tests.test_seeded import rows as results_of
+from tests.scripts import call
 from tests.tuning.searches import RUN
-
-
-@pytest.mark.slow
-def test_trials_and_numbers_are_those_of_ray(tmp_path: Path) -> None:
-    data = write_data_set(tmp_path / "tiles")
-    (tmp_path / "small.yaml").write_text(SPACE)
-    found: list[Any] = []
-    for name, flags in (("ray", ()), ("alone", ("--in-process",))):
-        space = ("--space", tmp_path / "small.yaml", "--name", name, "--results-dir", tmp_path)
-        call("run_search.py", "-d", data, *space, *flags)
-        epochs = [results_of(path) for path in sorted((tmp_path / name).glob("trial_*/metrics.csv"))]
-        found.append((results_of(tmp_path / name / "trials.csv"), epochs))
-    assert found[0] == found[1]
 
 
 class Heard:
@@ -61,7 +44,9 @@ class Heard:
 
 
 def space_of(tmp_path: Path, tiles: Path, text: str) -> Space:
-    (tmp_path / "s.yaml").write_text(f"dataset: {tiles}\n{RUN}{text}")
+    # Two threads on a busy machine would wait for each other, actively, in every operation.
+    run = RUN.replace("workers: 0", "workers: 0, threads: 1")
+    (tmp_path / "s.yaml").write_text(f"dataset: {tiles}\n{run}{text}")
     return load_space(tmp_path / "s.yaml")
 
 
@@ -104,5 +89,5 @@ def test_an_interrupted_trial_goes_on_where_it_was(tiles: Path, tmp_path: Path) 
 
 
 def test_a_cluster_and_this_process_exclude_each_other() -> None:
-    ended = run("run_search", "--space", "quickstart", "--in-process", "--address", "auto")
+    ended = call("run_search", "--space", "quickstart", "--in-process", "--address", "auto")
     assert "not allowed with" in ended.mistakes[0]

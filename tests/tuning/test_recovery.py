@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,26 +148,32 @@ def test_damaged_files_of_a_trial_that_ended_stay_where_they_are(bench: Bench, n
     assert (bench.folder.trial(0).path / name).exists()
 
 
-def hold(path: Path, seconds: float) -> None:
-    with RunFolder(path).locked():
-        time.sleep(seconds)
+HOLD = """
+import sys, time
+from pathlib import Path
+from segtune.files.folders import RunFolder
+
+with RunFolder(Path(sys.argv[1])).locked():
+    print(flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
 
 
-@pytest.mark.parametrize("seconds", [1.5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [0.7, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_process_that_outlived_its_search_is_waited_for(
     bench: Bench, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = folder_of(bench, 1, [0.2])
-    orphan = multiprocessing.get_context("spawn").Process(target=hold, args=(run.path, seconds), daemon=True)
-    orphan.start()
-    while not run.held():
-        time.sleep(0.05)
     monkeypatch.setattr(module, "_ORPHANS_S", 3.0)
-    if seconds < 3:
-        assert reconcile(bench.study, bench.folder) == []
-        assert not run.held()
-    else:
-        with pytest.raises(module.InputError, match=f"{run.path}: a process of an earlier start still trains here"):
-            reconcile(bench.study, bench.folder)
-    orphan.kill()
-    orphan.join()
+    command = [sys.executable, "-c", HOLD, run.path, str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as orphan:
+        assert orphan.stdout
+        assert orphan.stdout.readline() == b"\n"
+        assert run.held()
+        if seconds < 3:
+            assert reconcile(bench.study, bench.folder) == []
+            assert not run.held()
+        else:
+            with pytest.raises(module.InputError, match=f"{run.path}: a process of an earlier start still trains here"):
+                reconcile(bench.study, bench.folder)
+        orphan.kill()

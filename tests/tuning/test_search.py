@@ -28,6 +28,8 @@ from segtune.planning import feasibility
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_rows
 from segtune.tuning import search as search_module
+from segtune.tuning.ray_backend import OnRay
+from segtune.tuning.searcher import Searcher
 from tests.conftest import WriteDataSet
 from tests.scripts import Ended, call
 from tests.tuning.searches import RUN, rows
@@ -153,6 +155,24 @@ def test_a_search_that_exists_is_refused_and_left_alone(mixed: Search, tiles: Pa
     assert (mixed.folder / "trials.csv").read_bytes() == before
 
 
+def test_a_search_that_is_terminated_before_its_first_trial_ends_in_order(
+    cluster: None, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = OnRay.run
+
+    def terminated(self: OnRay, searcher: Searcher) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        run(self, searcher)
+
+    monkeypatch.setattr(OnRay, "run", terminated)
+    (tmp_path / "s.yaml").write_text(f"dataset: {tiles}\nchannels: [nir]\n{MIXED}")
+    begun = time.monotonic()
+    ended = call("run_search", "--space", tmp_path / "s.yaml", "--results-dir", tmp_path)
+    assert (ended.status, ended.err) == (143, "")
+    assert "interrupted; to go on: python run_search.py" in ended.out
+    assert time.monotonic() - begun < 60
+
+
 class Watch:
     """Counts the trials that run at the same time.
 
@@ -262,6 +282,7 @@ def test_trials_share_gpus_and_see_their_own(
         ("dataset: nowhere\nspace: {{lr: [1e-3, 1e-2]}}\n", [], "nowhere: no such data set"),
         ("{tiles}run: {{model: unetplusplus}}\nspace: {{encoder: [mit_b0, resnet18]}}\n", [], "mit_b0"),
         ("{tiles}space: {{lr: [1e-3, 1e-2]}}\n", ["--gpus-per-trial", "64"], "gpus_per_trial"),
+        ("{tiles}space: {{lr: [1e-3, 1e-2]}}\n", ["--set", "gpus=2"], "gpus: in a search, gpus_per_trial: 2"),
         ("{tiles}space: {{lr: [1e-3, 1e-2]}}\n", ["--cpus-per-trial", "4096"], "cpus_per_trial"),
         ("{tiles}space: {{lr: [1e-3, 1e-2]}}\n", ["--set", "classes=7"], "classes: no mask .* contains 7"),
         ("{tiles}space: {{lr: [1e-3, 1e-2]}}\n", ["--set", "device=cuda:77"], "device: .*cuda:77"),

@@ -18,19 +18,17 @@ import yaml
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.planning import feasibility
 from segtune.training.runlog import read_rows
-from segtune.tuning.ray_backend import OnRay
-from segtune.tuning.searcher import Searcher
 from segtune.tuning.study import read_study
 from tests.conftest import WriteDataSet
 from tests.scripts import Ended, call
 from tests.tuning.searches import RUN, rows
 
-pytestmark = pytest.mark.usefixtures("cluster")
 SEARCH = "search: {sampler: random, scheduler: none, cpus_per_trial: 1, gpus_per_trial: 0, %s}\n"
 
 
 @pytest.fixture
 def search(
+    cluster: None,
     tiles: Path,
     tmp_path: Path,
 ) -> Callable[..., Ended]:
@@ -161,23 +159,6 @@ def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
     assert [row["status"] for row in rows(folder)] == ["finished"] * 2
     ended = call("run_search", "--status", "space", "--results-dir", str(tmp_path / "r"))
     assert f"{folder}: not running\n" in ended.out
-
-
-def test_a_search_that_is_terminated_before_its_first_trial_ends_in_order(
-    search: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = OnRay.run
-
-    def terminated(self: OnRay, searcher: Searcher) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        run(self, searcher)
-
-    monkeypatch.setattr(OnRay, "run", terminated)
-    begun = time.monotonic()
-    ended = search("trials: 2, max_concurrent: 1")
-    assert (ended.status, ended.err) == (143, "")
-    assert "interrupted; to go on: python run_search.py" in ended.out
-    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.slow
