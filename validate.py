@@ -11,35 +11,41 @@ measured, and a folder for each kind of file per tile: plots, binary, raw.
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 from segtune.cli.exits import run_script
+from segtune.cli.given import settings_in
+from segtune.cli.places import places_of
 from segtune.cli.validate_flags import Wanted, check_validate_flags, validate_parser
+from segtune.config import RunConfig
+from segtune.models.chosen import model_at, models_in
+
+
+def parse() -> Namespace:
+    return validate_parser(__doc__ or "").parse_args()
 
 
 def main() -> int:
-    arguments = validate_parser(__doc__ or "").parse_args()
+    arguments = parse()
     check_validate_flags(arguments)
     wanted = Wanted.of(arguments)
+    if arguments.check_path:
+        models = [model_at(Path(arguments.check_path))]
+    else:
+        models = models_in(Path(arguments.check_dir), arguments.trial, arguments.top)
+    configs = {model: RunConfig.from_settings(settings_in(model / "run.yaml")) for model in models}
+    places = places_of(configs, arguments)
     # torch takes seconds to import; --help and common mistakes do not wait for it.
     from segtune.cli.deploying import deploy
-    from segtune.cli.places import places_of
     from segtune.cli.predicting import predict
     from segtune.cli.validation import compare_with, measure, store_threshold
-    from segtune.models.chosen import model_at, models_in
-    from segtune.models.manifest import Manifest
     from segtune.pictures.window import check_screen, show
     from segtune.report.console import make_console
     from segtune.report.validation import several_table, validation_lines
 
     if arguments.vis:
         check_screen()
-    if arguments.check_path:
-        models = [model_at(Path(arguments.check_path))]
-    else:
-        models = models_in(Path(arguments.check_dir), arguments.trial, arguments.top)
-    configs = {model: Manifest.read(model / "run.yaml").config for model in models}
-    places = places_of(configs, arguments)
     console, found = make_console(), []
     for place in places:
         if not place.measurable:

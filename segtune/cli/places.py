@@ -34,8 +34,16 @@ def places_of(models: Mapping[Path, RunConfig], arguments: Namespace) -> list[Pl
     for folder, config in models.items():
         for files, name in zip(data, names, strict=True):
             out = _out(folder, name, len(models), len(data), arguments)
+            _check_apart(out, files[0])
             found.append(Place(folder, files, _measurable(files, config), out))
     return found
+
+
+def _check_apart(out: Path, data: Path) -> None:
+    """Raise InputError where results would lie among the files of a data set."""
+    for name in ("binary", "raw", "plots"):
+        if data.is_dir() and (out / name).resolve().is_relative_to(data.resolve()):
+            raise InputError(f"-o: {out / name} lies inside {data}: predictions would mix with its own files")
 
 
 def _data_sets(paths: Sequence[Path]) -> list[tuple[Path, ...]]:

@@ -61,7 +61,7 @@ def measured(folder: Path, split: Path, out: Path) -> tuple[float, Masks]:
     ended = call("validate", "-cd", folder, "-d", split, "-o", out, "--binary", "--device", "cpu")
     assert (ended.status, ended.err) == (0, ""), ended
     found = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    masks = read_masks(out / "masks")
+    masks = read_masks(out / "binary")
     assert found["tiles"] == len(masks)
     return found["miou"], masks
 

@@ -24,10 +24,11 @@ def test_names_reach_the_table_the_metrics_and_the_masks(tmp_path: Path, data_se
     assert "- 1 bare soil: IoU" in card
     ended = call("validate", "-cd", tmp_path / "run", "-d", dataset / "val", "-o", tmp_path / "out", "--binary")
     assert (ended.status, ended.err) == (0, "")
-    assert [line.split()[:2] for line in ended.out.splitlines() if "water" in line] == [["2", "water"]]
+    assert next(line.split()[:2] for line in ended.out.splitlines() if "water" in line) == ["2", "water"]
+    assert "the mean over 1 bare soil, 2 water" in " ".join(ended.out.split())
     found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert (found["class_names"], list(found["iou"])) == (["bare soil", "water"], ["1", "2", "background"])
-    mask = next((tmp_path / "out" / "masks").glob(f"*{suffix}"))
+    mask = next((tmp_path / "out" / "binary").glob(f"*{suffix}"))
     band = ElementTree.parse(f"{mask}.aux.xml").getroot().find("PAMRasterBand")
     assert band is not None
     assert [name.text for name in band.iter("Category")] == ["background", "bare soil", "water"]

@@ -16,9 +16,8 @@ from tests.cli.runs import (
 @pytest.mark.parametrize(
     ("name", "word", "hint"),
     [
-        ("validate", "-c", "did you mean '-cd'?"),
-        ("validate", "--checkpoint", "did you mean '--checkpoint-dir'?"),
-        ("validate", "-dataset", "did you mean '--dataset'?"),
+        ("validate", "--only", "did you mean '--only-plots'?"),
+        ("validate", "-dataset", "did you mean '--dataset-dir'?"),
         ("validate", "-dev", "did you mean '--device'?"),
         ("validate", "--zzz", ""),
         ("run_single", "-l", "did you mean '-lr'?"),

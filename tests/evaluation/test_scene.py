@@ -20,7 +20,7 @@ from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.scene import SceneResult, predict_scene
 from segtune.evaluation.scene_output import SceneOutputs
 from segtune.evaluation.scene_source import find_scene, opened_scene
-from segtune.evaluation.validate import validate
+from segtune.evaluation.validate import PredictedTile, validate
 from segtune.models.checkpoint import save_model
 from segtune.models.manifest import Manifest
 from tests.evaluation.runs import pixels
@@ -52,7 +52,11 @@ def validated(folder: Path, image: np.ndarray[Any, Any], found: Manifest) -> np.
     write_scene(folder / "val" / "gt" / "tile.tif", mask)
     save_model(folder / "model", network(found), found)
     seen = []
-    validate(folder / "model", folder / "val", "cpu", on_tile=lambda tile, mask: seen.append(mask))
+
+    def keep(tile: PredictedTile) -> None:
+        seen.append(tile.manifest.labels.to_labels(tile.prediction.indices))
+
+    validate(folder / "model", folder / "val", "cpu", on_tile=keep)
     return seen[0]
 
 

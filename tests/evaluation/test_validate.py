@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from segtune.errors import InputError
-from segtune.evaluation.validate import validate
+from segtune.evaluation.validate import PredictedTile, validate
 from tests.evaluation.runs import SIZE, Trained, trained
 
 
@@ -25,7 +24,7 @@ def test_a_validation_gives_exactly_the_score_that_training_reported(
     torch.set_num_threads(threads)
     try:
         seen = set()
-        found = validate(case.folder, case.val, on_tile=lambda tile, mask: seen.add(torch.get_num_threads()))
+        found = validate(case.folder, case.val, on_tile=lambda tile: seen.add(torch.get_num_threads()))
         assert seen == {1}  # as in training
         assert torch.get_num_threads() == threads
     finally:
@@ -55,8 +54,9 @@ def test_another_split_can_be_measured(binary: Trained, tmp_path: Path) -> None:
 def test_tiles_come_in_order_with_masks_of_their_own_size_and_labels(several: Trained) -> None:
     seen = []
 
-    def look(tile: object, mask: NDArray[np.integer]) -> None:
-        seen.append(getattr(tile, "name", ""))
+    def look(seen_tile: PredictedTile) -> None:
+        seen.append(seen_tile.tile.name)
+        mask = seen_tile.manifest.labels.to_labels(seen_tile.prediction.indices)
         assert mask.shape == (SIZE, SIZE)
         assert mask.dtype == np.uint16
         assert set(np.unique(mask).tolist()) <= {0, 1, 300}

@@ -16,8 +16,9 @@ from tests.evaluation.runs import SIZE, Run, Trained, pixels
 
 
 def test_metrics_json_holds_the_scores_and_the_settings(binary: Trained, tmp_path: Path, run: Run) -> None:
-    assert run("-cd", binary.folder, "-d", binary.val, "-o", tmp_path / "out") == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.json"]
+    assert run("-cd", binary.folder, "-d", binary.val, "-o", tmp_path / "out", "--com") == 0
+    pictures = {"calibration.png", "confusion.png", "worst.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "metrics.csv", *pictures}
     found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     best = binary.results[binary.results[-1].best_epoch - 1].scores
     assert found["miou"] == best.miou
@@ -40,7 +41,7 @@ def test_results_lie_beside_the_model_unless_told_otherwise(binary: Trained, tmp
 
 def test_written_masks_match_their_tiles_in_labels_size_and_place(binary: Trained, tmp_path: Path, run: Run) -> None:
     assert run("-cd", binary.folder, "-d", binary.val, "-o", tmp_path, "--binary") == 0
-    masks = sorted((tmp_path / "masks").iterdir())
+    masks = sorted((tmp_path / "binary").iterdir())
     assert [path.name for path in masks] == sorted(path.name for path in (binary.val / "images").iterdir())
     predicted, truth = [], []
     for path in masks:
@@ -60,7 +61,7 @@ def test_written_masks_match_their_tiles_in_labels_size_and_place(binary: Traine
 
 def test_masks_of_several_classes_agree_with_the_score(several: Trained, tmp_path: Path, run: Run) -> None:
     assert run("-cd", several.folder, "-d", several.val, "-o", tmp_path, "--binary") == 0
-    masks = sorted((tmp_path / "masks").iterdir())
+    masks = sorted((tmp_path / "binary").iterdir())
     assert {path.suffix for path in masks} == {".png"}
     predicted = np.stack([pixels(path) for path in masks])
     truth = np.stack([pixels(several.val / "gt" / path.name) for path in masks])
@@ -85,7 +86,7 @@ def test_a_class_that_a_split_lacks_is_null_and_warned_of_once(
     assert found["iou"]["300"] is None
     assert found["miou"] == found["iou"]["1"]
     printed = capsys.readouterr()
-    (warning,) = [line for line in (printed.out + printed.err).splitlines() if line.startswith("warning")]
+    (warning,) = [line for line in (printed.out + printed.err).splitlines() if line.startswith("warning: no mask")]
     assert "300" in warning
 
 
@@ -94,5 +95,5 @@ def test_where_every_class_is_there_nothing_is_warned_of(
 ) -> None:
     assert run("-cd", binary.folder, "-d", binary.val, "-o", tmp_path) == 0
     printed = capsys.readouterr()
-    assert "warning" not in printed.out + printed.err
+    assert "warning: no mask" not in printed.out + printed.err
     assert f"miou {binary.results[-1].best_miou:.4f}" in printed.out
