@@ -12,6 +12,7 @@ from segtune.errors import nearest
 from segtune.vocabulary import CLASS_WEIGHTS, LEVELS, number_text, weight_number
 
 Alpha = Literal["auto", "mask", "band"]
+OVERLAP = 0.25  # of neighbouring windows, as a share of their side
 AUTO = "auto"
 WEIGHTS_WORDS = (AUTO, "none", "imagenet")  # values of encoder_weights that are not a file
 MAX_LOADERS = 256

@@ -7,8 +7,8 @@ from argparse import Namespace
 from dataclasses import dataclass
 
 from segtune.cli.parser import Parser, make_parser
-from segtune.data.fitting import OVERLAP
 from segtune.errors import InputError
+from segtune.values import OVERLAP
 from segtune.vocabulary import EXPORT_FILES
 
 _EXPORTS = tuple(EXPORT_FILES)

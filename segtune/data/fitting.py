@@ -13,10 +13,10 @@ import numpy.typing as npt
 from segtune.config import RunConfig
 from segtune.data.labels import UNLABELLED
 from segtune.data.reading import Image, TilePixels, Valid
+from segtune.values import OVERLAP
 
 Pixels = npt.NDArray[Any]
 _BANDS_AT_ONCE = 4  # OpenCV averages at most four bands at a time
-OVERLAP = 0.25  # of neighbouring windows, as a share of their side
 
 
 @dataclass(frozen=True)

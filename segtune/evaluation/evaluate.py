@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from segtune.data.batches import Batches
-from segtune.data.fitting import OVERLAP
 from segtune.evaluation.metrics import ConfusionMatrix
 from segtune.evaluation.predict import OnLogits, TilePrediction, predict
 from segtune.evaluation.predictor import Predictor
+from segtune.values import OVERLAP
 
 OnTile = Callable[[int, TilePrediction], None]  # position in the split, and what was predicted
 

@@ -14,7 +14,6 @@ import rasterio
 import torch
 from torch import Tensor
 
-from segtune.data.fitting import OVERLAP
 from segtune.data.labels import Labels
 from segtune.data.raster import alone
 from segtune.data.reading import Valid
@@ -28,6 +27,7 @@ from segtune.evaluation.scene_output import BLOCK, Rows, SceneOutputs, scene_wri
 from segtune.evaluation.scene_scale import Scale, scene_scale
 from segtune.evaluation.scene_source import SceneSource, inner_size, network_input
 from segtune.models.device import within_memory
+from segtune.values import OVERLAP
 
 _MOST_OVERLAP = 0.9
 _LEAST_CACHE = 64  # MB of decoded blocks that GDAL keeps

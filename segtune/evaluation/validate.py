@@ -13,7 +13,6 @@ import torch
 from segtune.config import RunConfig
 from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, survey
-from segtune.data.fitting import OVERLAP
 from segtune.data.pairs import find_tiles
 from segtune.data.reading import readable_at_once
 from segtune.data.store import DecodedTiles, TileStore
@@ -31,6 +30,7 @@ from segtune.machine import versions
 from segtune.models.device import within_memory
 from segtune.models.manifest import MEMORY_FORMAT, Manifest
 from segtune.remarks import Say, unheard
+from segtune.values import OVERLAP
 
 _MOST_LOADERS = 8  # processes that decode tiles
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from segtune.errors import InputError, counted
 from segtune.files.atomic import WEIGHTS
 from segtune.files.folders import SearchFolder, find_model
-from segtune.models.manifest import Manifest
+from segtune.files.yamlfile import read_yaml
 
 _PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".pth.tar")
 
@@ -52,7 +52,8 @@ def models_in(folder: Path, trial: int | None = None, top: int | None = None) ->
     if top is not None and top < 1:
         raise InputError(f"--top: must be at least 1, but got {top}")
     kept = [run.best for run in search.trials() if (run.best / WEIGHTS).is_file()]
-    scores = [(score, place) for place in kept if (score := Manifest.read(place / "run.yaml").metrics.get("miou"))]
+    metrics = {place: read_yaml(place / "run.yaml").get("metrics", {}) for place in kept}
+    scores = [(score, place) for place in kept if (score := metrics[place].get("miou")) is not None]
     best = [place for _, place in sorted(scores, key=lambda pair: -pair[0])]  # of equal ones, the earlier trial first
     if len(best) < (top or 0):
         raise InputError(
