@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from segtune.errors import InputError
+
 _NAMED = re.compile(r"([-+]?[0-9]+)\s*:(.*)", re.DOTALL)  # 1:built-up
 # Between two of them stands a comma, or a blank before the next label: names may have blanks.
 _BETWEEN = re.compile(r"\s*,\s*|\s+(?=[-+]?[0-9]+\s*:)")
@@ -14,12 +16,17 @@ _BETWEEN = re.compile(r"\s*,\s*|\s+(?=[-+]?[0-9]+\s*:)")
 def split_classes(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings in which a mapping under `classes` has become two lists: `classes` and `class_names`.
 
-    Raises ValueError if the mapping gives a label no name.
+    Raises InputError if the mapping gives a label no name, and if there are `class_names` beside it.
     """
     given = settings.get("classes")
     if not isinstance(given, Mapping):
         return dict(settings)
-    return {**settings, "classes": list(given), "class_names": _names(given.items())}
+    if settings.get("class_names"):
+        raise InputError("classes: has names already; leave class_names out")
+    try:
+        return {**settings, "classes": list(given), "class_names": _names(given.items())}
+    except ValueError as error:
+        raise InputError(f"classes: {error}") from None
 
 
 def _names(pairs: Iterable[tuple[Any, Any]]) -> list[str]:

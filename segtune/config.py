@@ -23,6 +23,7 @@ from pydantic import (
 from segtune.clashes import check_loss
 from segtune.class_names import split_classes
 from segtune.decoders import Decoder
+from segtune.errors import InputError
 from segtune.mistakes import SettingsError, clash, explain
 from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Change, Role
 from segtune.values import (
@@ -308,8 +309,8 @@ class RunConfig(BaseModel):
     def _named_classes(cls, settings: Any) -> Any:
         try:
             return split_classes(settings) if isinstance(settings, Mapping) else settings
-        except ValueError as error:
-            raise clash(f"classes: {error}", "classes") from None
+        except InputError as error:
+            raise clash(str(error), "classes") from None
 
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:

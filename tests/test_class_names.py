@@ -69,6 +69,14 @@ def test_a_wrong_name_on_the_command_line_is_one_clear_line(text: str, message: 
     assert list(caught.value.mistakes) == [message]
 
 
+def test_names_are_given_once() -> None:
+    for names in ({"class_names": ["b"]}, {"class_names": ["b", "c"]}):
+        with pytest.raises(InputError, match=r"^classes: has names already; leave class_names out$"):
+            RunConfig.from_settings({"classes": {1: "a"}, **names})
+    with pytest.raises(InputError, match=r"^classes: has names already; leave class_names out$"):
+        parse_assignments(["classes=1:a", "class_names=b"])
+
+
 def test_names_and_labels_must_be_as_many() -> None:
     with pytest.raises(InputError, match="class_names has 1 names, but classes has 2 labels"):
         RunConfig.from_settings({"classes": [1, 2], "class_names": ["water"]})

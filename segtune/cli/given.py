@@ -37,7 +37,10 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
                 settings[name] = parse_values(name, text) if isinstance(text, list) else parse_value(name, text)
             except InputError as error:
                 mistakes += error.mistakes
-    settings = split_classes(settings)
+    try:
+        settings = split_classes(settings)
+    except InputError as error:
+        mistakes += error.mistakes
     try:
         assigned = parse_assignments(arguments.assignments)
         settings = without_old_names(settings, assigned) | assigned

@@ -140,20 +140,18 @@ class _Reader:
             value = data[name] if len(steps) == 1 else data["run"][name]
             self._origin[str(name)] = steps
             if name == "classes" and isinstance(value, dict):
-                self._named_classes(value, fixed)
+                self._named_classes(fixed)
             else:
                 self._file.accept(str(name), value, steps, fixed)
         return fixed
 
-    def _named_classes(self, given: dict[Any, Any], into: dict[str, Any]) -> None:
+    def _named_classes(self, into: dict[str, Any]) -> None:
         """Read classes that are given with names, as a mapping."""
-        steps = ("classes",)
-        if "class_names" in self._file.data:
-            self._file.mistake(("class_names",), f"classes has names already ({self._file.place(steps)}); keep one")
+        steps, given = ("classes",), self._file.data
         try:
-            found = split_classes({"classes": given})
-        except ValueError as error:
-            self._file.mistake(steps, str(error))
+            found = split_classes({name: given[name] for name in ("classes", "class_names") if name in given})
+        except InputError as error:
+            self._file.mistake(steps, str(error).removeprefix("classes: "))
             self._file.refused.add("classes")
             return
         self._origin["class_names"] = steps

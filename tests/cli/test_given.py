@@ -109,6 +109,16 @@ def test_flags_may_replace_what_does_not_go_together_in_a_file(config_of: Config
         assert mistake.startswith(f"{where}class_weights changes focal, ce,")
 
 
+def test_names_of_classes_are_given_once(config_of: ConfigOf, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("classes: {1: a}\nclass_names: [b]\n", encoding="utf-8")
+    said = "classes: has names already; leave class_names out"
+    for flags, where in ((["--config", path], f"{path}: "), (["--classes", "1:a", "--class-names", "b"], "")):
+        with pytest.raises(InputError) as caught:
+            config_of(*flags)
+        assert caught.value.mistakes == [f"{where}{said}"]
+
+
 def test_config_takes_only_the_settings_of_a_run_yaml(config_of: ConfigOf, first: Path) -> None:
     assert config_of("--config", first / "run.yaml") == Manifest.read(first / "run.yaml").config
     changed = config_of("--config", first / "run.yaml", "--set", "lr=1e-3", "epochs=5")

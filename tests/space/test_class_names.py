@@ -37,6 +37,11 @@ def test_a_wrong_name_is_reported_with_its_line(mistakes_of) -> None:
     assert mistake.endswith(":1: classes: two classes have the name 'a'")
 
 
+def test_names_are_given_once(mistakes_of) -> None:
+    (mistake,) = mistakes_of("class_names: [a]\nclasses: {1: a}\nspace:\n  batch_size: [2, 4]\n")
+    assert mistake.endswith(":2: classes: has names already; leave class_names out")
+
+
 def test_the_schema_takes_a_list_and_a_mapping() -> None:
     forms = space_schema()["definitions"]["value.classes"]["anyOf"]
     assert [form["type"] for form in forms] == ["array", "object"]
