@@ -102,7 +102,7 @@ def private_kb() -> int:
 def private_memory(info: DataInfo, config: RunConfig, root: Path) -> tuple[float, float, int]:
     """Return the private MB of a fresh process before and after it draws tiles, and the bytes sent to it."""
     place = root / "info.pickle"
-    place.write_bytes(pickle.dumps((info.light(oversampled=False), config)))
+    place.write_bytes(pickle.dumps((info.light(with_holders=False), config)))
     arguments = [str(Path(__file__).parent), str(place), str(FEW)]
     done = subprocess.run([sys.executable, "-c", CHILD, *arguments], check=True, capture_output=True, text=True)
     before, after = map(int, done.stdout.split())

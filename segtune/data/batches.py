@@ -61,7 +61,7 @@ class DrawnTiles:
         if self.mix:
             random = np.random.default_rng((self.seed, epoch, number, _MIX))
             if random.random() < self.mix.probability:
-                partner = self.mix.partner(self.store, index, random)
+                partner = self.mix.partner(len(self.store), index, random)
                 other = self._augmented(partner, epoch, number + _OTHER)
                 self.mix(image, target, *other, random)
         return image, target

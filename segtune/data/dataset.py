@@ -70,13 +70,13 @@ class DataInfo:
         tiles, nodata = self.tiles[split], config.nodata
         return DecodedTiles(tiles, self.labels, bands, sources, fit, self.uint8, padding, nodata)
 
-    def light(self, oversampled: bool) -> DataInfo:
-        """Return a copy to send to every trial: without the list of tiles where the cache holds them all.
+    def light(self, with_holders: bool) -> DataInfo:
+        """Return a copy to send to another process: without the list of tiles where the cache holds them all.
 
-        Without `oversampled`, no trial draws rare classes more often, and `holders` is left out, too.
+        `holders` is needed by runs that draw rare classes more often, or paste their objects.
         """
         whole = all((split, what) in self.entries for split in self.counts for what in self.wanted)
-        holders = self.holders if oversampled else {}
+        holders = self.holders if with_holders else {}
         return replace(self, holders=holders, tiles={} if whole else self.tiles)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,9 +12,7 @@ import numpy.typing as npt
 
 from segtune.config import RunConfig
 from segtune.data.labels import Indices, Labels
-from segtune.data.store import Array, TileStore
-
-_CANDIDATES = 3  # tiles that copy_paste chooses from
+from segtune.data.store import Array
 
 
 @dataclass(frozen=True)
@@ -28,26 +27,40 @@ class Mix:
     kind: str  # cutmix or copy_paste
     probability: float
     rarity: tuple[float, ...]  # a weight above zero for each class, in the order of the classes
+    holders: tuple[Sequence[int], ...] = ()  # for copy_paste: of each class, the tiles that hold it, in their order
 
     @classmethod
-    def of(cls, config: RunConfig, labels: Labels, pixels: Mapping[int, int]) -> Mix | None:
-        """Return how a run mixes tiles, or None if it does not; `pixels` are those of each label in training."""
+    def of(
+        cls, config: RunConfig, labels: Labels, pixels: Mapping[int, int], holders: Mapping[int, Sequence[int]]
+    ) -> Mix | None:
+        """Return how a run mixes tiles, or None if it does not.
+
+        Parameters
+        ----------
+        pixels: number of training pixels of each label.
+        holders: positions of the training tiles that hold each class, in their order.
+        """
         if config.mix == "none":
             return None
         rarity = tuple(1 / max(1, pixels.get(label, 0)) for label in labels.classes)
-        return cls(config.mix, config.mix_probability, rarity)
+        held = tuple(holders.get(label, ()) for label in labels.classes) if config.mix == "copy_paste" else ()
+        return cls(config.mix, config.mix_probability, rarity, held)
 
-    def partner(self, store: TileStore, index: int, random: np.random.Generator) -> int:
-        """Return the tile to mix into the one at `index`; another one if there are several.
+    def partner(self, tiles: int, index: int, random: np.random.Generator) -> int:
+        """Return which of so many tiles to mix into the one at `index`; another one if there are several.
 
-        For copy_paste it is, of some that are drawn, the one with the rarest class.
+        For copy_paste it is one that holds a class, which is drawn by its rarity. No tile is read for that.
         """
-        others = len(store) - 1
-        count = _CANDIDATES if self.kind == "copy_paste" else 1
-        drawn = [(index + 1 + int(step)) % len(store) for step in random.integers(max(1, others), size=count)]
-        if count == 1:
-            return drawn[0]
-        return max(drawn, key=lambda tile: float(self._weights(store.target(tile)).max()))
+        # Sorted lists: looked up by halving, since this is done for every sample.
+        places = [bisect_left(held, index) for held in self.holders]
+        itself = [place < len(held) and held[place] == index for held, place in zip(self.holders, places, strict=True)]
+        others = np.array([len(held) - own for held, own in zip(self.holders, itself, strict=True)])
+        if not others.any():
+            return (index + 1 + int(random.integers(max(1, tiles - 1)))) % tiles
+        weights = np.where(others > 0, self.rarity, 0.0)
+        drawn = int(random.choice(len(weights), p=weights / weights.sum()))
+        step = int(random.integers(others[drawn]))
+        return self.holders[drawn][step + (itself[drawn] and step >= places[drawn])]
 
     def __call__(
         self, image: Array, target: Indices, other: Array, other_target: Indices, random: np.random.Generator

@@ -55,7 +55,7 @@ def preview_picture(
     augmentation = make_augmentation(config, info, bands, transforms)
     store = info.store(TRAIN, config)
     crop = Fit.of(config) if config.fit == "crop" else None
-    mix = Mix.of(config, info.labels, info.pixels[TRAIN])
+    mix = Mix.of(config, info.labels, info.pixels[TRAIN], info.holders)
     tiles = DrawnTiles(store, config.seed, augmentation, crop, mix)
     rows = []
     shown = min(count, len(store))

@@ -185,7 +185,7 @@ class Run:
             config.seed,
             make_augmentation(config, info, bands, self.manifest.transforms),
             crop=Fit.of(config) if config.fit == "crop" else None,
-            mix=Mix.of(config, info.labels, info.pixels[TRAIN]),
+            mix=Mix.of(config, info.labels, info.pixels[TRAIN], info.holders),
             samples=config.samples_per_epoch,
             pin_memory=pinned,
             maps=DistanceMaps.of(config.loss, info.labels),

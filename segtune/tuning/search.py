@@ -137,7 +137,11 @@ def _initial_files(space: Space) -> list[Path]:
 
 def _sent(space: Space, info: DataInfo) -> DataInfo:
     """Return what every trial gets to know of the data."""
-    return info.light(oversampled="rare" in (*space.values_of("oversample"), space.baseline.oversample))
+    rare, pasted = (
+        value in (*space.values_of(name), getattr(space.baseline, name))
+        for name, value in (("oversample", "rare"), ("mix", "copy_paste"))
+    )
+    return info.light(with_holders=rare or pasted)
 
 
 @contextmanager

@@ -258,8 +258,8 @@ def test_what_is_sent_to_trials_does_not_grow_with_the_tiles(tmp_path: Path, dat
     for name, count in (("few", 10), ("all", 80)):
         root = data_set(tmp_path / name, count, 10, channels=())
         info = scanned(root)
-        assert info.light(oversampled=False).counts == info.counts == {"train": count, "val": 10}
-        sizes.append(len(pickle.dumps(info.light(oversampled=False))))
+        assert info.light(with_holders=False).counts == info.counts == {"train": count, "val": 10}
+        sizes.append(len(pickle.dumps(info.light(with_holders=False))))
         plain.append(len(pickle.dumps(info)))
     assert abs(sizes[1] - sizes[0]) < 20
     assert plain[1] > plain[0] + 1000

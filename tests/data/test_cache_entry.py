@@ -125,7 +125,7 @@ def test_tiles_of_a_partly_cached_set_are_still_sent_to_the_trials(
     with monkeypatch.context() as patch:
         patch.setattr(EntryWriter, "publish", failing("publish", 1 if split == "train" else 0))
         info = scanned(root)
-    sent = pickle.loads(pickle.dumps(info.light(oversampled=False)))
+    sent = pickle.loads(pickle.dumps(info.light(with_holders=False)))
     assert content(root, sent) == content(root, scanned(root, cache_dir="none"))
 
 

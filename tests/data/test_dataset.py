@@ -69,8 +69,8 @@ def test_batches_are_uint8_only_where_all_sources_are(
 
 def test_tiles_are_sent_along_unless_the_cache_has_all_that_is_wanted(tmp_path: Path, data_set: WriteDataSet) -> None:
     config = RunConfig(dataset=str(data_set(tmp_path / "set")), cache_dir=str(tmp_path / "cache"), image_size=32)
-    assert scan(config).light(oversampled=False).tiles == {}
+    assert scan(config).light(with_holders=False).tiles == {}
     full = config.model_copy(update={"cache_gb": 1e-9})
-    info = scan(full, wanted=[("resize", 32), ("resize", 64)]).light(oversampled=False)
+    info = scan(full, wanted=[("resize", 32), ("resize", 64)]).light(with_holders=False)
     assert len(info.store("train", config.model_copy(update={"image_size": 64}))) == 6
     assert info.store("train", config).decoded

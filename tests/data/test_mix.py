@@ -62,22 +62,35 @@ STORE = Painted([squares(1), squares(1, 2, 1, IGNORED), squares(2, 2), squares(1
 KINDS = ("cutmix", "copy_paste")
 
 
+def holders(store: Painted) -> dict[int, list[int]]:
+    """The tiles that hold each index."""
+    return {index: [n for n in range(len(store)) if (store.target(n) == index).any()] for index in (1, 2)}
+
+
+def mix_of(kind: str, probability: float = 1.0, store: Painted = STORE) -> Mix:
+    """How tiles with two classes of equal rarity are mixed."""
+    config, labels = RunConfig(mix=kind, mix_probability=probability), Labels((1, 2), (), True, 0)
+    mix = Mix.of(config, labels, {}, holders(store))
+    assert mix
+    return mix
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_image_and_mask_are_mixed_alike(kind: str) -> None:
-    for image, target in mixed(STORE, Mix(kind, 1.0, (1.0, 1.0))):
+    for image, target in mixed(STORE, mix_of(kind)):
         np.testing.assert_array_equal(image[..., 1], target)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_parts_come_from_one_other_tile(kind: str) -> None:
-    partners = [set(np.unique(image[..., 0])) - {0} for image, _ in mixed(STORE, Mix(kind, 1.0, (1.0, 1.0)))]
+    partners = [set(np.unique(image[..., 0])) - {0} for image, _ in mixed(STORE, mix_of(kind))]
     assert all(len(found) <= 1 for found in partners)
     assert set.union(*partners) == {1, 2, 3}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_a_share_of_the_samples_is_mixed(kind: str) -> None:
-    changed = [image[..., 0].any() for image, _ in mixed(STORE, Mix(kind, 0.3, (1.0, 1.0)))]
+    changed = [image[..., 0].any() for image, _ in mixed(STORE, mix_of(kind, 0.3))]
     assert 0.1 * SAMPLES < sum(changed) < 0.5 * SAMPLES
 
 
@@ -97,7 +110,7 @@ def test_cutmix_replaces_one_box_of_any_size() -> None:
 
 def test_copy_paste_replaces_whole_objects_of_one_class_and_no_background() -> None:
     counts = set()
-    for image, target in mixed(STORE, Mix("copy_paste", 1.0, (1.0, 1.0))):
+    for image, target in mixed(STORE, mix_of("copy_paste")):
         pasted = image[..., 0] > 0
         (label,) = np.unique(target[pasted])
         assert label in (1, 2)
@@ -108,14 +121,38 @@ def test_copy_paste_replaces_whole_objects_of_one_class_and_no_background() -> N
 
 def test_copy_paste_prefers_rare_classes() -> None:
     labels = Labels((10, 20), (), True, 0)
-    mix = Mix.of(RunConfig(mix="copy_paste", mix_probability=1.0), labels, {0: 10**6, 10: 10**5, 20: 10**3})
+    config, pixels = RunConfig(mix="copy_paste", mix_probability=1.0), {0: 10**6, 10: 10**5, 20: 10**3}
+    mix = Mix.of(config, labels, pixels, {10: holders(STORE)[1], 20: holders(STORE)[2]})
     classes = [np.unique(target[image[..., 0] > 0])[0] for image, target in mixed(STORE, mix)]
     assert classes.count(2) > 0.9 * SAMPLES  # of the other tiles, two of three hold it
 
 
+def test_copy_paste_draws_classes_and_then_any_other_tile_that_holds_them() -> None:
+    mix = Mix("copy_paste", 1.0, (3.0, 1.0, 9.0), ((0, 2, 3, 5), (1, 2), ()))
+    random = np.random.default_rng(0)
+    drawn = np.array([mix.partner(6, 2, random) for _ in range(4000)])
+    shares = [(drawn == tile).mean() for tile in range(6)]
+    assert shares == pytest.approx([0.25, 0.25, 0.0, 0.25, 0.0, 0.25], abs=0.03)
+    assert {mix.partner(6, 4, random) for _ in range(100)} == {0, 1, 2, 3, 5}
+
+
+def test_each_sample_reads_the_target_of_one_other_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    target = Painted.target
+
+    def reading(store: Painted, index: int) -> npt.NDArray[np.uint8]:
+        read.append(index)
+        return target(store, index)
+
+    mix = mix_of("copy_paste")
+    monkeypatch.setattr(Painted, "target", reading)
+    mixed(STORE, mix)
+    assert len(read) == 2 * SAMPLES
+
+
 def test_copy_paste_without_an_object_changes_nothing() -> None:
     store = Painted([squares(1), squares(IGNORED), squares()])
-    for image, target in mixed(store, Mix("copy_paste", 1.0, (1.0, 1.0))):
+    for image, target in mixed(store, mix_of("copy_paste", store=store)):
         assert not image[..., 0].any()
         np.testing.assert_array_equal(target, squares(1))
 
@@ -128,14 +165,15 @@ def test_cutmix_takes_ignored_pixels_along() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_single_tile_is_mixed_with_itself(kind: str) -> None:
-    for image, target in mixed(Painted([squares(1, 2)]), Mix(kind, 1.0, (1.0, 1.0))):
+    alone = Painted([squares(1, 2)])
+    for image, target in mixed(alone, mix_of(kind, store=alone)):
         np.testing.assert_array_equal(target, squares(1, 2))
         assert image.shape == (SIZE, SIZE, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_both_tiles_are_cropped_each_at_its_own_place(kind: str) -> None:
-    for image, target in mixed(STORE, Mix(kind, 1.0, (1.0, 1.0)), crop=Fit("crop", 16)):
+    for image, target in mixed(STORE, mix_of(kind), crop=Fit("crop", 16)):
         assert image.shape == (16, 16, 2)
         np.testing.assert_array_equal(image[..., 1], target)
 
@@ -161,7 +199,7 @@ def test_a_sample_that_is_not_mixed_is_as_without_mix() -> None:
 
 
 def test_a_run_that_does_not_mix_has_no_mix() -> None:
-    assert Mix.of(RunConfig(), Labels((1,), (), True, 0), {1: 5}) is None
+    assert Mix.of(RunConfig(), Labels((1,), (), True, 0), {1: 5}, {1: [0]}) is None
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than cores
@@ -171,7 +209,7 @@ def test_workers_and_the_cache_change_nothing(kind: str, tmp_path: Path, data_se
     scanned(root)
 
     def stream(workers: int, cached: bool, first_batch: int = 0) -> list[bytes]:
-        mix = Mix(kind, 0.7, (1.0,))
+        mix = Mix(kind, 0.7, (1.0,), (range(7),))
         with Batches(store_of(root, cached), 2, 5, mix=mix, samples=5, workers=workers) as batches:
             found = [batch for epoch in (1, 2) for batch in batches.epoch(epoch, first_batch)]
         return [part.numpy().tobytes() for batch in found for part in batch]  # type: ignore[union-attr]

@@ -260,7 +260,7 @@ def test_a_trial_leaves_another_nodes_cache_alone(lone: Lone, tmp_path: Path, mo
     for path in lone.info.entries.values():
         assert path.is_dir()
     monkeypatch.setenv("SEGTUNE_CACHE_DIR", str(tmp_path / "here"))
-    lone.info = lone.info.light(oversampled=False)
+    lone.info = lone.info.light(with_holders=False)
     assert lone.run()[-1]["result"].epoch == 1
     assert len(entries(tmp_path / "here")) == 2
 
