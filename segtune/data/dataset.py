@@ -79,6 +79,10 @@ class DataInfo:
         holders = self.holders if with_holders else {}
         return replace(self, holders=holders, tiles={} if whole else self.tiles)
 
+    def for_run(self, config: RunConfig) -> DataInfo:
+        """Return a copy to send to the processes that train a run."""
+        return self.light(with_holders=config.oversample == "rare" or config.mix == "copy_paste")
+
 
 def image_size(largest: int) -> int:
     """Return the image_size for tiles whose largest side is this."""

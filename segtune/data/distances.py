@@ -41,13 +41,17 @@ class DistanceMaps:
 
     def __call__(self, target: Indices) -> Maps:
         """Return the maps of a target, (H, W), as (maps, H, W), or (maps, H / 2, W / 2) for a large target."""
+        return torch.from_numpy(self.exact(target)).half().numpy()  # in a tenth of the time that numpy takes
+
+    def exact(self, target: Indices) -> _Map:
+        """Return the same maps before they are rounded to float16."""
         maps: list[_Map] = []
         if self.signed:
             first = 0 if self.labels.background and not self.labels.binary else 1
             maps += [signed_distances(target, index) for index in range(first, len(self.labels.classes) + 1)]
         if self.weights:
             maps.append(border_weights(target))
-        return torch.from_numpy(np.stack(maps)).half().numpy()  # in a tenth of the time that numpy takes
+        return np.stack(maps)
 
 
 def signed_distances(target: Indices, index: int) -> _Map:

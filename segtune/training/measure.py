@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from segtune.data.distances import DistanceMaps
@@ -59,17 +60,18 @@ def _measure(run: Run, epoch: int, batch_size: int) -> list[_Counted]:
     pooled = run.config.use_only_add_val
     found = []
     maps = DistanceMaps.of(run.config.loss, run.manifest.labels)
-    for split, batches in run.sets.items():
-        if split != VAL and not turn:
-            continue
-        batches.batch_size = batch_size
-        tiles = Worst(run.config.worst)
-        note = _noter(tiles) if run.config.worst else None
-        loss = ValidationLoss(run.loss, run.device, maps) if split == VAL or pooled else None
-        on_logits = loss.add if loss else None
-        predictor = Predictor(run.state.measured, run.manifest, run.device)
-        matrix = evaluate(predictor, batches, note, run.pause, on_logits)
-        found.append(_Counted(split, matrix, tiles.tiles(), loss.sums() if loss else None))
+    with ThreadPoolExecutor(run.cores) as pool:  # which starts threads only when there are maps to compute
+        for split, batches in run.sets.items():
+            if split != VAL and not turn:
+                continue
+            batches.batch_size = batch_size
+            tiles = Worst(run.config.worst)
+            note = _noter(tiles) if run.config.worst else None
+            loss = ValidationLoss(run.loss, run.device, maps, pool) if split == VAL or pooled else None
+            on_logits = loss.add if loss else None
+            predictor = Predictor(run.state.measured, run.manifest, run.device)
+            matrix = evaluate(predictor, batches, note, run.pause, on_logits)
+            found.append(_Counted(split, matrix, tiles.tiles(), loss.sums() if loss else None))
     return found
 
 

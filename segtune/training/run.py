@@ -87,7 +87,7 @@ class Run:
         each_epoch: bool = False,
         seat: Seat = ALONE,
     ) -> None:
-        self.each_epoch, self.group = each_epoch, seat.group
+        self.each_epoch, self.group, self.cores = each_epoch, seat.group, cores
         self.config, self.folder, self.phases, self._stop = config, folder, phases, stop
         self.device = resolve_device(config.device)
         precision = resolve_precision(config, self.device)
@@ -123,7 +123,7 @@ class Run:
         self.started, self._saved = running_seconds(), time.monotonic()
         self.write_manifest()
         self.log = RunLog(folder, config, self.progress.epoch, self.state.row)
-        if content is None and config.worst:
+        if content is None and config.worst and self.group.first:
             examples = preview_picture(config, info, _EXAMPLES, transforms, _CELL)
             self.log.picture("training/augmented", 0, examples)
         self.told = phases.spent()  # as of the last row
@@ -248,6 +248,7 @@ class Run:
         kept = self.group.first and settle_model(self.folder.best, self.folder.next_best, self.progress.best_epoch)
         if not self.group.any(kept):
             self.progress.best_miou, self.progress.best_epoch, self.state.worst = None, 0, {}
+            self.progress.stale_epochs = 0
 
     def write_manifest(self) -> None:
         """Write run.yaml, with the batch sizes that fit into memory."""
@@ -287,10 +288,11 @@ class Run:
             batches.close()
         with suppress(OSError) if failed else nullcontext():
             try:
-                if not self.each_epoch:
+                if self.group.first and not self.each_epoch:
                     log_worst(self.log, self.stores, self.manifest, self.state.worst, self.progress.best_epoch)
                     self.phases.beat()
-                draw_worst(self.folder, self.stores, self.manifest, self.state)
+                if self.group.first:
+                    draw_worst(self.folder, self.stores, self.manifest, self.state)
             finally:
                 self.log.close(finished=self.finished)
 

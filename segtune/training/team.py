@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
@@ -119,7 +119,8 @@ def train_together(
 ) -> Generator[EpochResult]:
     """Run `entry` in the processes of a team; yield the epochs of the first one.
 
-    Where memory is too small for a part of a batch, the team starts again from the last state with half of it.
+    Where memory is too small for a part of a batch, the team starts again with half of it, from the last state that it
+    wrote.
 
     Parameters
     ----------
@@ -130,19 +131,24 @@ def train_together(
 
     Raises ProcessError when a process dies or hangs, and whatever ended one of the processes.
     """
+    found = _written(job.folder)  # a new run does not go on from it
     while True:
         try:
             with workplace(Path(tempfile.gettempdir(), "segtune-team")) as work:
                 job = replace(job, work=work.absolute())
                 with _Team(entry, job, on_batch, stop, alive, None if alive else silent) as team:
-                    for result in team.epochs():
-                        yield result
-                        job = replace(job, go_on=True)
+                    yield from team.epochs()
             return
         except ShortMemoryError as error:
             if error.micro_batch <= job.size:  # a tile for each process
                 raise memory_error(error.reason) from None
-            job = replace(job, micro_batch=(error.micro_batch + 1) // 2)
+            go_on = job.go_on or _written(job.folder) != found
+            job = replace(job, micro_batch=(error.micro_batch + 1) // 2, go_on=go_on)
+
+
+def _written(folder: RunFolder) -> int | None:
+    """Return when the state in a folder was written, in nanoseconds; None if there is none."""
+    return folder.state.stat().st_mtime_ns if folder.state.is_file() else None
 
 
 class _Team:
@@ -162,7 +168,7 @@ class _Team:
         self._ended: set[int] = set()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._links: list[Connection[Any, Any]] = []
-        for rank in range(job.size):
+        for _ in range(job.size):
             own, other = Pipe()
             command = [sys.executable, "-c", _START, str(other.fileno()), *sys.path]
             # Each one holds the end of its input: at the end of this process, it reads that and ends.
@@ -172,7 +178,10 @@ class _Team:
             other.close()
             self._processes.append(process)
             self._links.append(own)
-            own.send((entry, replace(job, rank=rank)))
+        # A large job waits in the connection until the process reads it: all of them import their libraries meanwhile.
+        for rank, link in enumerate(self._links):
+            with suppress(ConnectionError):  # one that has died is noticed in `epochs`
+                link.send((entry, replace(job, rank=rank)))
 
     def __enter__(self) -> _Team:
         return self

@@ -84,7 +84,7 @@ def train(
     config, cores = config.model_copy(update={"threads": every}), cores or available_cpus()
     if config.gpus > 1:
         cores, threads = (max(1, number // config.gpus) for number in (cores, every))
-        told = on_batch is not None
+        info, told = info.for_run(config), on_batch is not None
         job = Job(config, info, folder, go_on, cores, threads, config.gpus, told, transforms, each_epoch)
         yield from train_together(train_share, job, on_batch, stop, alive)
         return
@@ -156,7 +156,7 @@ def _trained(
             check_same_settings(folder, resolved)
             check_same_data(folder, info, config)
             state = load_state(folder.state)
-        transforms = transforms or transforms_of(resolved, folder)
+        transforms = transforms or transforms_of(resolved, folder if go_on else None)
         with closing(Run(resolved, info, own, state, stop, phases, cores, transforms, each_epoch, seat)) as run:
             state = None  # frees the second copy of model and optimizer
             yield from _epochs(run, on_batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -19,10 +20,22 @@ class ValidationLoss:
 
     As in training, each batch has one loss, which is weighted by its tiles, and padding counts as there. Tiles of
     ignored pixels alone do not count. Where the network has no output for background, background is ignored.
+
+    Parameters
+    ----------
+    maps: computes the distance maps that the loss needs; None where it needs none.
+    pool: threads that compute them, a tile each; None: this one does.
     """
 
-    def __init__(self, loss: SegmentationLoss, device: torch.device, maps: DistanceMaps | None = None) -> None:
+    def __init__(
+        self,
+        loss: SegmentationLoss,
+        device: torch.device,
+        maps: DistanceMaps | None = None,
+        pool: ThreadPoolExecutor | None = None,
+    ) -> None:
         self._loss, self._device, self._maps = loss, device, maps
+        self._each = pool.map if pool else map
         self._total, self._tiles = torch.zeros((), device=device), 0
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
@@ -35,8 +48,8 @@ class ValidationLoss:
         if tiles:
             maps = None
             if self._maps:
-                stacked = np.stack([self._maps(target) for target in targets.numpy()])
-                maps = torch.from_numpy(stacked).to(self._device).float()
+                stacked = np.stack(list(self._each(self._maps.exact, targets.numpy())))
+                maps = torch.from_numpy(stacked).half().to(self._device).float()  # rounded as in training
             loss = self._loss(logits, targets.to(self._device, non_blocking=True), not counted.all(), maps)
             self._total += loss * tiles
             self._tiles += tiles

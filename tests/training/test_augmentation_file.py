@@ -59,6 +59,7 @@ def test_a_run_is_refused_with_a_file_that_changed(mixed: RunConfig, file: Path,
     with pytest.raises(InputError, match="changed since the run began"):
         transforms_of(mixed, RunFolder(tmp_path / "run"))
     assert transforms_of(mixed, None)
+    run(mixed, tmp_path / "run", epochs=1)  # a new run in its place
 
 
 def test_a_file_that_is_missing_ends_a_new_run_before_it_writes(mixed: RunConfig, file: Path, tmp_path: Path) -> None:

@@ -112,6 +112,17 @@ def test_a_run_ends_after_so_many_epochs_without_a_better_score(
     assert left(folder.path) == left(tmp_path / "whole")
 
 
+def test_a_run_that_ended_early_and_lost_its_best_model_goes_on(
+    tiles: Path, tmp_path: Path, scripted: Scripted
+) -> None:
+    scripted((0.4, 0.3, 0.2, 0.1))
+    config, folder = quick(tiles, early_stopping=1, epochs=8), RunFolder(tmp_path)
+    assert len(run(config, tmp_path)) == 2
+    shutil.rmtree(folder.best)
+    assert [result.epoch for result in run(config, tmp_path, go_on=True)] == [3, 4]
+    assert load_state(folder.state)["progress"]["best_epoch"] == 3
+
+
 def test_a_run_that_stops_in_its_last_epoch_is_one_that_is_done(
     tiles: Path, tmp_path: Path, scripted: Scripted
 ) -> None:

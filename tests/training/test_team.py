@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,6 +146,54 @@ def test_too_little_memory_in_one_process_makes_all_go_on_in_parts(config: RunCo
     (result,) = train_together(starved, job, None, None, None)
     stored = Manifest.read(tmp_path / "run" / "run.yaml")
     assert (result.micro_batch, stored.micro_batch, stored.evaluation_batch_size) == (2, 2, 2)
+
+
+def starved_once(job: Job, link: Link) -> Iterator[EpochResult]:
+    """Train with a state after every step, where memory is too small for the second step of the first start."""
+    calls: list[int] = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        calls.append(len(inputs[0]))
+        if module.training and len(calls) == 2 and job.micro_batch is None:
+            out_of_memory()
+
+    def build(*arguments: Any) -> nn.Module:
+        model = build_model(*arguments)
+        model.register_forward_pre_hook(look)
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segtune.training.run.build_model", build)
+        patch.setattr("segtune.training.run._SAVE_EVERY_S", -1.0)
+        for draw in ("preview_picture", "log_worst", "draw_worst") if job.rank else ():
+            patch.setattr(f"segtune.training.run.{draw}", None)  # only the first process draws
+        yield from train_share(job, link)
+
+
+def test_too_little_memory_goes_on_within_the_epoch(config: RunConfig, tmp_path: Path) -> None:
+    one, steps = other(config, epochs=1, freeze_encoder_epochs=0), list[int]()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.pt").write_bytes(b"of an earlier run")
+    job = Job(one, scan(one), RunFolder(tmp_path / "run"), False, 1, 1, 2, True)
+    list(train_together(starved_once, job, lambda done, total, loss: steps.append(done), None, None))
+    assert steps == [1, 2, 3]
+
+
+def test_processes_start_together_however_much_they_are_told(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[float] = []
+
+    def start(*arguments: Any, **others: Any) -> subprocess.Popen[bytes]:
+        started.append(time.monotonic())
+        return subprocess.Popen(*arguments, **others)
+
+    monkeypatch.setattr("segtune.training.team.subprocess", SimpleNamespace(Popen=start, PIPE=subprocess.PIPE))
+    info = replace(scan(config), holders={1: tuple(range(500_000))})
+    job = Job(config, info, RunFolder(tmp_path / "run"), False, 1, 1, 2, False)
+    with closing(train_together(train_share, job, None, None, None)) as epochs:
+        next(epochs)
+    assert started[1] - started[0] < 1.0  # an import of torch takes longer
 
 
 def settled(*arguments: Any) -> nn.Module:
