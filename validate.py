@@ -19,6 +19,7 @@ from segtune.cli.given import settings_in
 from segtune.cli.places import places_of
 from segtune.cli.validate_flags import Wanted, check_validate_flags, validate_parser
 from segtune.config import RunConfig
+from segtune.files.checks import check_writable
 from segtune.models.chosen import model_at, models_in
 
 
@@ -30,6 +31,8 @@ def main() -> int:
     arguments = parse()
     check_validate_flags(arguments)
     wanted = Wanted.of(arguments)
+    if arguments.output_dir:
+        check_writable(Path(arguments.output_dir), "-o")
     if arguments.check_path:
         models = [model_at(Path(arguments.check_path))]
     else:

@@ -37,6 +37,7 @@ class SplitInfo:
     alpha: Alpha = "auto"  # what the alpha band was taken for, where its values decided
     alpha_band: int = 0  # number of the alpha band, counted from 1; 0 where there is none
     holders: dict[int, list[int]] = field(default_factory=dict)  # positions of the tiles that hold each label
+    resolution: float | None = None  # metres per pixel of the first tile; None where its place is not known
 
     def plain(self) -> dict[str, Any]:
         """Return the findings as JSON values."""
@@ -117,7 +118,7 @@ class SplitFindings:
         """Whether all tiles could be read and are of one kind."""
         return not self.mistakes and len(self.kinds) == 1
 
-    def info(self, alpha: Alpha, alpha_band: int) -> SplitInfo:
+    def info(self, alpha: Alpha, alpha_band: int, resolution: float | None) -> SplitInfo:
         """Return the findings of a sound split."""
         (kind,) = self.kinds
         return SplitInfo(
@@ -125,6 +126,7 @@ class SplitFindings:
             bands=kind.bands,
             uint8=kind.uint8,
             largest=self._largest,
+            resolution=resolution,
             moments=self._moments,
             digest=self._digest.hexdigest(),
             shaded=tuple(self._shaded),

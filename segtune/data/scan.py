@@ -96,7 +96,7 @@ def scan(
         bands=bands,
         uint8=all(info.uint8 for info in seen.values()),
         largest=seen[TRAIN].largest,
-        resolution=ground_resolution(tiles[TRAIN][0].image),
+        resolution=seen[TRAIN].resolution,
         fingerprint=_fingerprint(config, seen.values()),
         entries=entries,
         wanted=kept,
@@ -204,8 +204,9 @@ class _Reader:
 
     def _known(self, split: str) -> SplitInfo | None:
         content = self._cache.info(self._keys[split]) if self._cache else None
-        # Earlier releases did not note which training tiles hold a label: these are read once more.
-        return SplitInfo.from_plain(content) if content and (split != TRAIN or content.get("holders")) else None
+        # Earlier releases noted neither which training tiles hold a label nor their resolution: these are read again.
+        noted = split != TRAIN or (content and content.get("holders") and "resolution" in content)
+        return SplitInfo.from_plain(content) if content and noted else None
 
     def _missing(self, split: str, fits: Iterable[Fit]) -> list[Fit]:
         if not self._cache:
@@ -267,7 +268,7 @@ class _Reader:
                         writers.add(tile.decoded)
                     progress(index + 1)
                 if findings.sound:
-                    info = findings.info(self._alpha, self._alpha_band)
+                    info = findings.info(self._alpha, self._alpha_band, ground_resolution(tiles[0].image))
                     self._infos[split] = info
                     if cache:
                         cache.put_info(self._keys[split], info.plain())

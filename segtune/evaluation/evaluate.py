@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from segtune.data.batches import Batches
 from segtune.evaluation.metrics import ConfusionMatrix
 from segtune.evaluation.predict import OnLogits, TilePrediction, predict
@@ -13,6 +15,7 @@ from segtune.values import OVERLAP
 OnTile = Callable[[int, TilePrediction], None]  # position in the split, and what was predicted
 
 
+@torch.no_grad()
 def evaluate(
     predictor: Predictor,
     batches: Batches,

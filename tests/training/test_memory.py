@@ -180,7 +180,7 @@ def sizes_seen(monkeypatch: pytest.MonkeyPatch, limit: int = 99) -> list[int]:
         model.register_forward_pre_hook(look)
         return model, manifest
 
-    monkeypatch.setattr("segtune.evaluation.validate.load_model", load)
+    monkeypatch.setattr("segtune.evaluation.opened.load_model", load)
     return seen
 
 
@@ -233,7 +233,7 @@ def test_a_validation_on_a_smaller_device_says_which_batch_size_it_used(
     results = run(settings(tiles), tmp_path / "run")
     sizes = sizes_seen(monkeypatch, limit=1)
     names: list[str] = []
-    found = validate(tmp_path / "run", tiles / "val", on_tile=lambda tile, mask: names.append(tile.name))
+    found = validate(tmp_path / "run", tiles / "val", on_tile=lambda seen: names.append(seen.tile.name))
     assert sizes == [4, 2, 1, 1, 1, 1, 1]
     assert found.metrics()["batch_size"] == 1
     assert len(set(names)) == len(names) == 5
