@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from segtune.clashes import check_loss
+from segtune.clashes import check_loss, check_used
 from segtune.class_names import split_classes
 from segtune.decoders import Decoder
 from segtune.errors import InputError
@@ -326,6 +326,7 @@ class RunConfig(BaseModel):
             got = f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
             raise clash(f"warmup_epochs must be below epochs, but got {got}", "warmup_epochs", "epochs")
         check_loss(self.loss, self.classes, self.label_smoothing, self.class_weights)
+        check_used(self)
         if self.lr_schedule == "plateau" and 0 < self.early_stopping <= self.lr_patience:
             got = f"(early_stopping={self.early_stopping}, lr_patience={self.lr_patience})"
             text = f"early_stopping must be above lr_patience, or plateau never lowers the learning rate, but got {got}"
