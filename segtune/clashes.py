@@ -9,7 +9,6 @@ from pydantic import BaseModel
 from segtune.mistakes import clash
 from segtune.vocabulary import CLASS_WEIGHTS, PIXEL_LOSSES, SMOOTHED_LOSSES, loss_terms
 
-
 # Settings that act with some values of another setting only. `momentum` is none of them: it may have any value with
 # optimizers that have no momentum, as in earlier releases.
 _USED_WITH = {
@@ -20,7 +19,7 @@ _USED_WITH = {
 
 
 def check_used(config: BaseModel) -> None:
-    """Check that settings that cannot act have their defaults, so that no two runs are the same under other settings."""
+    """Check that settings that cannot act have their defaults: no two runs are then the same under other settings."""
     for name, (other, values) in _USED_WITH.items():
         value = getattr(config, other)
         if value not in values and getattr(config, name) != type(config).model_fields[name].default:

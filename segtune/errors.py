@@ -66,6 +66,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {by_lower[found[0]]!r}?" if found else ""
 
 
+def nearest_or_all(name: str, known: Iterable[str]) -> str:
+    """Return the hint of `nearest`, or all known names where none is similar: ``" (known: a, b)"``."""
+    names = list(known)
+    return nearest(name, names) or f" (known: {', '.join(names) or 'none'})"
+
+
 _JOINERS = "\u200c\u200d"  # invisible, but part of correct Persian, Hindi and emoji
 
 
@@ -88,6 +94,23 @@ def _shown(char: str) -> str:
 def one_line(text: object) -> str:
     """Return a library's message on one line, cut after 200 characters."""
     return " ".join(str(text).split())[:200]
+
+
+def named(error: BaseException) -> str:
+    """Return an error's type and text on one line; the text alone can say little, such as that of a KeyError."""
+    return f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__
+
+
+def short(value: object, longest: int = 40) -> str:
+    """Return a value as messages quote it, cut if it is longer than so many characters."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def requirement(message: str) -> str:
+    """Return pydantic's message on a value as others are written: ``must be greater than 0``."""
+    text = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{text[:1].lower()}{text[1:]}"
 
 
 def counted(number: float, noun: str) -> str:

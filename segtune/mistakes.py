@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from segtune.errors import InputError, nearest
+from segtune.errors import InputError, nearest, requirement, short
 from segtune.vocabulary import meant
 
 _CLASH = "clash"  # pydantic's type of an error about several settings
@@ -61,7 +61,7 @@ def _mistake(item: Any, fields: Mapping[str, FieldInfo]) -> Mistake:
 def message_of(name: str, item: Any, fields: Mapping[str, FieldInfo]) -> str:
     """Return the line for one of pydantic's findings on one setting."""
     kind, value = item["type"], item.get("input")
-    got = _short(value)
+    got = short(value, _LONGEST_VALUE)
     if kind == "extra_forbidden":
         return f"unknown setting {name!r}{nearest(str(name), fields)}"
     text = item["msg"].removeprefix("Value error, ")
@@ -75,9 +75,4 @@ def message_of(name: str, item: Any, fields: Mapping[str, FieldInfo]) -> str:
         return f"{name}: must be a finite number, but got {got}"
     if kind == "value_error":
         return f"{name}: {text}"
-    return f"{name}: {text[0].lower()}{text[1:]}, but got {got}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+    return f"{name}: {requirement(text)}, but got {got}"

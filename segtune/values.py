@@ -18,6 +18,7 @@ WEIGHTS_WORDS = (AUTO, "none", "imagenet")  # values of encoder_weights that are
 MAX_LOADERS = 256
 _STAGES = 5  # of a decoder like that of U-Net
 _LEAST_WIDTH, _MOST_CHANNELS = 16, 4096  # of a decoder
+_TRANSFORMS = (".yaml", ".yml", ".json")  # endings of files of albumentations transforms
 _LONGEST_NAME = 60  # characters of the name of a class
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
 
@@ -119,12 +120,11 @@ def weights_of_classes(value: object) -> str:
     numbers = value if isinstance(value, list) else [value]
     if not numbers:
         raise ValueError(f"must be {', '.join(CLASS_WEIGHTS)} or a list with a number for each class, but got []")
+    for number in numbers:
+        if isinstance(number, str) and (hint := nearest(number, CLASS_WEIGHTS)):
+            raise ValueError(f"{number!r} is not one of {', '.join(CLASS_WEIGHTS)}{hint}")
     what = f"must be {', '.join(CLASS_WEIGHTS)} or a list with a number for each class; each"
     return ",".join(number_text(weight_number(number, what)) for number in numbers)
-
-
-ClassName = Annotated[str, AfterValidator(_class_name)]
-_TRANSFORMS = (".yaml", ".yml", ".json")  # endings of files of albumentations transforms
 
 
 def augmentation_file(setting: str) -> Path | None:
@@ -142,6 +142,7 @@ def augmentation_source(value: str) -> str:
     )
 
 
+ClassName = Annotated[str, AfterValidator(_class_name)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 SplitFolder = Annotated[str, AfterValidator(_split_folder)]
 Channels = int | list[int] | None

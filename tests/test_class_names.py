@@ -46,7 +46,7 @@ def test_names_on_the_command_line(text: str) -> None:
         ({1: "a\nb"}, "class_names: the name 'a\\nb' contains a comma or a character that cannot be printed"),
         ({1: "w" * 61}, "class_names: the name 'wwwwwwwwwwwwwwwwwwww'... is longer than 60 characters"),
         ({1: 2021}, "classes: the name of 1 is not text, but 2021; write it in quotes"),
-        ({"one": "water"}, "classes: input should be a valid integer, but got 'one'"),
+        ({"one": "water"}, "classes: must be a valid integer, but got 'one'"),
     ],
 )
 def test_a_wrong_name_is_one_clear_line(classes: dict[Any, Any], message: str) -> None:

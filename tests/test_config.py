@@ -230,6 +230,17 @@ def test_a_name_from_a_library_gets_a_suggestion(name: str, given: str, meant: s
     assert name == "model" or repr(given) in message
 
 
+@pytest.mark.parametrize(("given", "meant"), [("balancd", "balanced"), ("effectiv", "effective"), ("non", "none")])
+def test_an_unknown_way_of_weighting_classes_gets_the_nearest(given: str, meant: str) -> None:
+    assert mistakes(class_weights=given, loss="ce") == [
+        f"class_weights: {given!r} is not one of none, balanced, effective; did you mean {meant!r}?"
+    ]
+
+
+def test_a_number_out_of_its_range_is_told_what_it_must_be() -> None:
+    assert mistakes(mix_probability=0.0) == ["mix_probability: must be greater than 0, but got 0.0"]
+
+
 def test_a_binary_loss_is_refused_for_several_classes_with_advice() -> None:
     (message,) = mistakes(classes=[1, 2], loss="bce")
     assert "ce is its multi-class form" in message

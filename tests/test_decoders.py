@@ -73,7 +73,7 @@ def test_a_number_is_the_width_and_stages_halve_it() -> None:
         ({"decoder_channels": 8}, "decoder_channels: must be a whole number from 16 to 4096, or a list of 5"),
         ({"decoder_channels": 64.0}, "decoder_channels: must be a whole number from 16 to 4096, or a list of 5"),
         ({"decoder_channels": True}, "decoder_channels: must be a whole number from 16 to 4096, or a list of 5"),
-        ({"model": "fpn", "dropout": 1}, "dropout: input should be less than 1"),
+        ({"model": "fpn", "dropout": 1}, "dropout: must be less than 1"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(settings: dict[str, Any], line: str) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from segtune.data.labels import IGNORED, Labels
-from segtune.errors import InputError, nearest, one_line
+from segtune.errors import InputError, nearest, nearest_or_all, one_line, requirement, short
 from segtune.files.transforms_file import TransformsFile
 from segtune.files.yamlfile import Document, document_of
 
@@ -152,7 +152,8 @@ class _Reader:
             return self._nodes(data, steps, ())
         if isinstance(data, dict) and _CLASS in data:
             return self._nodes([data], steps, (), listed=False)
-        self._mistake(steps, (), "expected a list of transforms, or what albumentations.to_dict returns")
+        empty = "" if data else "is empty; "
+        self._mistake(steps, (), f"{empty}expected a list of transforms, or what albumentations.to_dict returns")
         return ()
 
     def _nodes(
@@ -167,7 +168,8 @@ class _Reader:
 
     def _node(self, item: Any, steps: tuple[Any, ...], above: tuple[str, ...]) -> Node | None:
         if not isinstance(item, dict) or not isinstance(item.get(_CLASS), str):
-            self._mistake(steps, above, f"expected a transform with its name under {_CLASS}, but got {_short(item)}")
+            got = f"expected a transform with its name under {_CLASS}, but got {short(item, _LONGEST)}"
+            self._mistake(steps, above, f"{got}; write {_form(item)}")
             return None
         given = item[_CLASS]
         name = given.rpartition(".")[2] if given.startswith("albumentations.") else given
@@ -195,8 +197,8 @@ class _Reader:
         known = [name for name in inspect.signature(known_transforms()[node.name]).parameters if name != "strict"]
         for argument in node.arguments:
             if argument not in known:
-                hint = nearest(argument, known) or f" (known: {', '.join(known)})"
-                self._mistake((*steps, argument), names, f"unknown argument {argument!r}{hint}")
+                text = f"unknown argument {argument!r}{nearest_or_all(argument, known)}"
+                self._mistake((*steps, argument), names, text)
         if len(self.mistakes) > before:
             return False
         try:
@@ -235,18 +237,31 @@ class _Reader:
         self.mistakes.append(f"{self._where(steps, names)}: {text}")
 
 
+def _form(item: Any) -> str:
+    """Return how a transform is written that a file gives in another way: as a name, or as ``{name: arguments}``."""
+    pairs = item.items() if isinstance(item, dict) and len(item) == 1 else [(item, None)]
+    (name, arguments), *_ = pairs
+    if isinstance(name, str) and name in _COMPOSITIONS:
+        return f"{{{_CLASS}: {name}, transforms: [...]}}"
+    if not isinstance(name, str) or name not in known_transforms():
+        name, arguments = "HorizontalFlip", None
+    given = arguments if isinstance(arguments, dict) else {"p": 0.5}
+    parts = (f"{argument}: {short(value, _LONGEST)}" for argument, value in given.items())
+    return f"{{{', '.join([f'{_CLASS}: {name}', *parts])}}}"
+
+
 def _wrong_in_composition(argument: str, value: Any, number: bool) -> str | None:
     """Return what is wrong with an argument of a composition; `number`: it takes a number of transforms."""
     known = ("transforms", "p", "n", "replace") if number else ("transforms", "p")
     whole = isinstance(value, int) and not isinstance(value, bool)
     if argument not in known:
-        return f"unknown argument {argument!r}{nearest(argument, known) or ' (known: ' + ', '.join(known) + ')'}"
+        return f"unknown argument {argument!r}{nearest_or_all(argument, known)}"
     if argument == "p" and not ((whole or isinstance(value, float)) and 0 <= value <= 1):
-        return f"p: must be a number from 0 to 1, but got {_short(value)}"
+        return f"p: must be a number from 0 to 1, but got {short(value, _LONGEST)}"
     if argument == "n" and not (whole and value > 0):
-        return f"n: must be a whole number above 0, but got {_short(value)}"
+        return f"n: must be a whole number above 0, but got {short(value, _LONGEST)}"
     if argument == "replace" and not isinstance(value, bool):
-        return f"replace: must be true or false, but got {_short(value)}"
+        return f"replace: must be true or false, but got {short(value, _LONGEST)}"
     return None
 
 
@@ -258,15 +273,10 @@ def _reasons(error: Exception, arguments: Mapping[str, Any]) -> list[tuple[str, 
     found: dict[str, str] = {}
     for item in cause.errors():
         name = str(item["loc"][0]) if item["loc"] else ""
-        text = one_line(item["msg"]).removeprefix("Value error, ")
+        text = requirement(one_line(item["msg"]))
         if item["type"] == "missing":
             text = f"needs the argument {name!r}"
         elif name:
-            text = f"{name}: {text[0].lower()}{text[1:]}, but got {_short(arguments.get(name))}"
+            text = f"{name}: {text}, but got {short(arguments.get(name), _LONGEST)}"
         found.setdefault(name, text)
     return list(found.items())
-
-
-def _short(value: object) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -16,7 +16,7 @@ from segtune.data.dataset import DataInfo
 from segtune.data.labels import IGNORED, Indices, Labels
 from segtune.data.store import Array
 from segtune.data.transform_nodes import Node, composition, make, read_transforms
-from segtune.errors import InputError, counted, one_line
+from segtune.errors import InputError, counted, named, one_line
 from segtune.files.transforms_file import TransformsFile
 
 # Change colours, and take three bands: they get the rgb bands where there are others.
@@ -98,7 +98,7 @@ def check_transforms(
         for sample in range(_TRIES):
             whole(real, mask, 0, 0, sample)
     except Exception as error:  # albumentations raises errors of many kinds
-        raise InputError(f"{file.path}: the transforms do not work together ({_said(error)})") from None
+        raise InputError(f"{file.path}: the transforms do not work together ({named(error)})") from None
 
 
 class _Places:
@@ -142,8 +142,8 @@ def _unsuitable(node: Node, places: _Places, image: Array, mask: Indices) -> str
             changed = compose(image=image, mask=mask)
         except Exception as error:  # albumentations raises errors of many kinds
             if node.name in _COLOUR:
-                return f"changes colours, but of {counted(places.bands, 'band')} no three are rgb ({_said(error)})"
-            return f"cannot change tiles of {counted(places.bands, 'band')} of {image.dtype} ({_said(error)})"
+                return f"changes colours, but of {counted(places.bands, 'band')} no three are rgb ({named(error)})"
+            return f"cannot change tiles of {counted(places.bands, 'band')} of {image.dtype} ({named(error)})"
         if reason := _spoilt(changed["image"], changed["mask"], image, mask, allowed):
             return reason
     return None
@@ -175,7 +175,3 @@ def _sample(bands: int, uint8: bool, labels: Labels, size: int) -> tuple[Array, 
     indices = [0, *range(1, len(labels.classes) + 1), IGNORED]
     mask = np.repeat(random.choice(indices, (size, 1)), size, axis=1).astype(np.uint8)
     return (image * 255).astype(np.uint8) if uint8 else image, mask
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {one_line(error)}" if str(error) else type(error).__name__

@@ -22,7 +22,7 @@ from segtune.data.fitting import Fit, decode
 from segtune.data.labels import BACKGROUND
 from segtune.data.reading import ReadSettings, TilePixels, read_image
 from segtune.data.tiles import Tile
-from segtune.errors import ExportError, InputError, one_line
+from segtune.errors import ExportError, InputError, named
 from segtune.files.atomic import replaced_file, write_text
 from segtune.models.export_metadata import deepness_metadata, stac_item, unknown_resolution
 from segtune.models.manifest import Manifest
@@ -200,7 +200,7 @@ def _content(network: ExportedNetwork, manifest: Manifest, kind: ExportKind, met
         config = manifest.config
         raise InputError(
             f"--export {kind}: does not work with model {config.model} and encoder {config.encoder} "
-            f"({type(error).__name__}: {one_line(error)}); another kind may"
+            f"({named(error)}); another kind may"
         ) from error
     finally:
         logging.disable(disabled)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from segtune.config import RunConfig
 from segtune.data.bands import Band
 from segtune.data.labels import Labels
-from segtune.errors import InputError, one_line
+from segtune.errors import InputError, one_line, requirement
 from segtune.files.atomic import write_text
 from segtune.files.transforms_file import TransformsFile
 from segtune.files.yamlfile import read_yaml
@@ -130,7 +130,7 @@ class Manifest:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            reason = f"{place}: {one_line(first['msg'])}" if place else one_line(first["msg"])
+            reason = f"{place}: {requirement(one_line(first['msg']))}" if place else one_line(first["msg"])
             raise InputError(f"{path}: not a run.yaml as segtune writes it ({reason})") from None
         data, stored, evaluation = sections.data, sections.data.labels, sections.evaluation
         config = _config(content, sections, path)

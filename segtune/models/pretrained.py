@@ -20,7 +20,7 @@ import torch
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 
-from segtune.errors import InputError, one_line
+from segtune.errors import InputError, named
 from segtune.models.networks import TIMM
 
 WEIGHTS_FOLDER = "SEGTUNE_WEIGHTS"  # environment variable: a folder with a file for each encoder
@@ -197,8 +197,13 @@ def _loading_error(encoder: str) -> str | None:
                 smp.encoders.get_encoder(encoder, weights="imagenet")
     except Exception as error:
         # smp, timm, the hub's client and safetensors each raise errors of their own.
-        return f"cannot be loaded ({_named(error)})"
+        return not_loaded(error)
     return None
+
+
+def not_loaded(error: Exception) -> str:
+    """Return that weights cannot be loaded, and why, as in "of resnet18 cannot be loaded (OSError: ...)"."""
+    return f"cannot be loaded ({named(error)})"
 
 
 def _why_unavailable(source: _Source | None, silent: dict[str, str]) -> str | None:
@@ -232,7 +237,7 @@ def _ask(source: _Source, answers: dict[str, str | None]) -> None:
         source.ask()
     except Exception as error:
         # The hub's client passes on whatever its HTTP library raises.
-        answers[source.server] = _named(error)
+        answers[source.server] = named(error)
     else:
         answers[source.server] = None
 
@@ -252,8 +257,3 @@ def _source(encoder: str) -> _Source | None:
         return _UrlSource(found.url)
     names = (found.hf_hub_filename,) if found.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
     return _HubSource(found.hf_hub_id, None, names)
-
-
-def _named(error: Exception) -> str:
-    """Return an error's type and text; the text alone can say little, such as that of a KeyError."""
-    return f"{type(error).__name__}: {one_line(error)}"

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from segtune.config import RunConfig
-from segtune.errors import nearest
+from segtune.errors import nearest, short
 from segtune.fields import NOT_SEARCHABLE, base_type, unknown_setting
 from segtune.mistakes import SettingsError
 from segtune.space.combinations import groups
 from segtune.space.forbid import Forbidden, is_wildcard
 from segtune.space.parameters import Choice, Parameter, Range, walk
 from segtune.space.space import defaults
-from segtune.space.spacefile import SpaceFile, Steps, label, short
+from segtune.space.spacefile import SpaceFile, Steps, label
 
 
 @dataclass(frozen=True)

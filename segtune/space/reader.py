@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from segtune.class_names import split_classes, without_old_names
 from segtune.config import RunConfig
-from segtune.errors import InputError, nearest
+from segtune.errors import InputError, nearest, nearest_or_all, short
 from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, SINGLE_RUN
 from segtune.files.folders import SearchFolder
 from segtune.files.yamlfile import Document, read_document
@@ -25,7 +25,7 @@ from segtune.space.parameters import Choice, Parameter, not_countable, walk
 from segtune.space.settings import SearchSettings
 from segtune.space.space import AUGMENTATION_FILES, WEIGHTS, Space
 from segtune.space.space_section import FOR_SINGLE_RUNS, ParameterReader, Places, left_by
-from segtune.space.spacefile import Checks, SpaceFile, Steps, short
+from segtune.space.spacefile import Checks, SpaceFile, Steps
 
 _RETIRED = frozenset({"teach"})  # search settings of a former release, which its search.yaml files have
 _ALWAYS_WRITTEN = frozenset({"trials", "sampler", "scheduler", "seed", "keep", "retries"})  # to a search's own file
@@ -197,7 +197,7 @@ class _Reader:
                     self._file.mistake(places[parameter.key][0], reason)
         names = [parameter.name for parameter in parameters if isinstance(parameter, Choice)]
         if search.compare is not None and search.compare not in names:
-            hint = nearest(search.compare, names) or f" (there are: {', '.join(names) or 'none'})"
+            hint = nearest_or_all(search.compare, names)
             text = f"{search.compare!r} is not a list of values at the top of space:{hint}"
             self._search_mistake("compare", text)
         for parameter in parameters:

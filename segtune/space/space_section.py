@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from segtune.config import RunConfig
-from segtune.errors import nearest
+from segtune.errors import nearest, short
 from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, SINGLE_RUN, base_type, unknown_setting
 from segtune.space.parameters import Choice, Parameter, Range, walk
-from segtune.space.spacefile import SpaceFile, Steps, label, short
+from segtune.space.spacefile import SpaceFile, Steps, label
 
 _MOST_STEPS = 100_000  # of a range: all of them are looked at
 FOR_SINGLE_RUNS = "is for single runs; a search has scheduler: asha, which stops poor trials, and patience"

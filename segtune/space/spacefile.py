@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from segtune.config import RunConfig
-from segtune.errors import InputError
+from segtune.errors import InputError, short
 from segtune.fields import base_type, check_setting
 from segtune.files.yamlfile import Document
 from segtune.mistakes import Mistake, SettingsError
@@ -95,9 +95,3 @@ def label(value: object) -> str:
 
 def _dotted(steps: Steps) -> str:
     return ".".join(map(label, steps))
-
-
-def short(value: object) -> str:
-    """Return a value as messages quote it, shortened if it is long."""
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

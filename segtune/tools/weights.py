@@ -11,13 +11,13 @@ from typing import Any
 import yaml
 from safetensors.torch import save_file
 
-from segtune.errors import InputError, SegtuneError, one_line
+from segtune.errors import InputError, SegtuneError
 from segtune.files.atomic import replaced_file, write_text
 from segtune.files.yamlfile import read_yaml
 from segtune.machine import versions
 from segtune.models.build import imagenet_encoder
 from segtune.models.compatibility import unknown_encoder
-from segtune.models.pretrained import NO_WEIGHTS, WEIGHTS_FOLDER, origin, unavailable
+from segtune.models.pretrained import NO_WEIGHTS, WEIGHTS_FOLDER, not_loaded, origin, unavailable
 
 ORIGINS = "origins.yaml"
 _LIBRARIES = ("segtune", "segmentation-models-pytorch", "timm")
@@ -49,7 +49,7 @@ def write_weights(encoders: Iterable[str], folder: Path, force: bool = False) ->
                 raise  # the folder cannot be written to
             except Exception as error:
                 # smp, timm, the hub's client and safetensors each raise errors of their own.
-                lost[encoder] = f"cannot be loaded ({type(error).__name__}: {one_line(error)})"
+                lost[encoder] = not_loaded(error)
                 continue
             write_text(folder / ORIGINS, yaml.safe_dump(origins, sort_keys=True, allow_unicode=True, width=120))
             size = _file(folder, encoder).stat().st_size / 1e6

@@ -37,9 +37,9 @@ def test_parse_value(name, text, value):
     ("name", "text", "message"),
     [
         ("encodr", "x", "unknown setting 'encodr'; did you mean 'encoder'?"),
-        ("lr", "fast", "lr: input should be a valid number, but got 'fast'"),
+        ("lr", "fast", "lr: must be a valid number, but got 'fast'"),
         ("lr", ".inf", "lr: must be a finite number, but got inf"),
-        ("batch_size", "8.5", "batch_size: input should be a valid integer, but got 8.5"),
+        ("batch_size", "8.5", "batch_size: must be a valid integer, but got 8.5"),
         ("model", "unett", "model: 'unett' is not one of"),
         ("classes", "[1, 2", "classes: cannot read '[1, 2': expected ',' or ']'"),
         ("channels", "a,a", "channels: the list contains a value twice"),

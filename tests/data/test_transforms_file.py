@@ -58,13 +58,22 @@ def test_a_file_of_an_earlier_release_may_say_always_apply_false() -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("", ["my.yaml:1: expected a list of transforms"]),
-        ("[]", ["expected a list of transforms"]),
+        ("", ["my.yaml:1: is empty; expected a list of transforms"]),
+        ("[]", ["is empty; expected a list of transforms"]),
+        ("transform:", ["is empty; expected a list of transforms"]),
+        ("5", ["my.yaml:1: expected a list of transforms"]),
         ("a: [1", ["my.yaml:1: "]),
         (
             "- HorizontalFlip",
-            ["my.yaml:1: expected a transform with its name under __class_fullname__", "'HorizontalFlip'"],
+            [
+                "my.yaml:1: expected a transform with its name under __class_fullname__, but got 'HorizontalFlip'; "
+                "write {__class_fullname__: HorizontalFlip, p: 0.5}"
+            ],
         ),
+        ("- VerticalFlip: {p: 0.2}", ["; write {__class_fullname__: VerticalFlip, p: 0.2}"]),
+        ("- Affine: {scale: [0.5, 2], fill: 0}", ["; write {__class_fullname__: Affine, scale: [0.5, 2], fill: 0}"]),
+        ("- OneOf: [HorizontalFlip]", ["; write {__class_fullname__: OneOf, transforms: [...]}"]),
+        ("- 7", ["but got 7; write {__class_fullname__: HorizontalFlip, p: 0.5}"]),
         (
             "- {__class_fullname__: HorizontFlip}",
             ["my.yaml:1: 'HorizontFlip' is no transform", "did you mean 'HorizontalFlip'?"],
@@ -80,7 +89,7 @@ def test_a_file_of_an_earlier_release_may_say_always_apply_false() -> None:
         ("- {__class_fullname__: GaussNoise, var_limit: 2}", ["unknown argument 'var_limit'", "std_range"]),
         (
             "- {__class_fullname__: HorizontalFlip, p: 2}",
-            ["HorizontalFlip: p: input should be less than or equal to 1, but got 2"],
+            ["HorizontalFlip: p: must be less than or equal to 1, but got 2"],
         ),
         ("- {__class_fullname__: GaussNoise, std_range: strong}", ["GaussNoise: std_range: ", "but got 'strong'"]),
         ("- {__class_fullname__: RandomCrop, height: 32}", ["RandomCrop: needs the argument 'width'"]),

@@ -153,12 +153,12 @@ FORBID_MISTAKES = {
         "- {modle: [fpn, unet]}",
         "s.yaml:7: forbid.modle: unknown setting 'modle'; did you mean 'model'?",
     ),
-    "value refused": ("- model: fpn\n  lr: -1", "s.yaml:8: forbid.lr: input should be greater than 0, but got -1"),
+    "value refused": ("- model: fpn\n  lr: -1", "s.yaml:8: forbid.lr: must be greater than 0, but got -1"),
     "value in a list": (
         "- model:\n  - fpn\n  - unett\n  encoder: vgg11",
         "s.yaml:9: forbid.model: 'unett' is not one of unet,",
     ),
-    "range": ("- {lr: {low: 1, high: 2}}", "s.yaml:7: forbid.lr: input should be a valid number"),
+    "range": ("- {lr: {low: 1, high: 2}}", "s.yaml:7: forbid.lr: must be a valid number"),
     "no value": ("- {model: []}", "s.yaml:7: forbid.model: has no values"),
     "never searched": ("- {model: fpn, seed: 3}", "s.yaml:7: forbid.seed: is the same in all trials"),
     "misspelt wildcard": (

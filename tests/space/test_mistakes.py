@@ -21,7 +21,7 @@ def test_all_mistakes_of_a_file_are_reported_together(mistakes_of):
     assert mistakes_of(text) == [
         "s.yaml:1: clases: unknown key 'clases'; did you mean 'classes'?",
         "s.yaml:3: run.epoch: unknown setting 'epoch'; did you mean 'epochs'?",
-        "s.yaml:4: run.lr: input should be greater than 0, but got -1",
+        "s.yaml:4: run.lr: must be greater than 0, but got -1",
         "s.yaml:6: space.encoder: has no values; list at least one",
         "s.yaml:7: space.loss: unknown loss 'dicee' (known: dice, jaccard, tversky, focal_tversky, lovasz, "
         "mcc, focal, ce, bce, boundary_ce, boundary, and sums such as dice+bce or 0.7*dice+0.3*ce); did you mean "
@@ -52,7 +52,7 @@ MISTAKES = {
     ),
     "a word for a list": (
         "channels: nir\nspace: {lr: [1]}",
-        "s.yaml:1: channels: input should be a valid list",
+        "s.yaml:1: channels: must be a valid list",
     ),
     "unknown searched": (
         "space:\n  encodr: [a]",
@@ -65,7 +65,7 @@ MISTAKES = {
     ),
     "inside a branch": (
         "space:\n  optimizer:\n    sgd:\n      momentum: [0.5, 1.5]",
-        "s.yaml:4: space.optimizer.sgd.momentum: input should be less than 1, but got 1.5",
+        "s.yaml:4: space.optimizer.sgd.momentum: must be less than 1, but got 1.5",
     ),
     "unknown in a branch": (
         "space:\n  optimizer:\n    sgd: {\n      momentun: [1]}",
@@ -84,11 +84,11 @@ MISTAKES = {
     ),
     "bound refused": (
         "space:\n  lr:\n    low: 0\n    high: 1",
-        "s.yaml:3: space.lr.low: input should be greater",
+        "s.yaml:3: space.lr.low: must be greater",
     ),
     "bound is a word": (
         "space: {lr: {low: a, high: 1}}",
-        "space.lr.low: input should be a valid number, but got 'a'",
+        "space.lr.low: must be a valid number, but got 'a'",
     ),
     "bound is endless": (
         "space: {lr: {low: 1, high: .inf}}",
@@ -101,7 +101,7 @@ MISTAKES = {
     ),
     "whole numbers": (
         "space: {epochs: {low: 1.5, high: 3}}",
-        "space.epochs.low: input should be a valid integer",
+        "space.epochs.low: must be a valid integer",
     ),
     "range of words": (
         "space:\n  encoder: {low: 1, high: 2}",
@@ -184,7 +184,7 @@ MISTAKES = {
     ),
     "value in baseline": (
         "space: {lr: [1]}\nbaseline:\n  lr: 0",
-        "s.yaml:3: baseline.lr: input should be greater",
+        "s.yaml:3: baseline.lr: must be greater",
     ),
     "data in baseline": (
         "space: {lr: [1]}\nbaseline:\n  classes: [1]",
@@ -216,7 +216,7 @@ MISTAKES = {
     ),
     "compare what is fixed": (
         "space: {lr: [1]}\nsearch: {sampler: grid, scheduler: none, compare: epochs}",
-        "s.yaml:2: search.compare: 'epochs' is not a list of values at the top of space: (there are: lr)",
+        "s.yaml:2: search.compare: 'epochs' is not a list of values at the top of space: (known: lr)",
     ),
     "compare unequal ones": (
         "space: {loss: {ce: {lr: [1, 2]}, dice: {}}}\nsearch: {sampler: grid, scheduler: none, compare: loss}",

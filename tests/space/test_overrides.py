@@ -41,7 +41,7 @@ def test_overrides_are_checked_with_the_file(mistakes_of):
     ]
     assert mistakes_of(text, overrides={"encodr": "x", "epochs": 0}) == [
         "unknown setting 'encodr'; did you mean 'encoder'?",
-        "epochs: input should be greater than or equal to 1, but got 0",
+        "epochs: must be greater than or equal to 1, but got 0",
     ]
 
 
@@ -54,7 +54,7 @@ def test_search_overrides(space_of, mistakes_of):
     space = space_of(FULL, search_overrides={"trials": 3, "seed": None, "max_concurrent": 2})
     assert (space.search.trials, space.search.seed, space.search.max_concurrent) == (3, 0, 2)
     assert mistakes_of(FULL, search_overrides={"trials": 0}) == [
-        "trials: input should be greater than or equal to 1, but got 0"
+        "trials: must be greater than or equal to 1, but got 0"
     ]
 
 
