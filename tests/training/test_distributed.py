@@ -26,6 +26,7 @@ CASES = {f"{name} of one class": (BINARY, name, 5, 5, "plain") for name in LOSSE
 CASES |= {name: (SEVERAL, name, 5, 5, "plain") for name in LOSSES if name not in BINARY_LOSSES}
 CASES |= {
     "an even batch": (SEVERAL, "dice+ce", 4, 4, "plain"),
+    "weights of classes and of terms": (SEVERAL, "0.3*dice+0.7*ce", 5, 5, "weighted"),
     "a batch of one tile": (SEVERAL, "dice+ce", 1, 5, "plain"),
     "weights that no output depends on": (SEVERAL, "ce", 5, 5, "unused"),
     "a frozen encoder": (SEVERAL, "ce", 5, 5, "frozen"),
@@ -63,7 +64,7 @@ def outcome(name: str, group: Group) -> list[float]:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.5, weight_decay=0.1)
     step = TrainingStep(
         network,
-        SegmentationLoss(loss, labels),
+        SegmentationLoss(loss, labels, class_weights=(0.5, 1.0, 2.0, 4.0) if kind == "weighted" else ()),
         optimizer,
         torch.amp.GradScaler("cpu", enabled=False),
         lambda images: images.permute(0, 3, 1, 2),
