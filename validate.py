@@ -56,7 +56,7 @@ def main() -> int:
             continue
         measured = measure(place, arguments, wanted, console)
         found.append(measured)
-        console.print(*validation_lines(measured.result, place.data[0], measured.intervals), sep="\n")
+        console.print(*validation_lines(measured.result, measured.intervals), sep="\n")
         if arguments.compare:
             console.print(compare_with(place, measured, arguments, console))
         if arguments.store_threshold:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from segtune.cli.validate_flags import Wanted
+from segtune.cli.validate_flags import BINARY, PLOTS, RAW, Wanted
 from segtune.data.fitting import Fit
 from segtune.errors import InputError
 from segtune.evaluation.predict import probabilities
@@ -18,8 +18,6 @@ from segtune.pictures.gallery import tile_panels
 from segtune.pictures.panels import Panels, delete_panels, panels, panels_name
 from segtune.pictures.png import write_png
 from segtune.pictures.render import categories
-
-PLOTS, BINARY, RAW = "plots", "binary", "raw"
 
 
 class TileFiles:
@@ -47,19 +45,20 @@ class TileFiles:
             self._check(path, PLOTS)
 
     def _check(self, written: Path, name: str) -> None:
-        place = self._out / name / written.name
-        if name not in self._own and place.exists():
-            raise InputError(f"-o: {place} exists, and was not written by an earlier run; give another folder")
+        check_replaceable(self._out / name / written.name, name in self._own)
+
+
+def check_replaceable(path: Path, own: bool) -> None:
+    """Raise InputError where a file exists that is not an earlier validation's own."""
+    if path.exists() and not own:
+        raise InputError(f"-o: {path} exists, and was not written by an earlier run; give another folder")
 
 
 @contextmanager
 def tile_files(out: Path, wanted: Wanted, own: frozenset[str]) -> Iterator[TileFiles]:
     """Yield the writer of the files that are wanted; they appear in OUT when the block ends without an error."""
-    names = {PLOTS: wanted.plots, BINARY: wanted.binary, RAW: wanted.raw}
     with ExitStack() as stack:
-        folders = {
-            name: stack.enter_context(joined_folder(out / name)) for name, is_wanted in names.items() if is_wanted
-        }
+        folders = {name: stack.enter_context(joined_folder(out / name)) for name in sorted(wanted.folders)}
         yield TileFiles(out, folders, own)
         if wanted.plots and PLOTS in own:
             delete_panels(out / PLOTS)

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segtune.cli.validate_flags import TILE_FOLDERS
 from segtune.config import RunConfig
-from segtune.data.listing import SUFFIXES
+from segtune.data.listing import SCENE_SUFFIXES, shortest_ends
 from segtune.data.splits import check_split
 from segtune.data.tiles import Layout
 from segtune.errors import InputError
-
-_SCENES = (*SUFFIXES, ".vrt")
 
 
 @dataclass(frozen=True)
@@ -41,14 +40,14 @@ def places_of(models: Mapping[Path, RunConfig], arguments: Namespace) -> list[Pl
 
 def _check_apart(out: Path, data: Path) -> None:
     """Raise InputError where results would lie among the files of a data set."""
-    for name in ("binary", "raw", "plots"):
+    for name in TILE_FOLDERS:
         if data.is_dir() and (out / name).resolve().is_relative_to(data.resolve()):
             raise InputError(f"-o: {out / name} lies inside {data}: predictions would mix with its own files")
 
 
 def _data_sets(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
     """Return each data set; all image files together are one scene."""
-    scene = tuple(path for path in paths if path.suffix.lower() in _SCENES and not path.is_dir())
+    scene = tuple(path for path in paths if path.suffix.lower() in SCENE_SUFFIXES and not path.is_dir())
     if missing := [path for path in scene if not path.is_file()]:
         raise InputError(f"-d: {path}: no such file" for path in missing)
     sets = [(path,) for path in paths if path not in scene]
@@ -58,11 +57,9 @@ def _data_sets(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
 def _names(paths: Sequence[Path]) -> list[str]:
     """Return a name for each data set: the shortest ends of their paths that differ."""
     whole = [path.resolve().with_suffix("") if path.is_file() else path.resolve() for path in paths]
-    for parts in range(1, max((len(path.parts) for path in whole), default=1) + 1):
-        names = ["_".join(path.parts[-parts:]) for path in whole]
-        if len(set(names)) == len(names):
-            return names
-    raise InputError("-d: a data set is listed twice")
+    if len(set(whole)) < len(whole):
+        raise InputError("-d: a data set is listed twice")
+    return shortest_ends(whole, "_")
 
 
 def _out(model: Path, name: str, models: int, sets: int, arguments: Namespace) -> Path:
@@ -78,7 +75,7 @@ def _out(model: Path, name: str, models: int, sets: int, arguments: Namespace) -
 def _measurable(files: tuple[Path, ...], config: RunConfig) -> bool:
     """Return whether there are masks; raise InputError where there is nothing that can be used."""
     place, layout = files[0], Layout.of(config, config.channels)
-    if place.suffix.lower() in _SCENES and place.is_file():
+    if place.suffix.lower() in SCENE_SUFFIXES and place.is_file():
         return False
     if place.is_dir() and not (place / layout.masks_dir).is_dir() and images_folder(place, config) is not None:
         return False
@@ -89,7 +86,7 @@ def _measurable(files: tuple[Path, ...], config: RunConfig) -> bool:
 def images_folder(place: Path, config: RunConfig) -> Path | None:
     """Return the folder with the images of a place without masks: its own images folder, or itself; None if neither."""
     for folder in (place / config.images_dir, place):
-        if folder.is_dir() and any(file.suffix.lower() in _SCENES for file in folder.iterdir()):
+        if folder.is_dir() and any(file.suffix.lower() in SCENE_SUFFIXES for file in folder.iterdir()):
             return folder
     return None
 
@@ -98,4 +95,6 @@ def scenes_in(place: Path, config: RunConfig) -> list[tuple[Path, ...]]:
     """Return the images of a folder without masks, each a scene of its own."""
     folder = images_folder(place, config)
     assert folder
-    return [(file,) for file in sorted(folder.iterdir()) if file.suffix.lower() in _SCENES and file.name[0] != "."]
+    return [
+        (file,) for file in sorted(folder.iterdir()) if file.suffix.lower() in SCENE_SUFFIXES and file.name[0] != "."
+    ]

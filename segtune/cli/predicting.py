@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from segtune.cli.outputs import check_replaceable
 from segtune.cli.places import Place, scenes_in
-from segtune.cli.validate_flags import Wanted
+from segtune.cli.validate_flags import BINARY, PLOTS, RAW, TILE_FOLDERS, Wanted
 from segtune.cli.validation import changes_of, device_of
 from segtune.errors import InputError, counted
 from segtune.evaluation.opened import open_predictor
@@ -43,7 +44,7 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
     console.print(f"{place.data[0]} has no masks: predicting {counted(len(scenes), 'image')} with {place.model}")
     check_writable(place.out, "-o")
     before = read_own_json(place.out / PREDICTION, "images", "-o") or {}
-    own = before.get("written", []) if arguments.output_dir else ["binary", "raw", "plots"]
+    own = before.get("written", []) if arguments.output_dir else TILE_FOLDERS
     named = categories(predictor.manifest.labels)
     outputs = [_outputs(scene, place.out, arguments, wanted, own, named) for scene in scenes]
     images: dict[str, Any] = {}
@@ -54,9 +55,9 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
         if wanted.plots:
             assert files_out.binary
             picture = scene_picture(scene, files_out.binary, predictor.manifest)
-            (place.out / "plots").mkdir(parents=True, exist_ok=True)
-            write_png(place.out / "plots" / f"{scene.name}.png", picture)
-    written = sorted({*before.get("written", []), "binary", *wanted.folders})
+            (place.out / PLOTS).mkdir(parents=True, exist_ok=True)
+            write_png(place.out / PLOTS / f"{scene.name}.png", picture)
+    written = sorted({*before.get("written", []), BINARY, *wanted.folders})
     settings = prediction_settings(
         place.model, predictor.manifest, str(predictor.device), predictor.tta, arguments.overlap
     )
@@ -65,21 +66,17 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
 
 
 def _outputs(
-    scene: SceneFiles, out: Path, arguments: Namespace, wanted: Wanted, own: Sequence[str], named: Sequence[Category]
+    scene: SceneFiles, out: Path, arguments: Namespace, wanted: Wanted, own: Collection[str], named: Sequence[Category]
 ) -> SceneOutputs:
     """Return the files that are written for a scene: its mask always, since it is what people predict for."""
-    places = {"binary": out / "binary" / f"{scene.name}.tif"}
-    if wanted.raw:
-        places["raw"] = out / "raw" / f"{scene.name}.tif"
-    if wanted.plots:
-        places["plots"] = out / "plots" / f"{scene.name}.png"
+    files = {BINARY: f"{scene.name}.tif", RAW: f"{scene.name}.tif", PLOTS: f"{scene.name}.png"}
+    places = {name: out / name / file for name, file in files.items() if name in wanted.folders | {BINARY}}
     for name, path in places.items():
-        if path.exists() and name not in own:
-            raise InputError(f"-o: {path} exists, and was not written by an earlier run; give another folder")
+        check_replaceable(path, name in own)
         if any(path.exists() and path.samefile(file) for file in (*scene.image, *scene.channels)):
             raise InputError(f"-o: {path} is the image itself; give another folder")
     polygons = Path(arguments.polygons) if arguments.polygons else None
-    return SceneOutputs(places["binary"], places.get("raw"), polygons, named, arguments.cog, arguments.simplify)
+    return SceneOutputs(places[BINARY], places.get(RAW), polygons, named, arguments.cog, arguments.simplify)
 
 
 def _predict(

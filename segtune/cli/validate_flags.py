@@ -14,6 +14,10 @@ from segtune.vocabulary import EXPORT_FILES
 _EXPORTS = tuple(EXPORT_FILES)
 
 
+PLOTS, BINARY, RAW = "plots", "binary", "raw"
+TILE_FOLDERS = frozenset({PLOTS, BINARY, RAW})  # in OUT
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a validation computes and writes."""
@@ -26,8 +30,7 @@ class Wanted:
     @property
     def folders(self) -> frozenset[str]:
         """The folders in OUT that get a file for each tile."""
-        names = {"plots": self.plots, "binary": self.binary, "raw": self.raw}
-        return frozenset(name for name, wanted in names.items() if wanted)
+        return frozenset(name for name in TILE_FOLDERS if getattr(self, name))
 
     @classmethod
     def of(cls, arguments: Namespace) -> Wanted:

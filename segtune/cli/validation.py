@@ -11,9 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from segtune.cli.outputs import BINARY, PLOTS, RAW, panels_of, tile_files
+from segtune.cli.outputs import panels_of, tile_files
 from segtune.cli.places import Place
-from segtune.cli.validate_flags import Wanted
+from segtune.cli.validate_flags import TILE_FOLDERS, Wanted
+from segtune.data.listing import shortest_ends
 from segtune.data.tiles import TRAIN
 from segtune.errors import InputError, counted
 from segtune.evaluation.intervals import Intervals, bootstrap, compare, tile_groups
@@ -50,7 +51,7 @@ def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console
     before = read_own_json(place.out / METRICS, "miou", "-o") or {}  # of an earlier validation
     earlier = frozenset(before.get("written", ()))
     done, plots = count(1), list[Picture]()
-    own = earlier if arguments.output_dir else frozenset({PLOTS, BINARY, RAW})
+    own = earlier if arguments.output_dir else TILE_FOLDERS
     with step_bar(console) as bar, tile_files(place.out, wanted, own) as files:
 
         def on_tile(seen: PredictedTile) -> None:
@@ -80,7 +81,7 @@ def validated(
         place.data[0],
         device_of(arguments),
         on_tile,
-        lambda line: console.print(line),
+        console.print,
         changes_of(arguments),
         arguments.overlap,
         worst,
@@ -132,8 +133,7 @@ def store_threshold(result: Validation) -> str:
     """
     assert result.measured.areas
     best, path = result.measured.areas.best(), result.model_folder / "run.yaml"
-    stored = Manifest.read(path)
-    threshold = stored.threshold if best.threshold is None else best.threshold
+    threshold = result.manifest.threshold if best.threshold is None else best.threshold
     Manifest.store_threshold(path, threshold, best.min_area)
     return f"stored in {path}: threshold {threshold:g}, min_area {best.min_area}"
 
@@ -141,11 +141,10 @@ def store_threshold(result: Validation) -> str:
 def _names(first: Path, second: Path) -> tuple[str, str]:
     """Return the shortest ends of two paths that differ, without best."""
     one, other = (path.parent if path.name == "best" else path for path in (first.absolute(), second.absolute()))
-    for parts in range(1, max(len(one.parts), len(other.parts)) + 1):
-        names = "/".join(one.parts[-parts:]), "/".join(other.parts[-parts:])
-        if names[0] != names[1]:
-            return names
-    return str(first), f"{second} (again)"
+    if one == other:
+        return str(first), f"{second} (again)"
+    name, other_name = shortest_ends((one, other))
+    return name, other_name
 
 
 def _groups(result: Validation, arguments: Namespace) -> list[str] | None:

@@ -27,7 +27,7 @@ def class_weights(setting: str, info: DataInfo) -> dict[str, float]:
         return {}
     labels, pixels = info.labels, info.pixels[TRAIN]
     named = {str(label): pixels.get(label, 0) for label in labels.classes}
-    if labels.binary or labels.background:
+    if labels.predicts_background:
         listed = {*labels.classes, *labels.ignore}
         named = {"background": sum(n for label, n in pixels.items() if label not in listed)} | named
     counts = np.maximum(1.0, np.array(list(named.values()), np.float64))

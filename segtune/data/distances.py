@@ -47,8 +47,9 @@ class DistanceMaps:
         """Return the same maps before they are rounded to float16."""
         maps: list[_Map] = []
         if self.signed:
-            first = 0 if self.labels.background and not self.labels.binary else 1
-            maps += [signed_distances(target, index) for index in range(first, len(self.labels.classes) + 1)]
+            maps += [
+                signed_distances(target, index) for index in range(self.labels.first, len(self.labels.classes) + 1)
+            ]
         if self.weights:
             maps.append(border_weights(target))
         return np.stack(maps)

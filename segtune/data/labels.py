@@ -52,6 +52,16 @@ class Labels:
         return len(self.classes) == 1
 
     @property
+    def predicts_background(self) -> bool:
+        """Whether a pixel can be predicted as none of the classes; with a single class, it needs no output for that."""
+        return self.binary or self.background
+
+    @property
+    def first(self) -> int:
+        """The index that the first output stands for: background if it has an output, else the first class."""
+        return BACKGROUND if self.background and not self.binary else BACKGROUND + 1
+
+    @property
     def outputs(self) -> int:
         """The number of the network's output channels."""
         return 1 if self.binary else len(self.classes) + self.background
@@ -59,8 +69,7 @@ class Labels:
     @property
     def padding(self) -> int:
         """The index of padding: ignored where there are ignored labels or no background, else background."""
-        no_background = not self.binary and not self.background
-        return IGNORED if self.ignore or no_background else BACKGROUND
+        return IGNORED if self.ignore or not self.predicts_background else BACKGROUND
 
     def to_indices(self, mask: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         """Convert the labels of a mask, (H, W), to indices; pixels without a label are ignored."""

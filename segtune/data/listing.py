@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segtune.errors import InputError, counted, first_few
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp")
+SCENE_SUFFIXES = (*SUFFIXES, ".vrt")
 # Files beside an image change what GDAL reads from it. Masks and metadata have the image's whole name before these:
 MASKS, FACTS = (".msk", ".MSK"), ".aux.xml"
 # Files with its place on the ground have the image's name without extension before these: world files (others end in
@@ -116,6 +117,15 @@ def read_list(path: Path) -> list[str]:
     if not found:
         raise InputError(f"{path}: the list is empty")
     return found
+
+
+def shortest_ends(paths: Sequence[Path], joint: str = "/") -> list[str]:
+    """Return the shortest ends of absolute paths that differ from each other; whole paths where two are the same."""
+    for parts in range(1, max((len(path.parts) for path in paths), default=1) + 1):
+        ends = [joint.join(path.parts[-parts:]) for path in paths]
+        if len(set(ends)) == len(ends):
+            break
+    return ends
 
 
 def composed(name: str) -> str:

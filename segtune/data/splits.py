@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
 from segtune.config import DEMO, RunConfig
-from segtune.data.listing import SUFFIXES, read_list
+from segtune.data.listing import SUFFIXES, read_list, shortest_ends
 from segtune.data.pairs import find_tiles, split_folders
 from segtune.data.tiles import TRAIN, VAL, Layout, Split
 from segtune.errors import InputError
@@ -132,11 +131,7 @@ def _added(given: Sequence[str]) -> dict[str, Path]:
         if place.resolve() in seen:
             raise InputError(f"add_val_dirs: {place} is listed twice")
         seen.add(place.resolve())
-    for parts in count(1):
-        names = [ADDED + "/".join(path.parts[-parts:]) for path in whole]
-        if len(set(names)) == len(names):
-            break
-    return dict(zip(names, places, strict=True))
+    return {ADDED + end: place for end, place in zip(shortest_ends(whole), places, strict=True)}
 
 
 def _places_of(item: str) -> list[Path]:

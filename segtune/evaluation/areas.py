@@ -129,7 +129,7 @@ class AreaCounts:
 
     def update(self, truth: Indices, probabilities: npt.NDArray[np.float32]) -> None:
         """Add a tile: true indices, (H, W), uint8, and the probabilities of the outputs, (outputs, H, W)."""
-        background = self._labels.binary or self._labels.background
+        background = self._labels.predicts_background
         predicted = self._predicted(probabilities, self._threshold)
         objects = _Objects.of(predicted)
         for area, matrix in zip(AREAS, self._matrices, strict=True):
@@ -140,8 +140,7 @@ class AreaCounts:
     def _predicted(self, probabilities: npt.NDArray[np.float32], threshold: float) -> Indices:
         if self._labels.binary:
             return (probabilities[0] > threshold).astype(np.uint8)
-        first = BACKGROUND if self._labels.background else BACKGROUND + 1
-        return (probabilities.argmax(axis=0) + first).astype(np.uint8)
+        return (probabilities.argmax(axis=0) + self._labels.first).astype(np.uint8)
 
     def result(self) -> AreaSweep:
         """Return the scores of all tiles so far; raise ValueError if no class occurs in the masks."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segtune.data.labels import BACKGROUND, IGNORED, Indices, Labels
+from segtune.data.labels import IGNORED, Indices, Labels
 
 BINS = 15
 
@@ -59,8 +59,7 @@ class CalibrationCounts:
             likely = probabilities[0]
             confidence, predicted = np.maximum(likely, 1 - likely), likely > 0.5
         else:
-            first = BACKGROUND if self._labels.background else BACKGROUND + 1
-            confidence, predicted = probabilities.max(axis=0), probabilities.argmax(axis=0) + first
+            confidence, predicted = probabilities.max(axis=0), probabilities.argmax(axis=0) + self._labels.first
         counted = truth != IGNORED
         confidence, right = confidence[counted], (predicted == truth)[counted]
         bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)

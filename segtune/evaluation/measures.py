@@ -15,7 +15,7 @@ from segtune.evaluation.areas import AreaCounts, AreaSweep
 from segtune.evaluation.boundary import BoundaryCounts, BoundaryScores
 from segtune.evaluation.calibration import Calibration, CalibrationCounts
 from segtune.evaluation.class_scores import ClassScores, class_scores
-from segtune.evaluation.metrics import ConfusionMatrix, Scores, tile_iou
+from segtune.evaluation.metrics import ConfusionMatrix, Scores, found_iou, mean_found_iou
 from segtune.evaluation.predict import TilePrediction, probabilities
 from segtune.evaluation.thresholds import ThresholdCounts, ThresholdSweep
 from segtune.evaluation.worst import Worst, WorstTile
@@ -57,8 +57,9 @@ class Measured:
         text = io.StringIO(newline="")
         rows = csv.DictWriter(text, columns, lineterminator="\n")
         rows.writeheader()
+        labels = [f"iou/{label}" for label in ("background", *self.labels.classes)]
         for name, miou, counts in zip(self.names, self.miou, self.counts, strict=True):
-            iou = {f"iou/{label}": value for label, value in _tile_iou(counts, self.labels).items()}
+            iou = dict(zip(labels, found_iou(counts), strict=True))
             row = {"tile": name, "miou": miou} | {column: iou.get(column) for column in total if column in iou}
             rows.writerow(row | _pixels(counts))
         rows.writerow({"tile": "total"} | total | _pixels(self.confusion))
@@ -68,13 +69,6 @@ class Measured:
 def _pixels(counts: Counts) -> dict[str, int]:
     pixels = int(counts.sum())
     return {"pixels": pixels, "wrong_pixels": pixels - int(np.trace(counts))}
-
-
-def _tile_iou(counts: Counts, labels: Labels) -> dict[str, float | None]:
-    hits = np.diag(counts)
-    union = counts.sum(axis=0) + counts.sum(axis=1) - hits
-    names = ["background", *map(str, labels.classes)]
-    return {name: float(hit / of) if of else None for name, hit, of in zip(names, hits, union, strict=True)}
 
 
 class Measures:
@@ -104,7 +98,7 @@ class Measures:
         matrix.update(predicted, truth)
         self._names.append(name)
         self._counts.append(matrix.counts)
-        self._miou.append(tile_iou(predicted, truth, len(self._labels.classes)))
+        self._miou.append(mean_found_iou(matrix.counts))
         self._boundary.update(predicted, truth)
         likely = probabilities(tile.logits, self._labels).cpu().numpy()
         self._calibration.update(truth, likely)

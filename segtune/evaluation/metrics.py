@@ -114,7 +114,17 @@ def tile_iou(predicted: Indices, truth: Indices, classes: int) -> float | None:
     """
     matrix = ConfusionMatrix(range(1, classes + 1))
     matrix.update(predicted, truth)
-    hits = np.diag(matrix.counts)
-    union = matrix.counts.sum(axis=0) + matrix.counts.sum(axis=1) - hits
-    occurring = np.flatnonzero(union[1:]) + 1  # without background
-    return float(np.mean(hits[occurring] / union[occurring])) if len(occurring) else None
+    return mean_found_iou(matrix.counts)
+
+
+def mean_found_iou(counts: npt.NDArray[np.int64]) -> float | None:
+    """Return the mean of `found_iou` over the classes, as of `tile_iou`; None if none of them occurs."""
+    occurring = [value for value in found_iou(counts)[BACKGROUND + 1 :] if value is not None]
+    return float(np.mean(occurring)) if occurring else None
+
+
+def found_iou(counts: npt.NDArray[np.int64]) -> list[float | None]:
+    """Return the IoU of each index that occurs in the mask or in the prediction of a tile; None for the others."""
+    hits = np.diag(counts)
+    union = counts.sum(axis=0) + counts.sum(axis=1) - hits
+    return [float(hit / of) if of else None for hit, of in zip(hits, union, strict=True)]

@@ -220,9 +220,7 @@ class PolygonWriter:
     def write(self, rows: Rows) -> None:
         """Take the next rows of the scene."""
         found = probabilities(rows.logits, self._labels).numpy()
-        # The index that the first output means.
-        first = BACKGROUND + int(self._labels.binary or not self._labels.background)
-        output = np.clip(rows.indices.astype(np.int64) - first, 0, None)
+        output = np.clip(rows.indices.astype(np.int64) - self._labels.first, 0, None)
         own = np.take_along_axis(found, output[None], axis=0)[0]
         self._file.write(self._outlines.add(np.where(rows.valid, rows.indices, np.uint8(BACKGROUND)), own))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from segtune.data.batches import Batches
 from segtune.data.fitting import Fit
-from segtune.data.labels import BACKGROUND, IGNORED, Indices, Labels
+from segtune.data.labels import IGNORED, Indices, Labels
 from segtune.evaluation.areas import remove_small
 from segtune.evaluation.predictor import Predictor
 from segtune.models.manifest import THRESHOLD
@@ -68,7 +68,7 @@ def _at_own_size(predictor: Predictor, logits: Tensor, target: Tensor) -> TilePr
     logits = resized(logits[:, :height, :width], tuple(target.shape))
     indices: Indices = most_likely(logits, manifest.labels, manifest.threshold).cpu().numpy()
     if manifest.min_area:
-        indices = remove_small(indices, manifest.min_area, manifest.labels.binary or manifest.labels.background)
+        indices = remove_small(indices, manifest.min_area, manifest.labels.predicts_background)
     return TilePrediction(logits, indices, target.numpy())
 
 
@@ -111,9 +111,7 @@ def most_likely(logits: Tensor, labels: Labels, threshold: float = THRESHOLD) ->
     """
     if labels.binary:
         return (logits.select(-3, 0).sigmoid() > threshold).to(torch.uint8)
-    # The outputs are the background, if there is one, and the classes in their order.
-    first = BACKGROUND if labels.background else BACKGROUND + 1
-    return (logits.argmax(dim=-3) + first).to(torch.uint8)
+    return (logits.argmax(dim=-3) + labels.first).to(torch.uint8)
 
 
 def probabilities(logits: Tensor, labels: Labels) -> Tensor:

@@ -115,7 +115,7 @@ def predict_scene(
 def _by_label(counts: np.ndarray[tuple[int], np.dtype[np.int64]], labels: Labels) -> dict[int, int]:
     """Return the numbers of pixels by label, from those by index."""
     own = dict(zip((labels.background_label, *labels.classes), counts.tolist(), strict=True))
-    if not labels.background and not labels.binary:
+    if not labels.predicts_background:
         del own[labels.background_label]
     return own
 

@@ -144,5 +144,4 @@ def unused_label(labels: Labels, dtype: np.dtype[Any]) -> int:
 
 def output_names(labels: Labels) -> list[str]:
     """Return the names of the network's outputs, in their order."""
-    classes = [labels.text(label) for label in labels.classes]
-    return classes if labels.binary or not labels.background else ["background", *classes]
+    return ["background", *map(labels.text, labels.classes)][labels.first :]

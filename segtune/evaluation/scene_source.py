@@ -15,14 +15,13 @@ from segtune.data.bands import IMAGE
 from segtune.data.fitting import Fit, filled, resized
 from segtune.data.formats import UPRIGHT
 from segtune.data.georeference import Place
-from segtune.data.listing import SUFFIXES
+from segtune.data.listing import SCENE_SUFFIXES
 from segtune.data.raster import Raster, Span, opened, opened_together, reading
 from segtune.data.reading import Image, ReadSettings, Valid, read_pixels
 from segtune.data.store import Array, joined
 from segtune.errors import InputError, counted
 from segtune.models.manifest import Manifest
 
-_SUFFIXES = (*SUFFIXES, ".vrt")
 _AN_IMAGE = "an image"
 _NOWHERE = Place(None, None, (), None)
 
@@ -62,8 +61,8 @@ def find_scene(paths: Sequence[Path], manifest: Manifest) -> SceneFiles:
 def _beside(image: Path, channel: str) -> Path:
     """Find the file of an extra channel by the name of the image."""
     folders = (image.parent.parent / channel, image.parent / channel)
-    candidates = [folder / f"{image.stem}{suffix}" for folder in folders for suffix in _SUFFIXES]
-    candidates += [image.with_name(f"{image.stem}_{channel}{suffix}") for suffix in _SUFFIXES]
+    candidates = [folder / f"{image.stem}{suffix}" for folder in folders for suffix in SCENE_SUFFIXES]
+    candidates += [image.with_name(f"{image.stem}_{channel}{suffix}") for suffix in SCENE_SUFFIXES]
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
         raise InputError(

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from segtune.data.fitting import Fit, decode
-from segtune.data.labels import BACKGROUND
 from segtune.data.reading import ReadSettings, TilePixels, read_image
 from segtune.data.tiles import Tile
 from segtune.errors import ExportError, InputError, named
@@ -93,8 +92,7 @@ class ExportedNetwork(nn.Module):
         if self.labels.binary:
             indices = (probabilities[:, 0] > self.threshold).long()
         else:
-            # The outputs are the background, if there is one, and the classes in their order.
-            indices = logits.argmax(dim=1) + (BACKGROUND if self.labels.background else BACKGROUND + 1)
+            indices = logits.argmax(dim=1) + self.labels.first
         return probabilities, self.table[indices]
 
 

@@ -63,7 +63,7 @@ def deepness_metadata(manifest: Manifest) -> dict[str, str]:
     labels, metres = manifest.labels, input_resolution(manifest)
     bands = len(manifest.bands)
     names = ["background", *map(labels.text, labels.classes)]
-    if not labels.binary and not labels.background:  # a name for each output; one output stands for two names
+    if not labels.predicts_background:  # a name for each output; one output stands for two names
         names = names[1:]
     values = {
         "model_type": "Segmentor",
@@ -175,7 +175,6 @@ def _input(manifest: Manifest, kind: ExportKind) -> dict[str, Any]:
 def _outputs(manifest: Manifest, kind: ExportKind) -> list[dict[str, Any]]:
     labels, size = manifest.labels, manifest.config.image_size
     values = [labels.background_label, *labels.classes]
-    first = 1 if labels.binary or not labels.background else 0
     probabilities = {
         "name": "probabilities",
         "description": "of the class" if labels.binary else "of the classes in their order; they add up to 1",
@@ -185,7 +184,7 @@ def _outputs(manifest: Manifest, kind: ExportKind) -> list[dict[str, Any]]:
             "dim_order": ["batch", "class", "height", "width"],
             "data_type": "float32",
         },
-        "classification:classes": _classes(labels, values[first:]),
+        "classification:classes": _classes(labels, values[labels.first :]),
     }
     if kind == "deepness":
         return [probabilities]
@@ -200,7 +199,7 @@ def _outputs(manifest: Manifest, kind: ExportKind) -> list[dict[str, Any]]:
                 "dim_order": ["batch", "height", "width"],
                 "data_type": "uint8" if min(values) >= 0 and max(values) <= 255 else "int32",
             },
-            "classification:classes": _classes(labels, values if labels.binary else values[first:]),
+            "classification:classes": _classes(labels, values if labels.binary else values[labels.first :]),
         },
     ]
 

@@ -63,7 +63,7 @@ def categories(labels: Labels) -> list[Category]:
     colours = palette(len(labels.classes))
     named = map(Category, labels.classes, labels.names, colours)
     background = [Category(labels.background_label, "background", (0, 0, 0))] if labels.names else []
-    return [*(background if labels.background or labels.binary else []), *named]
+    return [*(background if labels.predicts_background else []), *named]
 
 
 def _unlike(colours: npt.NDArray[np.uint8], other: Colour) -> npt.NDArray[np.float32]:

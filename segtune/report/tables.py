@@ -11,7 +11,6 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
-from segtune.data.labels import Labels
 from segtune.errors import counted
 from segtune.report.text import duration, failures, spent_line, summary, value_text, weights_text
 from segtune.space.space import Space
@@ -128,18 +127,6 @@ def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial])
     if search.budget is not None:
         left = min(left, search.budget - search.seconds)
     return f", about {duration(max(0.0, left))} left"
-
-
-def class_table(labels: Labels, iou: Mapping[str, float | None]) -> Table:
-    """Return a table of the IoU of each class, and of the background if there is one."""
-    table = plain_table()
-    table.add_column("class")
-    add_figures(table, "iou")
-    for label in [*map(str, labels.classes), "background"]:
-        if label in iou:
-            value = iou[label]
-            table.add_row(labels.text(label), "not in the masks" if value is None else f"{value:.4f}")
-    return table
 
 
 def plain_table(title: str | None = None) -> Table:

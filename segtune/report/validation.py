@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
 
+from segtune.data.labels import Labels
 from segtune.errors import counted
+from segtune.evaluation.class_scores import ClassScores
 from segtune.evaluation.intervals import Intervals
-from segtune.evaluation.measures import Measured, mean_over
+from segtune.evaluation.measures import mean_over
 from segtune.evaluation.validate import Validation
 from segtune.report.tables import add_figures, plain_table
 
 
-def class_scores_table(measured: Measured) -> Table:
+def class_scores_table(labels: Labels, classes: ClassScores, boundary: Mapping[str, float | None]) -> Table:
     """Return a table of the scores of each class, and of the background if there is one."""
     table = plain_table()
-    table.add_column("class")
-    for name in ("iou", "precision", "recall", "f1", "boundary iou", "pixels"):
+    table.padding = (0, 1, 0, 0)  # narrow: it has many columns
+    table.add_column("class", overflow="fold")
+    for name in ("iou", "precision", "recall", "f1", "boundary\niou", "pixels"):
         add_figures(table, name)
-    total = sum(score.support for score in measured.classes.by_label.values())
-    for label, score in measured.classes.by_label.items():
-        values = (score.iou, score.precision, score.recall, score.f1, measured.boundary.iou.get(label))
-        figures = ["" if value is None else f"{value:.4f}" for value in values]
-        if score.iou is None:
-            figures[0] = "not in the masks"
-        table.add_row(measured.labels.text(label), *figures, f"{score.support / max(1, total):.2%}")
+    total = sum(score.support for score in classes.by_label.values())
+    for label, score in classes.by_label.items():
+        values = (score.iou, score.precision, score.recall, score.f1, boundary.get(label))
+        figures = ["-" if value is None else f"{value:.4f}" for value in values]
+        table.add_row(labels.text(label), *figures, f"{score.support / max(1, total):.2%}")
     return table
 
 
-def validation_lines(result: Validation, split: Path, intervals: Intervals | None) -> list[RenderableType]:
+def validation_lines(result: Validation, intervals: Intervals | None) -> list[RenderableType]:
     """Return a table and lines that say how good a model is on a split, and over which labels its mIoU is the mean."""
     measured, scores = result.measured, result.scores
     listed = ", ".join(mean_over(measured.labels, scores))
@@ -39,8 +39,8 @@ def validation_lines(result: Validation, split: Path, intervals: Intervals | Non
     if intervals:
         interval = f" (95% interval {intervals.miou.low:.4f} to {intervals.miou.high:.4f})"
     lines: list[RenderableType] = [
-        f"{result.model_folder} on {counted(result.tiles, 'tile')} of {split}",
-        class_scores_table(measured),
+        f"{result.model_folder} on {counted(result.tiles, 'tile')} of {result.split}",
+        class_scores_table(measured.labels, measured.classes, measured.boundary.iou),
         f"miou {scores.miou:.4f}{interval}, the mean over {listed}",
     ]
     if scores.miou_with_background is not None:

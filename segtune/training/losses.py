@@ -62,7 +62,7 @@ class SegmentationLoss(nn.Module):
             if not targets.numel():
                 return logits.sum()  # of no elements: zero, with a gradient of zero
         # Without a background output the first class is output 0.
-        shift = 0 if self.labels.binary or self.labels.background else 1
+        shift = 0 if self.labels.predicts_background else 1
         targets = targets.long() - shift
         return torch.stack([weight * term(logits, targets, maps) for weight, term in self._terms]).sum()
 

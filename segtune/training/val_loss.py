@@ -40,8 +40,7 @@ class ValidationLoss:
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """Add a batch: logits, (B, outputs, S, S), and uint8 targets, (B, S, S), on the CPU."""
-        labels = self._loss.labels
-        if not labels.binary and not labels.background:  # validation tiles may have labels that no training tile has
+        if not self._loss.labels.predicts_background:  # validation tiles may have labels that no training tile has
             targets = torch.where(targets == BACKGROUND, IGNORED, targets)
         counted = targets.numpy() != IGNORED
         tiles = int(np.count_nonzero(counted.any(axis=(1, 2))))

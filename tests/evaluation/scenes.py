@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from segtune.data.labels import Labels
 from segtune.evaluation.predictor import Predictor
 from segtune.models.build import build_model
 from segtune.models.manifest import Manifest
+from tests.manifests import untrained
 
 CPU = torch.device("cpu")
 PLACE = {"crs": "EPSG:32632", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)}
@@ -42,21 +42,9 @@ def manifest(labels: Labels = BINARY, bands: int = 3, channels: tuple[str, ...] 
         "fit": others.pop("fit", "crop"),
         "nodata": others.pop("nodata", None),
     }
-    found = Manifest(
-        config=RunConfig.from_settings(settings),
-        labels=labels,
-        bands=tuple(Band(name, 120.0, 30.0, 0.0, 255.0) for name in names),
-        uint8=True,
-        precision="fp32",
-        device="cpu",
-        fingerprint="none",
-        parameters=0,
-        micro_batch=4,
-        evaluation_batch_size=4,
-        threads=1,
-        tile_size=64,
-    )
-    return replace(found, **others)
+    fields = {"threads": 1, "tile_size": 64} | others
+    bands = [Band(name, 120.0, 30.0, 0.0, 255.0) for name in names]
+    return untrained(RunConfig.from_settings(settings), labels, bands, **fields)
 
 
 def network(found: Manifest) -> nn.Module:

@@ -15,6 +15,7 @@ from segtune.data.labels import Labels
 from segtune.errors import InputError
 from segtune.evaluation.predictor import VIEWS, Predictor
 from segtune.models.manifest import Manifest
+from tests.manifests import untrained
 
 BANDS = (Band("image:1", 10.0, 5.0, 0.0, 255.0), Band("image:2", 20.0, 4.0, 0.0, 255.0))
 CPU = torch.device("cpu")
@@ -36,7 +37,7 @@ class Pointwise(nn.Module):
 def manifest() -> Manifest:
     config = RunConfig(image_size=32)
     labels = Labels.from_masks(config.classes, config.ignore, [0, 255])
-    return Manifest(config, labels, BANDS, True, "fp32", "cpu", "f", 1, 6, 6)
+    return untrained(config, labels, BANDS)
 
 
 @pytest.fixture

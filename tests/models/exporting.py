@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from segtune.evaluation.predict import most_likely, probabilities
 from segtune.evaluation.predictor import Predictor
 from segtune.models.export import Images
 from segtune.models.manifest import Manifest
+from tests.manifests import untrained
 from tests.models.saved import CPU
 
 SIZE = 32
@@ -29,19 +29,7 @@ def manifest_of(classes: tuple[int, ...] = (3,), background: bool = True, **chan
     config = RunConfig.from_settings({"dataset": "tiles", "classes": list(classes), **settings})
     found = [0, *classes] if background else classes
     labels = Labels.from_masks(config.classes, config.ignore, found, config.class_names)
-    made = Manifest(
-        config,
-        labels,
-        BANDS,
-        uint8=True,
-        precision="fp32",
-        device="cpu",
-        fingerprint="0123abcd",
-        parameters=57,
-        micro_batch=2,
-        evaluation_batch_size=4,
-    )
-    return replace(made, **fields)
+    return untrained(config, labels, **{"bands": BANDS, **fields})
 
 
 def layer(manifest: Manifest, seed: int = 0) -> nn.Module:

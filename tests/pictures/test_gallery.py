@@ -15,6 +15,7 @@ from segtune.evaluation.predict import TilePrediction
 from segtune.evaluation.worst import WorstTile
 from segtune.models.manifest import Manifest
 from segtune.pictures.gallery import tile_panels, write_worst
+from tests.manifests import untrained
 from tests.pictures.sheets import stripes
 
 SIDE = 32
@@ -39,18 +40,8 @@ class Split:
 
 
 def manifest(*classes: int) -> Manifest:
-    return Manifest(
-        config=RunConfig(dataset="d", classes=list(classes), image_size=SIDE),
-        labels=Labels(classes, (), True, 0),
-        bands=(Band("image:1", 100, 50, 0, 200),),
-        uint8=True,
-        precision="fp32",
-        device="cpu",
-        fingerprint="",
-        parameters=1,
-        micro_batch=1,
-        evaluation_batch_size=1,
-    )
+    config = RunConfig(dataset="d", classes=list(classes), image_size=SIDE)
+    return untrained(config, Labels(classes, (), True, 0), [Band("image:1", 100, 50, 0, 200)])
 
 
 def test_worst_tiles_are_written_and_without_any_an_old_sheet_goes(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from segtune.data.labels import Labels
+from segtune.evaluation.class_scores import ClassScore, ClassScores
 from segtune.report.console import trial_line
-from segtune.report.tables import SettingsTable, class_table, comparison, ranking, state_of
+from segtune.report.tables import SettingsTable, comparison, ranking, state_of
+from segtune.report.validation import class_scores_table
 from segtune.space.reader import load_space
 from segtune.space.space import Space
 from segtune.trials import SearchState
@@ -86,10 +88,12 @@ def test_settings_are_shown_as_in_yaml(width: int) -> None:
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_scores_are_never_cut_nor_broken(width: int, of_encoders: Space) -> None:
     iou = {"1": 0.5, "65535": None, "background": 0.25}
-    for table in (comparison(TRIALS, of_encoders), class_table(Labels((1, 65535), (), True, 0), iou)):
+    scores = ClassScores({label: ClassScore(value, value, value, value, 10**9) for label, value in iou.items()})
+    for table in (comparison(TRIALS, of_encoders), class_scores_table(Labels((1, 65535), (), True, 0), scores, iou)):
         lines = shown(table, width)
         assert max(map(len, lines)) <= width
         assert not any("…" in line for line in lines)
+    assert "\n".join(lines).count("0.2500") == 5
     by_encoder = [replace(trial, searched={"encoder": trial.searched["encoder"]}) for trial in TRIALS]
     text = "\n".join(shown(comparison(by_encoder, of_encoders), width))
     for trial in TRIALS:
