@@ -97,11 +97,14 @@ class Fit:
 
         Neighbours overlap by at least this share of their side.
         """
-        return [(top, left) for top in self._starts(height, overlap) for left in self._starts(width, overlap)]
+        tops, lefts = (window_starts(length, self.size, overlap) for length in (height, width))
+        return [(top, left) for top in tops for left in lefts]
 
-    def _starts(self, length: int, overlap: float) -> list[int]:
-        steps = math.ceil((length - self.size) / (self.size * (1 - overlap)))
-        return [round(i * (length - self.size) / steps) for i in range(steps + 1)] if steps else [0]
+
+def window_starts(length: int, side: int, overlap: float) -> list[int]:
+    """Return where evenly spread windows begin that cover a length; neighbours share at least this part of a side."""
+    steps = math.ceil(max(0, length - side) / (side * (1 - overlap)))
+    return [round(i * (length - side) / steps) for i in range(steps + 1)] if steps else [0]
 
 
 def resized(image: Pixels, size: tuple[int, int]) -> Pixels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from segtune.data.fitting import window_starts
 from segtune.data.raster import Span
 
 _Weights = npt.NDArray[np.float32]
@@ -36,7 +36,7 @@ class Grid:
     @classmethod
     def over(cls, height: int, width: int, side: int, overlap: float) -> Grid:
         """Cover a scene with windows; neighbours share at least this part, 0 to below 1, of their side."""
-        tops, lefts = _starts(height, side, overlap), _starts(width, side, overlap)
+        tops, lefts = (tuple(window_starts(length, side, overlap)) for length in (height, width))
         return cls(height, width, side, tops, lefts, _weights(tops, height, side), _weights(lefts, width, side))
 
     def span(self, row: int, column: int) -> Span:
@@ -46,12 +46,6 @@ class Grid:
 
     def __len__(self) -> int:
         return len(self.tops) * len(self.lefts)
-
-
-def _starts(length: int, side: int, overlap: float) -> tuple[int, ...]:
-    step = max(1, round(side * (1 - overlap)))
-    steps = math.ceil(max(0, length - side) / step)
-    return tuple(i * (length - side) // steps for i in range(steps + 1)) if steps else (0,)
 
 
 def _weights(starts: tuple[int, ...], length: int, side: int) -> tuple[_Weights, ...]:
