@@ -21,7 +21,7 @@ def class_scores_table(labels: Labels, classes: ClassScores, boundary: Mapping[s
     table = plain_table()
     table.padding = (0, 1, 0, 0)  # narrow: it has many columns
     table.add_column("class", overflow="fold")
-    for name in ("iou", "precision", "recall", "f1", "boundary\niou", "pixels"):
+    for name in ("iou", "precision", "recall", "f1", "boundary", "pixels"):
         add_figures(table, name)
     total = sum(score.support for score in classes.by_label.values())
     for label, score in classes.by_label.items():
