@@ -65,7 +65,7 @@ def drawn(folder: Path, split: Path) -> dict[str, Picture]:
         found[index] = tile
 
     with Batches(store, manifest.evaluation_batch_size, workers=0) as batches:
-        matrix = evaluate(Predictor(model, manifest, device), batches, note)
+        matrix = evaluate(Predictor(model, manifest, device), batches, note).matrix
     shown = worst.tiles()[0].index
     tile = tile_panels(store.name(shown), store.image(shown), manifest, found[shown])
     of = f"{split.name}, {len(tiles)} tiles"

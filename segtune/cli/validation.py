@@ -106,8 +106,8 @@ def compare_with(place: Place, found: Found, arguments: Namespace, console: Cons
         classes = f"{own.manifest.config.classes} and {theirs.manifest.config.classes}"
         raise InputError(f"--compare: the two models have different classes, {classes}")
     names = _names(own.model_folder, theirs.model_folder)
-    counts = own.measured.counts, theirs.measured.counts
-    comparison = compare(names, counts, own.manifest.config.classes, _groups(own, arguments))
+    tiles = own.measured.tiles, theirs.measured.tiles
+    comparison = compare(names, tiles, own.manifest.config.classes, _groups(own, arguments))
     if (metrics := read_own_json(place.out / METRICS, "miou", "-o")) is not None:
         write_text(place.out / METRICS, json.dumps(metrics | {"comparison": comparison.plain()}, indent=2) + "\n")
     return comparison.sentence()
@@ -154,7 +154,7 @@ def _groups(result: Validation, arguments: Namespace) -> list[str] | None:
 def _intervals(result: Validation, arguments: Namespace) -> Intervals | None:
     if result.tiles < 2:
         return None
-    return bootstrap(result.measured.counts, result.manifest.config.classes, _groups(result, arguments))
+    return bootstrap(result.measured.tiles, result.manifest.config.classes, _groups(result, arguments))
 
 
 def _write(place: Place, result: Validation, intervals: Intervals | None, written: list[str]) -> None:

@@ -13,14 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from segtune.data.labels import BACKGROUND
 from segtune.errors import InputError, counted, first_few
 from segtune.evaluation.metrics import mean_iou
-from segtune.evaluation.overlap import Floats, Overlap
+from segtune.evaluation.overlap import Floats, Overlap, TileCounts
 
-Counts = npt.NDArray[np.int64]
 _DRAWS, _SEED = 2000, 0
 _LIMITS = (2.5, 97.5)  # percent
 _FEW = 10  # tiles or groups: below, the interval is too narrow
@@ -89,43 +87,43 @@ class Comparison(Intervals):
         return super().plain() | {"names": list(self.names), "sentence": self.sentence()}
 
 
-def bootstrap(matrices: Counts, classes: Sequence[int], groups: Sequence[Hashable] | None = None) -> Intervals:
+def bootstrap(tiles: TileCounts, classes: Sequence[int], groups: Sequence[Hashable] | None = None) -> Intervals:
     """Return the 95% intervals of mIoU and of the IoU of each class.
 
     Parameters
     ----------
-    matrices: a confusion matrix for each tile, as in `ConfusionMatrix`: (tiles, K + 1, K + 1), int64.
+    tiles: the numbers of pixels of each tile.
     classes: the labels of the K classes.
     groups: the group of each tile, such as its scene; tiles of one scene are alike, and are drawn together. Without
         groups, each tile is drawn on its own.
 
     Raises InputError if there are fewer than two tiles, or groups, and ValueError if no class occurs.
     """
-    units = _units(matrices, groups)
+    units = _units(tiles, groups)
     drawn = _drawn_iou(units)
     miou, iou = _scores(units)
-    return Intervals(*_intervals(miou, iou, drawn, units, classes), *_sizes(matrices, units, groups))
+    return Intervals(*_intervals(miou, iou, drawn, units, classes), *_sizes(tiles, units, groups))
 
 
 def compare(
     names: tuple[str, str],
-    matrices: tuple[Counts, Counts],
+    tiles: tuple[TileCounts, TileCounts],
     classes: Sequence[int],
     groups: Sequence[Hashable] | None = None,
 ) -> Comparison:
     """Return how two models differ on the same tiles, with intervals from draws of tiles that are common to both.
 
     What makes a tile hard for both models falls out of the difference. Its interval is therefore narrower than those of
-    the two scores. Arguments and errors are those of `bootstrap`; the matrices of both models have one order of tiles.
+    the two scores. Arguments and errors are those of `bootstrap`; both models have the tiles in one order.
     """
-    if len(matrices[0]) != len(matrices[1]):
-        first, second = map(len, matrices)
+    if len(tiles[0]) != len(tiles[1]):
+        first, second = map(len, tiles)
         raise ValueError(f"two models are compared on the same tiles, but there are {first} and {second} tiles")
-    units = [_units(counts, groups) for counts in matrices]
+    units = [_units(counts, groups) for counts in tiles]
     drawn = np.subtract(*map(_drawn_iou, units))  # the same draws, because the seed is the same
     (miou, iou), (other_miou, other_iou) = map(_scores, units)
     found = _intervals(miou - other_miou, iou - other_iou, drawn, units[0], classes)
-    return Comparison(*found, *_sizes(matrices[0], units[0], groups), names)
+    return Comparison(*found, *_sizes(tiles[0], units[0], groups), names)
 
 
 def tile_groups(names: Sequence[str], pattern: str) -> list[str]:
@@ -158,34 +156,27 @@ def tile_groups(names: Sequence[str], pattern: str) -> list[str]:
     return found
 
 
-def _units(matrices: Counts, groups: Sequence[Hashable] | None) -> Counts:
-    """Return the confusion matrix of each unit that is drawn: of a tile, or the sum of a group's."""
-    units = matrices
-    if groups is not None:
-        numbers: dict[Hashable, int] = {}
-        for group in groups:
-            numbers.setdefault(group, len(numbers))
-        units = np.zeros((len(numbers), *matrices.shape[1:]), dtype=np.int64)
-        np.add.at(units, [numbers[group] for group in groups], matrices)
+def _units(tiles: TileCounts, groups: Sequence[Hashable] | None) -> TileCounts:
+    """Return the numbers of each unit that is drawn: of a tile, or the sum of a group's."""
+    units = tiles if groups is None else tiles.grouped(groups)
     if len(units) < 2:
         noun = "tiles" if groups is None else "groups of tiles"
         raise InputError(f"an interval needs at least 2 {noun}, but there is {len(units)}")
     return units
 
 
-def _scores(units: Counts) -> tuple[float, Floats]:
+def _scores(units: TileCounts) -> tuple[float, Floats]:
     """Return mIoU, and the IoU of each class or NaN, of all units together."""
-    total = units.sum(axis=0)
+    total = units.total()
     miou = mean_iou(total)
     if miou is None:
         raise ValueError("none of the classes occurs in the masks")
-    return miou, Overlap.of(total).iou()[BACKGROUND + 1 :]
+    return miou, total.iou()[BACKGROUND + 1 :]
 
 
-def _drawn_iou(units: Counts) -> Floats:
+def _drawn_iou(units: TileCounts) -> Floats:
     """Return the IoU of each class in every draw, (draws, K); NaN where it does not occur in the draw."""
-    overlap = Overlap.of(units)
-    columns = np.stack([overlap.hits, overlap.truth, overlap.predicted], axis=1)[..., BACKGROUND + 1 :]
+    columns = units.numbers[..., BACKGROUND + 1 :]
     flat = columns.reshape(len(units), -1).astype(np.float64)
     random, count = np.random.default_rng(_SEED), len(units)
     at_once = max(1, _AT_ONCE // count)
@@ -200,10 +191,10 @@ def _drawn_iou(units: Counts) -> Floats:
 
 
 def _intervals(
-    miou: float, iou: Floats, drawn: Floats, units: Counts, classes: Sequence[int]
+    miou: float, iou: Floats, drawn: Floats, units: TileCounts, classes: Sequence[int]
 ) -> tuple[Interval, dict[str, Interval | None]]:
     """Return the interval of the mean over the classes, and of each class, around values of the whole split."""
-    holding = (units.sum(axis=-1)[:, BACKGROUND + 1 :] > 0).sum(axis=0)  # units that hold each class
+    holding = (units.overlap.truth[:, BACKGROUND + 1 :] > 0).sum(axis=0)  # units that hold each class
     by_label = {
         str(label): _interval(float(value), column) if number > 1 else None
         for label, value, column, number in zip(classes, iou, drawn.T, holding, strict=True)
@@ -217,5 +208,5 @@ def _interval(value: float, drawn: Floats) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def _sizes(matrices: Counts, units: Counts, groups: Sequence[Hashable] | None) -> tuple[int, int | None]:
-    return len(matrices), None if groups is None else len(units)
+def _sizes(tiles: TileCounts, units: TileCounts, groups: Sequence[Hashable] | None) -> tuple[int, int | None]:
+    return len(tiles), None if groups is None else len(units)

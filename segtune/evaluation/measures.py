@@ -7,31 +7,28 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from segtune.data.labels import Labels
 from segtune.evaluation.areas import AreaCounts, AreaSweep
 from segtune.evaluation.boundary import BoundaryCounts, BoundaryScores
 from segtune.evaluation.calibration import Calibration, CalibrationCounts
 from segtune.evaluation.class_scores import ClassScores, class_scores
-from segtune.evaluation.metrics import ConfusionMatrix, Scores, found_iou, mean_found_iou
+from segtune.evaluation.evaluate import Evaluated
+from segtune.evaluation.metrics import Scores, found_iou, mean_found_iou
+from segtune.evaluation.overlap import Counts, Overlap, TileCounts, known
 from segtune.evaluation.predict import TilePrediction, probabilities
 from segtune.evaluation.thresholds import ThresholdCounts, ThresholdSweep
 from segtune.evaluation.worst import Worst, WorstTile
 from segtune.models.manifest import Manifest
 
-Counts = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on a split. The counts are confusion matrices as in `ConfusionMatrix`."""
+    """What was measured on a split."""
 
     labels: Labels
     names: tuple[str, ...]  # of the tiles, in the order of the split
-    miou: tuple[float | None, ...]  # of each tile, as of `tile_iou`
-    counts: Counts  # of each tile, (tiles, K + 1, K + 1)
+    tiles: TileCounts  # in the same order
+    confusion: Counts  # of the whole split, as in `ConfusionMatrix`: (K + 1, K + 1)
     scores: Scores
     classes: ClassScores
     boundary: BoundaryScores
@@ -39,12 +36,6 @@ class Measured:
     worst: tuple[WorstTile, ...]
     thresholds: ThresholdSweep | None
     areas: AreaSweep | None
-
-    @property
-    def confusion(self) -> Counts:
-        """The confusion matrix of the whole split, (K + 1, K + 1)."""
-        total: Counts = self.counts.sum(axis=0)
-        return total
 
     def table(self) -> str:
         """Return metrics.csv: a row per tile, then the total.
@@ -58,21 +49,21 @@ class Measured:
         rows = csv.DictWriter(text, columns, lineterminator="\n")
         rows.writeheader()
         labels = [f"iou/{label}" for label in ("background", *self.labels.classes)]
-        for name, miou, counts in zip(self.names, self.miou, self.counts, strict=True):
-            iou = dict(zip(labels, found_iou(counts), strict=True))
-            row = {"tile": name, "miou": miou} | {column: iou.get(column) for column in total if column in iou}
-            rows.writerow(row | _pixels(counts))
-        rows.writerow({"tile": "total"} | total | _pixels(self.confusion))
+        for name, counts in zip(self.names, self.tiles.numbers, strict=True):
+            found = found_iou(Overlap(*counts))
+            iou = {label: known(value) for label, value in zip(labels, found, strict=True) if label in total}
+            rows.writerow({"tile": name, "miou": mean_found_iou(found)} | iou | _pixels(Overlap(*counts)))
+        rows.writerow({"tile": "total"} | total | _pixels(self.tiles.total()))
         return text.getvalue()
 
 
-def _pixels(counts: Counts) -> dict[str, int]:
-    pixels = int(counts.sum())
-    return {"pixels": pixels, "wrong_pixels": pixels - int(np.trace(counts))}
+def _pixels(overlap: Overlap) -> dict[str, int]:
+    pixels = int(overlap.truth.sum())
+    return {"pixels": pixels, "wrong_pixels": pixels - int(overlap.hits.sum())}
 
 
 class Measures:
-    """Measures predictions tile by tile; only counts are kept of each.
+    """Measures predictions tile by tile, beside what `evaluate` counts; only numbers are kept.
 
     Parameters
     ----------
@@ -83,22 +74,14 @@ class Measures:
 
     def __init__(self, manifest: Manifest, worst: int = 0, sweep: bool = False) -> None:
         self._labels = manifest.labels
-        self._names: list[str] = []
-        self._miou: list[float | None] = []
-        self._counts: list[Counts] = []
         self._boundary = BoundaryCounts(self._labels.classes)
         self._calibration = CalibrationCounts(self._labels)
         self._worst = Worst(worst) if worst else None
         self._thresholds = ThresholdCounts(self._labels, manifest.threshold) if sweep else None
 
-    def update(self, name: str, index: int, tile: TilePrediction) -> None:
-        """Add a tile: its name, its position in the split and its prediction."""
+    def update(self, index: int, tile: TilePrediction) -> None:
+        """Add a tile: its position in the split and its prediction."""
         predicted, truth = tile.indices, tile.truth
-        matrix = ConfusionMatrix(self._labels.classes)
-        matrix.update(predicted, truth)
-        self._names.append(name)
-        self._counts.append(matrix.counts)
-        self._miou.append(mean_found_iou(matrix.counts))
         self._boundary.update(predicted, truth)
         likely = probabilities(tile.logits, self._labels).cpu().numpy()
         self._calibration.update(truth, likely)
@@ -111,18 +94,15 @@ class Measures:
         """Return the scores over the thresholds of all tiles so far; None if they are not swept."""
         return self._thresholds.result() if self._thresholds else None
 
-    def result(self, areas: AreaCounts | None = None) -> Measured:
-        """Return what was measured; raise ValueError if no class occurs in the masks."""
-        counts = np.stack(self._counts)
-        matrix = ConfusionMatrix(self._labels.classes)
-        matrix.counts += counts.sum(axis=0)
+    def result(self, names: Sequence[str], counted: Evaluated, areas: AreaCounts | None = None) -> Measured:
+        """Return what was measured on tiles of these names; raise ValueError if no class occurs in the masks."""
         return Measured(
             labels=self._labels,
-            names=tuple(self._names),
-            miou=tuple(self._miou),
-            counts=counts,
-            scores=matrix.scores(),
-            classes=class_scores(matrix),
+            names=tuple(names),
+            tiles=counted.tiles,
+            confusion=counted.matrix.counts,
+            scores=counted.matrix.scores(),
+            classes=class_scores(counted.matrix),
             boundary=self._boundary.scores(),
             calibration=self._calibration.result(),
             worst=tuple(self._worst.tiles()) if self._worst else (),

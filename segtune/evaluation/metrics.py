@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from segtune.data.labels import BACKGROUND, IGNORED, Indices
-from segtune.evaluation.overlap import Overlap, known
+from segtune.evaluation.overlap import Floats, Overlap, known
 
 _IOU = "iou/"  # prefix of a label in a column's name
 
@@ -78,7 +77,7 @@ class ConfusionMatrix:
         A class without any true pixel is not part of the means, whatever the model predicts. The same applies to
         background in `miou_with_background`.
         """
-        values = _iou(self.counts)
+        values = [known(value) for value in Overlap.of(self.counts).iou()]
         listed = {str(label): value for label, value in zip(self.classes, values[1:], strict=True)}
         occurring = [value for value in listed.values() if value is not None]
         if not occurring:
@@ -91,18 +90,12 @@ class ConfusionMatrix:
         )
 
 
-def mean_iou(counts: npt.NDArray[np.int64]) -> float | None:
-    """Return the mean IoU of the classes that occur, as `Scores.miou`, from counts as in `ConfusionMatrix`.
+def mean_iou(overlap: Overlap) -> float | None:
+    """Return the mean IoU of the classes that occur, as `Scores.miou`, from the numbers of each index, (K + 1).
 
     Returns None if no class occurs.
     """
-    occurring = [value for value in _iou(counts)[BACKGROUND + 1 :] if value is not None]
-    return float(np.mean(occurring)) if occurring else None
-
-
-def _iou(counts: npt.NDArray[np.int64]) -> list[float | None]:
-    """Return the IoU of each index, background first; None for one that has no true pixel."""
-    return [known(value) for value in Overlap.of(counts).iou()]
+    return _mean_of_known(overlap.iou()[BACKGROUND + 1 :])
 
 
 def tile_iou(predicted: Indices, truth: Indices, classes: int) -> float | None:
@@ -114,17 +107,20 @@ def tile_iou(predicted: Indices, truth: Indices, classes: int) -> float | None:
     """
     matrix = ConfusionMatrix(range(1, classes + 1))
     matrix.update(predicted, truth)
-    return mean_found_iou(matrix.counts)
+    return mean_found_iou(found_iou(Overlap.of(matrix.counts)))
 
 
-def mean_found_iou(counts: npt.NDArray[np.int64]) -> float | None:
-    """Return the mean of `found_iou` over the classes, as of `tile_iou`; None if none of them occurs."""
-    occurring = [value for value in found_iou(counts)[BACKGROUND + 1 :] if value is not None]
-    return float(np.mean(occurring)) if occurring else None
+def found_iou(overlap: Overlap) -> Floats:
+    """Return the IoU of each index that occurs in the mask or in the prediction of a tile; NaN for the others."""
+    union = overlap.truth + overlap.predicted - overlap.hits
+    return np.where(union > 0, overlap.hits / np.maximum(union, 1), np.nan)
 
 
-def found_iou(counts: npt.NDArray[np.int64]) -> list[float | None]:
-    """Return the IoU of each index that occurs in the mask or in the prediction of a tile; None for the others."""
-    hits = np.diag(counts)
-    union = counts.sum(axis=0) + counts.sum(axis=1) - hits
-    return [float(hit / of) if of else None for hit, of in zip(hits, union, strict=True)]
+def mean_found_iou(iou: Floats) -> float | None:
+    """Return the mean over the classes of a tile's `found_iou`, as of `tile_iou`; None if none of them occurs."""
+    return _mean_of_known(iou[BACKGROUND + 1 :])
+
+
+def _mean_of_known(values: Floats) -> float | None:
+    occurring = values[~np.isnan(values)]
+    return float(occurring.mean()) if len(occurring) else None

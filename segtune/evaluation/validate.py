@@ -19,7 +19,7 @@ from segtune.data.store import DecodedTiles, TileStore
 from segtune.data.tiles import Layout, Split, Tile
 from segtune.errors import InputError
 from segtune.evaluation.areas import AreaCounts
-from segtune.evaluation.evaluate import OnTile, evaluate
+from segtune.evaluation.evaluate import Evaluated, OnTile, evaluate
 from segtune.evaluation.measures import Measured, Measures
 from segtune.evaluation.metrics import Scores
 from segtune.evaluation.opened import UNCHANGED, Changes, open_predictor
@@ -166,10 +166,10 @@ def validate(
     workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)
     with _threads(manifest.threads), Batches(store, manifest.evaluation_batch_size, workers=workers) as batches:
         passes = _Passes(predictor, batches, overlap)
-        measures = passes.measure(tiles, store, on_tile, worst, sweep)
+        measures, counted = passes.measure(tiles, store, on_tile, worst, sweep)
         areas = passes.areas(measures) if sweep else None
     try:
-        measured = measures.result(areas)
+        measured = measures.result(tiles.names, counted, areas)
     except ValueError:
         raise InputError(
             f"{tiles.folders[1]}: no valid pixel of any class occurs in the masks ({config.classes})"
@@ -187,14 +187,14 @@ class _Passes:
 
     def measure(
         self, tiles: Split, store: TileStore, on_tile: OnPrediction | None, worst: int, sweep: bool
-    ) -> Measures:
+    ) -> tuple[Measures, Evaluated]:
         """Measure everything but the smallest areas."""
 
         def begin() -> tuple[Measures, OnTile]:
             measures = Measures(self._predictor.manifest, worst, sweep)
 
             def pass_on(index: int, prediction: TilePrediction) -> None:
-                measures.update(tiles.names[index], index, prediction)
+                measures.update(index, prediction)
                 if on_tile:
                     on_tile(PredictedTile(tiles[index], index, prediction, store, self._predictor.manifest))
 
@@ -218,19 +218,18 @@ class _Passes:
 
             return counts, add
 
-        return self._over_all(begin)
+        return self._over_all(begin)[0]
 
-    def _over_all(self, begin: Callable[[], tuple[T, OnTile]]) -> T:
+    def _over_all(self, begin: Callable[[], tuple[T, OnTile]]) -> tuple[T, Evaluated]:
         """Predict all tiles, and return what was counted; begin anew whenever memory was not enough."""
 
-        def attempt(size: int) -> T:
+        def attempt(size: int) -> tuple[T, Evaluated]:
             self._batches.batch_size = size
             counts, add = begin()
-            evaluate(self._predictor, self._batches, add, overlap=self._overlap)
-            return counts
+            return counts, evaluate(self._predictor, self._batches, add, overlap=self._overlap)
 
-        counts, self.at_once = within_memory(attempt, self.at_once)
-        return counts
+        found, self.at_once = within_memory(attempt, self.at_once)
+        return found
 
 
 def _remarks(tiles: Split, config: RunConfig) -> list[str]:

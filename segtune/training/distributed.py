@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
@@ -66,15 +65,6 @@ class Group(Share):
         votes = torch.tensor(int(flag))
         dist.all_reduce(votes, dist.ReduceOp.MAX)
         return bool(votes)
-
-    def sum(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return the sum of an array over the processes."""
-        if self.size == 1:
-            return numbers
-        total = torch.from_numpy(numbers.copy())
-        dist.all_reduce(total)
-        found: npt.NDArray[np.int64] = total.numpy()
-        return found
 
     def gather(self, value: T) -> list[T]:
         """Return each process's value, a small object that can be pickled, in the order of the processes."""

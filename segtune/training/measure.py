@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from segtune.data.distances import DistanceMaps
 from segtune.data.tiles import VAL
-from segtune.evaluation.evaluate import OnTile, evaluate
+from segtune.evaluation.evaluate import Evaluated, OnTile, evaluate
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
 from segtune.evaluation.predict import TilePrediction
 from segtune.evaluation.predictor import Predictor
@@ -35,7 +35,7 @@ class _Counted:
     """What was counted on the tiles of a split."""
 
     split: str
-    matrix: ConfusionMatrix
+    evaluated: Evaluated
     worst: list[WorstTile]
     loss: tuple[float, int] | None  # sum over tiles, and their number; None where the run is not scored on the split
 
@@ -70,21 +70,20 @@ def _measure(run: Run, epoch: int, batch_size: int) -> list[_Counted]:
             loss = ValidationLoss(run.loss, run.device, maps, pool) if split == VAL or pooled else None
             on_logits = loss.add if loss else None
             predictor = Predictor(run.state.measured, run.manifest, run.device)
-            matrix = evaluate(predictor, batches, note, run.pause, on_logits)
-            found.append(_Counted(split, matrix, tiles.tiles(), loss.sums() if loss else None))
+            evaluated = evaluate(predictor, batches, note, run.pause, on_logits)
+            found.append(_Counted(split, evaluated, tiles.tiles(), loss.sums() if loss else None))
     return found
 
 
 def _of_all(run: Run, counted: _Counted) -> _Counted:
     """Return what all processes together counted on a split."""
-    matrix = ConfusionMatrix(counted.matrix.classes)
-    matrix.counts += run.group.sum(counted.matrix.counts)
+    evaluated = Evaluated.joined(run.group.gather(counted.evaluated))
     worst = Worst(run.config.worst)
     for tile in itertools.chain.from_iterable(run.group.gather(counted.worst)):
         worst.add(tile.score, tile.index, tile.predicted)
     sums = [part for part in run.group.gather(counted.loss) if part]
     loss = (sum(total for total, _ in sums), sum(tiles for _, tiles in sums)) if sums else None
-    return _Counted(counted.split, matrix, worst.tiles(), loss)
+    return _Counted(counted.split, evaluated, worst.tiles(), loss)
 
 
 def _scored(run: Run, found: Sequence[_Counted]) -> Measured:
@@ -94,7 +93,7 @@ def _scored(run: Run, found: Sequence[_Counted]) -> Measured:
     worst: dict[str, list[WorstTile]] = {}
     losses = []
     for counted in found:
-        split, matrix = counted.split, counted.matrix
+        split, matrix = counted.split, counted.evaluated.matrix
         if split != VAL:
             added[split] = matrix.scores().miou if matrix.measurable else None
         if counted.loss:  # the run is scored on it

@@ -16,6 +16,7 @@ from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.errors import InputError, NonFiniteLossError
 from segtune.evaluation.metrics import mean_iou
+from segtune.evaluation.overlap import Overlap
 from segtune.files.atomic import discard_folder, replace_folder
 from segtune.files.folders import RunFolder
 from segtune.files.transforms_file import TransformsFile
@@ -241,7 +242,7 @@ def _train_epoch(run: Run, epoch: int, on_batch: OnBatch | None) -> _Trained:
     seconds = max(waited + seconds, 1e-6)
     return _Trained(
         progress.total.item() / progress.tiles,
-        mean_iou(progress.counts.cpu().numpy()),
+        mean_iou(Overlap.of(progress.counts.cpu().numpy())),
         running_seconds() - run.started,
         first_lr,
         round((progress.tiles - done) / seconds, 3),

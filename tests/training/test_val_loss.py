@@ -110,7 +110,7 @@ def test_val_loss_is_that_of_the_model_and_leaves_the_score(
     with Batches(info.store("val", manifest.config), 4) as batches:
         with_loss = evaluate(Predictor(model, manifest, CPU), batches, on_logits=mean.add)
         without = evaluate(Predictor(model, manifest, CPU), batches)
-    assert np.array_equal(with_loss.counts, without.counts)
+    assert np.array_equal(with_loss.matrix.counts, without.matrix.counts)
     assert result.val_loss == pytest.approx(mean_loss([mean.sums()]), rel=1e-5)
     assert result.val_loss > 0
     (row,) = read_rows(RunFolder(tmp_path))
