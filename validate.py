@@ -15,12 +15,11 @@ from argparse import Namespace
 from pathlib import Path
 
 from segtune.cli.exits import run_script
-from segtune.cli.given import settings_in
 from segtune.cli.places import places_of
-from segtune.cli.validate_flags import Wanted, check_validate_flags, validate_parser
-from segtune.config import RunConfig
+from segtune.cli.validate_flags import Wanted, band_order, check_validate_flags, validate_parser
 from segtune.files.checks import check_writable
 from segtune.models.chosen import model_at, models_in
+from segtune.models.manifest import Manifest
 
 
 def parse() -> Namespace:
@@ -37,8 +36,8 @@ def main() -> int:
         models = [model_at(Path(arguments.check_path))]
     else:
         models = models_in(Path(arguments.check_dir), arguments.trial, arguments.top)
-    configs = {model: RunConfig.from_settings(settings_in(model / "run.yaml")) for model in models}
-    places = places_of(configs, arguments)
+    manifests = {model: Manifest.read(model / "run.yaml").with_order(band_order(arguments)) for model in models}
+    places = places_of(manifests, arguments)
     # torch takes seconds to import; --help and common mistakes do not wait for it.
     from segtune.cli.deploying import deploy
     from segtune.cli.predicting import predict

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from segtune.cli.validate_flags import band_order
 from segtune.data.pairs import find_tiles
 from segtune.data.tiles import Layout
 from segtune.models.checkpoint import load_model
@@ -26,10 +27,16 @@ def deploy(folder: Path, split: Path | None, arguments: Namespace, console: Cons
     if not (arguments.export or arguments.push_to_hub):
         return
     model, manifest = load_model(folder, torch.device("cpu"))
+    manifest = manifest.with_order(band_order(arguments))
     if kind := arguments.export:
         check_export(kind, manifest)
         config = manifest.config
-        tiles = tiles_to_compare(find_tiles(split, Layout.of(config, config.channels)), manifest) if split else None
+        tiles = (
+            tiles_to_compare(find_tiles(split, Layout.of(config, manifest.channel_files)), manifest) if split else None
+        )
+        if manifest.order:
+            names = ", ".join(band.name for band in manifest.bands)
+            console.print(f"note: --bands is for the images here; the file takes the model's own bands: {names}")
         out = Path(arguments.output_dir) if arguments.output_dir else folder / "export"
         out.mkdir(parents=True, exist_ok=True)
         export = export_model(model, manifest, kind, out / EXPORT_FILES[kind], tiles)

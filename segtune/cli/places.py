@@ -13,6 +13,7 @@ from segtune.data.listing import SCENE_SUFFIXES, shortest_ends
 from segtune.data.splits import check_split
 from segtune.data.tiles import Layout
 from segtune.errors import InputError
+from segtune.models.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,16 @@ class Place:
     out: Path
 
 
-def places_of(models: Mapping[Path, RunConfig], arguments: Namespace) -> list[Place]:
+def places_of(models: Mapping[Path, Manifest], arguments: Namespace) -> list[Place]:
     """Return every model with every data set; raise InputError where one does not exist or cannot be used."""
     data = _data_sets([Path(name) for name in arguments.dataset_dir])
     names = _names([files[0] for files in data])
     found = []
-    for folder, config in models.items():
+    for folder, manifest in models.items():
         for files, name in zip(data, names, strict=True):
             out = _out(folder, name, len(models), len(data), arguments)
             _check_apart(out, files[0])
-            found.append(Place(folder, files, _measurable(files, config), out))
+            found.append(Place(folder, files, _measurable(files, manifest), out))
     return found
 
 
@@ -72,9 +73,10 @@ def _out(model: Path, name: str, models: int, sets: int, arguments: Namespace) -
     return out / name if sets > 1 else out
 
 
-def _measurable(files: tuple[Path, ...], config: RunConfig) -> bool:
+def _measurable(files: tuple[Path, ...], manifest: Manifest) -> bool:
     """Return whether there are masks; raise InputError where there is nothing that can be used."""
-    place, layout = files[0], Layout.of(config, config.channels)
+    place, config = files[0], manifest.config
+    layout = Layout.of(config, manifest.channel_files)
     if place.suffix.lower() in SCENE_SUFFIXES and place.is_file():
         return False
     if place.is_dir() and not (place / layout.masks_dir).is_dir() and images_folder(place, config) is not None:

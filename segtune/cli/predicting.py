@@ -16,7 +16,7 @@ from segtune.cli.places import Place, scenes_in
 from segtune.cli.validate_flags import BINARY, PLOTS, RAW, TILE_FOLDERS, Wanted
 from segtune.cli.validation import changes_of, device_of
 from segtune.errors import InputError, counted
-from segtune.evaluation.opened import open_predictor
+from segtune.evaluation.opened import open_predictor, order_line
 from segtune.evaluation.predicted_masks import Category
 from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.scene import SceneResult, predict_scene
@@ -42,6 +42,8 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
     if arguments.polygons and len(scenes) > 1:
         raise InputError(f"--polygons: writes one file, but there are {len(scenes)} images; predict them one by one")
     console.print(f"{place.data[0]} has no masks: predicting {counted(len(scenes), 'image')} with {place.model}")
+    if line := order_line(predictor.manifest):
+        console.print(line)
     check_writable(place.out, "-o")
     before = read_own_json(place.out / PREDICTION, "images", "-o") or {}
     own = before.get("written", []) if arguments.output_dir else TILE_FOLDERS

@@ -7,6 +7,7 @@ from argparse import Namespace
 from dataclasses import dataclass
 
 from segtune.cli.parser import Parser, make_parser
+from segtune.data.formats import MOST_BANDS
 from segtune.errors import InputError
 from segtune.values import OVERLAP
 from segtune.vocabulary import EXPORT_FILES
@@ -79,7 +80,23 @@ def _add_data(parser: Parser) -> None:
         metavar="PLACE",
         help="folders of splits, such as DATASET/val, of images, or images; without masks, the model predicts",
     )
+    group.add_argument(
+        "--bands",
+        nargs="+",
+        default=[],
+        metavar="LIST",
+        help="bands of the images, from 1, that are the model's first band, second band, ...: 3,2,1,4 [as they lie]",
+    )
     group.add_argument("-o", "--output-dir", metavar="OUT", help="folder for results [MODEL/validation/NAME]")
+
+
+def band_order(arguments: Namespace) -> tuple[int, ...]:
+    """Return the numbers that --bands lists, ``3,2,1`` or ``3 2 1``; raise InputError where one is no number from 1."""
+    text = " ".join(arguments.bands)
+    words = [word.strip() for word in text.split(",")] if "," in text else text.split()
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) <= MOST_BANDS for word in words):
+        raise InputError(f"--bands: needs the numbers of bands, from 1, such as 3,2,1, but got {text!r}")
+    return tuple(map(int, words))
 
 
 def _add_outputs(parser: Parser) -> None:

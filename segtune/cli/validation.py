@@ -13,7 +13,7 @@ from rich.console import Console
 
 from segtune.cli.outputs import panels_of, tile_files
 from segtune.cli.places import Place
-from segtune.cli.validate_flags import TILE_FOLDERS, Wanted
+from segtune.cli.validate_flags import TILE_FOLDERS, Wanted, band_order
 from segtune.data.listing import shortest_ends
 from segtune.data.tiles import TRAIN
 from segtune.errors import InputError, counted
@@ -96,7 +96,14 @@ def device_of(arguments: Namespace) -> str:
 
 def changes_of(arguments: Namespace) -> Changes:
     """Return what the flags ask to do otherwise than the training's evaluation."""
-    return Changes(arguments.thres, arguments.min_area, arguments.tile_size, arguments.precision, arguments.tta)
+    return Changes(
+        arguments.thres,
+        arguments.min_area,
+        arguments.tile_size,
+        arguments.precision,
+        arguments.tta,
+        band_order(arguments),
+    )
 
 
 def compare_with(place: Place, found: Found, arguments: Namespace, console: Console) -> str:

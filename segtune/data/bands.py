@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 
 IMAGE = "image"  # names the image's own bands among the input bands
 
@@ -21,6 +21,37 @@ class Band:
     high: float
 
 
+def image_bands(names: Sequence[str]) -> int:
+    """Return how many of the input bands with these names are the image's own."""
+    return sum(name.startswith(f"{IMAGE}:") for name in names)
+
+
+def check_order(order: Sequence[int], names: Sequence[str]) -> None:
+    """Raise InputError where `order` does not say for each band of a model's image, or of its input, where it lies."""
+    own, every = image_bands(names), len(names)
+    if len(order) in (own, every):
+        return
+    extra = names[own:]
+    more = f", or {every} if the images hold {' and '.join(extra)} too" if extra else ""
+    raise InputError(
+        f"--bands: needs {counted(own, 'number')}{more}, one for each band of the model ({', '.join(names)}), but got "
+        f"{len(order)}"
+    )
+
+
+def check_count(place: object, found: int, names: Sequence[str]) -> None:
+    """Raise InputError where an image and its extra channels have another number of bands than a model's input."""
+    if found == len(names):
+        return
+    own = image_bands(names)
+    numbers = ",".join(str(number) for number in range(1, own + 1))
+    hint = f"; --bands says which ones to read, such as --bands {numbers}" if found > len(names) else ""
+    raise InputError(
+        f"{place}: has {counted(found, 'band')} in all, but the model was trained on {len(names)} "
+        f"({', '.join(names)}){hint}"
+    )
+
+
 def rgb_positions(rgb: Sequence[int], bands: Sequence[Band]) -> tuple[int, ...]:
     """Return the positions in `bands` of red, green and blue, or of one band that is shown in grey.
 
@@ -28,7 +59,7 @@ def rgb_positions(rgb: Sequence[int], bands: Sequence[Band]) -> tuple[int, ...]:
     first one where there are fewer. Raises InputError where the image has no such band.
     """
     names = [band.name for band in bands]
-    own = sum(name.startswith(f"{IMAGE}:") for name in names)
+    own = image_bands(names)
     wanted = rgb or ((1, 2, 3) if own >= 3 else (1,))
     missing = [number for number in wanted if f"{IMAGE}:{number}" not in names]
     if missing:

@@ -17,7 +17,7 @@ from segtune.data.alpha import transparency
 from segtune.data.labels import UNLABELLED
 from segtune.data.raster import SHARE, Raster, Span, opened, reading_cost
 from segtune.data.tiles import Tile
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.machine import available_cpus, free_memory
 from segtune.values import Alpha
 
@@ -74,6 +74,7 @@ class ReadSettings:
     nodata: float | None = None  # value for missing data in images and channels, besides the one that files declare
     alpha: Alpha = "auto"  # how to take the band that a file declares as alpha
     bands: int | None = None  # of an image; "auto" then takes alpha as a band where this number needs it
+    order: tuple[int, ...] = ()  # the image's bands to take, numbered from 1; empty for all, as they lie
 
 
 class TilePixels(NamedTuple):
@@ -100,7 +101,7 @@ def read_tile(tile: Tile, settings: ReadSettings = ReadSettings(), compare_place
     sources, places = [image], dict[Path, Georeference | None]()
     for path in tile.channels:
         with opened(path, "an image", compare_places) as raster:
-            channel, channel_valid = read_pixels(raster, replace(settings, alpha="auto", bands=1))
+            channel, channel_valid = read_pixels(raster, replace(settings, alpha="auto", bands=1, order=()))
             places[path] = place_of(raster)
         if channel.shape[2] != 1:
             raise InputError(f"{path}: an extra channel has one band, but this has {channel.shape[2]}")
@@ -127,20 +128,30 @@ def read_image(path: Path, settings: ReadSettings = ReadSettings()) -> tuple[Ima
 def read_pixels(raster: Raster, settings: ReadSettings, span: Span | None = None) -> tuple[Image, Valid]:
     """Read the pixels of an open image, (H, W, bands), and which of them hold data, (H, W).
 
-    With `span`, only its rows and columns are read.
+    With `span`, only its rows and columns are read. Bands that `settings.order` leaves out are not looked at, but for
+    an alpha band. Raises InputError where the image lacks one of them.
     """
-    transparent = transparency(raster, settings.alpha, settings.bands)
-    array, declared = raster.read(transparent, span)
+    if settings.order:
+        transparent = raster.alpha if raster.alpha not in settings.order else None
+        array, declared = raster.read(span=span)
+    else:
+        transparent = transparency(raster, settings.alpha, settings.bands)
+        array, declared = raster.read(transparent, span)
     if array.dtype.name not in _IMAGE_TYPES:
         raise InputError(f"{raster.path}: pixels are {array.dtype}; uint8, uint16, int16 and float are supported")
+    palette = _palette(raster)
+    if settings.order and palette is None:
+        array, declared = _ordered(raster, array, settings.order), [declared[i - 1] for i in settings.order]
     valid = _with_data(array, declared)
     if (mask := raster.mask(span)) is not None:
         valid &= mask
     if transparent:
         valid &= raster.source.read(transparent, window=span) > 0
-    array, opaque = _coloured(raster, array)
-    if opaque is not None:
-        valid &= opaque
+    if palette is not None:
+        valid &= palette[:, 3][array[0]] > 0
+        array = _coloured(palette, array)
+        if settings.order:
+            array = _ordered(raster, array, settings.order)
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # values too large for float32 become infinite
             array = array.astype(np.float32, copy=False)
@@ -151,17 +162,30 @@ def read_pixels(raster: Raster, settings: ReadSettings, span: Span | None = None
     return np.ascontiguousarray(image), np.ascontiguousarray(raster.orientation.upright(valid))
 
 
-def _coloured(raster: Raster, array: Image) -> tuple[Image, Valid | None]:
-    """Replace palette indices, (1, H, W), by colours, (3, H, W), and return which pixels are opaque."""
+def _ordered(raster: Raster, array: Image, order: Sequence[int]) -> Image:
+    """Return the bands, (bands, H, W), with these numbers; InputError where there are fewer."""
+    if max(order) > len(array):
+        together = " together with the other files" if raster.files else ""
+        raise InputError(
+            f"--bands: there is no band {max(order)}: {raster.path} has {counted(len(array), 'band')}{together}"
+        )
+    return array[[number - 1 for number in order]]
+
+
+def _palette(raster: Raster) -> npt.NDArray[np.uint8] | None:
+    """Return the colours, (n, 4), that the pixels of an image are indices of; None where they are values."""
     if raster.source.colorinterp[0] != ColorInterp.palette or raster.more or raster.files:
-        return array, None
-    palette = raster.source.colormap(1)
-    colours = np.array([palette[i] for i in range(len(palette))], dtype=np.uint8)
-    opaque = colours[:, 3][array[0]] > 0
+        return None
+    colours = raster.source.colormap(1)
+    return np.array([colours[i] for i in range(len(colours))], dtype=np.uint8)
+
+
+def _coloured(palette: npt.NDArray[np.uint8], array: Image) -> Image:
+    """Replace palette indices, (1, H, W), by colours, (3, H, W)."""
     # Grey BMPs carry a palette of 256 greys, and still have one band.
-    if all(palette[i][:3] == (i, i, i) for i in range(len(palette))):
-        return array, opaque
-    return colours[:, :3][array[0]].transpose(2, 0, 1), opaque
+    if (palette[:, :3] == np.arange(len(palette))[:, None]).all():
+        return array
+    return palette[:, :3][array[0]].transpose(2, 0, 1)
 
 
 def _with_data(array: Image, nodata: Sequence[float | None]) -> Valid:

@@ -105,7 +105,11 @@ def check_split(place: Path, layout: Layout) -> None:
     root = place if place.is_dir() else place.parent
     lacking = [root / name for name in layout.channels if not (root / name).is_dir()]
     if lacking:
-        raise InputError(f"{folder}: no such folder, and the model was trained with this channel" for folder in lacking)
+        raise InputError(
+            f"{folder}: no such folder, and the model was trained with this channel; if the images hold it, --bands "
+            f"says in which of their bands"
+            for folder in lacking
+        )
     split_folders(place, layout)
 
 

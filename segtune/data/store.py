@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segtune.data.bands import IMAGE, Band
+from segtune.data.bands import Band, check_count, image_bands
 from segtune.data.cache_entry import Entry
 from segtune.data.fitting import Fit, decode
 from segtune.data.labels import Indices, Labels
@@ -106,6 +106,7 @@ class DecodedTiles:
     tiles: the split's tiles.
     bands: those that the network is trained on; InputError for a tile with others.
     nodata: the value for missing data in images and channels, besides the one that files declare.
+    order: the bands of the image files to take, numbered from 1; empty for all, as they lie.
 
     Raises TileError where a tile's files cannot be read.
     """
@@ -122,13 +123,13 @@ class DecodedTiles:
         uint8: bool,
         padding: int | None,
         nodata: float | None = None,
+        order: tuple[int, ...] = (),
     ) -> None:
         self._tiles, self._labels, self._sources = tiles, labels, list(sources)
         self._fit, self._padding = fit, padding
         self._dtype = np.uint8 if uint8 else np.float32
         self._names = [band.name for band in bands]
-        image_bands = sum(name.startswith(f"{IMAGE}:") for name in self._names)
-        self._settings = ReadSettings(nodata, bands=image_bands)
+        self._settings = ReadSettings(nodata, bands=image_bands(self._names), order=order)
         self._last: tuple[int, Array, Indices] | None = None
 
     def __len__(self) -> int:
@@ -165,12 +166,7 @@ class DecodedTiles:
         return self._last[1:]
 
     def _check(self, tile: Tile, sources: list[Image]) -> None:
-        found = sum(source.shape[2] for source in sources)
-        if found != len(self._names):
-            raise InputError(
-                f"{tile.image}: has {found} bands in all, but the model was trained on {len(self._names)} "
-                f"({', '.join(self._names)})"
-            )
+        check_count(tile.image, sum(source.shape[2] for source in sources), self._names)
         # Wider numbers would overflow.
         if self._dtype == np.uint8 and any(source.dtype != np.uint8 for source in sources):
             types = " and ".join(sorted({source.dtype.name for source in sources}))

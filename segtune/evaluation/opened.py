@@ -21,13 +21,14 @@ class Changes:
     tile_size: int | None = None  # side of the square that the network sees
     precision: str | None = None  # fp32, fp16 or bf16
     tta: str = "none"
+    order: tuple[int, ...] = ()  # bands of the image files to read, from 1; empty for all, as they lie
 
     def of(self, manifest: Manifest) -> Manifest:
         """Return a copy of a manifest with these changes; raise InputError for a value that cannot be."""
         if self.threshold is not None and not manifest.labels.binary:
             raise InputError("-t: is for models of one class; of several classes, the most likely one is predicted")
         manifest = replace(
-            manifest,
+            manifest.with_order(self.order),
             threshold=manifest.threshold if self.threshold is None else self.threshold,
             min_area=manifest.min_area if self.min_area is None else self.min_area,
             precision=self.precision or manifest.precision,
@@ -44,6 +45,14 @@ class Changes:
 
 
 UNCHANGED = Changes()
+
+
+def order_line(manifest: Manifest) -> str | None:
+    """Return a line that says which bands of the images are read; None where they are read as they lie."""
+    if not manifest.order:
+        return None
+    pairs = zip((band.name for band in manifest.bands), manifest.order, strict=False)
+    return f"bands: {', '.join(f'{name} from band {number}' for name, number in pairs)} of the images"
 
 
 def open_predictor(folder: Path, device: str = "auto", changes: Changes = UNCHANGED) -> Predictor:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from segtune.data.alignment import compare, georeference_of
-from segtune.data.bands import IMAGE
+from segtune.data.bands import check_count
 from segtune.data.fitting import Fit, filled, resized
 from segtune.data.formats import UPRIGHT
 from segtune.data.georeference import Place
@@ -19,7 +19,7 @@ from segtune.data.listing import SCENE_SUFFIXES
 from segtune.data.raster import Raster, Span, opened, opened_together, reading
 from segtune.data.reading import Image, ReadSettings, Valid, read_pixels
 from segtune.data.store import Array, joined
-from segtune.errors import InputError, counted
+from segtune.errors import InputError
 from segtune.models.manifest import Manifest
 
 _AN_IMAGE = "an image"
@@ -46,8 +46,7 @@ def find_scene(paths: Sequence[Path], manifest: Manifest) -> SceneFiles:
     are the last of the files, or lie beside: CHANNEL/NAME.tif beside the image's folder or in it, or NAME_CHANNEL.tif
     beside the image. Raises InputError where one is missing.
     """
-    names = manifest.config.channels
-    own = sum(band.name.startswith(f"{IMAGE}:") for band in manifest.bands)
+    names, own = manifest.channel_files, manifest.image_bands
     counts = []
     for path in paths:
         with opened(path, _AN_IMAGE, scene=True) as raster:
@@ -67,7 +66,7 @@ def _beside(image: Path, channel: str) -> Path:
     if found is None:
         raise InputError(
             f"{image}: the model needs its channel {channel}, and there is no {channel}/{image.stem}.tif beside; name "
-            f"its file after the image's"
+            f"its file after the image's, or say with --bands which band of the image it is"
         )
     return found
 
@@ -92,8 +91,7 @@ class FileSource:
         self.height, self.width = image.size
         self.place = image.place
         self._image, self._channels = image, channels
-        own = sum(band.name.startswith(f"{IMAGE}:") for band in manifest.bands)
-        self._settings = ReadSettings(manifest.config.nodata, bands=own)
+        self._settings = manifest.read_settings
 
     def read(self, span: Span) -> tuple[list[Image], Valid]:
         """Return these rows and columns of the image and each extra channel, (H, W, bands), and which hold data."""
@@ -157,12 +155,7 @@ def _check_alike(image: Raster, channels: Sequence[Raster]) -> None:
 def check_bands(source: SceneSource, manifest: Manifest) -> None:
     """Raise InputError where a source has other bands than the model, or a type that the model does not take."""
     sources, _ = source.read(((0, min(1, source.height)), (0, min(1, source.width))))
-    found, names = sum(part.shape[2] for part in sources), [band.name for band in manifest.bands]
-    if found != len(names):
-        raise InputError(
-            f"{source.name}: has {counted(found, 'band')} in all, but the model was trained on {len(names)} "
-            f"({', '.join(names)})"
-        )
+    check_count(source.name, sum(part.shape[2] for part in sources), [band.name for band in manifest.bands])
     if manifest.uint8 and any(part.dtype != np.uint8 for part in sources):
         types = " and ".join(sorted({part.dtype.name for part in sources}))
         raise InputError(f"{source.name}: pixels are {types}, but the model was trained on uint8")

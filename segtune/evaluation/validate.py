@@ -22,7 +22,7 @@ from segtune.evaluation.areas import AreaCounts
 from segtune.evaluation.evaluate import Evaluated, OnTile, evaluate
 from segtune.evaluation.measures import Measured, Measures
 from segtune.evaluation.metrics import Scores
-from segtune.evaluation.opened import UNCHANGED, Changes, open_predictor
+from segtune.evaluation.opened import UNCHANGED, Changes, open_predictor, order_line
 from segtune.evaluation.predict import TilePrediction, probabilities
 from segtune.evaluation.predictor import Predictor
 from segtune.files.folders import find_model
@@ -105,6 +105,7 @@ def prediction_settings(folder: Path, manifest: Manifest, device: str, tta: str,
         "class_names": config.class_names,
         "ignore": config.ignore,
         "channels": config.channels,
+        "bands": list(manifest.order) or None,
         "image_size": config.image_size,
         "fit": config.fit,
         "overlap": overlap,
@@ -156,11 +157,13 @@ def validate(
     predictor = open_predictor(model_folder, device, changes)
     manifest = predictor.manifest
     config = manifest.config
-    tiles = find_tiles(split, Layout.of(config, config.channels))
-    sources = range(1 + len(config.channels))
+    tiles = find_tiles(split, Layout.of(config, manifest.channel_files))
+    sources, order = range(1 + len(manifest.channel_files)), manifest.order
     store = DecodedTiles(
-        tiles, manifest.labels, manifest.bands, sources, predictor.fit, manifest.uint8, None, config.nodata
+        tiles, manifest.labels, manifest.bands, sources, predictor.fit, manifest.uint8, None, config.nodata, order
     )
+    if line := order_line(manifest):
+        say(line)
     for remark in _remarks(tiles, config):  # before the first prediction is passed on
         say(remark)
     workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)

@@ -116,8 +116,7 @@ def tiles_to_compare(tiles: Sequence[Tile], manifest: Manifest) -> Images:
     Raises InputError where a file is unreadable or has another number of bands.
     """
     config, fit = manifest.config, Fit.of(manifest.config)
-    own = len(manifest.bands) - len(config.channels)
-    settings = [ReadSettings(config.nodata, bands=number) for number in (own, *(1 for _ in config.channels))]
+    settings = [manifest.read_settings, *(ReadSettings(config.nodata, bands=1) for _ in manifest.channel_files)]
     found = []
     for tile in tiles[:_COMPARED]:
         paths = (tile.image, *tile.channels)

@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segtune.config import RunConfig
-from segtune.data.bands import Band
+from segtune.data.bands import Band, check_order, image_bands
 from segtune.data.labels import Labels
+from segtune.data.reading import ReadSettings
 from segtune.errors import InputError, one_line, requirement
 from segtune.files.atomic import write_text
 from segtune.files.transforms_file import TransformsFile
@@ -112,6 +113,31 @@ class Manifest:
     threshold: float = THRESHOLD  # probability above which a pixel belongs to a single class
     min_area: int = 0  # pixels; smaller objects are removed from predictions
     transforms: TransformsFile | None = None  # what the file that `augmentation` names held when the run began
+    order: tuple[int, ...] = ()  # bands of the image files to read, from 1; empty for all. Not part of run.yaml
+
+    @property
+    def image_bands(self) -> int:
+        """The number of bands that belong to the image; the others are extra channels."""
+        return image_bands([band.name for band in self.bands])
+
+    @property
+    def channel_files(self) -> tuple[str, ...]:
+        """The extra channels that are read from files of their own: none if the image files hold them."""
+        return () if len(self.order) > self.image_bands else tuple(self.config.channels)
+
+    @property
+    def read_settings(self) -> ReadSettings:
+        """How image files are read."""
+        return ReadSettings(self.config.nodata, bands=self.image_bands, order=self.order)
+
+    def with_order(self, order: tuple[int, ...]) -> Manifest:
+        """Return a copy that reads these bands of the image files; with one per input band, extra channels too.
+
+        Raises InputError for another number of bands than the model has.
+        """
+        if order:
+            check_order(order, [band.name for band in self.bands])
+        return replace(self, order=order)
 
     def with_metrics(self, metrics: Mapping[str, Any]) -> Manifest:
         """Return a copy with the metrics that the model reached."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +32,30 @@ def scene_picture(scene: SceneFiles, binary: Path, manifest: Manifest) -> Pictur
         missing = file.read_masks(1, out_shape=shape) == 0
     found: Indices = manifest.labels.to_indices(labels)
     found[missing] = IGNORED
-    picture = render(_image(scene, shape), manifest.bands, rgb_positions(manifest.config.rgb, manifest.bands))
+    picture = render(
+        _image(scene, shape, manifest.order), manifest.bands, rgb_positions(manifest.config.rgb, manifest.bands)
+    )
     cells = [picture, painted(found, manifest.labels, (shape[1], shape[0]))]
     legend = [*class_legend(manifest.labels, [found]), *ignored_legend([found])]
     return layout(scene.name, legend, ["image", "output"], [Row("", "", cells)], shape[1])
 
 
-def _image(scene: SceneFiles, shape: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Read all bands of a scene, (h, w, bands), at a smaller size."""
+def _image(
+    scene: SceneFiles, shape: tuple[int, int], order: Sequence[int]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Read the bands of a scene that the model sees, (h, w, bands), at a smaller size."""
+    image = _bands(scene.image, shape)
+    parts = [image[[number - 1 for number in order]] if order else image]
+    if scene.channels:
+        parts.append(_bands(scene.channels, shape))
+    return np.concatenate(parts).transpose(1, 2, 0)
+
+
+def _bands(paths: Sequence[Path], shape: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Read all bands of some files, (bands, h, w), at a smaller size."""
     parts = []
-    for path in (*scene.image, *scene.channels):
+    for path in paths:
         with opened(path, "an image", scene=True) as raster:
             part = raster.source.read(out_shape=(raster.source.count, *shape), resampling=Resampling.average)
         parts.append(part.astype(np.float32))
-    return np.concatenate(parts).transpose(1, 2, 0)
+    return np.concatenate(parts)
