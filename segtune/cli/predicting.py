@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from segtune.evaluation.predicted_masks import Category
 from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.scene import SceneResult, predict_scene
 from segtune.evaluation.scene_output import SceneOutputs
+from segtune.evaluation.scene_scale import scene_scale
 from segtune.evaluation.scene_source import SceneFiles, find_scene, opened_scene
 from segtune.evaluation.validate import prediction_settings
 from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
+from segtune.models.manifest import Manifest
 from segtune.pictures.png import write_png
 from segtune.pictures.render import categories
 from segtune.pictures.scene import scene_picture
@@ -50,6 +52,8 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
     named = categories(predictor.manifest.labels)
     outputs = [_outputs(scene, place.out, arguments, wanted, own, named) for scene in scenes]
     images: dict[str, Any] = {}
+    for line in _remarks(scenes, predictor.manifest, arguments.resolution):
+        console.print(line)
     for scene, files_out in zip(scenes, outputs, strict=True):
         result = _predict(scene, files_out, predictor, arguments, console)
         images[scene.name] = asdict(result)
@@ -65,6 +69,15 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
     )
     write_text(place.out / PREDICTION, json.dumps({"images": images, "written": written} | settings, indent=2) + "\n")
     console.print(f"written to {place.out}")
+
+
+def _remarks(scenes: Sequence[SceneFiles], manifest: Manifest, resolution: str | None) -> Iterable[str]:
+    """Look at all images before the first is predicted; return a line about each thing that is odd, once for all."""
+    found: dict[str, str] = {}
+    for scene in scenes:
+        with opened_scene(scene, manifest) as source:
+            found = {**scene_scale(manifest, source, resolution).remarks, **found}
+    return found.values()
 
 
 def _outputs(
@@ -92,7 +105,6 @@ def _predict(
             arguments.overlap,
             lambda done, windows: bar.update(done, windows, f"predicting {scene.name}"),
             arguments.resolution,
-            console.print,
         )
 
 

@@ -13,6 +13,7 @@ from segtune.data.labels import BACKGROUND, Indices, Labels
 from segtune.evaluation.metrics import ConfusionMatrix
 
 AREAS = (0, *(2**power for power in range(2, 11)))  # that a sweep tries, in pixels
+_Pixels = npt.NDArray[np.bool_]  # whether each pixel is one of them, (H, W)
 _NEIGHBOURS = (np.s_[:-1, :], np.s_[1:, :]), (np.s_[:, :-1], np.s_[:, 1:])
 
 
@@ -48,13 +49,65 @@ def remove_small(indices: Indices, min_area: int, background: bool = True) -> In
 
 
 def _without_small(indices: Indices, objects: _Objects, min_area: int, background: bool) -> Indices:
-    removed = (objects.numbers != BACKGROUND) & (objects.areas.take(objects.numbers) < min_area)
+    small = objects.areas < min_area
+    small[BACKGROUND] = False
+    return _replaced(indices, objects, small.take(objects.numbers), background)
+
+
+def _replaced(indices: Indices, objects: _Objects, removed: _Pixels, background: bool) -> Indices:
+    """Return indices with other ones at the pixels, (H, W), of objects that are removed."""
     if background:
         return np.where(removed, np.uint8(BACKGROUND), indices)
     return _filled(indices, objects.numbers, len(objects.areas), removed)
 
 
-def _filled(indices: Indices, numbers: npt.NDArray[np.int32], count: int, removed: npt.NDArray[np.bool_]) -> Indices:
+class SmallObjects:
+    """Remove small objects from a scene whose rows come in blocks: those that `remove_small` finds in the whole scene.
+
+    A block is given back once each of its objects is large or has ended. An object of fewer than N pixels ends within N
+    rows, so a block waits for at most N more rows. Without background, small objects that touch are decided together:
+    which class one gets depends on the others.
+    """
+
+    def __init__(self, width: int, min_area: int, background: bool) -> None:
+        self._min_area, self._background = min_area, background
+        # The last row that was given back, where all objects are large, and the rows of the blocks that wait.
+        self._found: Indices = np.zeros((1, width), np.uint8)  # without the objects that are known to be small
+        self._cleaned = self._found  # what is given back
+        self._heights: list[int] = []  # of the blocks that wait
+
+    def add(self, indices: Indices, last: bool) -> list[Indices]:
+        """Take the next block, (H, W), with 0 where there is no object; return those that are finished, in order."""
+        self._found = np.concatenate([self._found, indices])
+        self._cleaned = np.concatenate([self._cleaned, indices])
+        self._heights.append(len(indices))
+        waiting = np.flatnonzero(self._decide(last).any(axis=1))
+        end = waiting[0] if len(waiting) else len(self._found)
+        blocks, top = [], 1
+        while self._heights and top + self._heights[0] <= end:
+            bottom = top + self._heights.pop(0)
+            blocks.append(self._cleaned[top:bottom])
+            top = bottom
+        self._found, self._cleaned = self._found[top - 1 :], self._cleaned[top - 1 :]
+        return blocks
+
+    def _decide(self, last: bool) -> _Pixels:
+        """Remove the objects that are known to be small; return the pixels of those that the next rows decide."""
+        objects = _Objects.of(self._found)
+        small = objects.areas < self._min_area
+        small[objects.numbers[0]] = small[BACKGROUND] = False
+        pixels = small.take(objects.numbers)
+        regions = objects.numbers if self._background else cv2.connectedComponents(pixels.view(np.uint8))[1]
+        reaching = np.zeros(int(regions.max()) + 1, np.bool_)
+        reaching[regions[-1]] = not last
+        waiting: _Pixels = pixels & reaching.take(regions)
+        removed = pixels & ~waiting
+        self._cleaned = _replaced(self._cleaned, objects, removed, self._background)
+        self._found = np.where(removed, np.uint8(BACKGROUND), self._found)
+        return waiting
+
+
+def _filled(indices: Indices, numbers: npt.NDArray[np.int32], count: int, removed: _Pixels) -> Indices:
     """Give removed objects the class around them, from the outside in; if no object stays, change nothing."""
     filled, removed = indices.copy(), removed.copy()
     columns = int(indices.max()) + 1
@@ -66,6 +119,7 @@ def _filled(indices: Indices, numbers: npt.NDArray[np.int32], count: int, remove
                 cells = numbers[here][touching].astype(np.int64) * columns + filled[there][touching]
                 borders += np.bincount(cells, minlength=len(borders))
         around = borders.reshape(count, columns)
+        around[:, BACKGROUND] = 0  # of pixels of a scene that hold no data
         ready = removed & around.any(axis=1).take(numbers)
         if not ready.any():
             break

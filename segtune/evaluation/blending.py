@@ -32,12 +32,17 @@ class Grid:
     lefts: tuple[int, ...]
     row_weights: tuple[_Weights, ...]  # for each of `tops`, the weight of the window's rows
     column_weights: tuple[_Weights, ...]
+    as_tile: bool  # windows are fitted to the network's input as tiles are
 
     @classmethod
-    def over(cls, height: int, width: int, side: int, overlap: float) -> Grid:
-        """Cover a scene with windows; neighbours share at least this part, 0 to below 1, of their side."""
+    def over(cls, height: int, width: int, side: int, overlap: float, as_tile: bool = False) -> Grid:
+        """Cover a scene with windows; neighbours share at least this part, 0 to below 1, of their side.
+
+        With `as_tile`, weights are equal: a pixel gets the mean of its windows, as in the evaluation of tiles.
+        """
         tops, lefts = (tuple(window_starts(length, side, overlap)) for length in (height, width))
-        return cls(height, width, side, tops, lefts, _weights(tops, height, side), _weights(lefts, width, side))
+        weights = _weights(tops, height, side, as_tile), _weights(lefts, width, side, as_tile)
+        return cls(height, width, side, tops, lefts, *weights, as_tile)
 
     def span(self, row: int, column: int) -> Span:
         """Return the rows and columns of the scene that a window covers."""
@@ -48,9 +53,9 @@ class Grid:
         return len(self.tops) * len(self.lefts)
 
 
-def _weights(starts: tuple[int, ...], length: int, side: int) -> tuple[_Weights, ...]:
+def _weights(starts: tuple[int, ...], length: int, side: int, equal: bool) -> tuple[_Weights, ...]:
     side = min(side, length)
-    bell = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+    bell = np.ones(side) if equal else np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
     total = np.zeros(length)
     for start in starts:
         total[start : start + side] += bell

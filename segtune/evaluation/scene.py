@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -14,19 +15,22 @@ import rasterio
 import torch
 from torch import Tensor
 
-from segtune.data.labels import Labels
+from segtune.data.fitting import Fit
+from segtune.data.labels import BACKGROUND, Labels
 from segtune.data.raster import alone
 from segtune.data.reading import Valid
 from segtune.data.store import Array
 from segtune.errors import InputError
+from segtune.evaluation.areas import SmallObjects
 from segtune.evaluation.blending import Blend, Grid
 from segtune.evaluation.polygons import check_packages, polygon_writer
 from segtune.evaluation.predict import most_likely, resized
 from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.scene_output import BLOCK, Rows, SceneOutputs, scene_writer
 from segtune.evaluation.scene_scale import Scale, scene_scale
-from segtune.evaluation.scene_source import SceneSource, inner_size, network_input
+from segtune.evaluation.scene_source import SceneSource, network_input
 from segtune.models.device import within_memory
+from segtune.models.manifest import Manifest
 from segtune.values import OVERLAP
 
 _MOST_OVERLAP = 0.9
@@ -86,7 +90,7 @@ def predict_scene(
     grid = scene_grid(source, scale, overlap)
     if outputs.polygons:
         check_packages()
-    for remark in scale.remarks:
+    for remark in scale.remarks.values():
         say(remark)
     counts = np.zeros(len(labels.classes) + 1, np.int64)
     with ExitStack() as stack:
@@ -124,13 +128,40 @@ def scene_grid(source: SceneSource, scale: Scale, overlap: float) -> Grid:
     """Return the windows over a scene; InputError where the overlap is not from 0 to 0.9."""
     if not 0 <= overlap <= _MOST_OVERLAP:
         raise InputError(f"--overlap: must be from 0 to {_MOST_OVERLAP}, but got {overlap:g}")
-    return Grid.over(source.height, source.width, scale.side, overlap)
+    return Grid.over(source.height, source.width, scale.side, overlap, scale.as_tile)
+
+
+def _inner_size(shape: tuple[int, ...], grid: Grid, fit: Fit) -> tuple[int, int]:
+    """Return the size, (h, w), to which a window of this shape, (H, W), is resized."""
+    height, width = shape
+    if grid.as_tile:
+        return fit.inner(height, width)
+    return max(1, round(height * fit.size / grid.side)), max(1, round(width * fit.size / grid.side))
 
 
 def predicted_rows(
     predictor: Predictor, source: SceneSource, grid: Grid, on_window: OnWindow | None = None
 ) -> Iterator[Rows]:
-    """Yield what is predicted for a scene, some rows at a time; they are valid until the next ones are asked for."""
+    """Yield what is predicted for a scene, some rows at a time; they are valid until the next ones are asked for.
+
+    Small objects are removed as `remove_small` would from the whole scene.
+    """
+    found = _predicted(predictor, source, grid, on_window)
+    return _without_small(found, predictor.manifest, grid) if predictor.manifest.min_area > 1 else found
+
+
+def _without_small(found: Iterator[Rows], manifest: Manifest, grid: Grid) -> Iterator[Rows]:
+    """Yield rows without objects that are small, a few blocks late: see `SmallObjects`."""
+    objects, waiting = SmallObjects(grid.width, manifest.min_area, manifest.labels.predicts_background), deque[Rows]()
+    for rows in found:
+        waiting.append(replace(rows, logits=rows.logits.clone(), valid=rows.valid.copy()))
+        with_data = np.where(rows.valid, rows.indices, np.uint8(BACKGROUND))
+        for indices in objects.add(with_data, last=rows.top + len(rows.indices) == grid.height):
+            yield replace(waiting.popleft(), indices=indices)
+
+
+def _predicted(predictor: Predictor, source: SceneSource, grid: Grid, on_window: OnWindow | None) -> Iterator[Rows]:
+    """Yield what the network finds in a scene, some rows at a time."""
     manifest = predictor.manifest
     blend, at_once, done = Blend(manifest.labels.outputs, grid, BLOCK), manifest.evaluation_batch_size, 0
     batches = [
@@ -178,10 +209,11 @@ def _ahead(read: Callable[[_Item], _Read], items: Sequence[_Item]) -> Iterator[t
 
 def _read(predictor: Predictor, source: SceneSource, grid: Grid, batch: _Batch) -> list[_Window]:
     found = []
+    fit, uint8 = predictor.fit, predictor.manifest.uint8
     for row, column in batch:
         sources, valid = source.read(grid.span(row, column))
-        uint8 = predictor.manifest.uint8
-        image = network_input(sources, valid, grid.side, predictor.fit, uint8) if valid.any() else None
+        size = _inner_size(valid.shape, grid, fit)
+        image = network_input(sources, valid, size, fit, uint8) if valid.any() else None
         found.append(_Window(image, valid))
     return found
 
@@ -190,7 +222,7 @@ def _infer(predictor: Predictor, windows: Sequence[_Window], grid: Grid, at_once
     """Return each window's logits, (outputs, H, W), at the scene's own pixels, on the CPU."""
     images = [window.image for window in windows if window.image is not None]
     shape = windows[0].valid.shape  # all windows of a scene have one
-    height, width = inner_size(shape, grid.side, predictor.fit)
+    height, width = _inner_size(shape, grid, predictor.fit)
     found = [
         resized(logits[:, :height, :width], shape).cpu()
         for first in range(0, len(images), at_once)

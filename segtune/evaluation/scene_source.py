@@ -161,19 +161,12 @@ def check_bands(source: SceneSource, manifest: Manifest) -> None:
         raise InputError(f"{source.name}: pixels are {types}, but the model was trained on uint8")
 
 
-def network_input(sources: Sequence[Image], valid: Valid, side: int, fit: Fit, uint8: bool) -> Array:
+def network_input(sources: Sequence[Image], valid: Valid, size: tuple[int, int], fit: Fit, uint8: bool) -> Array:
     """Return what the network sees of a window, (S, S, bands), by the steps that a training tile goes through.
 
-    Pixels without data get the mean of the others. The window, of `side` x `side` pixels or less where the scene is
-    smaller, is resized to S x S, in its own type; what is missing is padded with the mean colour.
+    Pixels without data get the mean of the others. The window is resized to `size`, (h, w), in its own type; what is
+    missing to S x S is padded with the mean colour.
     """
-    size = inner_size(valid.shape, side, fit)
     dtype = np.uint8 if uint8 else np.float32
     parts: list[Array] = [resized(filled(source, valid), size).astype(dtype, copy=False) for source in sources]
     return np.ascontiguousarray(fit.pad_image(joined(parts)))
-
-
-def inner_size(shape: tuple[int, ...], side: int, fit: Fit) -> tuple[int, int]:
-    """Return the size, (h, w), to which a window of this shape, (H, W), is resized."""
-    height, width = (max(1, round(length * fit.size / side)) for length in shape)
-    return height, width

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from segtune.config import RunConfig
 from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, survey
 from segtune.data.pairs import find_tiles
 from segtune.data.reading import readable_at_once
 from segtune.data.store import DecodedTiles, TileStore
+from segtune.data.tile_sizes import largest_side
 from segtune.data.tiles import Layout, Split, Tile
 from segtune.errors import InputError
 from segtune.evaluation.areas import AreaCounts
@@ -25,6 +25,7 @@ from segtune.evaluation.metrics import Scores
 from segtune.evaluation.opened import UNCHANGED, Changes, open_predictor, order_line
 from segtune.evaluation.predict import TilePrediction, probabilities
 from segtune.evaluation.predictor import Predictor
+from segtune.evaluation.scene_scale import tile_remark
 from segtune.files.folders import find_model
 from segtune.machine import versions
 from segtune.models.device import within_memory
@@ -164,7 +165,7 @@ def validate(
     )
     if line := order_line(manifest):
         say(line)
-    for remark in _remarks(tiles, config):  # before the first prediction is passed on
+    for remark in _remarks(tiles, manifest):  # before the first prediction is passed on
         say(remark)
     workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)
     with _threads(manifest.threads), Batches(store, manifest.evaluation_batch_size, workers=workers) as batches:
@@ -235,13 +236,16 @@ class _Passes:
         return found
 
 
-def _remarks(tiles: Split, config: RunConfig) -> list[str]:
+def _remarks(tiles: Split, manifest: Manifest) -> list[str]:
     """Read the masks and return a line about each thing that is odd; raise InputError if they cannot be scored."""
+    config = manifest.config
     masks = survey(tiles, config)
     if not set(config.classes) & masks.pixels.keys():
         raise InputError(f"{masks.place}: none of the classes occurs in the masks ({config.classes})")
     check_kept(config, [masks])
-    return [*(f"warning: {text}" for text in tiles.unread), *mask_remarks(config, [masks])]
+    size = tile_remark(manifest, tiles.folders[0], largest_side(tiles))
+    unread = [f"warning: {text}" for text in tiles.unread]
+    return [*unread, *([size] if size else []), *mask_remarks(config, [masks])]
 
 
 @contextmanager

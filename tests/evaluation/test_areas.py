@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from segtune.data.labels import Indices
-from segtune.evaluation.areas import AREAS, AreaCounts, remove_small
+from segtune.evaluation.areas import AREAS, AreaCounts, SmallObjects, remove_small
 from segtune.evaluation.metrics import ConfusionMatrix
 from tests.evaluation.splits import blobs, labels_of, tiles
 from tests.evaluation.test_metrics import array
@@ -77,6 +77,44 @@ def test_a_mask_of_small_objects_alone_stays_without_background() -> None:
     mask = array([[1, 2], [3, 4]])
     np.testing.assert_array_equal(remove_small(mask, 3, background=False), mask)
     np.testing.assert_array_equal(remove_small(mask, 3), np.zeros((2, 2)))
+
+
+def in_blocks(mask: Indices, block: int, min_area: int, background: bool) -> Indices:
+    """Remove small objects from rows that come in blocks, which are given back as they came."""
+    objects, blocks = SmallObjects(mask.shape[1], min_area, background), []
+    tops = range(0, len(mask), block)
+    for top in tops:
+        blocks += objects.add(mask[top : top + block], last=top == tops[-1])
+    assert [len(part) for part in blocks] == [len(mask[top : top + block]) for top in tops]
+    return np.concatenate(blocks)
+
+
+@pytest.mark.parametrize("block", [1, 3, 16, 50, 200])
+@pytest.mark.parametrize("min_area", [2, 6, 30, 150, 100_000])
+@pytest.mark.parametrize("background", [True, False])
+def test_small_objects_in_blocks_are_those_of_the_whole(block: int, min_area: int, background: bool) -> None:
+    mask = blobs((120, 50), 4, seed=min_area, first=0 if background else 1)
+    mask[np.random.default_rng(2).random(mask.shape) < 0.05] = 2
+    mask[60:, 20:24] = 3  # a large object across many blocks
+    mask[30:50, 5:30] = 0  # no data
+    np.testing.assert_array_equal(
+        in_blocks(mask, block, min_area, background), remove_small(mask, min_area, background)
+    )
+
+
+@pytest.mark.parametrize("pixels", [9, 10])
+def test_an_object_that_reaches_over_many_blocks_is_judged_as_a_whole(pixels: int) -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[range(11, 11 + pixels), range(3, 3 + pixels)] = 1  # touches itself at corners alone
+    found = in_blocks(mask, 2, 10, background=True)
+    np.testing.assert_array_equal(found, mask if pixels == 10 else 0 * mask)
+
+
+def test_blocks_wait_only_for_objects_that_may_be_small() -> None:
+    objects, row = SmallObjects(3, 4, background=True), array([[0, 1, 0]])
+    assert [len(objects.add(row, last=False)) for _ in range(6)] == [0, 0, 0, 4, 1, 1]
+    assert len(objects.add(array([[2, 0, 0]]), last=False)) == 0
+    assert len(objects.add(array([[0, 0, 0]]), last=False)) == 2
 
 
 def miou(split: list[tuple[Indices, Indices]], classes: tuple[int, ...]) -> float:

@@ -63,12 +63,16 @@ def validated(folder: Path, image: np.ndarray[Any, Any], found: Manifest) -> np.
 @pytest.mark.parametrize("labels", [BINARY, SEVERAL], ids=["binary", "several"])
 @pytest.mark.parametrize(
     ("fit", "tile_size", "size"),
-    [("resize", 96, 96), ("resize", 40, 40), ("crop", 64, 64), ("pad", 64, 50), ("pad", 100, 100)],
+    [
+        *(("resize", 96, (96, 96)), ("resize", 40, (40, 40)), ("resize", 96, (60, 96)), ("resize", 96, (140, 130))),
+        *(("crop", 64, (64, 64)), ("crop", 120, (100, 170)), ("crop", 500, (50, 40))),
+        *(("pad", 64, (50, 50)), ("pad", 100, (100, 100)), ("pad", 100, (70, 120))),
+    ],
 )
 def test_a_tile_as_a_scene_is_predicted_as_in_validation(
-    tmp_path: Path, labels: Labels, fit: str, tile_size: int, size: int
+    tmp_path: Path, labels: Labels, fit: str, tile_size: int, size: tuple[int, int]
 ) -> None:
-    found, image = manifest(labels, fit=fit, tile_size=tile_size), picture(size, size)
+    found, image = manifest(labels, fit=fit, tile_size=tile_size, min_area=4), picture(*size)
     expected = validated(tmp_path, image, found)
     predicted(predictor(found), tmp_path / "val" / "images" / "tile.tif", SceneOutputs(tmp_path / "labels.tif"))
     labels_there = pixels(tmp_path / "labels.tif")
