@@ -93,7 +93,7 @@ def test_tiles_near_it_and_those_of_other_fits_get_none(tmp_path: Path, fit: str
         assert "warning" not in predicted(folder, tmp_path / f"out of {place.name}", "-d", place, "--no-plots")
 
 
-def test_an_image_that_does_not_fit_is_named_before_the_first_is_predicted(tmp_path: Path) -> None:
+def test_an_image_that_does_not_fit_is_named_before_any_prediction(tmp_path: Path) -> None:
     folder = model(tmp_path / "model")
     for number, bands in enumerate((3, 3, 2)):
         write_scene(tmp_path / "images" / f"{number}.tif", picture(64, 64, bands))
