@@ -39,7 +39,7 @@ def main() -> int:
     manifests = {model: Manifest.read(model / "run.yaml").with_order(band_order(arguments)) for model in models}
     places = places_of(manifests, arguments)
     # torch takes seconds to import; --help and common mistakes do not wait for it.
-    from segtune.cli.deploying import deploy
+    from segtune.cli.deploying import check_deploying, deploy
     from segtune.cli.predicting import predict
     from segtune.cli.validation import compare_with, measure, store_threshold
     from segtune.pictures.window import check_screen, show
@@ -48,6 +48,7 @@ def main() -> int:
 
     if arguments.vis:
         check_screen()
+    check_deploying(models, arguments)
     console, found = make_console(), []
     for place in places:
         if not place.measurable:
@@ -65,7 +66,7 @@ def main() -> int:
         console.print(several_table([(item.result, item.intervals) for item in found]))
     for model in models:
         split = next((place.data[0] for place in places if place.measurable), None)
-        deploy(model, split, arguments, console)
+        deploy(model, len(models), split, arguments, console)
     if arguments.vis and (plots := [item.plot for item in found if item.plot is not None]):
         show(plots[0], "validate.py")
     return 0

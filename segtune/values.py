@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler
 
-from segtune.errors import nearest
+from segtune.errors import InputError, nearest
 from segtune.vocabulary import CLASS_WEIGHTS, LEVELS, number_text, weight_number
 
 Alpha = Literal["auto", "mask", "band"]
 OVERLAP = 0.25  # of neighbouring windows, as a share of their side
+_MOST_OVERLAP = 0.9
 AUTO = "auto"
 WEIGHTS_WORDS = (AUTO, "none", "imagenet")  # values of encoder_weights that are not a file
 MAX_LOADERS = 256
@@ -21,6 +22,12 @@ _LEAST_WIDTH, _MOST_CHANNELS = 16, 4096  # of a decoder
 _TRANSFORMS = (".yaml", ".yml", ".json")  # endings of files of albumentations transforms
 _LONGEST_NAME = 60  # characters of the name of a class
 MAX_CLASSES = 254  # targets are uint8; 0 is background and 255 is "ignored"
+
+
+def check_overlap(share: float) -> None:
+    """Raise InputError where neighbouring windows cannot share this part of their side."""
+    if not 0 <= share <= _MOST_OVERLAP:
+        raise InputError(f"--overlap: must be from 0 to {_MOST_OVERLAP}, but got {share:g}")
 
 
 def lower(value: object) -> object:

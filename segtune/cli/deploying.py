@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from segtune.cli.outputs import check_replaceable
+from segtune.cli.places import model_out
 from segtune.cli.validate_flags import band_order
 from segtune.data.pairs import find_tiles
 from segtune.data.tiles import Layout
+from segtune.errors import InputError
+from segtune.files.checks import check_writable, read_own_json
 from segtune.models.checkpoint import load_model
-from segtune.models.export import check_export, export_model, tiles_to_compare
+from segtune.models.export import check_export, export_model, stac_path, tiles_to_compare
 from segtune.models.hub import check_repo, push_model
 from segtune.vocabulary import EXPORT_FILES
 
 
-def deploy(folder: Path, split: Path | None, arguments: Namespace, console: Console) -> None:
-    """Export a model and upload it, as far as the flags ask for it.
+def check_deploying(models: Sequence[Path], arguments: Namespace) -> None:
+    """Raise InputError where there is no place to export or upload to, before the time for measuring is spent."""
+    if arguments.push_to_hub:
+        if len(models) > 1:
+            raise InputError(f"--push-to-hub: uploads one model, but --top names {len(models)}; name one with --trial")
+        check_repo(arguments.push_to_hub)
+    if not arguments.export:
+        return
+    for folder in models:
+        path = _export_path(folder, len(models), arguments)
+        check_writable(path.parent, "-o")
+        check_replaceable(path, own=read_own_json(stac_path(path), "stac_version", "-o") is not None)
+
+
+def _export_path(folder: Path, models: int, arguments: Namespace) -> Path:
+    """Return the file that a model is exported to: in the folder of -o, or else in that of the model."""
+    out = model_out(folder, models, arguments) if arguments.output_dir else folder / "export"
+    return out / EXPORT_FILES[arguments.export]
+
+
+def deploy(folder: Path, models: int, split: Path | None, arguments: Namespace, console: Console) -> None:
+    """Export a model and upload it, as far as the flags ask for it: one of so many.
 
     `split` holds tiles that the exported file is compared with the model on; None for made-up ones.
     """
-    if arguments.push_to_hub:
-        check_repo(arguments.push_to_hub)
     if not (arguments.export or arguments.push_to_hub):
         return
     model, manifest = load_model(folder, torch.device("cpu"))
@@ -37,9 +60,7 @@ def deploy(folder: Path, split: Path | None, arguments: Namespace, console: Cons
         if manifest.order:
             names = ", ".join(band.name for band in manifest.bands)
             console.print(f"note: --bands is for the images here; the file takes the model's own bands: {names}")
-        out = Path(arguments.output_dir) if arguments.output_dir else folder / "export"
-        out.mkdir(parents=True, exist_ok=True)
-        export = export_model(model, manifest, kind, out / EXPORT_FILES[kind], tiles)
+        export = export_model(model, manifest, kind, _export_path(folder, models, arguments), tiles)
         console.print(*export.lines(), sep="\n")
     if arguments.push_to_hub:
         console.print(push_model(model, folder, arguments.push_to_hub))

@@ -65,12 +65,20 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _out(model: Path, name: str, models: int, sets: int, arguments: Namespace) -> Path:
     """Return OUT, with a folder for each model and each data set if there are several."""
-    run = model.parent if model.name == "best" else model
     if not arguments.output_dir:
-        return run / "validation" / name
-    out = Path(arguments.output_dir)
-    out = out / run.name if models > 1 else out
+        return _run(model) / "validation" / name
+    out = model_out(model, models, arguments)
     return out / name if sets > 1 else out
+
+
+def model_out(model: Path, models: int, arguments: Namespace) -> Path:
+    """Return the folder in OUT, which -o names, for one of so many models: OUT itself if it is the only one."""
+    out = Path(arguments.output_dir)
+    return out / _run(model).name if models > 1 else out
+
+
+def _run(model: Path) -> Path:
+    return model.parent if model.name == "best" else model
 
 
 def _measurable(files: tuple[Path, ...], manifest: Manifest) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from segtune.cli.parser import Parser, make_parser
 from segtune.data.formats import MOST_BANDS
 from segtune.errors import InputError
-from segtune.values import OVERLAP
+from segtune.values import OVERLAP, check_overlap
 from segtune.vocabulary import EXPORT_FILES
 
 _EXPORTS = tuple(EXPORT_FILES)
@@ -138,7 +138,7 @@ def _add_scenes(parser: Parser) -> None:
     group = parser.add_argument_group("scenes (images without masks)")
     group.add_argument("--cog", action="store_true", help="write cloud-optimized GeoTIFFs")
     group.add_argument("--polygons", metavar="FILE.gpkg", help="also write the outlines of objects")
-    group.add_argument("--simplify", type=float, default=0.0, metavar="D", help="simplify outlines by D map units [0]")
+    group.add_argument("--simplify", type=float, default=0.0, metavar="D", help="simplify them by up to D metres [0]")
     group.add_argument(
         "--resolution", metavar="METRES", help="resample to this pixel size first; auto: that of the training"
     )
@@ -146,7 +146,8 @@ def _add_scenes(parser: Parser) -> None:
 
 def _add_export(parser: Parser) -> None:
     group = parser.add_argument_group("deploying")
-    group.add_argument("--export", metavar="FORMAT", choices=_EXPORTS, help=f"write the model as {', '.join(_EXPORTS)}")
+    formats = ", ".join(_EXPORTS)
+    group.add_argument("--export", metavar="FORMAT", choices=_EXPORTS, help=f"{formats}; into OUT [MODEL/export]")
     group.add_argument("--push-to-hub", metavar="REPO", help="upload the model's folder to the Hugging Face hub")
 
 
@@ -157,8 +158,10 @@ def check_validate_flags(arguments: argparse.Namespace) -> None:
         mistakes.append(f"-t: must be between 0 and 1, but got {arguments.thres:g}")
     if arguments.min_area is not None and arguments.min_area < 0:
         mistakes.append(f"--min-area: must be at least 0, but got {arguments.min_area}")
-    if not 0 <= arguments.overlap < 0.9:
-        mistakes.append(f"--overlap: must be at least 0 and below 0.9, but got {arguments.overlap:g}")
+    try:
+        check_overlap(arguments.overlap)
+    except InputError as error:
+        mistakes += error.mistakes
     if arguments.worst < 0:
         mistakes.append(f"--worst: must be at least 0, but got {arguments.worst}")
     if arguments.trial is not None and arguments.top is not None:

@@ -6,7 +6,6 @@ import json
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from rich.console import Console
@@ -50,17 +49,17 @@ def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console
     check_writable(place.out, "-o")
     before = read_own_json(place.out / METRICS, "miou", "-o") or {}  # of an earlier validation
     earlier = frozenset(before.get("written", ()))
-    done, plots = count(1), list[Picture]()
+    plots = list[Picture]()
     own = earlier if arguments.output_dir else TILE_FOLDERS
-    with step_bar(console) as bar, tile_files(place.out, wanted, own) as files:
+    with tile_files(place.out, wanted, own) as files:
 
         def on_tile(seen: PredictedTile) -> None:
             files.write(seen)
             if arguments.vis and not plots:
                 plots.append(panels(panels_of(seen), seen.manifest.labels, seen.manifest.threshold))
-            bar.update(next(done), None, "predicting")
 
-        result = validated(place, place.model, arguments, on_tile, console, arguments.worst)
+        sweep = arguments.sweep_threshold or arguments.store_threshold
+        result = validated(place, place.model, arguments, on_tile, console, arguments.worst, sweep)
     intervals = _intervals(result, arguments)
     if wanted.metrics:
         _write(place, result, intervals, sorted(earlier | wanted.folders))
@@ -74,19 +73,23 @@ def validated(
     on_tile: Callable[[PredictedTile], None] | None,
     console: Console,
     worst: int = 0,
+    sweep: bool = False,
 ) -> Validation:
     """Measure a model as the flags say."""
-    return validate(
-        model,
-        place.data[0],
-        device_of(arguments),
-        on_tile,
-        console.print,
-        changes_of(arguments),
-        arguments.overlap,
-        worst,
-        arguments.sweep_threshold or arguments.store_threshold,
-    )
+    with step_bar(console) as bar:
+        bar.update(0, None, "reading the masks")
+        return validate(
+            model,
+            place.data[0],
+            device_of(arguments),
+            on_tile,
+            console.print,
+            changes_of(arguments),
+            arguments.overlap,
+            worst,
+            sweep,
+            lambda done, total: bar.update(done, total, "measuring"),
+        )
 
 
 def device_of(arguments: Namespace) -> str:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from segtune.config import RunConfig
 from segtune.data.labels import UNLABELLED
 from segtune.data.reading import Image, TilePixels, Valid
-from segtune.values import OVERLAP
+from segtune.values import OVERLAP, check_overlap
 
 Pixels = npt.NDArray[Any]
 _BANDS_AT_ONCE = 4  # OpenCV averages at most four bands at a time
@@ -102,7 +102,11 @@ class Fit:
 
 
 def window_starts(length: int, side: int, overlap: float) -> list[int]:
-    """Return where evenly spread windows begin that cover a length; neighbours share at least this part of a side."""
+    """Return where evenly spread windows begin that cover a length; neighbours share at least this part of a side.
+
+    Raises InputError where the overlap is not from 0 to 0.9.
+    """
+    check_overlap(overlap)
     steps = math.ceil(max(0, length - side) / (side * (1 - overlap)))
     return [round(i * (length - side) / steps) for i in range(steps + 1)] if steps else [0]
 

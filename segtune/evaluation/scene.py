@@ -20,7 +20,6 @@ from segtune.data.labels import BACKGROUND, Labels
 from segtune.data.raster import alone
 from segtune.data.reading import Valid
 from segtune.data.store import Array
-from segtune.errors import InputError
 from segtune.evaluation.areas import SmallObjects
 from segtune.evaluation.blending import Blend, Grid
 from segtune.evaluation.polygons import check_packages, polygon_writer
@@ -33,7 +32,6 @@ from segtune.models.device import within_memory
 from segtune.models.manifest import Manifest
 from segtune.values import OVERLAP
 
-_MOST_OVERLAP = 0.9
 _LEAST_CACHE = 64  # MB of decoded blocks that GDAL keeps
 _Item = TypeVar("_Item")
 _Read = TypeVar("_Read")
@@ -126,8 +124,6 @@ def _by_label(counts: np.ndarray[tuple[int], np.dtype[np.int64]], labels: Labels
 
 def scene_grid(source: SceneSource, scale: Scale, overlap: float) -> Grid:
     """Return the windows over a scene; InputError where the overlap is not from 0 to 0.9."""
-    if not 0 <= overlap <= _MOST_OVERLAP:
-        raise InputError(f"--overlap: must be from 0 to {_MOST_OVERLAP}, but got {overlap:g}")
     return Grid.over(source.height, source.width, scale.side, overlap, scale.as_tile)
 
 

@@ -49,6 +49,7 @@ class PredictedTile:
 
 T = TypeVar("T")
 OnPrediction = Callable[[PredictedTile], None]
+OnDone = Callable[[int, int], object]  # the numbers of tiles that are done, and of all; two passes count them twice
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ def validate(
     overlap: float = OVERLAP,
     worst: int = 0,
     sweep: bool = False,
+    on_done: OnDone | None = None,
 ) -> Validation:
     """Measure a model on a split in the same way as its training did.
 
@@ -150,6 +152,7 @@ def validate(
     overlap: of neighbouring windows with `fit` crop, as a share of their side.
     worst: how many of the tiles with the most wrong pixels to keep.
     sweep: also measure all thresholds, and then, in a second pass, objects' smallest areas.
+    on_done: called after each tile with the numbers of tiles that are done and of all; two passes count them twice.
 
     Raises InputError if there is no model or the split is not sound, and DeviceMemoryError if memory is not enough for
     one tile at a time.
@@ -163,13 +166,11 @@ def validate(
     store = DecodedTiles(
         tiles, manifest.labels, manifest.bands, sources, predictor.fit, manifest.uint8, None, config.nodata, order
     )
-    if line := order_line(manifest):
-        say(line)
     for remark in _remarks(tiles, manifest):  # before the first prediction is passed on
         say(remark)
     workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)
     with _threads(manifest.threads), Batches(store, manifest.evaluation_batch_size, workers=workers) as batches:
-        passes = _Passes(predictor, batches, overlap)
+        passes = _Passes(predictor, batches, overlap, on_done, len(tiles) * (2 if sweep else 1))
         measures, counted = passes.measure(tiles, store, on_tile, worst, sweep)
         areas = passes.areas(measures) if sweep else None
     try:
@@ -185,8 +186,11 @@ def validate(
 class _Passes:
     """Passes over the tiles of a split, with smaller batches where memory is not enough."""
 
-    def __init__(self, predictor: Predictor, batches: Batches, overlap: float) -> None:
+    def __init__(
+        self, predictor: Predictor, batches: Batches, overlap: float, on_done: OnDone | None, total: int
+    ) -> None:
         self._predictor, self._batches, self._overlap = predictor, batches, overlap
+        self._on_done, self._before, self._total = on_done, 0, total
         self.at_once = predictor.manifest.evaluation_batch_size
 
     def measure(
@@ -230,22 +234,29 @@ class _Passes:
         def attempt(size: int) -> tuple[T, Evaluated]:
             self._batches.batch_size = size
             counts, add = begin()
-            return counts, evaluate(self._predictor, self._batches, add, overlap=self._overlap)
+
+            def count(index: int, prediction: TilePrediction) -> None:
+                add(index, prediction)
+                if self._on_done:
+                    self._on_done(self._before + index + 1, self._total)
+
+            return counts, evaluate(self._predictor, self._batches, count, overlap=self._overlap)
 
         found, self.at_once = within_memory(attempt, self.at_once)
+        self._before += len(found[1].tiles)
         return found
 
 
 def _remarks(tiles: Split, manifest: Manifest) -> list[str]:
     """Read the masks and return a line about each thing that is odd; raise InputError if they cannot be scored."""
-    config = manifest.config
+    config, order = manifest.config, order_line(manifest)
     masks = survey(tiles, config)
     if not set(config.classes) & masks.pixels.keys():
         raise InputError(f"{masks.place}: none of the classes occurs in the masks ({config.classes})")
     check_kept(config, [masks])
     size = tile_remark(manifest, tiles.folders[0], largest_side(tiles))
     unread = [f"warning: {text}" for text in tiles.unread]
-    return [*unread, *([size] if size else []), *mask_remarks(config, [masks])]
+    return [*([order] if order else []), *unread, *([size] if size else []), *mask_remarks(config, [masks])]
 
 
 @contextmanager

@@ -165,10 +165,15 @@ def export_model(
             raise ExportError(
                 f"--export {kind}: the file's probabilities differ from the model's by {difference:.1e}; not written"
             )
-    item = path.with_name(f"{path.name}.stac.json")
+    item = stac_path(path)
     write_text(item, stac_item(manifest, kind, path.name))
     remarks = unknown_resolution(manifest) if kind == "deepness" else ()
     return Export(path, item, difference, len(images), tiles is None, remarks)
+
+
+def stac_path(path: Path) -> Path:
+    """Return where the STAC item of an exported file lies."""
+    return path.with_name(f"{path.name}.stac.json")
 
 
 def made_up_tiles(manifest: Manifest) -> Images:

@@ -65,6 +65,13 @@ def test_tiles_come_in_order_with_masks_of_their_own_size_and_labels(several: Tr
     assert seen == sorted(path.stem for path in (several.val / "images").iterdir())
 
 
+def test_progress_counts_each_tile_of_each_pass(binary: Trained) -> None:
+    for sweep, total in ((False, 4), (True, 8)):
+        seen: list[tuple[int, int]] = []
+        validate(binary.folder, binary.val, sweep=sweep, on_done=lambda done, of, seen=seen: seen.append((done, of)))
+        assert seen == [(done, total) for done in range(1, total + 1)]
+
+
 def test_an_unsound_split_is_an_input_error_in_the_library_too(binary: Trained, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing"):
         validate(binary.folder, tmp_path / "nothing")

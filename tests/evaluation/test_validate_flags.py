@@ -149,7 +149,7 @@ def test_images_without_masks_are_predicted(binary: Trained, tmp_path: Path, run
         ("--com --binary", "--com: computes the metrics alone, and --binary asks for more; leave one out"),
         ("--no-plots --only-plots", "--no-plots: contradicts --only-plots; leave one out"),
         ("--tta d8", "--tta: must be one of none, flips, d4, but got 'd8'"),
-        ("--overlap 1", "--overlap: must be at least 0 and below 0.9, but got 1"),
+        ("--overlap 1", "--overlap: must be from 0 to 0.9, but got 1"),
         ("--min-area -1", "--min-area: must be at least 0, but got -1"),
         ("--trial 3", "--trial: is for a search, and"),
         ("--top 2", "--top: is for a search, and"),
