@@ -11,10 +11,11 @@ class SegtuneError(Exception):
     """Base class of all errors that segtune raises on purpose."""
 
 
-class InputError(SegtuneError):
+class InputError(SegtuneError, ValueError):
     """The user's input is wrong; `mistakes` has one line per mistake, each naming a file or a setting.
 
-    The scripts print every line as ``error: ...`` and exit with status 2.
+    Users of the Python API can catch it as a ValueError. The scripts print every line as ``error: ...`` and exit with
+    status 2.
     """
 
     def __init__(self, mistakes: str | Iterable[str]) -> None:

@@ -37,7 +37,7 @@ ORDER = (
     (
         "evaluation",
         "overlap metrics class_scores boundary calibration intervals thresholds areas worst predictor predict "
-        "evaluate predicted_masks blending scene_source scene_scale scene_output polygons scene opened measures "
+        "evaluate predicted_masks blending scene_source scene_scale scene_output polygons scene images opened measures "
         "validate",
     ),
     ("pictures", "render png layout sheet panels charts window gallery scene"),
@@ -61,6 +61,7 @@ ORDER = (
         "deploying",
     ),
     ("tools", "weights __main__"),
+    ("", "api"),
 )
 MODULES = [".".join(filter(None, ("segtune", package, name))) for package, names in ORDER for name in names.split()]
 

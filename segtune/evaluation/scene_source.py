@@ -116,7 +116,7 @@ class ArraySource:
     def read(self, span: Span) -> tuple[list[Image], Valid]:
         """Return these rows and columns, (H, W, bands), and which of them are finite."""
         (top, bottom), (left, right) = span
-        part = self._image[top:bottom, left:right]
+        part = np.ascontiguousarray(self._image[top:bottom, left:right])
         return [part], np.logical_and.reduce(np.isfinite(part), axis=2)
 
 

@@ -1,0 +1,360 @@
+"""The public API: load a model and predict, train, search, evaluate; docs/api.md shows how.
+
+Each function does what one of the scripts does, by the same functions below. `import segtune` imports this module when
+one of its names is used.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import date
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtune.cli.dataset import check_data, ensure_demo
+from segtune.cli.tasks import SPACES
+from segtune.config import RunConfig
+from segtune.data.scan import scan
+from segtune.errors import InputError, SegtuneError
+from segtune.evaluation.images import ImageLike, Prediction, predict_image
+from segtune.evaluation.intervals import Interval, bootstrap
+from segtune.evaluation.opened import Changes, open_predictor
+from segtune.evaluation.predictor import Predictor
+from segtune.evaluation.scene_output import output_names
+from segtune.evaluation.validate import validate
+from segtune.files.checks import check_writable
+from segtune.files.folders import RunFolder, SearchFolder, find_model
+from segtune.files.library_folders import place_caches, shorten_sockets
+from segtune.models.chosen import model_at
+from segtune.planning.feasibility import check_space, scan_data
+from segtune.report.console import RunConsole, SearchConsole, make_console
+from segtune.space.lookup import find_space
+from segtune.space.reader import load_space
+from segtune.training.resolve import check_input, check_run
+from segtune.training.resume import transforms_of
+from segtune.training.runlog import read_results
+from segtune.training.train import train as trained_epochs
+from segtune.trials import ranked
+from segtune.tuning.search import run_search
+from segtune.tuning.search_yaml import to_resume
+from segtune.values import OVERLAP
+
+Place = str | PathLike[str]
+# Names that messages have for the scripts' users, and those of the arguments here.
+_ARGUMENTS = {
+    "-c": "model",
+    "-d": "split",
+    "-t": "threshold",
+    "--overlap": "overlap",
+    "--exp-name": "folder",
+    "--name": "name",
+    "--results-dir": "results_dir",
+}
+
+
+class Model:
+    """A trained model that predicts images; `segtune.load` makes it."""
+
+    def __init__(self, folder: Path, predictor: Predictor, changes: Changes) -> None:
+        self._folder, self._predictor, self._changes = folder, predictor, changes
+
+    @property
+    def folder(self) -> Path:
+        """The folder with config.json, model.safetensors and run.yaml."""
+        return self._folder
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """The labels that the model learnt, with their names; a class without a name has its label as text."""
+        labels = self._predictor.manifest.labels
+        return dict(zip(labels.classes, labels.names or map(str, labels.classes), strict=True))
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What each of the probabilities of a prediction is of: background, where it is learnt, then the classes."""
+        return tuple(output_names(self._predictor.manifest.labels))
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands of an image, in their order: `image:1`, `image:2`, ..., then the extra channels."""
+        return tuple(band.name for band in self._predictor.manifest.bands)
+
+    @property
+    def image_size(self) -> int:
+        """The side, in pixels, of the square that the network sees; images are fitted to it."""
+        return self._predictor.fit.size
+
+    @property
+    def threshold(self) -> float:
+        """The probability above which a pixel belongs to the class, for a model of one class."""
+        return self._predictor.manifest.threshold
+
+    @property
+    def device(self) -> str:
+        """Where the model computes: cpu, cuda or cuda:N."""
+        return str(self._predictor.device)
+
+    def predict(self, image: ImageLike, overlap: float = OVERLAP) -> Prediction:
+        """Predict an image.
+
+        Parameters
+        ----------
+        image: an array, (H, W, bands), of the values that the training's images hold, not normalized; (H, W) for a
+            model of one band. Or the path of an image, or an open data set of rasterio. The size is free: an image
+            that is larger than the training's tiles is predicted in windows.
+        overlap: share of their side by which neighbouring windows overlap at least, from 0 to 0.9.
+
+        The result takes 4 bytes per pixel and output, and a few more: `validate.py -d FILE` writes scenes that are
+        larger than memory. Raises InputError, a ValueError, where the image does not fit the model.
+        """
+        with _named_as_here():
+            return predict_image(self._predictor, image, overlap, _warn)
+
+    def __repr__(self) -> str:
+        config, classes = self._predictor.manifest.config, ", ".join(map(str, self.classes))
+        return f"<Model {config.model}, {config.encoder}, classes {classes}, {len(self.bands)} bands, on {self.device}>"
+
+
+def load(model: Place, *, device: str = "auto", threshold: float | None = None) -> Model:
+    """Load a model for predictions.
+
+    Parameters
+    ----------
+    model: the folder of a search (its winner is loaded), of a run or of a model, or the file model.safetensors.
+    device: auto, cpu, cuda or cuda:N.
+    threshold: probability above which a pixel belongs to the class, for a model of one class; None: the model's own.
+
+    Nothing that is stored in a file is executed. Raises InputError, a ValueError, where there is no sound model or this
+    machine lacks the device.
+    """
+    changes = Changes(threshold=threshold)
+    with _named_as_here():
+        folder = _model_folder(model)
+        return Model(folder, open_predictor(folder, device, changes), changes)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a model is on a split; `docs/results.md` says what mIoU is.
+
+    miou: mean IoU of the classes that occur in the masks, from one confusion matrix over all tiles.
+    iou: the IoU of each class by its label, as text, and of `background`; None for a class that no mask contains.
+    interval: the 95% interval of `miou`, by bootstrap over the tiles; None for a single tile.
+    confusion: (K + 1, K + 1), int64: pixels by true (rows) and predicted class (columns), background first.
+    tiles: the number of tiles.
+    """
+
+    miou: float
+    iou: dict[str, float | None]
+    interval: Interval | None
+    confusion: npt.NDArray[np.int64]
+    tiles: int
+
+
+def evaluate(model: Model | Place, split: Place, *, device: str = "auto") -> Evaluation:
+    """Measure a model on the tiles of a split, as validate.py does.
+
+    Parameters
+    ----------
+    model: a loaded model, or a folder as for `load`.
+    split: the folder of a split with masks, such as DATASET/val.
+    device: auto, cpu, cuda or cuda:N, for a folder; a loaded model is measured where it is.
+
+    Raises InputError, a ValueError, where there is no sound model or the split is not sound. What is odd about the data
+    is a warning.
+    """
+    with _named_as_here():
+        if isinstance(model, Model):
+            found = validate(model.folder, Path(split), model.device, say=_warn, changes=model._changes)
+        else:
+            found = validate(_model_folder(model), Path(split), device, say=_warn)
+        several = found.tiles > 1
+        intervals = bootstrap(found.measured.counts, found.manifest.config.classes) if several else None
+    return Evaluation(
+        found.scores.miou,
+        found.scores.iou,
+        intervals.miou if intervals else None,
+        found.measured.confusion,
+        found.tiles,
+    )
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The result of a training run.
+
+    folder: with run.yaml, metrics.csv, the TensorBoard events, and the model of the best epoch in best/.
+    miou: of the best epoch on the validation tiles; None where no epoch was scored.
+    best_epoch: the first epoch with that mIoU, from 1; 0 where no epoch was scored.
+    """
+
+    folder: Path
+    miou: float | None
+    best_epoch: int
+
+
+def train(dataset: Place, folder: Place | None = None, *, verbose: bool = True, **settings: Any) -> TrainResult:
+    """Train a model, as run_single.py does.
+
+    Parameters
+    ----------
+    dataset: the folder with train/ and val/.
+    folder: for the files of the run; None: a new one, logs/MODEL_ENCODER_DATE. A run that is there goes on from its
+        last state, with the same settings.
+    verbose: print a line per epoch, and a progress bar where the output is a terminal.
+    settings: every setting of docs/settings.md, such as ``encoder="resnet34", classes=[1, 2], epochs=30``.
+
+    Raises InputError, a ValueError, with every mistake in the settings and the data, and SegtuneError where the
+    training fails.
+    """
+    with _named_as_here():
+        _prepare_process()
+        config = RunConfig.from_settings({"dataset": str(dataset), **settings})
+        run = _run_folder(Path(folder)) if folder is not None else None
+        check_data(config, config.channels)
+        console = make_console()
+        console.quiet = not verbose
+        begins = not (run and run.state.is_file())
+        config = check_run(config, begins, console.print)
+        transforms = transforms_of(config, run)
+        ensure_demo(config.dataset, console.print)
+        info = scan(config, say=console.print)
+        check_input(config, info, begins, transforms)
+        run = run or RunFolder.new(Path("logs"), f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")
+        with (
+            RunConsole(console, config, info, run) as watch,
+            closing(trained_epochs(config, info, run, go_on=True, on_batch=watch.batch, each_epoch=True)) as epochs,
+        ):
+            for epoch in epochs:
+                watch.epoch(epoch)
+        results = read_results(run, config.epochs)
+    return TrainResult(run.path, results[-1].best_miou, results[-1].best_epoch)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The result of a search.
+
+    folder: with search.yaml, trials.csv, the folders of the trials, and the winner's model in best/.
+    trial: the number of the winner.
+    miou: of the winner's best epoch, on the validation tiles.
+    trials: the rows of trials.csv, a dict per trial, in the order of their numbers.
+    """
+
+    folder: Path
+    trial: int
+    miou: float
+    trials: tuple[dict[str, Any], ...]
+
+
+def search(
+    space: Place,
+    dataset: Place | None = None,
+    *,
+    name: str | None = None,
+    results_dir: Place = "ray_results",
+    trials: int | None = None,
+    resume: bool = False,
+    in_process: bool = False,
+    verbose: bool = True,
+    **settings: Any,
+) -> SearchResult:
+    """Search for the best settings, as run_search.py does.
+
+    Parameters
+    ----------
+    space: a YAML file, or the name of one in search_spaces/, such as ``encoders``.
+    dataset: the data set; None: that of the space.
+    name: of the search and of its folder; None: the name of the space file.
+    results_dir: the folder that holds the searches.
+    trials: number of trials in total, with the baseline; None: that of the space.
+    resume: go on with the search in the folder, if there is one.
+    in_process: run trials in this process, one at a time and without Ray.
+    verbose: print the plan and a line per trial, and a progress bar where the output is a terminal.
+    settings: settings of all runs, which then are not searched; such as ``classes=[1, 2], epochs=20``.
+
+    Call it in the main thread: Ctrl-C ends the search in order, and then interrupts the program. Raises InputError, a
+    ValueError, with every mistake in the space and the data, and SegtuneError where the search fails or no trial has a
+    score.
+    """
+    with _named_as_here():
+        _prepare_process()
+        path = find_space(str(space), SPACES)
+        folder = SearchFolder.named(Path(results_dir), name or path.stem)
+        check_writable(folder.path, "--results-dir")
+        exists = folder.path.exists()
+        if exists and not resume:
+            raise InputError(f"{folder.path}: this search exists; resume=True goes on with it, name starts another")
+        given = dict(settings) if dataset is None else {"dataset": str(dataset), **settings}
+        wanted = {} if trials is None else {"trials": trials}
+        console = make_console()
+        console.quiet = not verbose
+        found = load_space(path, given, wanted)
+        started = load_space(folder.search_yaml) if exists and folder.search_yaml.exists() else None
+        check_data(found.baseline, found.channels())
+        if started:
+            found = to_resume(found, started, wanted, console.print)
+        found = check_space(found, started=started, say=console.print)
+        ensure_demo(found.baseline.dataset, console.print)
+        info = scan_data(found, say=console.print)
+        with SearchConsole(console, found.trials()) as listener:
+            outcome = run_search(found, info, folder, listener, resume=resume, in_process=in_process)
+    if outcome.signal:
+        signal.raise_signal(outcome.signal)  # as the caller treats it; Python interrupts for Ctrl-C
+    if outcome.early and outcome.halted:
+        raise SegtuneError(f"{folder.path}: {outcome.early.reason}; resume=True goes on with the search")
+    order = ranked(outcome.trials)
+    if not order or order[0].miou is None:
+        raise SegtuneError(f"{folder.path}: no trial has a score; trials.csv has the reasons")
+    rows = tuple(trial.row() for trial in outcome.trials)
+    return SearchResult(folder.path, order[0].number, order[0].miou, rows)
+
+
+def _model_folder(model: Place) -> Path:
+    """Return the folder of a model, from that of a search, a run or a model, or from the file of its weights."""
+    path = Path(model)
+    return find_model(path) if path.is_dir() else model_at(path)
+
+
+def _run_folder(path: Path) -> RunFolder:
+    """Return the folder of a run, new or not; raise InputError where it holds something else."""
+    run = RunFolder(path)
+    check_writable(path, "folder")
+    if path.exists() and run.foreign:
+        raise InputError(f"folder: {path} exists, and is not a run; give another one")
+    return run
+
+
+def _prepare_process() -> None:
+    """Place what libraries need on this machine, as at the start of a script."""
+    shorten_sockets()
+    place_caches()
+
+
+def _warn(line: str) -> None:
+    # The stack: this function, the one that noticed it, and those down to the user's call are not told apart.
+    warnings.warn(line.removeprefix("warning: "), UserWarning, stacklevel=2)
+
+
+@contextmanager
+def _named_as_here() -> Iterator[None]:
+    """Give the messages of errors the names of arguments, where they have those of flags."""
+    try:
+        yield
+    except InputError as error:
+        mistakes = [_FLAG.sub(lambda found: _ARGUMENTS[found[1]], line) for line in error.mistakes]
+        if mistakes == error.mistakes:
+            raise
+        raise InputError(mistakes) from None
+
+
+_FLAG = re.compile(f"^({'|'.join(map(re.escape, _ARGUMENTS))})(?=:)")
