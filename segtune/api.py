@@ -24,6 +24,8 @@ from segtune.cli.dataset import check_data, ensure_demo
 from segtune.cli.tasks import SPACES
 from segtune.config import RunConfig
 from segtune.data.scan import scan
+from segtune.data.splits import check_split
+from segtune.data.tiles import Layout
 from segtune.errors import InputError, SegtuneError
 from segtune.evaluation.images import ImageLike, Prediction, predict_image
 from segtune.evaluation.intervals import Interval, bootstrap
@@ -136,6 +138,8 @@ def load(model: Place, *, device: str = "auto", threshold: float | None = None) 
     Nothing that is stored in a file is executed. Raises InputError, a ValueError, where there is no sound model or this
     machine lacks the device.
     """
+    if threshold is not None and not 0 < threshold < 1:
+        raise InputError(f"threshold: must be between 0 and 1, but got {threshold:g}")
     changes = Changes(threshold=threshold)
     with _named_as_here():
         folder = _model_folder(model)
@@ -173,10 +177,10 @@ def evaluate(model: Model | Place, split: Place, *, device: str = "auto") -> Eva
     is a warning.
     """
     with _named_as_here():
-        if isinstance(model, Model):
-            found = validate(model.folder, Path(split), model.device, say=_warn, changes=model._changes)
-        else:
-            found = validate(_model_folder(model), Path(split), device, say=_warn)
+        loaded = model if isinstance(model, Model) else load(model, device=device)
+        config = loaded._predictor.manifest.config
+        check_split(Path(split), Layout.of(config, config.channels))
+        found = validate(loaded.folder, Path(split), loaded.device, say=_warn, changes=loaded._changes)
         several = found.tiles > 1
         intervals = bootstrap(found.measured.counts, found.manifest.config.classes) if several else None
     return Evaluation(
