@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 
 from segtune.cli.dataset import check_data, ensure_demo
 from segtune.cli.tasks import SPACES
@@ -46,7 +47,7 @@ from segtune.training.resume import transforms_of
 from segtune.training.runlog import read_results
 from segtune.training.train import train as trained_epochs
 from segtune.trials import ranked
-from segtune.tuning.search import run_search
+from segtune.tuning.search import Outcome, run_search
 from segtune.tuning.search_yaml import to_resume
 from segtune.values import OVERLAP
 
@@ -182,7 +183,7 @@ def evaluate(model: Model | Place, split: Place, *, device: str = "auto") -> Eva
         check_split(Path(split), Layout.of(config, config.channels))
         found = validate(loaded.folder, Path(split), loaded.device, say=_warn, changes=loaded._changes)
         several = found.tiles > 1
-        intervals = bootstrap(found.measured.counts, found.manifest.config.classes) if several else None
+        intervals = bootstrap(found.measured.tiles, found.manifest.config.classes) if several else None
     return Evaluation(
         found.scores.miou,
         found.scores.iou,
@@ -225,8 +226,7 @@ def train(dataset: Place, folder: Place | None = None, *, verbose: bool = True, 
         config = RunConfig.from_settings({"dataset": str(dataset), **settings})
         run = _run_folder(Path(folder)) if folder is not None else None
         check_data(config, config.channels)
-        console = make_console()
-        console.quiet = not verbose
+        console = _console(verbose)
         begins = not (run and run.state.is_file())
         config = check_run(config, begins, console.print)
         transforms = transforms_of(config, run)
@@ -300,8 +300,7 @@ def search(
             raise InputError(f"{folder.path}: this search exists; resume=True goes on with it, name starts another")
         given = dict(settings) if dataset is None else {"dataset": str(dataset), **settings}
         wanted = {} if trials is None else {"trials": trials}
-        console = make_console()
-        console.quiet = not verbose
+        console = _console(verbose)
         found = load_space(path, given, wanted)
         started = load_space(folder.search_yaml) if exists and folder.search_yaml.exists() else None
         check_data(found.baseline, found.channels())
@@ -314,13 +313,17 @@ def search(
             outcome = run_search(found, info, folder, listener, resume=resume, in_process=in_process)
     if outcome.signal:
         signal.raise_signal(outcome.signal)  # as the caller treats it; Python interrupts for Ctrl-C
+    return _search_result(outcome)
+
+
+def _search_result(outcome: Outcome) -> SearchResult:
+    """Return the result of a search; raise SegtuneError where there is none."""
+    folder, order = outcome.folder.path, ranked(outcome.trials)
     if outcome.early and outcome.halted:
-        raise SegtuneError(f"{folder.path}: {outcome.early.reason}; resume=True goes on with the search")
-    order = ranked(outcome.trials)
+        raise SegtuneError(f"{folder}: {outcome.early.reason}; resume=True goes on with the search")
     if not order or order[0].miou is None:
-        raise SegtuneError(f"{folder.path}: no trial has a score; trials.csv has the reasons")
-    rows = tuple(trial.row() for trial in outcome.trials)
-    return SearchResult(folder.path, order[0].number, order[0].miou, rows)
+        raise SegtuneError(f"{folder}: no trial has a score; trials.csv has the reasons")
+    return SearchResult(folder, order[0].number, order[0].miou, tuple(trial.row() for trial in outcome.trials))
 
 
 def _model_folder(model: Place) -> Path:
@@ -336,6 +339,12 @@ def _run_folder(path: Path) -> RunFolder:
     if path.exists() and run.foreign:
         raise InputError(f"folder: {path} exists, and is not a run; give another one")
     return run
+
+
+def _console(verbose: bool) -> Console:
+    console = make_console()
+    console.quiet = not verbose
+    return console
 
 
 def _prepare_process() -> None:

@@ -96,7 +96,7 @@ def test_train_gives_what_the_run_wrote_and_goes_on_with_it(
     assert "cannot go on with other settings: lr (0.01 -> 0.001)" in line
 
 
-def test_train_prints_an_epoch_a_line_and_no_bar_unless_it_is_told_to_be_silent(
+def test_train_prints_a_line_per_epoch_unless_it_is_told_not_to(
     tmp_path: Path, binary: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = SETTINGS | {"epochs": 1}
