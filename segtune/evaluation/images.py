@@ -109,10 +109,12 @@ def image_source(image: ImageLike, manifest: Manifest) -> Iterator[SceneSource]:
     elif isinstance(image, DatasetReaderBase):
         if image.closed:
             raise InputError(f"image: the data set {image.name} is closed")
-        if image.count != len(manifest.bands) and Path(image.name).is_file():
+        whole = image.count == len(manifest.bands)
+        if not whole and Path(image.name).is_file():
             with opened_scene(find_scene([Path(image.name)], manifest), manifest) as source:
                 yield source
             return
+        manifest = manifest.with_order(image.indexes) if whole else manifest
         source = FileSource(Raster(Path(image.name), image, (), UPRIGHT), (), manifest)
         check_bands(source, manifest)
         yield source
