@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -119,8 +119,11 @@ class Model:
         The result takes 4 bytes per pixel and output, and a few more: `validate.py -d FILE` writes scenes that are
         larger than memory. Raises InputError, a ValueError, where the image does not fit the model.
         """
+        remarks: list[str] = []
         with _named_as_here():
-            return predict_image(self._predictor, image, overlap, _warn)
+            found = predict_image(self._predictor, image, overlap, remarks.append)
+        _warn(remarks)
+        return found
 
     def __repr__(self) -> str:
         config, classes = self._predictor.manifest.config, ", ".join(map(str, self.classes))
@@ -177,13 +180,15 @@ def evaluate(model: Model | Place, split: Place, *, device: str = "auto") -> Eva
     Raises InputError, a ValueError, where there is no sound model or the split is not sound. What is odd about the data
     is a warning.
     """
+    remarks: list[str] = []
     with _named_as_here():
         loaded = model if isinstance(model, Model) else load(model, device=device)
         config = loaded._predictor.manifest.config
         check_split(Path(split), Layout.of(config, config.channels))
-        found = validate(loaded.folder, Path(split), loaded.device, say=_warn, changes=loaded._changes)
+        found = validate(loaded.folder, Path(split), loaded.device, say=remarks.append, changes=loaded._changes)
         several = found.tiles > 1
         intervals = bootstrap(found.measured.tiles, found.manifest.config.classes) if several else None
+    _warn(remarks)
     return Evaluation(
         found.scores.miou,
         found.scores.iou,
@@ -353,9 +358,10 @@ def _prepare_process() -> None:
     place_caches()
 
 
-def _warn(line: str) -> None:
-    # The stack: this function, the one that noticed it, and those down to the user's call are not told apart.
-    warnings.warn(line.removeprefix("warning: "), UserWarning, stacklevel=2)
+def _warn(remarks: Sequence[str]) -> None:
+    """Warn of what is odd, at the line of the user's call."""
+    for remark in remarks:
+        warnings.warn(remark.removeprefix("warning: "), stacklevel=3)
 
 
 @contextmanager

@@ -143,7 +143,9 @@ def test_arrays_paths_and_open_data_sets_give_the_same(binary: tuple[Path, Path]
 def test_an_array_larger_than_the_tiles_is_predicted_in_windows(binary: tuple[Path, Path]) -> None:
     folder, dataset = binary
     model, tile = segtune.load(folder, device="cpu"), array_of(dataset, "000", "nir")
-    found = model.predict(np.tile(tile, (3, 2, 1))[:100, :70])
+    with pytest.warns(UserWarning, match="it is predicted in windows of 40 pixels") as caught:
+        found = model.predict(np.tile(tile, (3, 2, 1))[:100, :70])
+    assert caught[0].filename == __file__  # of the call
     assert (found.labels.shape, found.probabilities.shape) == ((100, 70), (1, 100, 70))
     assert set(np.unique(found.labels)) == {0, 255}
     assert np.array_equal(found.labels == 255, found.probabilities[0] > model.threshold)

@@ -76,7 +76,7 @@ def predict_image(predictor: Predictor, image: ImageLike, overlap: float = OVERL
         scale = scene_scale(manifest, source)
         grid = scene_grid(source, scale, overlap)
         _check_memory(source, labels.outputs)
-        for remark in scale.remarks:
+        for remark in scale.remarks.values():
             say(remark)
         found = Prediction(
             np.empty(shape, labels.to_labels(np.zeros((1, 1), np.uint8)).dtype),
