@@ -14,12 +14,13 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from segtune.cli.described import description, description_line
 from segtune.cli.exits import run_script
 from segtune.cli.places import places_of
 from segtune.cli.validate_flags import Wanted, band_order, check_validate_flags, validate_parser
 from segtune.files.checks import check_writable
 from segtune.models.chosen import model_at, models_in
-from segtune.models.manifest import Manifest
+from segtune.models.foreign import manifest_of
 
 
 def parse() -> Namespace:
@@ -36,8 +37,9 @@ def main() -> int:
         models = [model_at(Path(arguments.check_path))]
     else:
         models = models_in(Path(arguments.check_dir), arguments.trial, arguments.top)
-    manifests = {model: Manifest.read(model / "run.yaml").with_order(band_order(arguments)) for model in models}
-    places = places_of(manifests, arguments)
+    described = description(models, arguments)
+    manifests = {model: manifest_of(model, described).with_order(band_order(arguments)) for model in models}
+    places = places_of(manifests, arguments, described)
     # torch takes seconds to import; --help and common mistakes do not wait for it.
     from segtune.cli.deploying import check_deploying, deploy
     from segtune.cli.predicting import predict
@@ -51,6 +53,8 @@ def main() -> int:
     check_deploying(models, arguments)
     console, found = make_console(), []
     for place in places:
+        if line := description_line(place):
+            console.print(line)
         if not place.measurable:
             predict(place, arguments, wanted, console)
             continue
@@ -66,7 +70,7 @@ def main() -> int:
         console.print(several_table([(item.result, item.intervals) for item in found]))
     for model in models:
         split = next((place.data[0] for place in places if place.measurable), None)
-        deploy(model, len(models), split, arguments, console)
+        deploy(model, len(models), split, arguments, console, described)
     if arguments.vis and (plots := [item.plot for item in found if item.plot is not None]):
         show(plots[0], "validate.py")
     return 0

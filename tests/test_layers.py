@@ -16,7 +16,7 @@ ORDER = (
         "clock errors remarks torch_errors roles vocabulary mistakes values class_names decoders clashes config fields "
         "machine",
     ),
-    ("files", "checks locks temporary atomic leftovers folders library_folders yamlfile transforms_file"),
+    ("files", "checks locks temporary atomic leftovers model_files folders library_folders yamlfile transforms_file"),
     (
         "space",
         "settings jsonschema parameters forbid combinations space spacefile space_section clashes "
@@ -32,7 +32,7 @@ ORDER = (
         "models",
         "device tensors networks probe compatibility weights pretrained normalization batchnorm build auto_weights "
         "run_yaml "
-        "manifest checkpoint chosen export_metadata export hub",
+        "manifest foreign foreign_network checkpoint chosen export_metadata export hub",
     ),
     (
         "evaluation",
@@ -57,8 +57,8 @@ ORDER = (
     ("report", "commands text tables console dry_run validation"),
     (
         "cli",
-        "output assignments flags parser given dataset tasks exits validate_flags places outputs validation predicting "
-        "deploying",
+        "output assignments flags parser given dataset tasks exits validate_flags places described outputs "
+        "validation predicting deploying",
     ),
     ("tools", "weights __main__"),
     ("", "api"),

@@ -18,6 +18,7 @@ from segtune.errors import InputError
 from segtune.files.checks import check_writable, read_own_json
 from segtune.models.checkpoint import load_model
 from segtune.models.export import check_export, export_model, stac_path, tiles_to_compare
+from segtune.models.foreign import Described
 from segtune.models.hub import check_repo, push_model
 from segtune.vocabulary import EXPORT_FILES
 
@@ -42,14 +43,22 @@ def _export_path(folder: Path, models: int, arguments: Namespace) -> Path:
     return out / EXPORT_FILES[arguments.export]
 
 
-def deploy(folder: Path, models: int, split: Path | None, arguments: Namespace, console: Console) -> None:
+def deploy(
+    folder: Path,
+    models: int,
+    split: Path | None,
+    arguments: Namespace,
+    console: Console,
+    described: Described | None = None,
+) -> None:
     """Export a model and upload it, as far as the flags ask for it: one of so many.
 
-    `split` holds tiles that the exported file is compared with the model on; None for made-up ones.
+    `split` holds tiles that the exported file is compared with the model on; None for made-up ones. `described` says
+    what a model without run.yaml was trained on.
     """
     if not (arguments.export or arguments.push_to_hub):
         return
-    model, manifest = load_model(folder, torch.device("cpu"))
+    model, manifest = load_model(folder, torch.device("cpu"), described)
     manifest = manifest.with_order(band_order(arguments))
     if kind := arguments.export:
         check_export(kind, manifest)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segtune.cli.validate_flags import TILE_FOLDERS
 from segtune.config import RunConfig
+from segtune.data.dataset import image_size
 from segtune.data.listing import SCENE_SUFFIXES, shortest_ends
+from segtune.data.pairs import find_tiles
+from segtune.data.reading import read_header
 from segtune.data.splits import check_split
+from segtune.data.tile_sizes import largest_side
 from segtune.data.tiles import Layout
 from segtune.errors import InputError
+from segtune.models.foreign import Described, scaled_line
 from segtune.models.manifest import Manifest
 
 
@@ -24,9 +29,10 @@ class Place:
     data: tuple[Path, ...]  # a split, a folder of images, or the files of one scene
     measurable: bool  # whether there are masks
     out: Path
+    described: Described | None = None  # what a model without run.yaml was trained on
 
 
-def places_of(models: Mapping[Path, Manifest], arguments: Namespace) -> list[Place]:
+def places_of(models: Mapping[Path, Manifest], arguments: Namespace, described: Described | None = None) -> list[Place]:
     """Return every model with every data set; raise InputError where one does not exist or cannot be used."""
     data = _data_sets([Path(name) for name in arguments.dataset_dir])
     names = _names([files[0] for files in data])
@@ -35,8 +41,28 @@ def places_of(models: Mapping[Path, Manifest], arguments: Namespace) -> list[Pla
         for files, name in zip(data, names, strict=True):
             out = _out(folder, name, len(models), len(data), arguments)
             _check_apart(out, files[0])
-            found.append(Place(folder, files, _measurable(files, manifest), out))
+            place = Place(folder, files, _measurable(files, manifest), out)
+            found.append(replace(place, described=_suited(place, manifest, described)) if described else place)
     return found
+
+
+def _suited(place: Place, manifest: Manifest, described: Described) -> Described:
+    """Return a description with the size of a window, if it names none: that of the images, at most 512 pixels.
+
+    Raises InputError where mean and std are not in units of the images' pixel values.
+    """
+    if place.measurable:
+        tiles = find_tiles(place.data[0], Layout.of(manifest.config, manifest.channel_files))
+        first, largest = read_header(tiles[0].image), largest_side(tiles)
+    else:
+        files = (
+            place.data if place.data[0].is_file() else [file for (file,) in scenes_in(place.data[0], manifest.config)]
+        )
+        headers = [read_header(file, scene=True) for file in files]
+        first, largest = headers[0], max(max(header.height, header.width) for header in headers)
+    if line := scaled_line(described, first.dtype, place.data[0]):
+        raise InputError(line)
+    return replace(described, image_size=described.image_size or image_size(largest))
 
 
 def _check_apart(out: Path, data: Path) -> None:

@@ -37,7 +37,7 @@ PREDICTION = "prediction.json"
 
 def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console) -> None:
     """Predict every image of a place, and write OUT."""
-    predictor = open_predictor(place.model, device_of(arguments), changes_of(arguments))
+    predictor = open_predictor(place.model, device_of(arguments), changes_of(arguments, place.described))
     config = predictor.manifest.config
     files = [place.data] if place.data[0].is_file() else scenes_in(place.data[0], config)
     scenes = [find_scene(paths, predictor.manifest) for paths in files]

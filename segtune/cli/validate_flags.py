@@ -65,9 +65,22 @@ def _add_model(parser: Parser) -> None:
     model.add_argument("-cd", "--check-dir", metavar="FOLDER", help="folder of a search, a run or a model")
     group.add_argument("--trial", type=int, metavar="N", help="trial of the search in -cd [its winner]")
     group.add_argument("--top", type=int, metavar="N", help="the N best trials of the search in -cd, one after another")
+    _add_description(group)
     group.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N [auto]")
     group.add_argument("--cpu", action="store_true", help="short for --device cpu")
     group.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="[as in the training's evaluation]")
+
+
+def _add_description(group: argparse._ArgumentGroup) -> None:
+    """Add the flags that say what a model without run.yaml was trained on, which smp's save_pretrained writes."""
+    for flags, text in {
+        ("--classes", "--class-list"): "labels of its outputs; only for a folder that lacks run.yaml, as the next four",
+        ("--ignore",): "labels that do not count [none]",
+        ("--channels", "--add-dirs"): "folders of its extra channels, after the image's bands [none]",
+        ("--mean",): "of each band, in units of the pixel values: 123.7,116.3,103.5",
+        ("--std",): "of each band, likewise",
+    }.items():
+        group.add_argument(*flags, nargs="+", metavar="LIST", help=text)
 
 
 def _add_data(parser: Parser) -> None:

@@ -22,6 +22,7 @@ from segtune.evaluation.validate import PredictedTile, Validation, validate
 from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.files.folders import find_model
+from segtune.models.foreign import Described, has_manifest
 from segtune.models.manifest import Manifest
 from segtune.pictures.charts import confusion_chart, reliability_chart, threshold_chart
 from segtune.pictures.gallery import write_worst
@@ -45,6 +46,8 @@ class Found:
 def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console) -> Found:
     """Measure a model on a split with masks, and write OUT."""
     if arguments.store_threshold:
+        if not has_manifest(place.model):
+            raise InputError(f"--store-threshold: {place.model} has no run.yaml to store it in; -t uses a threshold")
         check_for_choice(place)
     check_writable(place.out, "-o")
     before = read_own_json(place.out / METRICS, "miou", "-o") or {}  # of an earlier validation
@@ -84,7 +87,7 @@ def validated(
             device_of(arguments),
             on_tile,
             console.print,
-            changes_of(arguments),
+            changes_of(arguments, place.described),
             arguments.overlap,
             worst,
             sweep,
@@ -97,7 +100,7 @@ def device_of(arguments: Namespace) -> str:
     return "cpu" if arguments.cpu else arguments.device or "auto"
 
 
-def changes_of(arguments: Namespace) -> Changes:
+def changes_of(arguments: Namespace, described: Described | None) -> Changes:
     """Return what the flags ask to do otherwise than the training's evaluation."""
     return Changes(
         arguments.thres,
@@ -106,6 +109,7 @@ def changes_of(arguments: Namespace) -> Changes:
         arguments.precision,
         arguments.tta,
         band_order(arguments),
+        described,
     )
 
 

@@ -38,14 +38,18 @@ class Header:
     width: int
     bands: int
     itemsize: int  # bytes of a number as the cache keeps it
+    dtype: str
 
 
-def read_header(path: Path) -> Header:
-    """Read an image's size and type; InputError where the file is unreadable. An alpha band counts as one."""
-    with opened(path, "an image") as raster:
+def read_header(path: Path, scene: bool = False) -> Header:
+    """Read an image's size and type; InputError where the file is unreadable. An alpha band counts as one.
+
+    A `scene` may be larger than memory, and a VRT.
+    """
+    with opened(path, "an image", scene=scene) as raster:
         height, width = raster.size
         itemsize = min(np.dtype(raster.source.dtypes[0]).itemsize, np.dtype(np.float32).itemsize)
-        return Header(height, width, raster.bands, itemsize)
+        return Header(height, width, raster.bands, itemsize, raster.source.dtypes[0])
 
 
 def ground_resolution(path: Path) -> float | None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from segtune.errors import InputError
+import torch
+
+from segtune.errors import InputError, one_line
 from segtune.evaluation.predictor import Predictor
 from segtune.models.checkpoint import load_model
 from segtune.models.device import resolve_device, resolve_precision
+from segtune.models.foreign import Described
 from segtune.models.manifest import Manifest
 
 
@@ -22,6 +25,7 @@ class Changes:
     precision: str | None = None  # fp32, fp16 or bf16
     tta: str = "none"
     order: tuple[int, ...] = ()  # bands of the image files to read, from 1; empty for all, as they lie
+    described: Described | None = None  # what a model without run.yaml was trained on
 
     def of(self, manifest: Manifest) -> Manifest:
         """Return a copy of a manifest with these changes; raise InputError for a value that cannot be."""
@@ -61,7 +65,22 @@ def open_predictor(folder: Path, device: str = "auto", changes: Changes = UNCHAN
     Raises InputError where there is no sound model, or where this machine lacks the device or the precision.
     """
     place = resolve_device(device)
-    model, manifest = load_model(folder, place)
+    model, manifest = load_model(folder, place, changes.described)
     manifest = changes.of(manifest)
     resolve_precision(manifest.config.model_copy(update={"precision": manifest.precision}), place)
-    return Predictor(model, manifest, place, changes.tta)
+    predictor = Predictor(model, manifest, place, changes.tta)
+    if changes.tile_size or changes.described:
+        _check_size(predictor)
+    return predictor
+
+
+def _check_size(predictor: Predictor) -> None:
+    """Raise InputError where the network does not take squares of the size that somebody asked for."""
+    side = predictor.fit.size
+    try:
+        predictor.logits(torch.zeros(1, side, side, len(predictor.manifest.bands)))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError, ValueError) as error:
+        # smp, timm and torch each refuse a size in their own way.
+        raise InputError(f"--tile-size: the network does not take {side} pixels ({one_line(error)})") from None

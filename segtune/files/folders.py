@@ -13,6 +13,7 @@ from segtune.files.atomic import WEIGHTS, recover_folder
 from segtune.files.checks import check_length
 from segtune.files.leftovers import clear_held
 from segtune.files.locks import held_folder, holder, lock_of
+from segtune.files.model_files import no_model_folder
 
 
 @dataclass(frozen=True)
@@ -245,4 +246,4 @@ def find_model(folder: Path) -> Path:
             f"{folder}: the weights of this trial were deleted: a search keeps those of its best trials (keep: N); "
             f"run_single.py --from-search {search.path} --trial {search.number(run)} trains it again"
         )
-    raise InputError(f"{folder}: holds no model, neither best/{WEIGHTS} nor {WEIGHTS}")
+    raise InputError(f"{folder}: {no_model_folder(folder)}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,16 @@ from segtune.files.atomic import (
     replaced_folder,
     write_text,
 )
-from segtune.models.build import blank_model
+from segtune.files.model_files import damage
+from segtune.models.build import blank_model, parameter_count
 from segtune.models.compatibility import check_network
+from segtune.models.foreign import CONFIG, Described, has_manifest, manifest_of, read_config
+from segtune.models.foreign_network import ForeignNetwork
 from segtune.models.manifest import Manifest
 from segtune.models.tensors import check_numbers, check_plain, check_shape, disk_errors
 
-_MANIFEST, _CONFIG = "run.yaml", "config.json"
-_MOST_BYTES = 1 << 20  # that are read of config.json, which is far smaller
+_MANIFEST = "run.yaml"
+_SECOND_HEAD = "classification_head."
 
 
 def save_model(folder: Path, model: nn.Module, manifest: Manifest) -> None:
@@ -75,39 +80,75 @@ def _score(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
 
 
-def load_model(folder: Path, device: torch.device) -> tuple[nn.Module, Manifest]:
-    """Load a model that `save_model` wrote, in evaluation mode; raise InputError if it is missing or damaged."""
-    manifest = Manifest.read(folder / _MANIFEST)
-    config = manifest.config
+def load_model(folder: Path, device: torch.device, described: Described | None = None) -> tuple[nn.Module, Manifest]:
+    """Load a model that `save_model` or smp's save_pretrained wrote, in evaluation mode.
+
+    `described` says of a model without run.yaml what it was trained on. Raises InputError if the model is missing or
+    damaged, or if that is not known.
+    """
+    manifest = manifest_of(folder, described)
     try:
-        check_network(config)
+        check_network(manifest.config)
     except InputError as error:
-        raise InputError(f"{folder / _MANIFEST}: {mistake}" for mistake in error.mistakes) from None
-    # The network is built from run.yaml, which was checked. smp's from_pretrained would build whatever config.json
-    # names, such as an encoder whose weights have to be downloaded.
-    model = blank_model(config, len(manifest.bands), manifest.labels.outputs)
-    _check_same_network(folder / _CONFIG, model)
-    weights = folder / WEIGHTS
+        where = f"{folder / _MANIFEST}: " if has_manifest(folder) else f"{folder / CONFIG}: "
+        raise InputError(f"{where}{mistake}" for mistake in error.mistakes) from None
+    if has_manifest(folder):
+        # The network is built from run.yaml, which was checked. smp's from_pretrained would build whatever config.json
+        # names, such as an encoder whose weights have to be downloaded.
+        model = blank_model(manifest.config, len(manifest.bands), manifest.labels.outputs)
+        _check_same_network(folder / CONFIG, model)
+    else:
+        model = _foreign_network(folder)
+        manifest = replace(manifest, parameters=parameter_count(model))
+    _fill(model, folder / WEIGHTS)
+    return model.eval().to(device).to(memory_format=torch.channels_last), manifest
+
+
+def _foreign_network(folder: Path) -> nn.Module:
+    """Build the network that a config.json describes, after a try without memory: the file can claim any size."""
+    network = ForeignNetwork.read(folder / CONFIG)
+    if not network.needs_numbers:
+        with torch.device("meta"):
+            outline = network.create()
+        _fill(outline, folder / WEIGHTS)
+    return network.create()
+
+
+def _fill(model: nn.Module, weights: Path) -> None:
+    """Load the tensors of a file into a model; raise InputError if the file is damaged, or of another network."""
+    folder = weights.parent
+    if not weights.is_file():
+        raise InputError(f"{folder}: {WEIGHTS} is missing")
+    if reason := damage(weights):
+        raise InputError(f"{weights}: {reason}")
     try:
-        _check_tensors(load_file(weights), model)
-        load_tensors(model, weights)
+        tensors = load_file(weights)
+        _check_tensors(tensors, model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of meta tensors, which take no numbers
+            missing, unexpected = load_tensors(model, weights, strict=False)
+        # The second head of smp's aux_params classifies whole images: it is not used.
+        _check_names(sorted(missing), sorted(name for name in unexpected if not name.startswith(_SECOND_HEAD)))
     except Exception as error:
         # For a broken file, safetensors, torch and the file system each raise errors of their own.
         raise InputError(f"{folder}: the model cannot be loaded ({one_line(error)})") from None
-    return model.eval().to(device).to(memory_format=torch.channels_last), manifest
+
+
+def _check_names(missing: Sequence[str], unexpected: Sequence[str]) -> None:
+    """Raise ValueError if a file lacks tensors of the network, or has others."""
+    parts = {"has no": missing, "has an unknown": unexpected}
+    said = [f"{verb} {names[0]}{_more(len(names) - 1)}" for verb, names in parts.items() if names]
+    if said:
+        raise ValueError(f"{WEIGHTS} is of another network than {CONFIG}: it {' and '.join(said)}")
+
+
+def _more(number: int) -> str:
+    return f" and {number} more" if number else ""
 
 
 def _check_same_network(path: Path, model: nn.Module) -> None:
     """Raise InputError if config.json, which smp reads the model by, describes another network than run.yaml."""
-    if not path.is_file():
-        raise InputError(f"{path}: is missing, or not a regular file")
-    try:
-        with path.open("rb") as file:
-            content = json.loads(file.read(_MOST_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: not a config.json as smp writes it")
+    content = read_config(path)
     own: Any = model.config
     expected = json.loads(json.dumps({**own, "_model_class": type(model).__name__}))
     for name, value in expected.items():
@@ -118,10 +159,17 @@ def _check_same_network(path: Path, model: nn.Module) -> None:
 def _check_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
     """Raise ValueError if a tensor cannot replace the model's tensor of the same name."""
     own = model.state_dict()
-    for name in [name for name in tensors if name in own]:
+    common, others = [name for name in tensors if name in own], []
+    for name in common:
         check_plain(name, tensors[name])
         check_numbers(name, tensors[name], own[name])
-        check_shape(name, tensors[name], own[name])  # smp would print a warning of many lines instead
+        try:
+            check_shape(name, tensors[name], own[name])  # smp would print a warning of many lines instead
+        except ValueError as error:
+            others.append(str(error))
+    if others:
+        counts = f"{len(others)} of {len(common)} tensors have other shapes"
+        raise ValueError(f"{others[0]}; {WEIGHTS} is of another network than {CONFIG}: {counts}")
 
 
 def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:

@@ -7,29 +7,21 @@ from pathlib import Path
 from segtune.errors import InputError, counted
 from segtune.files.atomic import WEIGHTS
 from segtune.files.folders import SearchFolder, find_model
+from segtune.files.model_files import no_model_file, no_model_folder
 from segtune.files.yamlfile import read_yaml
-
-_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".pth.tar")
 
 
 def model_at(path: Path) -> Path:
     """Return the folder of a model that `-c` names, by its folder or by its weights; InputError if it is none."""
-    if path.name.endswith(_PICKLES):
-        raise InputError(
-            f"-c: {path} is a pickle, and loading one can run code that is stored in it; smp's "
-            f"model.save_pretrained(FOLDER) writes a model without code"
-        )
-    folder = path.parent if path.name == WEIGHTS else path
-    if path.is_file() and path.name != WEIGHTS:
-        raise InputError(
-            f"-c: {path} is not a model; a model is a folder with {WEIGHTS}, as smp's save_pretrained writes"
-        )
-    if not folder.is_dir():
+    if not path.exists():
         raise InputError(f"-c: {path}: no such folder or file")
+    if path.is_file() and path.name != WEIGHTS:
+        raise InputError(f"-c: {path} {no_model_file(path)}")
+    folder = path.parent if path.name == WEIGHTS else path
     if not (folder / WEIGHTS).is_file():
-        raise InputError(
-            f"-c: {folder} has no {WEIGHTS}; -cd takes the folder of a search or a run, and finds its model"
-        )
+        if (folder / "best" / WEIGHTS).is_file():
+            raise InputError(f"-c: {folder} holds its model in best; -cd {folder} takes that")
+        raise InputError(f"-c: {folder} {no_model_folder(folder)}")
     return folder
 
 
