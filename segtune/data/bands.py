@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from segtune.errors import InputError, counted
 
+_NARROW = 2.0  # range of values of which whole numbers tell nothing, such as reflectances from 0 to 1
 IMAGE = "image"  # names the image's own bands among the input bands
 
 
@@ -50,6 +55,35 @@ def check_count(place: object, found: int, names: Sequence[str]) -> None:
         f"{place}: has {counted(found, 'band')} in all, but the model was trained on {len(names)} "
         f"({', '.join(names)}){hint}"
     )
+
+
+def check_types(place: object, sources: Sequence[npt.NDArray[Any]], bands: Sequence[Band], uint8: bool) -> None:
+    """Raise InputError where pixels are of a type that cannot hold what a model was trained on.
+
+    Parameters
+    ----------
+    place: the file, for messages.
+    sources: image and extra channels, (H, W, bands).
+    bands: those of the model, with the lowest and highest value in its training.
+    uint8: whether all of the training's images were uint8.
+    """
+    types = [source.dtype for source in sources for _ in range(source.shape[2])]
+    if uint8 and (wrong := sorted({dtype.name for dtype in types if dtype != np.uint8})):
+        raise InputError(
+            f"{place}: pixels are {' and '.join(wrong)}, but the model was trained on uint8; convert them to 0 to 255, "
+            f"as its training's images were"
+        )
+    for band, dtype in zip(bands, types, strict=True):
+        if dtype.kind == "f":
+            continue
+        whole = band.low == round(band.low) and band.high == round(band.high)
+        narrow = not whole and band.high - band.low <= _NARROW
+        if narrow or (dtype == np.uint8 and band.high > np.iinfo(np.uint8).max):
+            what = "whole numbers" if narrow else "at most 255"
+            raise InputError(
+                f"{place}: pixels of {band.name} are {dtype.name}, so {what}, but the model was trained on values from "
+                f"{band.low:g} to {band.high:g}; convert them to that scale"
+            )
 
 
 def rgb_positions(rgb: Sequence[int], bands: Sequence[Band]) -> tuple[int, ...]:

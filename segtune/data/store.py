@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from segtune.data.bands import Band, check_count, image_bands
+from segtune.data.bands import Band, check_count, check_types, image_bands
 from segtune.data.cache_entry import Entry
 from segtune.data.fitting import Fit, decode
 from segtune.data.labels import Indices, Labels
@@ -128,7 +128,7 @@ class DecodedTiles:
         self._tiles, self._labels, self._sources = tiles, labels, list(sources)
         self._fit, self._padding = fit, padding
         self._dtype = np.uint8 if uint8 else np.float32
-        self._names = [band.name for band in bands]
+        self._bands, self._names = bands, [band.name for band in bands]
         self._settings = ReadSettings(nodata, bands=image_bands(self._names), order=order)
         self._last: tuple[int, Array, Indices] | None = None
 
@@ -167,7 +167,4 @@ class DecodedTiles:
 
     def _check(self, tile: Tile, sources: list[Image]) -> None:
         check_count(tile.image, sum(source.shape[2] for source in sources), self._names)
-        # Wider numbers would overflow.
-        if self._dtype == np.uint8 and any(source.dtype != np.uint8 for source in sources):
-            types = " and ".join(sorted({source.dtype.name for source in sources}))
-            raise InputError(f"{tile.image}: pixels are {types}, but the model was trained on uint8")
+        check_types(tile.image, sources, self._bands, self._dtype == np.uint8)  # wider numbers would overflow

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from segtune.data.alignment import compare, georeference_of
-from segtune.data.bands import check_count
+from segtune.data.bands import check_count, check_types
 from segtune.data.fitting import Fit, filled, resized
 from segtune.data.formats import UPRIGHT
 from segtune.data.georeference import Place
@@ -19,7 +19,7 @@ from segtune.data.listing import SCENE_SUFFIXES
 from segtune.data.raster import Raster, Span, opened, opened_together, reading
 from segtune.data.reading import Image, ReadSettings, Valid, read_pixels
 from segtune.data.store import Array, joined
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.models.manifest import Manifest
 
 _AN_IMAGE = "an image"
@@ -54,7 +54,12 @@ def find_scene(paths: Sequence[Path], manifest: Manifest) -> SceneFiles:
     extra = len(names)
     if extra and len(paths) > extra and sum(counts[:-extra]) >= own:
         return SceneFiles(tuple(paths[:-extra]), tuple(paths[-extra:]))
-    return SceneFiles(tuple(paths), tuple(_beside(paths[0], name) for name in names))
+    beside = tuple(_beside(paths[0], name) for name in names)
+    for path, count in zip(paths, counts, strict=True):
+        if any(path.samefile(channel) for channel in beside):
+            held = counted(sum(counts) - count, "band")
+            raise InputError(f"{path}: is an extra channel, and the other files have {held}, but the model needs {own}")
+    return SceneFiles(tuple(paths), beside)
 
 
 def _beside(image: Path, channel: str) -> Path:
@@ -156,9 +161,7 @@ def check_bands(source: SceneSource, manifest: Manifest) -> None:
     """Raise InputError where a source has other bands than the model, or a type that the model does not take."""
     sources, _ = source.read(((0, min(1, source.height)), (0, min(1, source.width))))
     check_count(source.name, sum(part.shape[2] for part in sources), [band.name for band in manifest.bands])
-    if manifest.uint8 and any(part.dtype != np.uint8 for part in sources):
-        types = " and ".join(sorted({part.dtype.name for part in sources}))
-        raise InputError(f"{source.name}: pixels are {types}, but the model was trained on uint8")
+    check_types(source.name, sources, manifest.bands, manifest.uint8)
 
 
 def network_input(sources: Sequence[Image], valid: Valid, size: tuple[int, int], fit: Fit, uint8: bool) -> Array:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from segtune.data.batches import Batches
-from segtune.data.checks import check_kept, mask_remarks, survey
+from segtune.data.checks import check_kept, mask_remarks, shares, survey
 from segtune.data.pairs import find_tiles
 from segtune.data.reading import readable_at_once
 from segtune.data.store import DecodedTiles, TileStore
@@ -252,11 +252,18 @@ def _remarks(tiles: Split, manifest: Manifest) -> list[str]:
     config, order = manifest.config, order_line(manifest)
     masks = survey(tiles, config)
     if not set(config.classes) & masks.pixels.keys():
-        raise InputError(f"{masks.place}: none of the classes occurs in the masks ({config.classes})")
+        classes = f"none of the model's classes occurs in the masks ({config.classes})"
+        raise InputError(f"{masks.place}: {classes}; they hold {masks.held()}")
     check_kept(config, [masks])
     size = tile_remark(manifest, tiles.folders[0], largest_side(tiles))
     unread = [f"warning: {text}" for text in tiles.unread]
-    return [*([order] if order else []), *unread, *([size] if size else []), *mask_remarks(config, [masks])]
+    unknown = masks.pixels.keys() - {*config.classes, *config.ignore}
+    wrong = [
+        f"warning: {masks.place}: {shares(masks.pixels, unknown)} are labels that the model does not know; it predicts "
+        f"no background, so it is always wrong there"
+    ]
+    remarks = mask_remarks(config, [masks]) if manifest.labels.predicts_background or not unknown else wrong
+    return [*([order] if order else []), *unread, *([size] if size else []), *remarks]
 
 
 @contextmanager

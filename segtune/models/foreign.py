@@ -19,7 +19,8 @@ CONFIG, _MANIFEST = "config.json", "run.yaml"
 _MOST_BYTES = 1 << 20  # that are read of config.json, which is far smaller
 _SIDE = 512  # pixels of a window, unless somebody says otherwise
 _BATCH = 8  # windows at a time
-_SHOWN = 2  # standard deviations about the mean that pictures show
+_SPREAD = 2  # standard deviations about the mean within which most values lie
+_UINT8_MAX = 255.0
 # Of the red, green and blue of 8-bit photographs, in examples.
 _EXAMPLES = ((123.7, 58.4), (116.3, 57.1), (103.5, 57.4))
 
@@ -166,7 +167,13 @@ def _bands(folder: Path, said: Described, bands: int) -> tuple[Band, ...]:
             raise InputError(f"--{name}: needs a value for each band that {folder} takes, {bands}, but got {count}")
     names = [*(f"{IMAGE}:{number}" for number in range(1, own + 1)), *said.channels]
     values = zip(names, said.mean, said.std, strict=True)
-    return tuple(Band(name, mean, std, mean - _SHOWN * std, mean + _SHOWN * std) for name, mean, std in values)
+    return tuple(Band(name, mean, std, *_range(mean, std)) for name, mean, std in values)
+
+
+def _range(mean: float, std: float) -> tuple[float, float]:
+    """Return about the lowest and highest value that a band had in training; those of 8 bits where it can be."""
+    low, high = mean - _SPREAD * std, mean + _SPREAD * std
+    return (max(0.0, low), min(_UINT8_MAX, high)) if 0 <= mean <= _UINT8_MAX else (low, high)
 
 
 def scaled_line(said: Described, dtype: str, place: object) -> str | None:
@@ -181,7 +188,7 @@ def scaled_line(said: Described, dtype: str, place: object) -> str | None:
             f"--mean: {_listed(said.mean)} and --std {_listed(said.std)} are of pixels from 0 to 1, but those of "
             f"{place} are {dtype}: give both in units of the pixel values, times what the training divided by"
         )
-    mean, std = ([round(255 * value, 3) for value in values] for values in (said.mean, said.std))
+    mean, std = ([round(_UINT8_MAX * value, 3) for value in values] for values in (said.mean, said.std))
     return (
         f"--mean: {_listed(said.mean)} and --std {_listed(said.std)} are of pixels from 0 to 1, but those of {place} "
         f"are uint8: give both times 255, --mean {_listed(mean)} --std {_listed(std)}"
