@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 import rasterio
+from rasterio.io import DatasetWriter
 
 from segtune.data.listing import FACTS
 from segtune.data.raster import alone, beside, opened
@@ -27,24 +28,27 @@ class Category:
     """What a label in a mask means, for programs that show masks."""
 
     label: int
-    name: str
+    name: str  # empty where the classes have no names
     colour: tuple[int, int, int]
 
 
 def write_mask(folder: Path, tile: Tile, mask: Mask, categories: Sequence[Category] = ()) -> Path:
     """Write a predicted mask, (H, W), under the tile's name and with the tile's georeference; return its path.
 
-    The file is a GeoTIFF if the tile's image is one or if PNG cannot hold the mask's type, else a PNG. A file beside
-    it, with .aux.xml after its name, holds the georeference of a PNG and the names and colours of `categories`, which
-    GDAL reads; it has none if a label is negative or above 255.
+    The file is a GeoTIFF if the tile's image is one or if PNG cannot hold the mask's type, else a PNG. A GeoTIFF has
+    the colours of `categories` as its colour table; a PNG has none, since OpenCV would read colours instead of labels.
+    A file beside it, with .aux.xml after its name, holds the georeference of a PNG, and names and colours if there are
+    names and no label is negative or above 255. GDAL reads it.
     """
     tiff = tile.image.suffix.lower() in (".tif", ".tiff") or mask.dtype not in (np.uint8, np.uint16)
     path = folder / f"{tile.name}{'.tif' if tiff else '.png'}"
     with replaced_file(path) as temporary:
         with alone(), rasterio.open(temporary, "w", **_profile(tile, mask[None], tiff)) as target:
+            if tiff:
+                write_colours(target, categories)
             target.write(mask, 1)
         facts = beside(temporary, FACTS)
-        if categories and all(0 <= category.label < MOST_LABELS for category in categories):
+        if categories and all(category.name and 0 <= category.label < MOST_LABELS for category in categories):
             add_categories(facts, categories)
         if facts.exists():
             os.replace(facts, beside(path, FACTS))
@@ -71,6 +75,15 @@ def _profile(tile: Tile, array: npt.NDArray[Any], tiff: bool) -> dict[str, Any]:
     profile |= {"height": height, "width": width, "count": count, "dtype": array.dtype}
     with opened(tile.image, "an image", place=True) as raster:
         return profile | raster.place.profile
+
+
+def write_colours(target: DatasetWriter, categories: Sequence[Category]) -> None:
+    """Write the colours of labels as the colour table of a new GeoTIFF, if its type of pixels can have one."""
+    if target.dtypes[0] in ("uint8", "uint16"):
+        largest = int(np.iinfo(target.dtypes[0]).max)
+        colours = {entry.label: (*entry.colour, 255) for entry in categories if 0 <= entry.label <= largest}
+        if colours:
+            target.write_colormap(1, colours)
 
 
 def add_categories(facts: Path, categories: Sequence[Category]) -> None:

@@ -23,7 +23,7 @@ from segtune.data.raster import alone, beside
 from segtune.data.reading import Valid
 from segtune.errors import one_line
 from segtune.evaluation.predict import probabilities
-from segtune.evaluation.predicted_masks import MOST_LABELS, Category, add_categories
+from segtune.evaluation.predicted_masks import MOST_LABELS, Category, add_categories, write_colours
 from segtune.evaluation.scene_source import SceneSource
 from segtune.files import temporary as in_place
 from segtune.files.atomic import replaced_file
@@ -107,20 +107,19 @@ def _geotiff(
 ) -> Iterator[Any]:
     """Open a tiled GeoTIFF of the scene's size and place for writing."""
     profile = {**_LAYOUT, "height": source.height, "width": source.width, **source.place.profile, **profile}
-    categories = [category for category in categories if 0 <= category.label < MOST_LABELS]
+    named = [category for category in categories if category.name and 0 <= category.label < MOST_LABELS]
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_file(path) as final:
         facts = beside(final, FACTS)
         whole = in_place.beside(path, "tmp") if outputs.cog else final
         try:
             with alone(), rasterio.open(whole, "w", **profile) as target:
-                if categories and target.dtypes[0] in ("uint8", "uint16"):
-                    target.write_colormap(1, {category.label: (*category.colour, 255) for category in categories})
+                write_colours(target, categories)
                 yield target
             if outputs.cog:
                 _copy_as_cog(whole, final, "average" if profile["dtype"] == "float32" else "nearest")
-            if categories:
-                add_categories(facts, categories)
+            if named:
+                add_categories(facts, named)
             if facts.exists():
                 os.replace(facts, beside(path, FACTS))
         finally:

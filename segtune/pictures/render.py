@@ -59,11 +59,11 @@ def class_titles(labels: Labels) -> list[str]:
 
 
 def categories(labels: Labels) -> list[Category]:
-    """Return name and colour of each class, and of background; none if the classes have no names."""
-    colours = palette(len(labels.classes))
-    named = map(Category, labels.classes, labels.names, colours)
-    background = [Category(labels.background_label, "background", (0, 0, 0))] if labels.names else []
-    return [*(background if labels.predicts_background else []), *named]
+    """Return the colour of each class, and of background, with their names where the classes have names."""
+    names = labels.names or ("",) * len(labels.classes)
+    classes = map(Category, labels.classes, names, palette(len(labels.classes)))
+    background = Category(labels.background_label, "background" if labels.names else "", (0, 0, 0))
+    return [*([background] if labels.predicts_background else []), *classes]
 
 
 def _unlike(colours: npt.NDArray[np.uint8], other: Colour) -> npt.NDArray[np.float32]:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import rasterio
@@ -111,6 +112,81 @@ def test_a_model_equals_itself(binary: Trained, tmp_path: Path, run: Run, capsys
     validated(run, binary, tmp_path / "out", "--com", "--compare", tmp_path / "copy")
     assert "No difference can be shown" in " ".join(capsys.readouterr().out.split())
     assert metrics(tmp_path / "out")["comparison"]["miou"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_min_area_removes_small_objects_from_the_written_masks(binary: Trained, tmp_path: Path, run: Run) -> None:
+    def areas(out: Path) -> list[int]:
+        """The areas of all objects in the masks."""
+        found = []
+        for path in sorted((out / "binary").iterdir()):
+            stats = cv2.connectedComponentsWithStats((pixels(path) == 255).astype(np.uint8), connectivity=8)[2]
+            found += stats[1:, cv2.CC_STAT_AREA].tolist()
+        return sorted(found)
+
+    validated(run, binary, tmp_path / "all", "--binary", "-t", "0.62")
+    every = areas(tmp_path / "all")
+    limit = every[len(every) // 2]
+    assert every[0] < limit
+    validated(run, binary, tmp_path / "large", "--binary", "--thres", "0.62", "--min-area", limit)
+    assert areas(tmp_path / "large") == [area for area in every if area >= limit]
+
+
+def test_a_sweep_holds_the_scores_at_the_models_own_threshold(binary: Trained, tmp_path: Path, run: Run) -> None:
+    found = validated(run, binary, tmp_path, "--com", "--sweep-threshold")
+    sweep, own = found["thresholds"], found["per_class"]["255"]
+    at = sweep["thresholds"].index(0.5)
+    for name in ("iou", "precision", "recall"):
+        assert sweep["curves"]["255"][name][at] == pytest.approx(own[name], abs=1e-9)
+    assert (
+        max(sweep["curves"]["255"]["iou"])
+        == sweep["curves"]["255"]["iou"][sweep["thresholds"].index(sweep["best"]["255"])]
+    )
+    assert (tmp_path / "thresholds.png").is_file()
+
+
+def test_tiles_are_drawn_in_the_groups_of_their_names(
+    binary: Trained, tmp_path: Path, run: Run, capsys: Capsys
+) -> None:
+    split = tmp_path / "val"
+    for path in binary.val.rglob("*.tif"):
+        place = split / path.relative_to(binary.val).parent
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place / f"scene{int(path.stem) // 2}_{path.stem}.tif")
+    assert run("-cd", binary.folder, "-d", split, "-o", tmp_path / "x", "--com", "--group", r"scene(\d)_") == 0
+    assert "warning: 2 groups are few" in capsys.readouterr().out
+    intervals = metrics(tmp_path / "x")["intervals"]
+    assert (intervals["tiles"], intervals["groups"]) == (4, 2)
+    assert run("-cd", binary.folder, "-d", split, "-o", tmp_path / "y", "--com", "--group", "place") == 2
+    assert errors(capsys)[0].startswith("error: --group: ")
+    assert not (tmp_path / "y").exists()
+
+
+def test_the_sheet_of_the_worst_tiles_has_a_row_for_each(binary: Trained, tmp_path: Path, run: Run) -> None:
+    heights = {}
+    for number in (1, 3):
+        validated(run, binary, tmp_path / str(number), "--com", "--worst", number)
+        heights[number] = cv2.imread(str(tmp_path / str(number) / "worst.png")).shape[0]
+    assert heights[3] > 2 * heights[1]
+    validated(run, binary, tmp_path / "3", "--com", "--worst", 0)
+    assert not (tmp_path / "3" / "worst.png").exists()
+
+
+def test_the_plot_of_the_first_tile_is_shown(
+    binary: Trained, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("segtune.pictures.window.check_screen", lambda: None)
+    monkeypatch.setattr("segtune.pictures.window.show", lambda picture, title: shown.append(picture))
+    assert run("-cd", binary.folder, "-d", binary.val, "-o", tmp_path, "--vis", "--only-plots") == 0
+    (plot,) = (tmp_path / "plots").glob("*_000.png")
+    assert np.array_equal(shown, [cv2.imread(str(plot))[..., ::-1]])
+
+
+def test_two_models_of_different_classes_are_not_compared(
+    binary: Trained, several: Trained, tmp_path: Path, run: Run, capsys: Capsys
+) -> None:
+    assert run("-cd", binary.folder, "-d", binary.val, "-o", tmp_path, "--com", "--compare", several.folder) == 2
+    assert errors(capsys) == ["error: --compare: the two models have different classes, [255] and [300, 1]"]
 
 
 def test_several_splits_are_measured_in_folders_of_their_own(
