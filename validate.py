@@ -43,13 +43,14 @@ def main() -> int:
     # torch takes seconds to import; --help and common mistakes do not wait for it.
     from segtune.cli.deploying import check_deploying, deploy
     from segtune.cli.predicting import predict
-    from segtune.cli.validation import compare_with, measure, store_threshold
+    from segtune.cli.validation import check_compared, compare_with, measure, store_threshold
     from segtune.pictures.window import check_screen, show
     from segtune.report.console import make_console
     from segtune.report.validation import several_table, validation_lines
 
     if arguments.vis:
         check_screen()
+    check_compared(manifests.values(), described, arguments)
     check_deploying(models, arguments)
     console, found = make_console(), []
     for place in places:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from segtune.cli.outputs import panels_of, tile_files
 from segtune.cli.places import Place
 from segtune.cli.validate_flags import TILE_FOLDERS, Wanted, band_order
 from segtune.data.listing import shortest_ends
-from segtune.data.tiles import TRAIN
+from segtune.data.pairs import find_tiles
+from segtune.data.tiles import TRAIN, Layout
 from segtune.errors import InputError, counted
 from segtune.evaluation.intervals import Intervals, bootstrap, compare, tile_groups
 from segtune.evaluation.opened import Changes
@@ -22,7 +23,7 @@ from segtune.evaluation.validate import PredictedTile, Validation, validate
 from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.files.folders import find_model
-from segtune.models.foreign import Described, has_manifest
+from segtune.models.foreign import Described, has_manifest, manifest_of
 from segtune.models.manifest import Manifest
 from segtune.pictures.charts import confusion_chart, reliability_chart, threshold_chart
 from segtune.pictures.gallery import write_worst
@@ -49,6 +50,9 @@ def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console
         if not has_manifest(place.model):
             raise InputError(f"--store-threshold: {place.model} has no run.yaml to store it in; -t uses a threshold")
         check_for_choice(place)
+    if arguments.group:
+        config = manifest_of(place.model, place.described).config
+        tile_groups(find_tiles(place.data[0], Layout.of(config, ())).names, arguments.group)  # not after hours
     check_writable(place.out, "-o")
     before = read_own_json(place.out / METRICS, "miou", "-o") or {}  # of an earlier validation
     earlier = frozenset(before.get("written", ()))
@@ -116,15 +120,21 @@ def changes_of(arguments: Namespace, described: Described | None) -> Changes:
 def compare_with(place: Place, found: Found, arguments: Namespace, console: Console) -> str:
     """Measure another model on the same tiles, write how the two differ into metrics.json, and return a sentence."""
     own, theirs = found.result, validated(place, find_model(Path(arguments.compare)), arguments, None, console)
-    if own.manifest.config.classes != theirs.manifest.config.classes:
-        classes = f"{own.manifest.config.classes} and {theirs.manifest.config.classes}"
-        raise InputError(f"--compare: the two models have different classes, {classes}")
     names = _names(own.model_folder, theirs.model_folder)
     tiles = own.measured.tiles, theirs.measured.tiles
     comparison = compare(names, tiles, own.manifest.config.classes, _groups(own, arguments))
     if (metrics := read_own_json(place.out / METRICS, "miou", "-o")) is not None:
         write_text(place.out / METRICS, json.dumps(metrics | {"comparison": comparison.plain()}, indent=2) + "\n")
     return comparison.sentence()
+
+
+def check_compared(manifests: Iterable[Manifest], described: Described | None, arguments: Namespace) -> None:
+    """Raise InputError where --compare names no model, or one that has other classes."""
+    if arguments.compare:
+        other = manifest_of(find_model(Path(arguments.compare)), described).config.classes
+        for manifest in manifests:
+            if (classes := manifest.config.classes) != other:
+                raise InputError(f"--compare: the two models have different classes, {classes} and {other}")
 
 
 def check_for_choice(place: Place) -> None:

@@ -123,7 +123,7 @@ def test_one_class_with_its_threshold_and_an_activation(
 
 def test_names_a_second_head_channels_and_windows(tmp_path: Path, run: Run, split: Path) -> None:
     plain_model(tmp_path / "model", 4, bands=4, aux_params={"classes": 5})
-    given = ["--classes", "1:road,2:water,3:wood", "--channels", "nir", "--tile-size", "32", *flags(4)]
+    given = ["--class-list", "1:road,2:water,3:wood", "--add-dirs", "nir", "--tile-size", "32", *flags(4)]
     assert run("-c", tmp_path / "model", "-d", split, "-o", tmp_path / "out", "--com", *given) == 0
     found = metrics(tmp_path / "out")
     assert found["class_names"] == ["road", "water", "wood"]

@@ -73,7 +73,7 @@ def test_the_model_is_that_of_the_file_the_run_the_search_or_the_trial(
 ) -> None:
     words = [flags[0], search / flags[1], *flags[2:]]
     image = binary.val / "images" / "000.tif"
-    assert run(*words, "--dataset-dir", image, "--output-dir", tmp_path, "--no-plots") == 0
+    assert run(*words, "--dataset-dir", image, "--output-dir", tmp_path, "--calc-only-metrics") == 0
     assert Path(settings(tmp_path)["model"]) == search / model
 
 

@@ -51,6 +51,7 @@ def test_written_masks_match_their_tiles_in_labels_size_and_place(binary: Traine
             assert mask.crs.to_epsg() == 32632
             assert mask.transform == tile.transform
             assert mask.dtypes == ("uint8",)
+            assert [mask.colormap(1)[label] for label in (0, 255)] == [(0, 0, 0, 255), (230, 159, 0, 255)]
         predicted.append(pixels(path))
         truth.append(pixels(binary.val / "gt" / path.name))
         assert set(np.unique(predicted[-1]).tolist()) <= {0, 255}
