@@ -12,8 +12,12 @@ from segtune.errors import InputError, nearest
 from segtune.vocabulary import CLASS_WEIGHTS, LEVELS, number_text, weight_number
 
 Alpha = Literal["auto", "mask", "band"]
+# Steps of a prediction; they stand in run.yaml.
+SHRINK, ENLARGE = "INTER_AREA", "INTER_LINEAR"  # OpenCV's names of how images are resized
+LOGITS = "bilinear"  # torch's name of how logits are brought to a tile's size
 OVERLAP = 0.25  # of neighbouring windows, as a share of their side
 _MOST_OVERLAP = 0.9
+TILE_WEIGHTS, SCENE_WEIGHTS = "equal", "hann"  # of windows that overlap
 AUTO = "auto"
 WEIGHTS_WORDS = (AUTO, "none", "imagenet")  # values of encoder_weights that are not a file
 MAX_LOADERS = 256

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from segtune.config import RunConfig
 from segtune.data.labels import UNLABELLED
 from segtune.data.reading import Image, TilePixels, Valid
-from segtune.values import OVERLAP, check_overlap
+from segtune.values import ENLARGE, OVERLAP, SHRINK, check_overlap
 
 Pixels = npt.NDArray[Any]
+_SHRINK, _ENLARGE = getattr(cv2, SHRINK), getattr(cv2, ENLARGE)
 _BANDS_AT_ONCE = 4  # OpenCV averages at most four bands at a time
 
 
@@ -125,9 +126,9 @@ def resized(image: Pixels, size: tuple[int, int]) -> Pixels:
     for first in range(0, image.shape[2], _BANDS_AT_ONCE):
         part = image[..., first : first + _BANDS_AT_ONCE]
         if shrunk != (height, width):
-            part = cv2.resize(part, shrunk[::-1], interpolation=cv2.INTER_AREA)
+            part = cv2.resize(part, shrunk[::-1], interpolation=_SHRINK)
         if shrunk != size:
-            part = cv2.resize(part, size[::-1], interpolation=cv2.INTER_LINEAR)
+            part = cv2.resize(part, size[::-1], interpolation=_ENLARGE)
         parts.append(part)
     return np.dstack(parts)
 

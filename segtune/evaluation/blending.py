@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,14 @@ from torch import Tensor
 
 from segtune.data.fitting import window_starts
 from segtune.data.raster import Span
+from segtune.values import SCENE_WEIGHTS, TILE_WEIGHTS
 
 _Weights = npt.NDArray[np.float32]
+# The weight of each row or column of a window of this side, before they are divided by their sum.
+_BELLS: dict[str, Callable[[int], npt.NDArray[np.float64]]] = {
+    TILE_WEIGHTS: np.ones,
+    SCENE_WEIGHTS: lambda side: np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2,
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Grid:
         With `as_tile`, weights are equal: a pixel gets the mean of its windows, as in the evaluation of tiles.
         """
         tops, lefts = (tuple(window_starts(length, side, overlap)) for length in (height, width))
-        weights = _weights(tops, height, side, as_tile), _weights(lefts, width, side, as_tile)
+        kind = TILE_WEIGHTS if as_tile else SCENE_WEIGHTS
+        weights = _weights(tops, height, side, kind), _weights(lefts, width, side, kind)
         return cls(height, width, side, tops, lefts, *weights, as_tile)
 
     def span(self, row: int, column: int) -> Span:
@@ -53,9 +60,9 @@ class Grid:
         return len(self.tops) * len(self.lefts)
 
 
-def _weights(starts: tuple[int, ...], length: int, side: int, equal: bool) -> tuple[_Weights, ...]:
+def _weights(starts: tuple[int, ...], length: int, side: int, kind: str) -> tuple[_Weights, ...]:
     side = min(side, length)
-    bell = np.ones(side) if equal else np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
+    bell = _BELLS[kind](side)
     total = np.zeros(length)
     for start in starts:
         total[start : start + side] += bell

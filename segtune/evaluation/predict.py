@@ -16,6 +16,7 @@ from segtune.data.labels import IGNORED, Indices, Labels
 from segtune.evaluation.areas import remove_small
 from segtune.evaluation.predictor import Predictor
 from segtune.models.manifest import THRESHOLD
+from segtune.values import LOGITS
 
 # What the network returned, (B, outputs, S, S), and what is true there: indices at its size, (B, S, S), on the CPU.
 OnLogits = Callable[[Tensor, Tensor], None]
@@ -101,7 +102,7 @@ def resized(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     """Bring the logits of a tile, (outputs, h, w), to another size, (H, W)."""
     if tuple(logits.shape[-2:]) == size:
         return logits
-    return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+    return F.interpolate(logits[None], size=size, mode=LOGITS, align_corners=False)[0]
 
 
 def most_likely(logits: Tensor, labels: Labels, threshold: float = THRESHOLD) -> Tensor:

@@ -22,6 +22,7 @@ from segtune.files.transforms_file import TransformsFile
 from segtune.files.yamlfile import read_yaml
 from segtune.machine import versions
 from segtune.models.run_yaml import settings_of
+from segtune.values import ENLARGE, LOGITS, OVERLAP, SCENE_WEIGHTS, SHRINK, TILE_WEIGHTS
 
 MEMORY_FORMAT = "channels_last"
 THRESHOLD = 0.5  # default of the probability above which a pixel belongs to a single class
@@ -206,6 +207,15 @@ class Manifest:
             "bands": [asdict(band) for band in self.bands],
             "threshold": self.threshold,
             "min_area": self.min_area,
+            "prediction": {
+                "shrink": SHRINK,
+                "enlarge": ENLARGE,
+                "rounding": "in the type of each file",
+                "logits": LOGITS,
+                "overlap": OVERLAP,
+                "tile_weights": TILE_WEIGHTS,
+                "scene_weights": SCENE_WEIGHTS,
+            },
             "evaluation": {
                 "batch_size": self.evaluation_batch_size,
                 "micro_batch": self.micro_batch,

@@ -11,6 +11,7 @@ RUN_SECTIONS = (
     "bands",
     "threshold",
     "min_area",
+    "prediction",
     "evaluation",
     "parameters",
     "metrics",
