@@ -167,8 +167,7 @@ def main() -> None:
                 speed = length**2 / 1e6 / cost.seconds
                 print(f"{length:>6} x {length:<5}  {written:8}{cost.seconds:9.1f}{speed:14.2f}{cost.peak:10.0f} MB")
         network, manifest = load_model(model, torch.device("cpu"))
-        print(f"\n{SMALL} x {SMALL} pixels, windows of {TILE} against the whole image at once; ", end="")
-        print("largest difference of logits")
+        print(f"\n{SMALL} x {SMALL} pixels, windows of {TILE} against the whole image at once")
         print(f"{'largest difference of logits':30}{'far from edges':>16}{'everywhere':>12}  labels that differ")
         for title, own in (("sees 6 pixels", SmallReach()), ("trained, MobileNetV3", network)):
             inside, anywhere, labels = compare(Predictor(own, manifest, torch.device("cpu")), folder / f"{SMALL}.tif")

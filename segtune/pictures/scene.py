@@ -10,12 +10,12 @@ import rasterio
 from rasterio.enums import Resampling
 
 from segtune.data.bands import rgb_positions
-from segtune.data.labels import IGNORED, Indices
+from segtune.data.labels import IGNORED, Indices, Labels
 from segtune.data.raster import alone, opened
 from segtune.evaluation.scene_source import SceneFiles
 from segtune.models.manifest import Manifest
-from segtune.pictures.layout import Row, class_legend, ignored_legend, layout
-from segtune.pictures.render import Picture, painted, render
+from segtune.pictures.layout import Legend, Row, class_legend, ignored_legend, layout, swatch
+from segtune.pictures.render import CERTAIN, Picture, class_titles, painted, render
 
 _LARGEST = 1024  # pixels, the longer side of the picture of a scene
 
@@ -36,8 +36,14 @@ def scene_picture(scene: SceneFiles, binary: Path, manifest: Manifest) -> Pictur
         _image(scene, shape, manifest.order), manifest.bands, rgb_positions(manifest.config.rgb, manifest.bands)
     )
     cells = [picture, painted(found, manifest.labels, (shape[1], shape[0]))]
-    legend = [*class_legend(manifest.labels, [found]), *ignored_legend([found])]
-    return layout(scene.name, legend, ["image", "output"], [Row("", "", cells)], shape[1])
+    return layout(scene.name, _legend(manifest.labels, found), ["image", "output"], [Row("", "", cells)], shape[1])
+
+
+def _legend(labels: Labels, found: Indices) -> Legend:
+    """Return the entries for the colours of `painted`."""
+    if labels.binary:
+        return [swatch(class_titles(labels)[1], CERTAIN), *ignored_legend([found])]
+    return class_legend(labels, [found])
 
 
 def _image(

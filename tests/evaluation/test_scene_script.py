@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +20,8 @@ from segtune.data.labels import Labels
 from segtune.evaluation.areas import remove_small
 from segtune.models.checkpoint import save_model
 from tests.evaluation.runs import pixels
-from tests.evaluation.scenes import BINARY, SEVERAL, manifest, network, picture, write_scene
-from tests.scripts import call
+from tests.evaluation.scenes import BINARY, PLACE, SEVERAL, manifest, network, picture, write_scene
+from tests.scripts import ROOT, call
 
 WITHOUT = replace(SEVERAL, background=False)
 
@@ -101,3 +104,58 @@ def test_an_image_that_does_not_fit_is_named_before_any_prediction(tmp_path: Pat
     (line,) = ended.mistakes
     assert "2.tif: has 2 bands" in line
     assert not (tmp_path / "out").exists()
+
+
+_MEASURED = """
+import runpy, sys
+try:
+    runpy.run_path(sys.argv.pop(1), run_name="__main__")
+finally:
+    print("peak", *(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def peak(folder: Path, scene: Path, out: Path, *flags: object) -> int:
+    """Predict in a process of its own, and return the largest memory, in bytes, that it had."""
+    command = ["-c", _MEASURED, ROOT / "validate.py", "-cd", folder, "-d", scene, "-o", out, "--cpu", *flags]
+    ended = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=True)
+    return int(ended.stdout.split("VmHWM:")[1].split()[0]) * 1024
+
+
+def write_large(path: Path, side: int) -> Path:
+    """Write a scene of three bands window by window."""
+    part = picture(250, 250).transpose(2, 0, 1)
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "height": side, "width": side, "tiled": True, **PLACE}
+    with rasterio.open(path, "w", **profile) as file:
+        for top, left in itertools.product(range(0, side, 250), repeat=2):
+            file.write(part, window=((top, top + 250), (left, left + 250)))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the memory of a process is read from /proc")
+def test_memory_does_not_depend_on_the_size_of_the_scene(tmp_path: Path) -> None:
+    side = 8000
+    folder = model(tmp_path / "model", replace(BINARY, names=("pond",)), fit="resize", tile_size=250)
+    small, large = (write_large(tmp_path / f"{size}.tif", size) for size in (500, side))
+    flags = ["--binary", "--overlap", 0.1, "--min-area", 20]
+    base = peak(folder, small, tmp_path / "small", *flags)
+    found = peak(folder, large, tmp_path / "large", *flags)
+    assert found < 2e9
+    assert found - base < 3 * side**2  # the image alone has so many bytes
+    written = tmp_path / "large" / "binary" / "8000.tif"
+    with rasterio.open(written) as file, rasterio.open(large) as scene:
+        assert (file.shape, file.crs, file.transform) == (scene.shape, scene.crs, scene.transform)
+        assert (file.count, file.dtypes, file.bounds) == (1, ("uint8",), scene.bounds)
+        assert file.colormap(1)[255] == (230, 159, 0, 255)
+        assert set(np.unique(file.read(1)).tolist()) == {0, 255}
+    if shutil.which("gdalinfo") is None:
+        pytest.skip("gdalinfo is not installed")
+    info = json.loads(subprocess.run(["gdalinfo", "-json", written], capture_output=True, check=True).stdout)
+    (band,) = info["bands"]
+    assert info["size"] == [side, side]
+    assert info["geoTransform"] == [500_000, 0.5, 0, 5_000_000, 0, -0.5]
+    assert 'ID["EPSG",32632]' in info["coordinateSystem"]["wkt"]
+    assert info["cornerCoordinates"]["lowerRight"] == [504_000, 4_996_000]
+    assert (band["type"], band["colorInterpretation"], band["noDataValue"]) == ("Byte", "Palette", 254)
+    assert band["colorTable"]["entries"][255] == [230, 159, 0, 255]
