@@ -18,6 +18,7 @@ from rasterio.io import MemoryFile
 
 import segtune
 from segtune.files.folders import RunFolder
+from segtune.models.manifest import Manifest
 from segtune.training.runlog import read_rows
 from tests.conftest import WriteDataSet, WriteImage
 from tests.scripts import call
@@ -239,6 +240,18 @@ def test_evaluate_gives_the_numbers_of_validate(several: tuple[Path, Path], tmp_
     assert mistake(lambda: segtune.evaluate(folder, dataset)).endswith(f"did you mean {dataset / 'val'}?")
 
 
+def test_a_run_stores_the_interval_that_evaluate_finds(several: tuple[Path, Path]) -> None:
+    folder, dataset = several
+    found = segtune.evaluate(folder, dataset / "val", device="cpu").interval
+    assert found
+    stored = Manifest.read(folder / "best" / "run.yaml").metrics
+    assert (stored["miou_low"], stored["miou_high"]) == (found.low, found.high)
+    card = (folder / "best" / "README.md").read_text(encoding="utf-8")
+    assert f"(95% interval {found.low:.4f} to {found.high:.4f}, by bootstrap over tiles)" in card
+    assert "- `300 forest`: IoU" in card
+    assert "the best epoch of its run" in card
+
+
 def test_what_is_odd_about_a_split_is_a_warning(
     binary: tuple[Path, Path], tmp_path: Path, data_set: WriteDataSet
 ) -> None:
@@ -267,6 +280,9 @@ def test_a_search_gives_its_table_and_winner(
     best = max(rows, key=lambda row: float(row["miou"]))
     assert (found.trial, found.miou) == (int(best["trial"]), float(best["miou"]))
     assert segtune.evaluate(found.folder, dataset / "val", device="cpu").miou == found.miou
+    card = (found.folder / "best" / "README.md").read_text(encoding="utf-8")
+    assert "the best epoch of the best of 2 trials" in card
+    assert f"mIoU {found.miou:.4f} on the validation tiles (95% interval" in card
     assert "this search exists; resume=True goes on with it" in mistake(searched)
     assert searched(resume=True).trials == found.trials
     assert mistake(lambda: segtune.search("encodres", dataset)).endswith("did you mean 'encoders'?")

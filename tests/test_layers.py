@@ -32,7 +32,7 @@ ORDER = (
         "models",
         "device tensors networks probe compatibility weights pretrained normalization batchnorm build auto_weights "
         "run_yaml "
-        "manifest foreign foreign_network checkpoint chosen export_metadata export hub",
+        "manifest card foreign foreign_network checkpoint chosen export_metadata export hub",
     ),
     (
         "evaluation",

@@ -25,6 +25,7 @@ from segtune.files.atomic import (
 )
 from segtune.files.model_files import damage
 from segtune.models.build import blank_model, parameter_count
+from segtune.models.card import CARD, model_card
 from segtune.models.compatibility import check_network
 from segtune.models.foreign import CONFIG, Described, has_manifest, manifest_of, read_config
 from segtune.models.foreign_network import ForeignNetwork
@@ -42,42 +43,7 @@ def save_model(folder: Path, model: nn.Module, manifest: Manifest) -> None:
     with disk_errors(folder), replaced_folder(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
         manifest.write(temporary / _MANIFEST)
-        write_text(temporary / "README.md", _card(manifest))  # replaces the hub's template
-
-
-def _card(manifest: Manifest) -> str:
-    """Return the README.md of a model's folder."""
-    config, miou = manifest.config, manifest.metrics.get("miou")
-    labels, metrics = manifest.labels, manifest.metrics
-    classes = [f"- {labels.text(label)}: IoU {_score(metrics.get(f'iou/{label}'))}" for label in labels.classes]
-    size = f"{config.image_size} x {config.image_size} pixels"
-    return "\n".join(
-        [
-            "# A segmentation model",
-            "",
-            f"{config.model} with the encoder {config.encoder}, {manifest.parameters:,} parameters, made by segtune.",
-            f"Its mIoU on the validation tiles is {_score(miou)}. The classes, by their labels in the masks:",
-            "",
-            *classes,
-            "",
-            f"- data: {config.dataset}",
-            f"- input: {len(manifest.bands)} bands ({', '.join(band.name for band in manifest.bands)}), {size}",
-            "",
-            "```python",
-            "import segmentation_models_pytorch as smp",
-            "",
-            'model = smp.from_pretrained("FOLDER")',
-            "```",
-            "",
-            "run.yaml has the normalization of the bands, the threshold and every setting of the training.",
-            "`python validate.py -cd FOLDER -d SPLIT` measures the model on other tiles.",
-            "",
-        ]
-    )
-
-
-def _score(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4f}"
+        write_text(temporary / CARD, model_card(manifest))  # replaces the hub's template
 
 
 def load_model(folder: Path, device: torch.device, described: Described | None = None) -> tuple[nn.Module, Manifest]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from segtune.errors import InputError, one_line
 from segtune.files.atomic import MODEL_FILES
+from segtune.models.card import MANIFEST, has_metadata, write_card
 
 
 def check_repo(repo: str) -> None:
@@ -29,8 +30,8 @@ def push_model(model: nn.Module, folder: Path, repo: str) -> str:
     """Push the files of a model's folder to a repository, USER/NAME, in one commit; return the commit's address.
 
     smp's own `push_to_hub` does it. It uploads what the model's `save_pretrained` writes; here that is the folder as it
-    is, with its model card and run.yaml. A repository that does not exist is made. Raises InputError if the hub cannot
-    be reached or refuses.
+    is, with its model card and run.yaml. A card of an older release is written anew. A repository that does not exist
+    is made. Raises InputError if the hub cannot be reached or refuses.
     """
     check_repo(repo)
 
@@ -39,6 +40,8 @@ def push_model(model: nn.Module, folder: Path, repo: str) -> str:
         for name in MODEL_FILES:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, place / name)
+        if (place / MANIFEST).is_file() and not has_metadata(place):  # of an older release
+            write_card(place)
 
     model.save_pretrained = save_pretrained  # type: ignore[assignment]
     try:

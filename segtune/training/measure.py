@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from segtune.data.distances import DistanceMaps
 from segtune.data.tiles import VAL
 from segtune.evaluation.evaluate import Evaluated, OnTile, evaluate
 from segtune.evaluation.metrics import ConfusionMatrix, Scores
+from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.predict import TilePrediction
 from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.worst import Worst, WorstTile
@@ -28,6 +31,7 @@ class Measured:
     worst: dict[str, list[WorstTile]]  # worst tiles of the sets that the run is scored on, by split
     collapsed: bool | None  # whether all predictions were of one class; None where scores are None
     loss: float | None  # on the sets that the run is scored on; None where it is not known
+    tiles: TileCounts | None = None  # of the sets that the run is scored on; None where scores are None
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def _scored(run: Run, found: Sequence[_Counted]) -> Measured:
     total = ConfusionMatrix(run.manifest.labels.classes)
     added: dict[str, float | None] = {}
     worst: dict[str, list[WorstTile]] = {}
-    losses = []
+    losses, tiles = [], []
     for counted in found:
         split, matrix = counted.split, counted.evaluated.matrix
         if split != VAL:
@@ -99,11 +103,12 @@ def _scored(run: Run, found: Sequence[_Counted]) -> Measured:
         if counted.loss:  # the run is scored on it
             total.add(matrix)
             worst[split] = counted.worst
+            tiles.append(counted.evaluated.tiles.numbers)
             losses.append(counted.loss)
     loss = mean_loss(losses)
     if not total.measurable:
         return Measured(None, added, worst, None, loss)
-    return Measured(total.scores(), added, worst, total.collapsed, loss)
+    return Measured(total.scores(), added, worst, total.collapsed, loss, TileCounts(np.concatenate(tiles)))
 
 
 def _noter(worst: Worst) -> OnTile:

@@ -15,6 +15,7 @@ from segtune.clock import running_seconds
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.errors import InputError, NonFiniteLossError
+from segtune.evaluation.intervals import bootstrap
 from segtune.evaluation.metrics import mean_iou
 from segtune.evaluation.overlap import Overlap
 from segtune.files.atomic import discard_folder, replace_folder
@@ -259,12 +260,20 @@ def _finish_epoch(run: Run, measured: Measured, seconds: float) -> None:
     scores = measured.scores
     if scores and run.state.scored(scores.miou):
         run.state.worst = measured.worst
-        metrics = {"epoch": progress.epoch, **scores.flat()}
         if run.group.first:
+            metrics = {"epoch": progress.epoch, **scores.flat(), **_interval(run, measured)}
             save_model(run.folder.next_best, run.state.measured, run.manifest.with_metrics(metrics))
         run.phases.beat()
     if scores and _on_plateau(run):
         lower_learning_rates(run.state.schedule, run.config.lr_decay)
+
+
+def _interval(run: Run, measured: Measured) -> dict[str, float]:
+    """Return the 95% interval of the mIoU, as it stands among the metrics of run.yaml; empty for a single tile."""
+    if measured.tiles is None or len(measured.tiles) < 2:
+        return {}
+    found = bootstrap(measured.tiles, run.manifest.labels.classes).miou
+    return {"miou_low": found.low, "miou_high": found.high}
 
 
 def _on_plateau(run: Run) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from segtune.files.atomic import MODEL_FILES, discard_folder, recover_folder, replaced_folder
 from segtune.files.checks import folder_bytes
 from segtune.files.folders import RunFolder, SearchFolder
+from segtune.models.card import write_card
 from segtune.models.checkpoint import model_score
 from segtune.space.settings import SearchSettings
 from segtune.trials import Trial, ranked
@@ -31,6 +32,7 @@ class Retention:
         trials = self._results.write()
         order = ranked(trials)
         self._keep_winner(order)
+        self._write_card(len(order))
         kept = {trial.number for trial in [t for t in order if t.ended][: self._search.keep]}
         for trial in trials:
             if trial.ended:
@@ -88,6 +90,11 @@ class Retention:
         except _ReplacedError:
             return  # the study will be told of the better one
         self._kept = (winner.number, winner.miou or 0.0)
+
+    def _write_card(self, trials: int) -> None:
+        """Say in the winner's card of how many trials it is the best: its own run knew of no other."""
+        if self._folder.best.is_dir() and model_score(self._folder.best) is not None:
+            write_card(self._folder.best, trials)
 
 
 class _ReplacedError(Exception):

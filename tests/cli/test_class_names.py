@@ -21,7 +21,7 @@ def test_names_reach_the_table_the_metrics_and_the_masks(tmp_path: Path, data_se
     assert (ended.status, ended.err) == (0, "")
     assert Manifest.read(tmp_path / "run" / "best" / "run.yaml").config.class_names == ["bare soil", "water"]
     card = (tmp_path / "run" / "best" / "README.md").read_text(encoding="utf-8")
-    assert "- 1 bare soil: IoU" in card
+    assert "- `1 bare soil`: IoU" in card
     ended = call("validate", "-cd", tmp_path / "run", "-d", dataset / "val", "-o", tmp_path / "out", "--binary")
     assert (ended.status, ended.err) == (0, "")
     assert next(line.split()[:2] for line in ended.out.splitlines() if "water" in line) == ["2", "water"]

@@ -48,18 +48,6 @@ def test_a_loaded_model_asks_for_no_pretrained_weights(tmp_path: Path, network: 
     assert '"encoder_weights": null' in text
 
 
-def test_the_card_is_our_own_and_tells_what_the_model_is(saved: Path) -> None:
-    card = (saved / "README.md").read_text(encoding="utf-8")
-    for word in ("unet", "tu-mobilenetv3_small_050", "0.3333", "- 3: IoU unknown", "- 300: ", "tiles", "höhe"):
-        assert word in card
-    for word in ("More Information Needed", "Hub", "hub", "---"):
-        assert word not in card
-    code = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(saved))
-    found: dict[str, object] = {}
-    exec(code, found)
-    assert isinstance(found["model"], nn.Module)
-
-
 def test_saving_again_replaces_the_model(saved: Path, network: nn.Module, manifest: Manifest) -> None:
     save_model(saved, network, manifest.with_metrics({"miou": 0.9}))
     assert load_model(saved, CPU)[1].metrics == {"miou": 0.9}

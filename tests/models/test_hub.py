@@ -32,23 +32,39 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_none")
 
 
-@pytest.mark.usefixtures("token")
-def test_the_folder_is_pushed_as_it_is(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: dict[str, bytes] = {}
-    (saved / "notes.txt").write_text("mine")
+@pytest.fixture
+def sent(token: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """What is pushed, by the names of the files; no hub is asked."""
+    files: dict[str, bytes] = {}
 
     def create_repo(api: Any, repo_id: str, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(repo_id=repo_id)
 
     def upload_folder(api: Any, repo_id: str, folder_path: Path, **_: Any) -> str:
-        sent.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
+        files.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
         return f"https://hub/{repo_id}/commit/1"
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_folder)
+    return files
+
+
+def test_the_folder_is_pushed_as_it_is(saved: Path, sent: dict[str, bytes]) -> None:
+    (saved / "notes.txt").write_text("mine")
     assert pushed(saved) == "https://hub/user/model/commit/1"
     names = {"config.json", "model.safetensors", "run.yaml", "README.md"}
     assert sent == {name: (saved / name).read_bytes() for name in names}
+
+
+@pytest.mark.parametrize("old", [None, "# A segmentation model\n"])
+def test_a_card_without_metadata_is_written_anew(saved: Path, sent: dict[str, bytes], old: str | None) -> None:
+    card = (saved / "README.md").read_bytes()
+    (saved / "README.md").unlink()
+    if old:
+        (saved / "README.md").write_text(old)
+    pushed(saved)
+    assert sent["README.md"] == card
+    assert not old or (saved / "README.md").read_text() == old
 
 
 @pytest.mark.usefixtures("token", "no_hub")

@@ -1,0 +1,150 @@
+"""The model card: README.md of a model's folder, in Markdown, with the metadata that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from segtune.errors import counted, printable
+from segtune.files.atomic import write_text
+from segtune.models.manifest import Manifest
+
+CARD, MANIFEST = "README.md", "run.yaml"
+_TAGS = ("semantic-segmentation", "segmentation-models-pytorch", "pytorch", "segtune")
+_WEIGHTS = {"none": "random weights", "imagenet": "ImageNet weights"}
+_USE = """\
+## Use
+
+`FOLDER` is this folder. Arrays are (H, W, bands), as the tiles store them; paths work too:
+
+```python
+import segtune
+
+model = segtune.load("FOLDER")
+result = model.predict("IMAGE.tif")  # result.labels, result.probabilities
+```
+
+Measure it on tiles with masks, or predict images and scenes:
+
+```bash
+python validate.py -cd FOLDER -d DATASET/test
+```
+
+The network alone, for input that is normalized as `run.yaml` says:
+
+```python
+import segmentation_models_pytorch as smp
+
+network = smp.from_pretrained("FOLDER")
+```
+"""
+
+
+def model_card(manifest: Manifest, trials: int | None = None) -> str:
+    """Return the card of a model; `trials` is how many trials with a score it is the best of, None for a single run."""
+    config, miou = manifest.config, manifest.metrics.get("miou")
+    name = printable(Path(config.dataset).name) or "tiles"
+    size = f"{config.image_size} x {config.image_size} pixels, fit `{config.fit}`"
+    tiles = ", ".join(f"{number} {_code(split)}" for split, number in manifest.tiles.items())
+    resolution = f", {manifest.resolution:.3g} m per pixel" if manifest.resolution else ""
+    kind = "uint8" if manifest.uint8 else "16-bit or float"
+    return "\n".join(
+        [
+            "---",
+            _metadata(manifest, name, miou),
+            "---",
+            "",
+            f"# {config.model} with {_code(config.encoder)}, trained on {_code(name)}",
+            "",
+            f"A network for semantic segmentation with {manifest.parameters:,} parameters, trained by segtune. Its "
+            f"encoder started from {_WEIGHTS.get(config.encoder_weights) or _code(Path(config.encoder_weights).name)}.",
+            "",
+            *_score_lines(manifest, trials),
+            "## Data",
+            "",
+            f"- data set: {_code(name)} ({tiles or 'unknown number of'} tiles{resolution}), fingerprint "
+            f"`{manifest.fingerprint}`",
+            f"- bands, in this order, {kind}: {', '.join(_code(band.name) for band in manifest.bands)}",
+            f"- the network's input: {size}",
+            "",
+            _USE,
+        ]
+    )
+
+
+def write_card(folder: Path, trials: int | None = None) -> None:
+    """Write the card of a model into its folder, unless it is there already; `trials` as for `model_card`.
+
+    Raises InputError where run.yaml is damaged.
+    """
+    text, path = model_card(Manifest.read(folder / MANIFEST), trials), folder / CARD
+    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+        write_text(path, text)
+
+
+def has_metadata(folder: Path) -> bool:
+    """Return whether the card in a folder has the metadata that the hub reads; those of older releases have none."""
+    card = folder / CARD
+    return card.is_file() and card.read_text(encoding="utf-8", errors="replace").startswith("---\n")
+
+
+def _metadata(manifest: Manifest, name: str, miou: float | None) -> str:
+    """Return the YAML between the card's two lines of dashes."""
+    found: Mapping[str, Any] = {}
+    if miou is not None:
+        result = EvalResult(
+            task_type="image-segmentation",
+            dataset_type=name,
+            dataset_name=name,
+            metric_type="mean_iou",
+            metric_name="mIoU on the validation tiles",
+            metric_value=round(miou, 4),
+        )
+        found = {"model_name": f"{manifest.config.model} {manifest.config.encoder}", "eval_results": [result]}
+    data = ModelCardData(
+        library_name="segmentation-models-pytorch", pipeline_tag="image-segmentation", tags=list(_TAGS), **found
+    )
+    return str(data.to_yaml(line_break="\n")).strip()
+
+
+def _score_lines(manifest: Manifest, trials: int | None) -> list[str]:
+    """Return the section with the scores, and what they are worth."""
+    labels, metrics = manifest.labels, manifest.metrics
+    low, high = metrics.get("miou_low"), metrics.get("miou_high")
+    interval = ""
+    if low is not None and high is not None:  # older releases wrote none
+        interval = f" (95% interval {low:.4f} to {high:.4f}, by bootstrap over tiles)"
+    classes = [f"- {_code(labels.text(label))}: IoU {_score(metrics.get(f'iou/{label}'))}" for label in labels.classes]
+    if (background := metrics.get("iou/background")) is not None:
+        classes.append(f"- background: IoU {_score(background)}, not in the mean")
+    best = (
+        "the best epoch of its run" if trials is None else f"the best epoch of the best of {counted(trials, 'trial')}"
+    )
+    return [
+        "## Score",
+        "",
+        f"mIoU {_score(metrics.get('miou'))} on the validation tiles{interval}, the mean over the classes, which are "
+        f"named by their labels in the masks:",
+        "",
+        *classes,
+        "",
+        f"The model is {best}, chosen by this score on these tiles, so the score is optimistic: measure it on tiles "
+        f"that were never used.",
+        "",
+    ]
+
+
+def _score(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def _code(name: object) -> str:
+    """Return a name from outside as a Markdown code span: no character in it is markup."""
+    text = printable(name)
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    space = " " if longest else ""
+    return f"{'`' * (longest + 1)}{space}{text}{space}{'`' * (longest + 1)}"
