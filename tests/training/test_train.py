@@ -121,7 +121,9 @@ def test_the_model_in_best_carries_the_metrics_of_the_best_epoch(learnt: Learnt)
     config, folder, results = learnt
     _, manifest = load_model(folder / "best", torch.device("cpu"))
     best = results[results[-1].best_epoch - 1]
-    assert manifest.metrics == {"epoch": best.epoch, **best.scores.flat()}
+    low, high = manifest.metrics["miou_low"], manifest.metrics["miou_high"]
+    assert low <= best.scores.miou <= high
+    assert manifest.metrics == {"epoch": best.epoch, **best.scores.flat(), "miou_low": low, "miou_high": high}
     used = config.model_copy(update={"threads": torch.get_num_threads()})
     assert manifest.config == resolve(used, scan(config))
     assert [band.name for band in manifest.bands] == ["image:1", "image:2", "image:3", "nir"]
