@@ -56,8 +56,10 @@ def load_model(folder: Path, device: torch.device, described: Described | None =
     try:
         check_network(manifest.config)
     except InputError as error:
-        where = f"{folder / _MANIFEST}: " if has_manifest(folder) else f"{folder / CONFIG}: "
-        raise InputError(f"{where}{mistake}" for mistake in error.mistakes) from None
+        if has_manifest(folder):
+            raise InputError(f"{folder / _MANIFEST}: {mistake}" for mistake in error.mistakes) from None
+        lines = [mistake.replace("image_size", "--tile-size") for mistake in error.mistakes]
+        raise InputError(f"{folder / CONFIG}: {line}" for line in lines) from None
     if has_manifest(folder):
         # The network is built from run.yaml, which was checked. smp's from_pretrained would build whatever config.json
         # names, such as an encoder whose weights have to be downloaded.

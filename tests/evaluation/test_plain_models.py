@@ -16,7 +16,7 @@ from sklearn.metrics import jaccard_score
 from torch import nn
 
 from tests.evaluation.plain import flags, normalized, plain_model
-from tests.evaluation.runs import DataSet, Run, Trained, errors, pixels
+from tests.evaluation.runs import DataSet, Run, Trained, errors, pixels, trained
 from tests.evaluation.scenes import picture, write_scene
 
 Capsys = pytest.CaptureFixture[str]
@@ -233,6 +233,24 @@ def test_statistics_from_0_to_1_are_answered_in_pixel_values(
     assert "times what the training divided by" in errors(capsys)[0]
     real = write_scene(tmp_path / "real.tif", picture(64, 64).astype("float32") / 255)
     assert run("-c", models(1), "-d", real, "-o", tmp_path / "out", *scaled) == 0
+
+
+def test_a_size_that_the_network_does_not_take(tmp_path: Path, run: Run, split: Path, capsys: Capsys) -> None:
+    plain_model(tmp_path / "model", 1, kind="FPN")
+    given = ["--classes", "1", "--tile-size", "50", *flags()]
+    assert run("-c", tmp_path / "model", "-d", split, "-o", tmp_path / "out", *given) == 2
+    (line,) = errors(capsys)
+    assert line.endswith("config.json: --tile-size 50 is not a multiple of 32, which model fpn needs")
+
+
+@pytest.mark.slow
+def test_a_size_that_the_network_of_a_run_does_not_take(
+    tmp_path: Path, run: Run, data_set: DataSet, capsys: Capsys
+) -> None:
+    case = trained(data_set(tmp_path / "set", channels=()), tmp_path / "run", channels=[], epochs=1, model="fpn")
+    assert run("-cd", case.folder, "-d", case.val, "-o", tmp_path / "out", "--tile-size", "50") == 2
+    (line,) = errors(capsys)
+    assert line.startswith("error: --tile-size: the network does not take 50 pixels (")
 
 
 def test_flags_for_a_model_that_has_a_run_yaml_are_refused(
