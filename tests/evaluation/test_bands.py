@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tests.evaluation.runs import Run, Trained, errors, pixels
 
 Capsys = pytest.CaptureFixture[str]
-RED_LAST = (3, 2, 1)  # where the model's bands lie in a file of blue, green, red
+SLOW = pytest.mark.slow
 
 
 def read(path: Path) -> tuple[NDArray[Any], dict[str, Any]]:
@@ -52,7 +52,7 @@ def found(out: Path) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize(("numbers", "nir"), [("3,2,1", False), ("3,2,1,4", True)])
+@pytest.mark.parametrize(("numbers", "nir"), [pytest.param("3,2,1", False, marks=SLOW), ("3,2,1,4", True)])
 def test_tiles_in_another_order_score_as_before(
     binary: Trained, tmp_path: Path, run: Run, capsys: Capsys, numbers: str, nir: bool
 ) -> None:
@@ -67,6 +67,7 @@ def test_tiles_in_another_order_score_as_before(
     assert ("nir from band 4" in said) is nir
 
 
+@pytest.mark.slow
 def test_without_the_flag_no_order_is_stored_or_named(
     binary: Trained, tmp_path: Path, run: Run, capsys: Capsys
 ) -> None:
@@ -75,7 +76,7 @@ def test_without_the_flag_no_order_is_stored_or_named(
     assert "bands:" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("numbers", "nir"), [("3,2,1", False), ("3 2 1 4", True)])
+@pytest.mark.parametrize(("numbers", "nir"), [("3,2,1", False), pytest.param("3 2 1 4", True, marks=SLOW)])
 def test_folders_without_masks_are_predicted_as_before(
     binary: Trained, tmp_path: Path, run: Run, capsys: Capsys, numbers: str, nir: bool
 ) -> None:
@@ -96,7 +97,7 @@ def test_folders_without_masks_are_predicted_as_before(
         ).read_bytes()
 
 
-@pytest.mark.parametrize("how", ["files", "vrt", "channel file"])
+@pytest.mark.parametrize("how", [pytest.param("files", marks=SLOW), "vrt", pytest.param("channel file", marks=SLOW)])
 def test_files_of_single_bands_and_vrts_are_mapped(binary: Trained, tmp_path: Path, run: Run, how: str) -> None:
     image = binary.val / "images" / "000.tif"
     assert run("-cd", binary.folder, "-d", image, "-o", tmp_path / "a") == 0
@@ -128,6 +129,7 @@ def write_vrt(path: Path, files: Sequence[Path], profile: dict[str, Any]) -> Pat
     return path
 
 
+@pytest.mark.slow
 def test_bands_that_are_left_out_are_not_looked_at(binary: Trained, tmp_path: Path, run: Run) -> None:
     split = reordered(binary, tmp_path / "val", nir=False)
     for path in (split / "images").iterdir():

@@ -18,7 +18,8 @@ from tests.evaluation.runs import Run, Trained, errors
 
 Capsys = pytest.CaptureFixture[str]
 Change = Callable[[NDArray[Any]], NDArray[Any]]
-PLACES = ["split", "folder", "scene", "files"]
+SLOW = pytest.mark.slow
+PLACES = [pytest.param("split", marks=SLOW), "folder", "scene", pytest.param("files", marks=SLOW)]
 
 
 def changed(case: Trained, folder: Path, change: Change, which: str = "images") -> Path:
@@ -102,7 +103,7 @@ def test_a_missing_channel(binary: Trained, tmp_path: Path, run: Run, capsys: Ca
     assert "--bands" in line
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", ["split", pytest.param("folder", marks=SLOW), "scene"])
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [
@@ -112,8 +113,8 @@ def test_a_missing_channel(binary: Trained, tmp_path: Path, run: Run, capsys: Ca
             "pixels of image:2 are uint8, so at most 255, but the model was trained on values from 0 to 9800",
         ),
         (0.01, 0.83, "are uint8, so whole numbers, but the model was trained on values from 0.01 to 0.83"),
-        (0.0, 255.0, ""),  # of images of 16 bits, or floats, whose values fit
-        (0.0, 1.0, ""),  # can be whole numbers
+        pytest.param(0.0, 255.0, "", marks=SLOW),  # of images of 16 bits, or floats, whose values fit
+        pytest.param(0.0, 1.0, "", marks=SLOW),  # can be whole numbers
     ],
 )
 def test_types_that_cannot_hold_the_values_of_the_training(
@@ -139,12 +140,7 @@ def test_masks_without_any_of_the_classes(binary: Trained, tmp_path: Path, run: 
     assert line.endswith(f"{split / 'gt'}: none of the model's classes occurs in the masks ([255]); they hold 0, 1")
 
 
-def test_labels_that_the_model_does_not_know(binary: Trained, tmp_path: Path, run: Run, capsys: Capsys) -> None:
-    split = changed(binary, tmp_path / "val", lambda mask: np.where(mask == 0, 9, mask), "gt")
-    assert run("-cd", binary.folder, "-d", split, "-o", tmp_path / "out", "--com") == 0
-    assert "labels that count as background, being neither in classes nor in ignore: 9 (" in capsys.readouterr().out
-
-
+@pytest.mark.slow
 def test_labels_unknown_to_a_model_without_background(
     binary: Trained, tmp_path: Path, run: Run, capsys: Capsys
 ) -> None:

@@ -76,7 +76,8 @@ def metrics(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("outputs", "labels"), [(3, [1, 2, 3]), (4, [1, 2, 3]), pytest.param(4, [0, 1, 2, 3], marks=SLOW)]
+    ("outputs", "labels"),
+    [pytest.param(3, [1, 2, 3], marks=SLOW), (4, [1, 2, 3]), pytest.param(4, [0, 1, 2, 3], marks=SLOW)],
 )
 def test_masks_and_scores_are_those_of_smps_own_model(
     tmp_path: Path, run: Run, split: Path, capsys: Capsys, outputs: int, labels: list[int]
@@ -99,7 +100,7 @@ def test_masks_and_scores_are_those_of_smps_own_model(
     assert "windows of 64x64 pixels (--tile-size)" in said
 
 
-@pytest.mark.parametrize("activation", [None, pytest.param("sigmoid", marks=SLOW)])
+@pytest.mark.parametrize("activation", [pytest.param(None, marks=SLOW), pytest.param("sigmoid", marks=SLOW)])
 def test_one_class_with_its_threshold_and_an_activation(
     tmp_path: Path, run: Run, split: Path, activation: str | None
 ) -> None:
@@ -121,6 +122,7 @@ def test_one_class_with_its_threshold_and_an_activation(
     assert (found["classes"], found["ignore"], found["threshold"], found["image_size"]) == ([2], [1], 0.4, 64)
 
 
+@pytest.mark.slow
 def test_names_a_second_head_channels_and_windows(tmp_path: Path, run: Run, split: Path) -> None:
     plain_model(tmp_path / "model", 4, bands=4, aux_params={"classes": 5})
     given = ["--class-list", "1:road,2:water,3:wood", "--add-dirs", "nir", "--tile-size", "32", *flags(4)]
@@ -132,7 +134,7 @@ def test_names_a_second_head_channels_and_windows(tmp_path: Path, run: Run, spli
 
 def test_scenes_are_predicted_also_with_other_bands(models: Models, tmp_path: Path, run: Run, capsys: Capsys) -> None:
     scene = write_scene(tmp_path / "scene.tif", picture(90, 150, 5))
-    given = ["--classes", "1,2,3", *flags()]
+    given = ["--classes", "1,2,3", "--no-plots", *flags()]
     assert run("-c", models(3), "-d", scene, "-o", tmp_path / "bad", *given) == 2
     assert "--bands says which ones to read" in errors(capsys)[0]
     assert run("-c", models(3), "-d", scene, "-o", tmp_path / "out", "--bands", "4,2,1", *given) == 0
