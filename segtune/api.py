@@ -6,14 +6,10 @@ one of its names is used.
 
 from __future__ import annotations
 
-import re
 import signal
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +24,12 @@ from segtune.data.scan import scan
 from segtune.data.splits import check_split
 from segtune.data.tiles import Layout
 from segtune.errors import InputError, SegtuneError
-from segtune.evaluation.images import ImageLike, Prediction, predict_image
 from segtune.evaluation.intervals import Interval, bootstrap
-from segtune.evaluation.opened import Changes, open_predictor
-from segtune.evaluation.predictor import Predictor
-from segtune.evaluation.scene_output import output_names
 from segtune.evaluation.validate import validate
 from segtune.files.checks import check_writable
-from segtune.files.folders import RunFolder, SearchFolder, find_model
+from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.library_folders import place_caches, shorten_sockets
-from segtune.models.chosen import model_at
+from segtune.loaded import Model, Place, load, named_as_here, warn
 from segtune.planning.feasibility import check_space, scan_data
 from segtune.report.console import RunConsole, SearchConsole, make_console
 from segtune.space.lookup import find_space
@@ -49,105 +41,8 @@ from segtune.training.train import train as trained_epochs
 from segtune.trials import ranked
 from segtune.tuning.search import Outcome, run_search
 from segtune.tuning.search_yaml import to_resume
-from segtune.values import OVERLAP
 
-Place = str | PathLike[str]
-# Names that messages have for the scripts' users, and those of the arguments here.
-_ARGUMENTS = {
-    "-c": "model",
-    "-d": "split",
-    "-t": "threshold",
-    "--overlap": "overlap",
-    "--exp-name": "folder",
-    "--name": "name",
-    "--results-dir": "results_dir",
-}
-
-
-class Model:
-    """A trained model that predicts images; `segtune.load` makes it."""
-
-    def __init__(self, folder: Path, predictor: Predictor, changes: Changes) -> None:
-        self._folder, self._predictor, self._changes = folder, predictor, changes
-
-    @property
-    def folder(self) -> Path:
-        """The folder with config.json, model.safetensors and run.yaml."""
-        return self._folder
-
-    @property
-    def classes(self) -> dict[int, str]:
-        """The labels that the model learnt, with their names; a class without a name has its label as text."""
-        labels = self._predictor.manifest.labels
-        return dict(zip(labels.classes, labels.names or map(str, labels.classes), strict=True))
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """What each of the probabilities of a prediction is of: background, where it is learnt, then the classes."""
-        return tuple(output_names(self._predictor.manifest.labels))
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """The bands of an image, in their order: `image:1`, `image:2`, ..., then the extra channels."""
-        return tuple(band.name for band in self._predictor.manifest.bands)
-
-    @property
-    def image_size(self) -> int:
-        """The side, in pixels, of the square that the network sees; images are fitted to it."""
-        return self._predictor.fit.size
-
-    @property
-    def threshold(self) -> float:
-        """The probability above which a pixel belongs to the class, for a model of one class."""
-        return self._predictor.manifest.threshold
-
-    @property
-    def device(self) -> str:
-        """Where the model computes: cpu, cuda or cuda:N."""
-        return str(self._predictor.device)
-
-    def predict(self, image: ImageLike, overlap: float = OVERLAP) -> Prediction:
-        """Predict an image.
-
-        Parameters
-        ----------
-        image: an array, (H, W, bands), of the values that the training's images hold, not normalized; (H, W) for a
-            model of one band. Or the path of an image, or an open data set of rasterio. The size is free: an image
-            that is larger than the training's tiles is predicted in windows.
-        overlap: share of their side by which neighbouring windows overlap at least, from 0 to 0.9.
-
-        The result takes 4 bytes per pixel and output, and a few more: `validate.py -d FILE` writes scenes that are
-        larger than memory. Raises InputError, a ValueError, where the image does not fit the model.
-        """
-        remarks: list[str] = []
-        with _named_as_here():
-            found = predict_image(self._predictor, image, overlap, remarks.append)
-        _warn(remarks)
-        return found
-
-    def __repr__(self) -> str:
-        config, classes = self._predictor.manifest.config, ", ".join(map(str, self.classes))
-        return f"<Model {config.model}, {config.encoder}, classes {classes}, {len(self.bands)} bands, on {self.device}>"
-
-
-def load(model: Place, *, device: str = "auto", threshold: float | None = None) -> Model:
-    """Load a model for predictions.
-
-    Parameters
-    ----------
-    model: the folder of a search (its winner is loaded), of a run or of a model, or the file model.safetensors.
-    device: auto, cpu, cuda or cuda:N.
-    threshold: probability above which a pixel belongs to the class, for a model of one class; None: the model's own.
-
-    Nothing that is stored in a file is executed. Raises InputError, a ValueError, where there is no sound model or this
-    machine lacks the device.
-    """
-    if threshold is not None and not 0 < threshold < 1:
-        raise InputError(f"threshold: must be between 0 and 1, but got {threshold:g}")
-    changes = Changes(threshold=threshold)
-    with _named_as_here():
-        folder = _model_folder(model)
-        return Model(folder, open_predictor(folder, device, changes), changes)
+__all__ = ["Model", "evaluate", "load", "search", "train"]
 
 
 @dataclass(frozen=True)
@@ -181,14 +76,14 @@ def evaluate(model: Model | Place, split: Place, *, device: str = "auto") -> Eva
     is a warning.
     """
     remarks: list[str] = []
-    with _named_as_here():
+    with named_as_here():
         loaded = model if isinstance(model, Model) else load(model, device=device)
         config = loaded._predictor.manifest.config
         check_split(Path(split), Layout.of(config, config.channels))
         found = validate(loaded.folder, Path(split), loaded.device, say=remarks.append, changes=loaded._changes)
         several = found.tiles > 1
         intervals = bootstrap(found.measured.tiles, found.manifest.config.classes) if several else None
-    _warn(remarks)
+    warn(remarks)
     return Evaluation(
         found.scores.miou,
         found.scores.iou,
@@ -226,7 +121,7 @@ def train(dataset: Place, folder: Place | None = None, *, verbose: bool = True, 
     Raises InputError, a ValueError, with every mistake in the settings and the data, and SegtuneError where the
     training fails.
     """
-    with _named_as_here():
+    with named_as_here():
         _prepare_process()
         config = RunConfig.from_settings({"dataset": str(dataset), **settings})
         run = _run_folder(Path(folder)) if folder is not None else None
@@ -295,7 +190,7 @@ def search(
     ValueError, with every mistake in the space and the data, and SegtuneError where the search fails or no trial has a
     score.
     """
-    with _named_as_here():
+    with named_as_here():
         _prepare_process()
         path = find_space(str(space), SPACES)
         folder = SearchFolder.named(Path(results_dir), name or path.stem)
@@ -331,12 +226,6 @@ def _search_result(outcome: Outcome) -> SearchResult:
     return SearchResult(folder, order[0].number, order[0].miou, tuple(trial.row() for trial in outcome.trials))
 
 
-def _model_folder(model: Place) -> Path:
-    """Return the folder of a model, from that of a search, a run or a model, or from the file of its weights."""
-    path = Path(model)
-    return find_model(path) if path.is_dir() else model_at(path)
-
-
 def _run_folder(path: Path) -> RunFolder:
     """Return the folder of a run, new or not; raise InputError where it holds something else."""
     run = RunFolder(path)
@@ -356,24 +245,3 @@ def _prepare_process() -> None:
     """Place what libraries need on this machine, as at the start of a script."""
     shorten_sockets()
     place_caches()
-
-
-def _warn(remarks: Sequence[str]) -> None:
-    """Warn of what is odd, at the line of the user's call."""
-    for remark in remarks:
-        warnings.warn(remark.removeprefix("warning: "), stacklevel=3)
-
-
-@contextmanager
-def _named_as_here() -> Iterator[None]:
-    """Give the messages of errors the names of arguments, where they have those of flags."""
-    try:
-        yield
-    except InputError as error:
-        mistakes = [_FLAG.sub(lambda found: _ARGUMENTS[found[1]], line) for line in error.mistakes]
-        if mistakes == error.mistakes:
-            raise
-        raise InputError(mistakes) from None
-
-
-_FLAG = re.compile(f"^({'|'.join(map(re.escape, _ARGUMENTS))})(?=:)")

@@ -21,6 +21,8 @@ from segtune.files.folders import RunFolder
 from segtune.models.manifest import Manifest
 from segtune.training.runlog import read_rows
 from tests.conftest import WriteDataSet, WriteImage
+from tests.evaluation.plain import MEAN, STD, plain_model
+from tests.evaluation.scenes import picture
 from tests.scripts import call
 
 SETTINGS: dict[str, Any] = {
@@ -191,7 +193,10 @@ def test_a_wrong_array_is_one_line_that_says_what_would_be_right(
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (lambda image: (image * 255).astype("uint8"), "is uint8, but the model was trained on 16-bit or float values"),
+        (
+            lambda image: (image * 255).astype("uint8"),
+            "are uint8, so whole numbers, but the model was trained on",
+        ),
         (lambda image: np.where(image == image.max(), np.nan, image), "1 value of 3200 are NaN or infinite; fill them"),
         (lambda image: image.astype("complex64"), "is complex64; uint8, uint16, int16 and float are supported"),
     ],
@@ -225,6 +230,28 @@ def test_what_cannot_be_loaded_is_named(several: tuple[Path, Path], tmp_path: Pa
     assert mistake(lambda: segtune.load(several[0], threshold=0.3)).startswith("threshold: is for models of one class")
     assert mistake(lambda: segtune.load(several[0], threshold=3)).startswith("threshold: must be between 0 and 1")
     assert mistake(lambda: segtune.load(several[0], device="tpu")).startswith("device: 'tpu' is not one of auto, cpu")
+
+
+def test_a_model_of_smp_alone_is_loaded_by_what_is_said_of_it(tmp_path: Path) -> None:
+    plain_model(tmp_path / "plain")
+    with pytest.raises(ValueError, match="missing: classes, mean and std; an example") as caught:
+        segtune.load(tmp_path / "plain")
+    assert "--" not in str(caught.value)
+    said: dict[str, Any] = {"classes": {1: "wood", 2: "water", 7: "road"}, "mean": MEAN[:3], "std": STD[:3]}
+    model = segtune.load(tmp_path / "plain", device="cpu", **said)
+    assert model.classes == said["classes"]
+    image = picture(96, 80, 3)
+    found = model.predict(image)
+    assert (found.labels.shape, found.probabilities.shape) == ((96, 80), (3, 96, 80))
+    assert set(np.unique(found.labels)) <= {1, 2, 7}
+    line = mistake(lambda: segtune.load(tmp_path / "plain", **said | {"std": [0, 1, 1]}))
+    assert line == "std: must be above 0, but got 0"
+
+
+def test_what_run_yaml_says_is_not_said_again(binary: tuple[Path, Path]) -> None:
+    line = mistake(lambda: segtune.load(binary[0], classes=[255], mean=[1]))
+    assert line.startswith("classes, mean: ")
+    assert line.endswith("has a run.yaml, which says what it was trained on; leave it out")
 
 
 def test_evaluate_gives_the_numbers_of_validate(several: tuple[Path, Path], tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ ORDER = (
         "validation predicting deploying",
     ),
     ("tools", "weights __main__"),
-    ("", "api"),
+    ("", "loaded api"),
 )
 MODULES = [".".join(filter(None, ("segtune", package, name))) for package, names in ORDER for name in names.split()]
 

@@ -156,24 +156,15 @@ def _with_bands(image: Array, manifest: Manifest) -> Array:
 
 
 def _check_type(image: Array, manifest: Manifest) -> None:
-    """Raise InputError where an array has another type than the images of the training."""
-    low, high = (function(getattr(band, name) for band in manifest.bands) for function, name in _RANGE)
+    """Raise InputError where an array has a type that no file has, or that looks divided by 255; see `check_types`."""
     if manifest.uint8 and image.dtype != np.uint8:
         scaled = image.dtype.kind == "f" and image.size and image.min() >= 0 and image.max() <= 1
         hint = "(image * 255).round().astype('uint8'), if it was divided by 255" if scaled else "give the stored values"
         raise InputError(f"image: is {image.dtype}, but the model was trained on uint8, 0 to 255: {hint}")
-    if not manifest.uint8 and image.dtype == np.uint8:
-        raise InputError(
-            f"image: is uint8, but the model was trained on 16-bit or float values from {low:g} to {high:g}; give "
-            f"values of that kind, as they are stored in the training's images"
-        )
     if image.dtype.name not in _TYPES:
         raise InputError(
             f"image: is {image.dtype}; uint8, uint16, int16 and float are supported: image.astype('float32')"
         )
-
-
-_RANGE = ((min, "low"), (max, "high"))  # of the values in the training
 
 
 def _check_memory(source: SceneSource, outputs: int) -> None:
