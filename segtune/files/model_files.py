@@ -86,8 +86,8 @@ def no_model_folder(folder: Path) -> str:
     """Return what a folder without weights of its own holds instead."""
     names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     if models := list(_models_below(folder)):
-        several = "; they are those of its trials: -cd takes its winner, and --trial N another one"
-        which = several if (folder / "search.yaml").is_file() else f"; name one of them, such as -cd {models[0]}"
+        trials = f"; a search without a winner yet: -cd {folder} --trial N takes one of them"
+        which = trials if (folder / "search.yaml").is_file() else f"; name one of them, such as -cd {models[0]}"
         return f"holds no {WEIGHTS} itself, but models in {first_few((path.name for path in models), 3)}{which}"
     pickles = [name for name in names if Path(name).suffix.lower() in _PICKLES]
     tensors = [name for name in names if name.endswith(".safetensors")]

@@ -157,7 +157,7 @@ def test_files_that_are_no_model(
             "but models in run_a, run_b; name one of them, such as -cd ",
         ),
         ([f"a/{WEIGHTS}", f"b/{WEIGHTS}"], "but models in a, b; name one of them, such as -cd "),
-        (["search.yaml", f"trial_0000/best/{WEIGHTS}"], "-cd takes its winner, and --trial N another one"),
+        (["search.yaml", f"trial_0000/best/{WEIGHTS}"], "a search without a winner yet: -cd "),
     ],
 )
 def test_folders_without_a_model(
