@@ -28,7 +28,7 @@ from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.models.manifest import Manifest
 from segtune.pictures.png import write_png
-from segtune.pictures.render import categories
+from segtune.pictures.render import categories, class_titles
 from segtune.pictures.scene import scene_picture
 from segtune.report.console import step_bar
 
@@ -111,6 +111,8 @@ def _predict(
 def _line(scene: SceneFiles, result: SceneResult, predictor: Predictor) -> str:
     """Return a line with the share of each label in a scene."""
     labels, total = predictor.manifest.labels, max(1, sum(result.pixels.values()))
-    shares = ", ".join(f"{labels.text(label)} {count / total:.1%}" for label, count in result.pixels.items())
+    titles = class_titles(labels)[0 if labels.predicts_background else 1 :]
+    named = zip(titles, result.pixels.values(), strict=True)
+    shares = ", ".join(f"{count / total:.1%} {title}" for title, count in named)
     objects = "" if result.objects is None else f"; {counted(result.objects, 'outline')}"
     return f"{scene.name}: {result.width}x{result.height} pixels: {shares}{objects}"

@@ -9,10 +9,12 @@ from rich.table import Table
 
 from segtune.data.labels import Labels
 from segtune.errors import counted
+from segtune.evaluation.areas import AreaSweep
 from segtune.evaluation.class_scores import ClassScores
 from segtune.evaluation.intervals import Intervals
 from segtune.evaluation.measures import mean_over
 from segtune.evaluation.validate import Validation
+from segtune.models.manifest import Manifest
 from segtune.report.tables import add_figures, plain_table
 
 
@@ -61,17 +63,26 @@ def _sweep_lines(result: Validation) -> list[str]:
         for label, curve in sweep.curves.items():
             best = sweep.best(label)
             top = curve.iou[sweep.thresholds.index(best)]
-            lines.append(f"{measured.labels.text(label)} against all others: IoU {top:.4f} at threshold {best:g}")
+            others = "" if manifest.labels.binary else ", against all others"
+            lines.append(
+                f"class {measured.labels.text(label)}{others}: the largest IoU is {top:.4f}, at threshold {best:g}"
+            )
         if not manifest.labels.binary:
-            lines.append("with several classes the model takes the most likely one, so no threshold can be stored")
+            lines.append("no threshold is stored: of several classes, the model takes the most likely one")
     if measured.areas:
-        choice = measured.areas.best()
-        threshold = "" if choice.threshold is None else f"threshold {choice.threshold:g} and "
-        lines.append(
-            f"best: {threshold}min-area {choice.min_area}, miou {choice.miou:.4f} "
-            f"({choice.gain:+.4f} to the model's own: {manifest.threshold:g} and {manifest.min_area})"
-        )
+        lines.append(_choice_line(measured.areas, manifest))
     return lines
+
+
+def _choice_line(areas: AreaSweep, manifest: Manifest) -> str:
+    """Return a line that compares the best threshold and smallest area with the model's own."""
+    choice, best, own = areas.best(), "", ""
+    if choice.threshold is not None:
+        best, own = f"threshold {choice.threshold:g} and ", f"threshold {manifest.threshold:g} and "
+    best, own = f"{best}min-area {choice.min_area}", f"{own}min-area {manifest.min_area}"
+    if choice.gain <= 0:
+        return f"best choice: the model's own {own}, with miou {choice.miou:.4f}"
+    return f"best choice: {best}, with miou {choice.miou:.4f}; the model's own {own}: {areas.own_miou:.4f}"
 
 
 def several_table(found: Sequence[tuple[Validation, Intervals | None]]) -> Table:
