@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.errors import NonFiniteLossError, ProcessError
+from segtune.evaluation.intervals import bootstrap
 from segtune.evaluation.validate import validate
 from segtune.files.folders import RunFolder
 from segtune.models.build import build_model
@@ -77,6 +78,9 @@ def test_two_processes_leave_the_files_of_one(config: RunConfig, whole: Path, tm
 def test_the_score_is_the_one_that_one_process_measures(config: RunConfig, whole: Path) -> None:
     measured = validate(whole, Path(config.dataset) / "val", device="cpu")
     assert measured.scores.miou == float(rows(whole)[-1]["best_miou"])
+    interval = bootstrap(measured.measured.tiles, [255]).miou
+    stored = Manifest.read(whole / "best" / "run.yaml").metrics
+    assert (stored["miou_low"], stored["miou_high"]) == (interval.low, interval.high)
 
 
 def stopping_early(job: Job, link: Link) -> Iterator[EpochResult]:
