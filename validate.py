@@ -51,7 +51,7 @@ def main() -> int:
     if arguments.vis:
         check_screen()
     check_compared(manifests.values(), described, arguments)
-    check_deploying(models, arguments)
+    check_deploying(manifests, arguments)
     console, found = make_console(), []
     for place in places:
         if line := description_line(place):

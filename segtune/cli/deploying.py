@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,18 +20,23 @@ from segtune.models.checkpoint import load_model
 from segtune.models.export import check_export, export_model, stac_path, tiles_to_compare
 from segtune.models.foreign import Described
 from segtune.models.hub import check_repo, push_model
+from segtune.models.manifest import Manifest
 from segtune.vocabulary import EXPORT_FILES
 
 
-def check_deploying(models: Sequence[Path], arguments: Namespace) -> None:
-    """Raise InputError where there is no place to export or upload to, before the time for measuring is spent."""
+def check_deploying(models: Mapping[Path, Manifest], arguments: Namespace) -> None:
+    """Raise InputError before the time for measuring is spent.
+
+    That is where a package is missing, a model does not suit the format, or there is no place to export or upload to.
+    """
     if arguments.push_to_hub:
         if len(models) > 1:
             raise InputError(f"--push-to-hub: uploads one model, but --top names {len(models)}; name one with --trial")
         check_repo(arguments.push_to_hub)
     if not arguments.export:
         return
-    for folder in models:
+    for folder, manifest in models.items():
+        check_export(arguments.export, manifest)
         path = _export_path(folder, len(models), arguments)
         check_writable(path.parent, "-o")
         check_replaceable(path, own=read_own_json(stac_path(path), "stac_version", "-o") is not None)
@@ -61,7 +66,6 @@ def deploy(
     model, manifest = load_model(folder, torch.device("cpu"), described)
     manifest = manifest.with_order(band_order(arguments))
     if kind := arguments.export:
-        check_export(kind, manifest)
         config = manifest.config
         tiles = (
             tiles_to_compare(find_tiles(split, Layout.of(config, manifest.channel_files)), manifest) if split else None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import rasterio
 from rasterio.io import DatasetReaderBase
 
+from segtune.data.alpha import transparency
 from segtune.data.formats import UPRIGHT
 from segtune.data.raster import SHARE, Raster
 from segtune.data.reading import Valid
@@ -27,6 +28,7 @@ from segtune.evaluation.scene_source import (
     ArraySource,
     FileSource,
     SceneSource,
+    channels_beside,
     check_bands,
     find_scene,
     opened_scene,
@@ -98,8 +100,9 @@ def image_source(image: ImageLike, manifest: Manifest) -> Iterator[SceneSource]:
     """Open an image for a prediction.
 
     An array is (H, W, bands), or (H, W) for a model of one band; the model's extra channels are its last bands. The
-    extra channels of a file are found as for a scene, beside it. An open data set is read as its file, or, where it has
-    all bands of the model or is no file on disk, as it is. Raises InputError where the image does not fit the model.
+    extra channels of a file are found as for a scene, beside it. An open data set is read as its file. Where it is no file
+    on disk, it is read as it is, and also where it has all bands of the model: no extra channel lies beside, and no band
+    is transparency. Raises InputError where the image does not fit the model.
     """
     if isinstance(image, np.ndarray):
         yield array_source(image, manifest)
@@ -109,17 +112,27 @@ def image_source(image: ImageLike, manifest: Manifest) -> Iterator[SceneSource]:
     elif isinstance(image, DatasetReaderBase):
         if image.closed:
             raise InputError(f"image: the data set {image.name} is closed")
-        whole = image.count == len(manifest.bands)
-        if not whole and Path(image.name).is_file():
-            with opened_scene(find_scene([Path(image.name)], manifest), manifest) as source:
+        raster = Raster(Path(image.name), image, (), UPRIGHT)
+        whole = _is_whole(raster, manifest)
+        if raster.path.is_file() and not whole:
+            with opened_scene(find_scene([raster.path], manifest), manifest) as source:
                 yield source
             return
         manifest = manifest.with_order(image.indexes) if whole else manifest
-        source = FileSource(Raster(Path(image.name), image, (), UPRIGHT), (), manifest)
+        source = FileSource(raster, (), manifest)
         check_bands(source, manifest)
         yield source
     else:
         raise InputError(f"image: must be {_WHAT}, but got {type(image).__name__}")
+
+
+def _is_whole(raster: Raster, manifest: Manifest) -> bool:
+    """Return whether an open data set has all bands of the model, the extra channels among them."""
+    if raster.bands != len(manifest.bands):
+        return False
+    return not manifest.channel_files or not (
+        channels_beside(raster.path, manifest) or transparency(raster, "auto", bands=None)
+    )
 
 
 def array_source(image: Array, manifest: Manifest) -> ArraySource:

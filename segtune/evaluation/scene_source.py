@@ -62,12 +62,23 @@ def find_scene(paths: Sequence[Path], manifest: Manifest) -> SceneFiles:
     return SceneFiles(tuple(paths), beside)
 
 
-def _beside(image: Path, channel: str) -> Path:
-    """Find the file of an extra channel by the name of the image."""
+def channels_beside(image: Path, manifest: Manifest) -> list[Path]:
+    """Return the files of the model's extra channels that lie beside an image."""
+    found = [_candidate(image, name) for name in manifest.channel_files]
+    return [path for path in found if path is not None]
+
+
+def _candidate(image: Path, channel: str) -> Path | None:
+    """Find the file of an extra channel by the name of the image; None where there is none."""
     folders = (image.parent.parent / channel, image.parent / channel)
     candidates = [folder / f"{image.stem}{suffix}" for folder in folders for suffix in SCENE_SUFFIXES]
     candidates += [image.with_name(f"{image.stem}_{channel}{suffix}") for suffix in SCENE_SUFFIXES]
-    found = next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _beside(image: Path, channel: str) -> Path:
+    """Return the file of an extra channel that lies beside an image; raise InputError where there is none."""
+    found = _candidate(image, channel)
     if found is None:
         raise InputError(
             f"{image}: the model needs its channel {channel}, and there is no {channel}/{image.stem}.tif beside; name "

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from segtune.data.fitting import Fit, decode
 from segtune.data.reading import ReadSettings, TilePixels, read_image
 from segtune.data.tiles import Tile
-from segtune.errors import ExportError, InputError, named
+from segtune.errors import ExportError, InputError, counted, named
 from segtune.files.atomic import replaced_file, write_text
-from segtune.models.export_metadata import deepness_metadata, stac_item, unknown_resolution
+from segtune.models.export_metadata import deepness_metadata, label_type, stac_item, unknown_resolution
 from segtune.models.manifest import Manifest
 from segtune.models.normalization import Normalization
 from segtune.vocabulary import EXPORT_FILES, ExportKind
@@ -38,7 +38,8 @@ _MADE_UP = 2  # tiles, where there are no real ones
 _ANY_NUMBER = ({0: torch.export.Dim("batch", min=1)},)  # of images
 
 Images = npt.NDArray[np.float32]  # as the network's input is read: pixel values, (B, S, S, bands)
-_Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]  # (B, bands, S, S) -> probabilities
+# (B, bands, S, S) -> the outputs: probabilities, (B, outputs, S, S), and labels, (B, S, S), if the file gives them
+_Run = Callable[[npt.NDArray[np.float32]], Sequence[npt.NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,8 @@ class ExportedNetwork(nn.Module):
         statistics = np.array([(band.mean, band.std) for band in manifest.bands]) / scale
         self.register_buffer("mean", torch.tensor(statistics[:, 0], dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(statistics[:, 1], dtype=torch.float32).view(1, -1, 1, 1))
-        table = torch.tensor([self.labels.background_label, *self.labels.classes])
-        small = bool((table == table.to(torch.uint8)).all())
-        self.register_buffer("table", table.to(torch.uint8 if small else torch.int32))
+        table = [self.labels.background_label, *self.labels.classes]
+        self.register_buffer("table", torch.tensor(table, dtype=getattr(torch, label_type(self.labels))))
 
     def forward(self, image: Tensor) -> Any:
         logits = self.network((image - self.mean) / self.std)
@@ -160,10 +160,14 @@ def export_model(
         temporary.write_bytes(_content(exported, manifest, kind, metadata))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated, and works
-            difference = _difference(_opened(kind, temporary), network, manifest, images, largest)
+            difference, wrong = _difference(_opened(kind, temporary), network, manifest, images, largest)
         if not difference <= MOST_DIFFERENCE:  # NaN, too
             raise ExportError(
                 f"--export {kind}: the file's probabilities differ from the model's by {difference:.1e}; not written"
+            )
+        if wrong:
+            raise ExportError(
+                f"--export {kind}: the file's labels differ from the model's in {counted(wrong, 'pixel')}; not written"
             )
     item = stac_path(path)
     write_text(item, stac_item(manifest, kind, path.name))
@@ -249,26 +253,48 @@ def _opened(kind: ExportKind, path: Path) -> _Run:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        return lambda images: session.run(["probabilities"], {"image": images})[0]
+        return lambda images: session.run(None, {"image": images})
     content = io.BytesIO(path.read_bytes())
     load = torch.jit.load if kind == "torchscript" else lambda file: torch.export.load(file).module()
     network = load(content)
 
-    def run(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def run(images: npt.NDArray[np.float32]) -> list[npt.NDArray[Any]]:
         with torch.no_grad():
-            result: npt.NDArray[np.float32] = network(torch.from_numpy(images))[0].numpy()
-        return result
+            return [output.numpy() for output in network(torch.from_numpy(images))]
 
     return run
 
 
-def _difference(run: _Run, network: nn.Module, manifest: Manifest, images: Images, largest: float | None) -> float:
-    """Return the largest difference between a file's probabilities and a network's, for all tiles and for one."""
+def _difference(
+    run: _Run, network: nn.Module, manifest: Manifest, images: Images, largest: float | None
+) -> tuple[float, int]:
+    """Compare what a file gives with a network, for all tiles and for one.
+
+    Returns the largest difference of probabilities, and the number of pixels that have a wrong label.
+    """
     with torch.no_grad():
         logits = network(Normalization(manifest.bands, torch.device("cpu"))(torch.from_numpy(images)))
         expected = (logits.sigmoid() if manifest.labels.binary else logits.softmax(dim=1)).numpy()
     inputs = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     if largest:
         inputs = inputs * np.float32(largest / _UINT8_MAX)
-    together, alone = run(inputs), run(inputs[:1])
-    return float(max(np.abs(together - expected).max(), np.abs(alone - expected[:1]).max()))
+    differences, wrong = [0.0], 0
+    for found, wanted in ((run(inputs), expected), (run(inputs[:1]), expected[:1])):
+        differences.append(float(np.abs(found[0] - wanted).max()))
+        wrong += sum(_wrong_labels(labels, wanted, manifest) for labels in found[1:])
+    return float(np.max(differences)), wrong  # NaN stays NaN
+
+
+def _wrong_labels(found: npt.NDArray[Any], probabilities: npt.NDArray[np.float32], manifest: Manifest) -> int:
+    """Return the number of pixels of labels, (B, S, S), that are not those of the probabilities, (B, outputs, S, S).
+
+    Where two are as likely as each other, but for what probabilities may differ by, both are right.
+    """
+    labels = manifest.labels
+    first, above = labels.first, probabilities
+    if labels.binary:
+        first, above = 0, np.concatenate([manifest.threshold - probabilities, probabilities - manifest.threshold], 1)
+    likely = above >= above.max(axis=1, keepdims=True) - 2 * MOST_DIFFERENCE
+    values = labels.to_labels(np.arange(first, first + above.shape[1], dtype=np.uint8))
+    right = (found[:, None] == values[:, None, None]) & likely
+    return int((~right.any(axis=1)).sum())

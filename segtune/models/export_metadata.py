@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from segtune.config import RunConfig
 from segtune.data.labels import Labels
 from segtune.models.manifest import Manifest
@@ -197,11 +199,18 @@ def _outputs(manifest: Manifest, kind: ExportKind) -> list[dict[str, Any]]:
             "result": {
                 "shape": [-1, size, size],
                 "dim_order": ["batch", "height", "width"],
-                "data_type": "uint8" if min(values) >= 0 and max(values) <= 255 else "int32",
+                "data_type": label_type(labels),
             },
             "classification:classes": _classes(labels, values if labels.binary else values[labels.first :]),
         },
     ]
+
+
+def label_type(labels: Labels) -> str:
+    """Return the type of the labels that an exported file gives: the smallest of three that holds them all."""
+    values = (labels.background_label, *labels.classes)
+    kinds = (np.iinfo(name) for name in ("uint8", "int32", "int64"))
+    return next(str(kind.dtype) for kind in kinds if kind.min <= min(values) and max(values) <= kind.max)
 
 
 def _classes(labels: Labels, values: Sequence[int]) -> list[dict[str, Any]]:

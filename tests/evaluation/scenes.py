@@ -18,6 +18,7 @@ from segtune.data.bands import Band
 from segtune.data.labels import Labels
 from segtune.evaluation.predictor import Predictor
 from segtune.models.build import build_model
+from segtune.models.checkpoint import save_model
 from segtune.models.manifest import Manifest
 from tests.manifests import untrained
 
@@ -71,6 +72,13 @@ def network(found: Manifest) -> nn.Module:
 
 def predictor(found: Manifest) -> Predictor:
     return Predictor(network(found), found, CPU)
+
+
+def saved_model(folder: Path, labels: Labels = BINARY, **fields: Any) -> Path:
+    """Write a model with random weights as a run does, and return its folder."""
+    found = manifest(labels, **fields)
+    save_model(folder, network(found), found)
+    return folder
 
 
 class Pointwise(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from segtune.files.folders import find_model
 from tests.evaluation.runs import Run, Trained, errors
+from tests.evaluation.scenes import picture, saved_model, write_scene
 
 Capsys = pytest.CaptureFixture[str]
 
@@ -67,6 +69,25 @@ def test_an_export_replaces_no_file_of_others(
     assert line.startswith(f"error: -o: {tmp_path / name} exists, and ")
     assert [path.name for path in tmp_path.iterdir()] == [name]  # nothing was measured before
     assert (tmp_path / name).read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "line"),
+    [
+        ("onnx", {}, "--export onnx: needs onnxscript, not found here; pip install '.[export]' installs it"),
+        ("deepness", {"uint8": False}, "--export deepness: Deepness reads 8-bit rasters only, and "),
+    ],
+)
+def test_what_an_export_lacks_is_told_of_before_anything_is_measured(
+    tmp_path: Path, run: Run, capsys: Capsys, monkeypatch: pytest.MonkeyPatch, kind: str, fields: Any, line: str
+) -> None:
+    if kind == "onnx":
+        monkeypatch.setitem(sys.modules, "onnxscript", None)
+    model, scene = saved_model(tmp_path / "model", **fields), write_scene(tmp_path / "a.tif", picture(70, 70))
+    assert run("-cd", model, "-d", scene, "-o", tmp_path / "out", "--export", kind) == 2
+    (found,) = errors(capsys)
+    assert found.startswith(f"error: {line}")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_is_uploaded_as_its_folder_is(

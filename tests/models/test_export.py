@@ -21,7 +21,7 @@ from segtune.data.store import DecodedTiles
 from segtune.data.tiles import Layout
 from segtune.errors import ExportError, InputError
 from segtune.models.build import build_model
-from segtune.models.export import export_model, made_up_tiles, tiles_to_compare
+from segtune.models.export import ExportedNetwork, export_model, made_up_tiles, tiles_to_compare
 from segtune.models.manifest import Manifest
 from segtune.vocabulary import ExportKind
 from tests.models.exporting import SIZE, expected, layer, manifest_of, pixels, to_input
@@ -112,6 +112,17 @@ def test_torch_export_is_what_validation_computes(tmp_path: Path) -> None:
     assert torch.equal(labels.long(), wanted[1].long())
 
 
+def test_labels_of_any_size_stay_what_they_are(tmp_path: Path) -> None:
+    large = 2**40 + 7
+    manifest = manifest_of((3, large))
+    export = export_model(layer(manifest), manifest, "torch_export", tmp_path / "model.pt2", pixels())
+    _, labels = torch.export.load(export.path).module()(torch.from_numpy(to_input(pixels())))
+    assert torch.equal(labels, expected(layer(manifest), manifest, pixels())[1])
+    assert large in labels
+    item = json.loads(export.item.read_text())
+    assert item["properties"]["mlm:output"][1]["result"]["data_type"] == "int64"
+
+
 def test_without_tiles_made_up_ones_are_compared(tmp_path: Path) -> None:
     manifest = manifest_of()
     export = export_model(layer(manifest), manifest, "torchscript", tmp_path / "model.pt")
@@ -138,6 +149,23 @@ class Forgetful(nn.Module):
 def test_a_file_that_computes_something_else_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"--export torchscript: .* differ .* by 0\.\d+|by \d\.\de-\d\d; not written"):
         export_model(Forgetful(), manifest_of(), "torchscript", tmp_path / "model.pt", pixels())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("classes", [(3,), (3, 5)])
+def test_a_file_with_other_labels_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: tuple[int, ...]
+) -> None:
+    manifest = manifest_of(classes)
+
+    class Shuffled(ExportedNetwork):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.table = self.table.flip(0)
+
+    monkeypatch.setattr("segtune.models.export.ExportedNetwork", Shuffled)
+    with pytest.raises(ExportError, match=r"labels differ from the model's in \d+ pixels; not written"):
+        export_model(layer(manifest), manifest, "torchscript", tmp_path / "model.pt", pixels())
     assert list(tmp_path.iterdir()) == []
 
 
