@@ -109,7 +109,7 @@ def test_train_prints_a_line_per_epoch_unless_it_is_told_not_to(
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("what", ["binary", "several"])
+@pytest.mark.parametrize("what", ["binary", pytest.param("several", marks=pytest.mark.slow)])
 def test_labels_are_those_that_validate_writes(what: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder, dataset = request.getfixturevalue(what)
     ended = call("validate", "-cd", folder, "-d", dataset / "val", "-o", tmp_path, "--binary", "--raw", "--cpu")
@@ -287,6 +287,7 @@ def test_what_is_odd_about_a_split_is_a_warning(
         segtune.evaluate(binary[0], odd / "val", device="cpu")
 
 
+@pytest.mark.slow
 def test_a_search_gives_its_table_and_winner(
     binary: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

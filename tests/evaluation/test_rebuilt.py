@@ -43,10 +43,15 @@ def differing(written: npt.NDArray[Any], found: npt.NDArray[Any]) -> float:
     ("labels", "size", "fields"),
     [
         (BINARY, (300, 200), {"fit": "resize", "tile_size": 300}),
-        (SEVERAL, (40, 150), {"fit": "resize", "tile_size": 150, "uint8": False}),
         (WITHOUT, (210, 150), {"fit": "crop"}),
-        (BINARY, (150, 50), {"fit": "crop"}),
-        (SEVERAL, (200, 130), {"fit": "pad"}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (SEVERAL, (40, 150), {"fit": "resize", "tile_size": 150, "uint8": False}),
+                (BINARY, (150, 50), {"fit": "crop"}),
+                (SEVERAL, (200, 130), {"fit": "pad"}),
+            )
+        ),
     ],
 )
 def test_the_listing_of_the_page_rebuilds_what_validate_writes(

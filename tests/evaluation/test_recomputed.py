@@ -108,6 +108,7 @@ def measured(model: Trained, split: Path, place: Path, run: Run, fit: str, side:
     return place / "out"
 
 
+@pytest.mark.slow
 def test_scores_of_the_demo_are_those_of_its_masks(models: Callable[[str], Trained], tmp_path: Path, run: Run) -> None:
     model = models("demo")
     check(CLASSES["demo"], model.val, measured(model, model.val, tmp_path, run, "resize", 32))

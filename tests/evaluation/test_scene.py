@@ -64,9 +64,11 @@ def validated(folder: Path, image: np.ndarray[Any, Any], found: Manifest) -> np.
 @pytest.mark.parametrize(
     ("fit", "tile_size", "size"),
     [
-        *(("resize", 96, (96, 96)), ("resize", 40, (40, 40)), ("resize", 96, (60, 96)), ("resize", 96, (140, 130))),
-        *(("crop", 64, (64, 64)), ("crop", 120, (100, 170)), ("crop", 500, (50, 40))),
-        *(("pad", 64, (50, 50)), ("pad", 100, (100, 100)), ("pad", 100, (70, 120))),
+        *(("resize", 96, (60, 96)), ("crop", 120, (100, 170)), ("pad", 100, (70, 120))),
+        *(pytest.param("resize", *sizes, marks=pytest.mark.slow) for sizes in ((96, (96, 96)), (40, (40, 40)))),
+        pytest.param("resize", 96, (140, 130), marks=pytest.mark.slow),
+        *(pytest.param("crop", *sizes, marks=pytest.mark.slow) for sizes in ((64, (64, 64)), (500, (50, 40)))),
+        *(pytest.param("pad", *sizes, marks=pytest.mark.slow) for sizes in ((64, (50, 50)), (100, (100, 100)))),
     ],
 )
 def test_a_tile_as_a_scene_is_predicted_as_in_validation(

@@ -43,7 +43,14 @@ def predicted(folder: Path, out: Path, *arguments: object) -> str:
     return " ".join(ended.out.split())
 
 
-@pytest.mark.parametrize("labels", [BINARY, SEVERAL, WITHOUT], ids=["binary", "several", "without background"])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pytest.param(BINARY, id="binary"),
+        pytest.param(SEVERAL, id="several", marks=pytest.mark.slow),
+        pytest.param(WITHOUT, id="without background", marks=pytest.mark.slow),
+    ],
+)
 def test_min_area_removes_the_small_objects_of_a_whole_scene(tmp_path: Path, labels: Labels) -> None:
     image = picture(540, 90)
     image[240:280, 20:60] = 0

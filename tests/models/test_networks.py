@@ -96,6 +96,7 @@ def test_an_encoder_without_stochastic_depth_refuses_it() -> None:
     assert incompatibility("unet", ENCODER, 64, 0.0) is None
 
 
+@pytest.mark.slow
 def test_attention_that_an_encoder_has_too_few_channels_for_is_refused() -> None:
     message = incompatibility("unetplusplus", ENCODER, 64, None, "scse")
     assert message == f"decoder_attention scse does not work with encoder {ENCODER}: it has stages of few channels"
@@ -118,7 +119,7 @@ def test_the_list_of_smps_encoders_with_stochastic_depth_is_right() -> None:
     [
         {"model": "unet", "decoder_channels": 256, "decoder_attention": "scse", "drop_path": 0.2},
         {"model": "fpn", "decoder_channels": 64, "dropout": 0.3, "encoder": "mit_b0", "drop_path": 0.2},
-        {"model": "unet", "encoder": "tu-swin_s3_tiny_224", "image_size": 96},
+        pytest.param({"model": "unet", "encoder": "tu-swin_s3_tiny_224", "image_size": 96}, marks=pytest.mark.slow),
     ],
 )
 def test_a_saved_network_is_the_same_for_smp(tmp_path: Any, settings: dict[str, Any]) -> None:

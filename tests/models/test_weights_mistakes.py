@@ -212,6 +212,7 @@ def test_other_channels_are_checked_once_the_bands_are_known(tmp_path: Path) -> 
     assert "features.0.0.weight is 32x4x3x3 instead of 32x5x3x3" in mistake
 
 
+@pytest.mark.slow
 def test_a_shallow_architecture_needs_only_the_stages_that_it_has(tmp_path: Path) -> None:
     shallow = scrambled(smp.create_model("pspnet", "tu-convnext_atto", encoder_weights=None))
     shallow.save_pretrained(str(tmp_path))
@@ -221,6 +222,7 @@ def test_a_shallow_architecture_needs_only_the_stages_that_it_has(tmp_path: Path
     assert "holds 44 of 124 tensors of encoder tu-convnext_atto (missing model.stages_2." in mistake
 
 
+@pytest.mark.slow
 def test_the_image_size_counts_where_shapes_depend_on_it(tmp_path: Path) -> None:
     encoder, path = "tu-efficientformerv2_s0", str(tmp_path / "small.safetensors")
     config = RunConfig(model="unet", encoder=encoder, image_size=128, encoder_weights="none")
