@@ -19,7 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from segtune.data.formats import MOST_BANDS, UPRIGHT, Orientation, Page, driver_of, png_orientation, tiff_pages
 from segtune.data.georeference import Place, read_place
 from segtune.data.listing import FACTS, MASKS, place_files
-from segtune.data.vrt import check_vrt, is_vrt
+from segtune.data.vrt import checked_vrt, is_vrt
 from segtune.errors import InputError, counted, one_line
 from segtune.machine import free_memory
 
@@ -121,18 +121,16 @@ def opened(path: Path, what: str, place: bool = False, scene: bool = False) -> I
     larger than memory, and a VRT. Raises InputError where it cannot be read, here or in the block, has another format,
     or needs more memory than there is.
     """
-    virtual = scene and is_vrt(path)
-    if virtual:
-        check_vrt(path)
+    virtual = checked_vrt(path) if scene and is_vrt(path) else None
     driver = "VRT" if virtual else driver_of(path, what)
     pages = tiff_pages(path, what) if driver == "GTiff" else []
     first = pages[0] if pages else None
     with reading(path, what):
         turn = first.orientation if first else png_orientation(path) if driver == "PNG" else None
         # Whether a picture is shown turned depends on whether its place is known.
-        sight = _WITH_SIDECARS if _has_sidecars(path, place or turn != UPRIGHT) else _ALONE
-        settings = rasterio.Env(**_GDAL, GDAL_DISABLE_READDIR_ON_OPEN=sight)
-        with settings, rasterio.open(_name(path, first), driver=driver) as source:
+        sidecars = not virtual and _has_sidecars(path, place or turn != UPRIGHT)
+        settings = rasterio.Env(**_GDAL, GDAL_DISABLE_READDIR_ON_OPEN=_WITH_SIDECARS if sidecars else _ALONE)
+        with settings, rasterio.open(virtual or _name(path, first), driver=driver) as source:
             raster = Raster(path, source, pages[1:], _shown(source, turn))
             _check_cost(raster, scene)
             for mask in MASKS:
