@@ -23,6 +23,7 @@ from segtune.evaluation.validate import PredictedTile, Validation, validate
 from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.files.folders import find_model
+from segtune.models.card import update_card
 from segtune.models.foreign import Described, has_manifest, manifest_of
 from segtune.models.manifest import Manifest
 from segtune.pictures.charts import confusion_chart, reliability_chart, threshold_chart
@@ -159,6 +160,7 @@ def store_threshold(result: Validation) -> str:
     best, path = result.measured.areas.best(), result.model_folder / "run.yaml"
     threshold = result.manifest.threshold if best.threshold is None else best.threshold
     Manifest.store_threshold(path, threshold, best.min_area)
+    update_card(result.model_folder)
     return f"stored in {path}: threshold {threshold:g}, min_area {best.min_area}"
 
 

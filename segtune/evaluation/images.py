@@ -100,9 +100,9 @@ def image_source(image: ImageLike, manifest: Manifest) -> Iterator[SceneSource]:
     """Open an image for a prediction.
 
     An array is (H, W, bands), or (H, W) for a model of one band; the model's extra channels are its last bands. The
-    extra channels of a file are found as for a scene, beside it. An open data set is read as its file. Where it is no file
-    on disk, it is read as it is, and also where it has all bands of the model: no extra channel lies beside, and no band
-    is transparency. Raises InputError where the image does not fit the model.
+    extra channels of a file are found as for a scene, beside it. An open data set is read as its file. It is read as it
+    is where it is no file on disk, or where it has all bands of the model: then no extra channel lies beside, and no
+    band is transparency. Raises InputError where the image does not fit the model.
     """
     if isinstance(image, np.ndarray):
         yield array_source(image, manifest)

@@ -11,11 +11,13 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from segtune.errors import counted, printable
 from segtune.files.atomic import write_text
-from segtune.models.manifest import Manifest
+from segtune.models.manifest import THRESHOLD, Manifest
 
 CARD, MANIFEST = "README.md", "run.yaml"
 _TAGS = ("semantic-segmentation", "segmentation-models-pytorch", "pytorch", "segtune")
 _WEIGHTS = {"none": "random weights", "imagenet": "ImageNet weights"}
+_INPUT, _PREDICTED = "- the network's input: ", "- predicted: "
+_PREDICTION = re.compile(f"^({_INPUT}.*)(\n{_PREDICTED}.*)?$", re.MULTILINE)
 _USE = """\
 ## Use
 
@@ -69,7 +71,8 @@ def model_card(manifest: Manifest, trials: int | None = None) -> str:
             f"- data set: {_code(name)} ({tiles or 'unknown number of'} tiles{resolution}), fingerprint "
             f"`{manifest.fingerprint}`",
             f"- bands, in this order, {kind}: {', '.join(_code(band.name) for band in manifest.bands)}",
-            f"- the network's input: {size}",
+            f"{_INPUT}{size}",
+            _prediction_line(manifest),
             "",
             _USE,
         ]
@@ -84,6 +87,27 @@ def write_card(folder: Path, trials: int | None = None) -> None:
     text, path = model_card(Manifest.read(folder / MANIFEST), trials), folder / CARD
     if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
         write_text(path, text)
+
+
+def update_card(folder: Path) -> None:
+    """Let the card of a model say the threshold and smallest area of its run.yaml; nothing where there is no card."""
+    path = folder / CARD
+    if path.is_file():
+        text = path.read_text(encoding="utf-8", errors="replace")
+        line = _prediction_line(Manifest.read(folder / MANIFEST))
+        write_text(path, _PREDICTION.sub(lambda found: f"{found[1]}\n{line}", text, count=1))
+
+
+def _prediction_line(manifest: Manifest) -> str:
+    """Return the line about the model's threshold and smallest area, which may have been stored after the training."""
+    threshold, area = manifest.threshold, manifest.min_area
+    above = (
+        f"the class, where its probability is above {threshold:g}" if manifest.labels.binary else "the likeliest class"
+    )
+    removed = f"; objects of fewer than {area} pixels are removed" if area else ""
+    changed = (threshold if manifest.labels.binary else THRESHOLD, area) != (THRESHOLD, 0)
+    stored = f" (chosen after the training; the score above is with {THRESHOLD:g} and all objects)" if changed else ""
+    return f"{_PREDICTED}{above}{removed}{stored}"
 
 
 def has_metadata(folder: Path) -> bool:

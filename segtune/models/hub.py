@@ -14,6 +14,7 @@ from torch import nn
 from segtune.errors import InputError, one_line
 from segtune.files.atomic import MODEL_FILES
 from segtune.models.card import MANIFEST, has_metadata, write_card
+from segtune.models.manifest import Manifest
 
 
 def check_repo(repo: str) -> None:
@@ -29,9 +30,10 @@ def check_repo(repo: str) -> None:
 def push_model(model: nn.Module, folder: Path, repo: str) -> str:
     """Push the files of a model's folder to a repository, USER/NAME, in one commit; return the commit's address.
 
-    smp's own `push_to_hub` does it. It uploads what the model's `save_pretrained` writes; here that is the folder as it
-    is, with its model card and run.yaml. A card of an older release is written anew. A repository that does not exist
-    is made. Raises InputError if the hub cannot be reached or refuses.
+    smp's own `push_to_hub` does it. It uploads what the model's `save_pretrained` writes; here those are the folder's
+    weights, config.json, model card and run.yaml, without what run.yaml says of the machine: `Manifest.hide_machine`. A
+    card of an older release is written anew. A repository that does not exist is made. Raises InputError if the hub
+    cannot be reached or refuses.
     """
     check_repo(repo)
 
@@ -40,8 +42,10 @@ def push_model(model: nn.Module, folder: Path, repo: str) -> str:
         for name in MODEL_FILES:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, place / name)
-        if (place / MANIFEST).is_file() and not has_metadata(place):  # of an older release
-            write_card(place)
+        if (place / MANIFEST).is_file():
+            Manifest.hide_machine(place / MANIFEST)
+            if not has_metadata(place):  # of an older release
+                write_card(place)
 
     model.save_pretrained = save_pretrained  # type: ignore[assignment]
     try:

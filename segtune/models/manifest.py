@@ -22,6 +22,7 @@ from segtune.files.transforms_file import TransformsFile
 from segtune.files.yamlfile import read_yaml
 from segtune.machine import versions
 from segtune.models.run_yaml import settings_of
+from segtune.roles import Role, declared
 from segtune.values import ENLARGE, LOGITS, OVERLAP, SCENE_WEIGHTS, SHRINK, TILE_WEIGHTS
 
 MEMORY_FORMAT = "channels_last"
@@ -191,6 +192,17 @@ class Manifest:
         content = read_yaml(path) | {"threshold": threshold, "min_area": min_area}
         write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=_WIDTH))
 
+    @staticmethod
+    def hide_machine(path: Path) -> None:
+        """Remove the machine from a run.yaml that others will read: names of host and process, and folders of paths."""
+        content = {name: value for name, value in read_yaml(path).items() if name != "machine"}
+        held = {
+            name: content[name] for name, role in declared(RunConfig, Role).items() if role.path and name in content
+        }
+        for name, value in held.items():
+            content[name] = [_file_name(one) for one in value] if isinstance(value, list) else _file_name(value)
+        write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=_WIDTH))
+
     def _plain(self) -> dict[str, Any]:
         labels = _LabelsPart.model_validate(self.labels, from_attributes=True, strict=False).model_dump()
         return self.config.settings() | {
@@ -236,6 +248,11 @@ class Manifest:
             "versions": versions(),
             **_file_part(self.transforms),
         }
+
+
+def _file_name(path: Any) -> Any:
+    """Return the last part of a path, or what is no path as it is."""
+    return Path(path).name or "tiles" if isinstance(path, str) else path
 
 
 def _file_part(file: TransformsFile | None) -> dict[str, Any]:

@@ -98,6 +98,9 @@ def test_the_best_threshold_is_stored_and_used_from_then_on(binary: Trained, tmp
     again = validated(run, case, tmp_path / "second", "--com")
     assert (again["threshold"], again["min_area"]) == (best["threshold"], best["min_area"])
     assert again["miou"] == pytest.approx(best["miou"], abs=1e-9)
+    card = (folder / "best" / "README.md").read_text(encoding="utf-8")
+    assert f"above {best['threshold']:g}" in card
+    assert ("pixels are removed" in card) == (best["min_area"] > 0)
 
 
 def test_a_threshold_is_not_chosen_on_tiles_of_the_training(

@@ -13,7 +13,8 @@ from markdown_it import MarkdownIt
 from torch import nn
 
 import segtune
-from segtune.models.card import has_metadata, model_card, write_card
+from segtune.models.card import has_metadata, model_card, update_card, write_card
+from segtune.models.checkpoint import save_model
 from segtune.models.manifest import Manifest
 
 
@@ -105,6 +106,30 @@ def test_names_from_outside_stay_plain_text(manifest: Manifest, name: str) -> No
     assert "\x1b" not in card
     (result,) = ModelCard(card).data.eval_results
     assert "\n" not in result.dataset_name
+
+
+def test_a_stored_threshold_stands_in_the_card(tmp_path: Path, network: nn.Module, manifest: Manifest) -> None:
+    labels = replace(manifest.labels, classes=(3,))
+    config = manifest.config.model_copy(update={"classes": [3]})
+    save_model(tmp_path, network, replace(manifest, labels=labels, config=config))
+    card = tmp_path / "README.md"
+    fresh = card.read_text(encoding="utf-8")
+    assert "- predicted: the class, where its probability is above 0.5\n" in fresh
+    older = "".join(line for line in fresh.splitlines(True) if not line.startswith("- predicted")) + "my notes\n"
+    line = (
+        "- predicted: the class, where its probability is above 0.35; objects of fewer than 8 pixels are removed "
+        "(chosen after the training; the score above is with 0.5 and all objects)\n"
+    )
+    for before in (fresh, older):
+        card.write_text(before, encoding="utf-8")
+        Manifest.store_threshold(tmp_path / "run.yaml", 0.35, 8)
+        update_card(tmp_path)
+        after = card.read_text(encoding="utf-8")
+        assert line in after
+        assert after.count("- predicted:") == 1
+        assert "my notes" in after or before == fresh
+    write_card(tmp_path)
+    assert line in card.read_text(encoding="utf-8")
 
 
 def test_a_card_is_written_only_where_it_changes(saved: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
+from torch import nn
 
 from segtune.errors import InputError
-from segtune.models.checkpoint import load_model
+from segtune.models.checkpoint import load_model, save_model
 from segtune.models.hub import push_model
+from segtune.models.manifest import Manifest
 from tests.models.saved import CPU
 
 
@@ -49,11 +52,33 @@ def sent(token: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     return files
 
 
-def test_the_folder_is_pushed_as_it_is(saved: Path, sent: dict[str, bytes]) -> None:
+def test_the_files_of_the_folder_are_pushed_and_no_others(saved: Path, sent: dict[str, bytes]) -> None:
     (saved / "notes.txt").write_text("mine")
     assert pushed(saved) == "https://hub/user/model/commit/1"
     names = {"config.json", "model.safetensors", "run.yaml", "README.md"}
-    assert sent == {name: (saved / name).read_bytes() for name in names}
+    assert sent.keys() == names
+    assert all(sent[name] == (saved / name).read_bytes() for name in names - {"run.yaml"})
+
+
+def test_what_tells_of_the_machine_is_not_pushed(
+    tmp_path: Path, network: nn.Module, manifest: Manifest, sent: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.node", lambda: "annas-computer")
+    paths = {"dataset": "/home/anna/ponds", "add_val_dirs": ["/home/anna/north"], "cache_dir": "/home/anna/cache"}
+    paths |= {"encoder_weights": "/home/anna/w.pth"}
+    save_model(tmp_path, network, replace(manifest, config=manifest.config.model_copy(update=paths)))
+    before = (tmp_path / "run.yaml").read_bytes()
+    pushed(tmp_path)
+    assert (tmp_path / "run.yaml").read_bytes() == before
+    assert b"annas-computer" in before
+    for content in sent.values():
+        assert b"anna" not in content
+    (tmp_path / "there").mkdir()
+    for name, content in sent.items():
+        (tmp_path / "there" / name).write_bytes(content)
+    own, found = (load_model(folder, CPU)[1] for folder in (tmp_path, tmp_path / "there"))
+    config = {"dataset": "ponds", "add_val_dirs": ["north"], "cache_dir": "cache", "encoder_weights": "w.pth"}
+    assert found == replace(own, config=own.config.model_copy(update=config))
 
 
 @pytest.mark.parametrize("old", [None, "# A segmentation model\n"])
