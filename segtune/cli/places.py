@@ -10,13 +10,14 @@ from pathlib import Path
 from segtune.cli.validate_flags import TILE_FOLDERS
 from segtune.config import RunConfig
 from segtune.data.dataset import image_size
-from segtune.data.listing import SCENE_SUFFIXES, shortest_ends
+from segtune.data.listing import SCENE_SUFFIXES, list_folder, shortest_ends
 from segtune.data.pairs import find_tiles
 from segtune.data.reading import read_header
 from segtune.data.splits import check_split
 from segtune.data.tile_sizes import largest_side
 from segtune.data.tiles import Layout
 from segtune.errors import InputError
+from segtune.evaluation.scene_source import channels_beside
 from segtune.models.foreign import Described, scaled_line
 from segtune.models.manifest import Manifest
 
@@ -55,9 +56,7 @@ def _suited(place: Place, manifest: Manifest, described: Described) -> Described
         tiles = find_tiles(place.data[0], Layout.of(manifest.config, manifest.channel_files))
         first, largest = read_header(tiles[0].image), largest_side(tiles)
     else:
-        files = (
-            place.data if place.data[0].is_file() else [file for (file,) in scenes_in(place.data[0], manifest.config)]
-        )
+        files = place.data if place.data[0].is_file() else [file for (file,) in scenes_in(place.data[0], manifest)]
         headers = [read_header(file, scene=True) for file in files]
         first, largest = headers[0], max(max(header.height, header.width) for header in headers)
     if line := scaled_line(described, first.dtype, place.data[0]):
@@ -113,24 +112,36 @@ def _measurable(files: tuple[Path, ...], manifest: Manifest) -> bool:
     layout = Layout.of(config, manifest.channel_files)
     if place.suffix.lower() in SCENE_SUFFIXES and place.is_file():
         return False
-    if place.is_dir() and not (place / layout.masks_dir).is_dir() and images_folder(place, config) is not None:
+    if place.is_dir() and not _has_masks(place, layout) and images_folder(place, config) is not None:
         return False
     check_split(place, layout)
     return True
 
 
+def _has_masks(place: Path, layout: Layout) -> bool:
+    """Return whether a folder has a folder of masks, or holds masks itself where that is their place."""
+    if layout.masks_dir != ".":
+        return (place / layout.masks_dir).is_dir()
+    own, other = layout.mask_suffix, layout.image_suffix
+    stems = [file.stem for file in _images(place)] if (place / layout.images_dir).is_dir() else []
+    return any(stem.endswith(own) and not (other and stem.endswith(other)) for stem in stems)
+
+
+def _images(folder: Path) -> list[Path]:
+    """Return the images in a folder, without hidden ones."""
+    return [folder / name for name in list_folder(folder).files if Path(name).suffix.lower() in SCENE_SUFFIXES]
+
+
 def images_folder(place: Path, config: RunConfig) -> Path | None:
     """Return the folder with the images of a place without masks: its own images folder, or itself; None if neither."""
-    for folder in (place / config.images_dir, place):
-        if folder.is_dir() and any(file.suffix.lower() in SCENE_SUFFIXES for file in folder.iterdir()):
-            return folder
-    return None
+    folders = (place / config.images_dir, place)
+    return next((folder for folder in folders if folder.is_dir() and _images(folder)), None)
 
 
-def scenes_in(place: Path, config: RunConfig) -> list[tuple[Path, ...]]:
-    """Return the images of a folder without masks, each a scene of its own."""
-    folder = images_folder(place, config)
+def scenes_in(place: Path, manifest: Manifest) -> list[tuple[Path, ...]]:
+    """Return the images of a folder without masks, each a scene of its own; extra channels of others are none."""
+    folder = images_folder(place, manifest.config)
     assert folder
-    return [
-        (file,) for file in sorted(folder.iterdir()) if file.suffix.lower() in SCENE_SUFFIXES and file.name[0] != "."
-    ]
+    images = _images(folder)
+    channels = {channel for image in images for channel in channels_beside(image, manifest) if channel != image}
+    return [(image,) for image in images if image not in channels]

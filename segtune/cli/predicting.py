@@ -38,9 +38,9 @@ PREDICTION = "prediction.json"
 def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console) -> None:
     """Predict every image of a place, and write OUT."""
     predictor = open_predictor(place.model, device_of(arguments), changes_of(arguments, place.described))
-    config = predictor.manifest.config
-    files = [place.data] if place.data[0].is_file() else scenes_in(place.data[0], config)
+    files = [place.data] if place.data[0].is_file() else scenes_in(place.data[0], predictor.manifest)
     scenes = [find_scene(paths, predictor.manifest) for paths in files]
+    _check_names(scenes)
     if arguments.polygons and len(scenes) > 1:
         raise InputError(f"--polygons: writes one file, but there are {len(scenes)} images; predict them one by one")
     console.print(f"{place.data[0]} has no masks: predicting {counted(len(scenes), 'image')} with {place.model}")
@@ -69,6 +69,18 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
     )
     write_text(place.out / PREDICTION, json.dumps({"images": images, "written": written} | settings, indent=2) + "\n")
     console.print(f"written to {place.out}")
+
+
+def _check_names(scenes: Sequence[SceneFiles]) -> None:
+    """Raise InputError where the results of two images would have the same name."""
+    named: dict[str, Path] = {}
+    for scene in scenes:
+        first = named.setdefault(scene.name, scene.image[0])
+        if first != scene.image[0]:
+            raise InputError(
+                f"{first} and {scene.image[0].name} differ in the extension alone, so one result would replace the "
+                f"other; move one of them to another folder"
+            )
 
 
 def _remarks(scenes: Sequence[SceneFiles], manifest: Manifest, resolution: str | None) -> Iterable[str]:

@@ -16,7 +16,7 @@ _EXPORTS = tuple(EXPORT_FILES)
 
 
 PLOTS, BINARY, RAW = "plots", "binary", "raw"
-TILE_FOLDERS = frozenset({PLOTS, BINARY, RAW})  # in OUT
+TILE_FOLDERS = (PLOTS, BINARY, RAW)  # in OUT
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console
     before = read_own_json(place.out / METRICS, "miou", "-o") or {}  # of an earlier validation
     earlier = frozenset(before.get("written", ()))
     plots = list[Picture]()
-    own = earlier if arguments.output_dir else TILE_FOLDERS
+    own = earlier if arguments.output_dir else frozenset(TILE_FOLDERS)
     with tile_files(place.out, wanted, own) as files:
 
         def on_tile(seen: PredictedTile) -> None:

@@ -52,6 +52,7 @@ def find_scene(paths: Sequence[Path], manifest: Manifest) -> SceneFiles:
         with opened(path, _AN_IMAGE, scene=True) as raster:
             counts.append(raster.bands)
     extra = len(names)
+    _check_one_scene(paths, counts, manifest)
     if extra and len(paths) > extra and sum(counts[:-extra]) >= own:
         return SceneFiles(tuple(paths[:-extra]), tuple(paths[-extra:]))
     beside = tuple(_beside(paths[0], name) for name in names)
@@ -60,6 +61,24 @@ def find_scene(paths: Sequence[Path], manifest: Manifest) -> SceneFiles:
             held = counted(sum(counts) - count, "band")
             raise InputError(f"{path}: is an extra channel, and the other files have {held}, but the model needs {own}")
     return SceneFiles(tuple(paths), beside)
+
+
+def _check_one_scene(paths: Sequence[Path], counts: Sequence[int], manifest: Manifest) -> None:
+    """Raise InputError where several files hold more bands than the model takes: they may be images of their own."""
+    if len(paths) == 1:
+        return
+    hint = "several files are the bands of one scene; give their folder to predict each of them"
+    if not manifest.order and sum(counts) > len(manifest.bands):
+        raise InputError(
+            f"-d: {paths[0]} and {counted(len(paths) - 1, 'other')} have {sum(counts)} bands in all, but the model was "
+            f"trained on {len(manifest.bands)}; {hint}, or choose bands with --bands"
+        )
+    first = 1  # number of the file's first band
+    for path, count in zip(paths[: len(paths) - len(manifest.channel_files)], counts, strict=False):
+        used = any(first <= number < first + count for number in manifest.order)
+        if manifest.order and not used and count >= manifest.image_bands:
+            raise InputError(f"--bands: takes no band of {path}; {hint}, or leave it out")
+        first += count
 
 
 def channels_beside(image: Path, manifest: Manifest) -> list[Path]:
