@@ -34,6 +34,19 @@ def check_overlap(share: float) -> None:
         raise InputError(f"--overlap: must be from 0 to {_MOST_OVERLAP}, but got {share:g}")
 
 
+def resolution_number(resolution: float | str | None) -> float | None:
+    """Return the metres per pixel that somebody wants; None for ``auto``, that of the training, and for none."""
+    if resolution is None or resolution == AUTO:
+        return None
+    try:
+        number = float(resolution)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise InputError(f"--resolution: must be auto or metres per pixel above 0, but got {resolution!r}")
+    return number
+
+
 def lower(value: object) -> object:
     """Return a word in lower case: libraries and papers write Adam, Dice and ImageNet."""
     return value.lower() if isinstance(value, str) else value

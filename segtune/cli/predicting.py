@@ -17,19 +17,20 @@ from segtune.cli.validate_flags import BINARY, PLOTS, RAW, TILE_FOLDERS, Wanted
 from segtune.cli.validation import changes_of, device_of
 from segtune.errors import InputError, counted
 from segtune.evaluation.opened import open_predictor, order_line
+from segtune.evaluation.polygons import place_remark
 from segtune.evaluation.predicted_masks import Category
 from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.scene import SceneResult, predict_scene
 from segtune.evaluation.scene_output import SceneOutputs
 from segtune.evaluation.scene_scale import scene_scale
-from segtune.evaluation.scene_source import SceneFiles, find_scene, opened_scene
+from segtune.evaluation.scene_source import Preview, SceneFiles, find_scene, opened_scene
 from segtune.evaluation.validate import prediction_settings
 from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.models.manifest import Manifest
 from segtune.pictures.png import write_png
 from segtune.pictures.render import categories, class_titles
-from segtune.pictures.scene import scene_picture
+from segtune.pictures.scene import preview_of, scene_picture
 from segtune.report.console import step_bar
 
 PREDICTION = "prediction.json"
@@ -52,15 +53,15 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
     named = categories(predictor.manifest.labels)
     outputs = [_outputs(scene, place.out, arguments, wanted, own, named) for scene in scenes]
     images: dict[str, Any] = {}
-    for line in _remarks(scenes, predictor.manifest, arguments.resolution):
+    for line in _remarks(scenes, predictor.manifest, arguments):
         console.print(line)
     for scene, files_out in zip(scenes, outputs, strict=True):
-        result = _predict(scene, files_out, predictor, arguments, console)
+        result, preview = _predict(scene, files_out, predictor, arguments, console)
         images[scene.name] = asdict(result)
         console.print(_line(scene, result, predictor))
         if wanted.plots:
             assert files_out.binary
-            picture = scene_picture(scene, files_out.binary, predictor.manifest)
+            picture = scene_picture(scene.name, preview, files_out.binary, predictor.manifest)
             (place.out / PLOTS).mkdir(parents=True, exist_ok=True)
             write_png(place.out / PLOTS / f"{scene.name}.png", picture)
     written = sorted({*before.get("written", []), BINARY, *wanted.folders})
@@ -83,12 +84,14 @@ def _check_names(scenes: Sequence[SceneFiles]) -> None:
             )
 
 
-def _remarks(scenes: Sequence[SceneFiles], manifest: Manifest, resolution: str | None) -> Iterable[str]:
+def _remarks(scenes: Sequence[SceneFiles], manifest: Manifest, arguments: Namespace) -> Iterable[str]:
     """Look at all images before the first is predicted; return a line about each thing that is odd, once for all."""
     found: dict[str, str] = {}
     for scene in scenes:
         with opened_scene(scene, manifest) as source:
-            found = {**scene_scale(manifest, source, resolution).remarks, **found}
+            found = {**scene_scale(manifest, source, arguments.resolution).remarks, **found}
+            if arguments.polygons and (line := place_remark(source)):
+                found["place"] = line
     return found.values()
 
 
@@ -108,16 +111,19 @@ def _outputs(
 
 def _predict(
     scene: SceneFiles, outputs: SceneOutputs, predictor: Predictor, arguments: Namespace, console: Console
-) -> SceneResult:
+) -> tuple[SceneResult, Preview]:
+    """Predict a scene; return what was found, and a small picture of it."""
     with opened_scene(scene, predictor.manifest) as source, step_bar(console) as bar:
-        return predict_scene(
+        preview = preview_of(source, predictor.manifest)
+        result = predict_scene(
             predictor,
-            source,
+            preview,
             outputs,
             arguments.overlap,
             lambda done, windows: bar.update(done, windows, f"predicting {scene.name}"),
             arguments.resolution,
         )
+        return result, preview
 
 
 def _line(scene: SceneFiles, result: SceneResult, predictor: Predictor) -> str:

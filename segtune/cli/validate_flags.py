@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from argparse import Namespace
 from dataclasses import dataclass
+from math import inf
 
 from segtune.cli.parser import Parser, make_parser
 from segtune.data.formats import MOST_BANDS
 from segtune.errors import InputError
-from segtune.values import OVERLAP, check_overlap
+from segtune.values import OVERLAP, check_overlap, resolution_number
 from segtune.vocabulary import EXPORT_FILES
 
 _EXPORTS = tuple(EXPORT_FILES)
@@ -173,6 +174,12 @@ def check_validate_flags(arguments: argparse.Namespace) -> None:
         mistakes.append(f"--min-area: must be at least 0, but got {arguments.min_area}")
     try:
         check_overlap(arguments.overlap)
+    except InputError as error:
+        mistakes += error.mistakes
+    if not 0 <= arguments.simplify < inf:
+        mistakes.append(f"--simplify: must be a number of metres, at least 0, but got {arguments.simplify:g}")
+    try:
+        resolution_number(arguments.resolution)
     except InputError as error:
         mistakes += error.mistakes
     if arguments.worst < 0:

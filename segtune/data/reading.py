@@ -55,7 +55,7 @@ def read_header(path: Path, scene: bool = False) -> Header:
 def ground_resolution(path: Path) -> float | None:
     """Return the metres per pixel of an image; None where its place on the ground is not known."""
     with opened(path, "an image", place=True) as raster:
-        return raster.place.resolution(raster.source.height)
+        return raster.place.resolution(*raster.source.shape)
 
 
 def readable_at_once(tiles: Sequence[Tile]) -> int:

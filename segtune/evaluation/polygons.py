@@ -17,7 +17,7 @@ import numpy.typing as npt
 from affine import Affine
 from rasterio import features
 
-from segtune.data.georeference import Place
+from segtune.data.georeference import Place, Points
 from segtune.data.labels import BACKGROUND, Indices, Labels
 from segtune.errors import InputError
 from segtune.evaluation.predict import probabilities
@@ -36,6 +36,16 @@ def check_packages() -> None:
         import shapely  # noqa: F401
     except ImportError as error:
         raise InputError(f"--polygons: needs {error.name}; pip install 'segtune[polygons]' brings it") from None
+
+
+def place_remark(source: SceneSource) -> str | None:
+    """Return a line about a scene whose outlines are in pixels; None where their place is known."""
+    if source.place.located(source.height):
+        return None
+    return (
+        f"warning: the place of {source.name} is not known by a transform or by ground control points, so outlines are "
+        f"in pixels, without a coordinate system"
+    )
 
 
 @dataclass
@@ -157,18 +167,17 @@ class PolygonFile:
     ----------
     path: of a file that does not exist yet.
     labels: of the classes.
-    place: the scene's; outlines are in its map units. Without a transform they are in pixels, with rows downwards.
-    height: of the scene in pixels.
+    place: the scene's; outlines are in its map units. Where they are not known, outlines are in pixels, with rows
+        downwards, and the file has no coordinate system.
+    size: height and width of the scene in pixels.
     simplify: metres by which outlines may be simplified, or pixels where the scene's resolution is not known.
     """
 
-    def __init__(self, path: Path, labels: Labels, place: Place, height: int, simplify: float | None) -> None:
-        self._path, self._labels, self._place = path, labels, place
-        self._tolerance = (simplify or 0) / (place.resolution(height) or 1)  # pixels
-        known = place.transform is not None
-        self._transform = place.transform if place.transform is not None else Affine.scale(1, -1)
-        in_units = known and not (place.crs and place.crs.is_geographic)
-        self._pixel_area = abs(self._transform.determinant) if in_units else 1.0
+    def __init__(self, path: Path, labels: Labels, place: Place, size: tuple[int, int], simplify: float | None) -> None:
+        self._path, self._labels, self._place, self._height = path, labels, place, size[0]
+        self._resolution = place.resolution(*size)
+        self._tolerance = (simplify or 0) / (self._resolution or 1)  # pixels
+        self._crs = place.crs.to_wkt() if place.crs and place.located(self._height) else None
         self.written = 0
         self._write([])
 
@@ -183,27 +192,45 @@ class PolygonFile:
         from shapely import to_wkb, transform
 
         polygons = np.array([outline.polygon for outline in outlines], object)
+        areas = self._areas(outlines)
         if self._tolerance and len(polygons):
             polygons = np.array([polygon.simplify(self._tolerance) for polygon in polygons], object)
-        a, b, c, d, e, f = self._transform[:6]
-        matrix, offset = np.array([[a, d], [b, e]]), np.array([c, f])
         if len(polygons):
-            polygons = transform(polygons, lambda points: points @ matrix + offset)
+            polygons = transform(polygons, self._on_map)
         labels = [self._labels.classes[outline.index - 1] for outline in outlines]
         values = [
             np.array(labels, np.int64),
             np.array([self._labels.text(label) for label in labels], object),
-            np.array([outline.pixels * self._pixel_area for outline in outlines], np.float64),
+            areas,
             np.array([outline.pixels for outline in outlines], np.int64),
             np.array([outline.probability for outline in outlines], np.float64),
         ]
-        crs = self._place.crs.to_wkt() if self._place.crs else None
-        kind = {"layer": "objects", "driver": "GPKG", "geometry_type": "Polygon", "crs": crs}
+        unit = "square metres on the ground" if self._resolution else "pixels, since the place is not known"
+        kind = {"layer": "objects", "driver": "GPKG", "geometry_type": "Polygon", "crs": self._crs}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'crs' was not provided")  # a scene may have none
-            add = self._path.exists()
-            pyogrio.raw.write(self._path, to_wkb(polygons), values, list(_FIELDS), append=add, **kind)
+            if self._path.exists():
+                pyogrio.raw.write(self._path, to_wkb(polygons), values, list(_FIELDS), append=True, **kind)
+            else:
+                about = f"outlines of predicted objects; area is in {unit}"
+                pyogrio.raw.write(self._path, to_wkb(polygons), values, list(_FIELDS), DESCRIPTION=about, **kind)
         self.written += len(outlines)
+
+    def _on_map(self, points: Points) -> Points:
+        """Return the coordinates, (N, 2), of points in pixels."""
+        found = self._place.on_map(points)
+        return points * (1, -1) if found is None else found
+
+    def _areas(self, outlines: Sequence[Outline]) -> npt.NDArray[np.float64]:
+        """Return the areas of objects: square metres where they are known, otherwise pixels."""
+        from shapely import centroid, get_coordinates
+
+        pixels = np.array([outline.pixels for outline in outlines], np.float64)
+        if not self._resolution or not outlines:
+            return pixels
+        middles = get_coordinates(centroid([outline.polygon for outline in outlines]))
+        each = self._place.pixel_areas(middles, self._height)
+        return pixels * (np.nan if each is None else each)
 
 
 class PolygonWriter:
@@ -233,6 +260,6 @@ class PolygonWriter:
 def polygon_writer(path: Path, source: SceneSource, labels: Labels, simplify: float | None) -> Iterator[PolygonWriter]:
     """Open a GeoPackage for the objects of a scene; it gets its name when the block ends without an error."""
     with temporary.workplace(path) as work:
-        file = PolygonFile(work / "objects.gpkg", labels, source.place, source.height, simplify)
+        file = PolygonFile(work / "objects.gpkg", labels, source.place, (source.height, source.width), simplify)
         yield PolygonWriter(file, labels, source.width)
         os.replace(work / "objects.gpkg", path)

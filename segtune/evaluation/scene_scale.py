@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from segtune.errors import InputError
 from segtune.evaluation.scene_source import SceneSource
 from segtune.models.manifest import Manifest
+from segtune.values import resolution_number
 
 _FAR = 1.2  # times the resolution of the training, or one part of it
 _FAR_TILE = 1.5  # times the size of the training's tiles, or one part of it
@@ -43,7 +44,8 @@ def scene_scale(manifest: Manifest, source: SceneSource, resolution: float | str
     training. Without it, a pixel of the scene counts as one of a training tile. Raises InputError where a resolution
     that is needed is not known.
     """
-    found, trained, side = source.place.resolution(source.height), manifest.resolution, tile_side(manifest)
+    found, trained = source.place.resolution(source.height, source.width), manifest.resolution
+    side = tile_side(manifest)
     remarks = _size_remark(manifest, source, side, resolution is not None)
     if resolution is None:
         largest = max(source.height, source.width)
@@ -51,7 +53,7 @@ def scene_scale(manifest: Manifest, source: SceneSource, resolution: float | str
         if as_tile and manifest.config.fit != "crop":
             side = max(largest, manifest.config.image_size or 0)
         return Scale(side, as_tile, remarks | _resolution_remark(source, found, trained))
-    wanted = trained if resolution == "auto" else _number(resolution)
+    wanted = resolution_number(resolution) or trained
     if wanted is None:
         raise InputError("--resolution: auto needs data.resolution in run.yaml, which it lacks; give the metres")
     if found is None:
@@ -62,7 +64,7 @@ def scene_scale(manifest: Manifest, source: SceneSource, resolution: float | str
             f"--resolution: at {wanted:.3g} m per pixel, a window would have {side} pixels of {source.name}, which has "
             f"{found:.3g} m per pixel"
         )
-    return Scale(side, remarks=remarks)
+    return Scale(side, remarks=remarks | _shape_remark(source))
 
 
 def is_tile(manifest: Manifest, largest: int) -> bool:
@@ -97,7 +99,7 @@ def _size_remark(manifest: Manifest, source: SceneSource, side: int, resampled: 
 
 def _resolution_remark(source: SceneSource, found: float | None, trained: float | None) -> dict[str, str]:
     """Return a line about a scene whose pixels are far from the training's in metres, if they are."""
-    if not found or not trained or 1 / _FAR <= found / trained <= _FAR:
+    if not found or not trained or _near(found / trained):
         return {}
     text = (
         f"warning: {source.name} has {found:.3g} m per pixel, and the model was trained at {trained:.3g} m; "
@@ -106,27 +108,48 @@ def _resolution_remark(source: SceneSource, found: float | None, trained: float 
     return {"resolution": text}
 
 
-def _number(resolution: float | str) -> float:
-    try:
-        number = float(resolution)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise InputError(f"--resolution: must be auto or metres per pixel above 0, but got {resolution!r}")
-    return number
-
-
-def tile_remark(manifest: Manifest, folder: str, largest: int) -> str | None:
-    """Return a line about tiles that `fit` resize brings to another scale than the training's; None where it is near.
-
-    `largest` is the longest side among them in pixels. A tile is resized as a whole, whatever its size.
-    """
-    trained = manifest.tile_size
-    if manifest.config.fit != "resize" or trained is None or is_tile(manifest, largest):
-        return None
-    ratio = largest / trained
-    seen = f"{ratio:.2g} times smaller" if ratio > 1 else f"{1 / ratio:.2g} times larger"
-    return (
-        f"warning: tiles in {folder} have up to {largest} pixels a side, and the model was trained on tiles of up to "
-        f"{trained}; each is resized as a whole, so objects look {seen} to the model than in training"
+def _shape_remark(source: SceneSource) -> dict[str, str]:
+    """Return a line about a scene whose pixels are not square on the ground, if they are not."""
+    sides = source.place.pixel_sides(source.height, source.width)
+    if sides is None or _near(sides[0] / sides[1]):
+        return {}
+    text = (
+        f"warning: a pixel of {source.name} is {sides[0]:.3g} m wide and {sides[1]:.3g} m high on the ground; "
+        f"--resolution resamples both sides alike; gdalwarp to a projected coordinate system gives square pixels"
     )
+    return {"shape": text}
+
+
+def tile_remarks(manifest: Manifest, folder: str, largest: int, resolution: float | None) -> list[str]:
+    """Return lines about tiles that the model sees at another scale than in training; none where it is near.
+
+    `largest` is the longest side among the tiles in pixels, `resolution` their metres per pixel, None if not known. A
+    tile is resized as a whole with `fit` resize, whatever its size.
+    """
+    trained, trained_side = manifest.resolution, manifest.tile_size
+    resized = manifest.config.fit == "resize" and trained_side is not None
+    larger = largest / trained_side if resized and trained_side else 1.0
+    coarser = resolution / trained if resolution and trained else 1.0
+    if resized and resolution and trained and _near(larger * coarser):
+        return []  # one of the two makes up for the other
+    lines = []
+    if resized and not is_tile(manifest, largest):
+        lines.append(
+            f"warning: tiles in {folder} have up to {largest} pixels a side, and the model was trained on tiles of up "
+            f"to {trained_side}; each is resized as a whole, so objects look {_seen(larger)} to the model than "
+            f"in training"
+        )
+    if resolution and trained and not _near(coarser):
+        lines.append(
+            f"warning: tiles in {folder} have {resolution:.3g} m per pixel, and the model was trained at "
+            f"{trained:.3g} m; so objects look {_seen(coarser)} to the model than in training"
+        )
+    return lines
+
+
+def _near(ratio: float) -> bool:
+    return 1 / _FAR <= ratio <= _FAR
+
+
+def _seen(ratio: float) -> str:
+    return f"{ratio:.2g} times smaller" if ratio > 1 else f"{1 / ratio:.2g} times larger"

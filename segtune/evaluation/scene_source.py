@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from segtune.data.alignment import compare, georeference_of
 from segtune.data.bands import check_count, check_types
@@ -153,6 +154,48 @@ class ArraySource:
         (top, bottom), (left, right) = span
         part = np.ascontiguousarray(self._image[top:bottom, left:right])
         return [part], np.logical_and.reduce(np.isfinite(part), axis=2)
+
+
+class Preview:
+    """A source that keeps a small picture of what is read from another one, so that nothing is read twice for it.
+
+    Parameters
+    ----------
+    source: what is read.
+    bands: positions of the bands to keep, among all bands of the model.
+    largest: pixels of the longer side that the picture has at most; each is the nearest one of the source.
+    """
+
+    def __init__(self, source: SceneSource, bands: Sequence[int], largest: int) -> None:
+        self.name, self.place, self.height, self.width = source.name, source.place, source.height, source.width
+        self._source, self._bands = source, list(bands)
+        self._rows, self._columns = nearest_pixels((self.height, self.width), largest)
+        self.image = np.zeros((len(self._rows), len(self._columns), len(bands)), np.float32)  # (h, w, bands)
+
+    def read(self, span: Span) -> tuple[list[Image], Valid]:
+        """Return these rows and columns of the source, and keep those pixels of them that are in the picture."""
+        sources, valid = self._source.read(span)
+        (rows, top), (columns, left) = (
+            (slice(*np.searchsorted(kept, ends)), ends[0])
+            for kept, ends in zip((self._rows, self._columns), span, strict=True)
+        )
+        part = np.ix_(self._rows[rows] - top, self._columns[columns] - left)
+        found = np.concatenate([source[part] for source in sources], axis=2)
+        self.image[rows, columns] = found[..., self._bands]
+        return sources, valid
+
+
+def nearest_pixels(size: tuple[int, int], largest: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the rows and columns of an image of this size, (H, W), that a picture of it shows.
+
+    The picture has the image's aspect ratio, and at most `largest` pixels along its longer side.
+    """
+    scale = min(1.0, largest / max(size))
+    counts = [max(1, round(side * scale)) for side in size]
+    rows, columns = (
+        ((np.arange(count) + 0.5) * side / count).astype(np.intp) for side, count in zip(size, counts, strict=True)
+    )
+    return rows, columns
 
 
 @contextmanager

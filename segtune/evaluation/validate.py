@@ -13,7 +13,7 @@ import torch
 from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, shares, survey
 from segtune.data.pairs import find_tiles
-from segtune.data.reading import readable_at_once
+from segtune.data.reading import ground_resolution, readable_at_once
 from segtune.data.store import DecodedTiles, TileStore
 from segtune.data.tile_sizes import largest_side
 from segtune.data.tiles import Layout, Split, Tile
@@ -25,7 +25,7 @@ from segtune.evaluation.metrics import Scores
 from segtune.evaluation.opened import UNCHANGED, Changes, open_predictor, order_line
 from segtune.evaluation.predict import TilePrediction, probabilities
 from segtune.evaluation.predictor import Predictor
-from segtune.evaluation.scene_scale import tile_remark
+from segtune.evaluation.scene_scale import tile_remarks
 from segtune.files.folders import find_model
 from segtune.machine import versions
 from segtune.models.device import within_memory
@@ -255,7 +255,7 @@ def _remarks(tiles: Split, manifest: Manifest) -> list[str]:
         classes = f"none of the model's classes occurs in the masks ({config.classes})"
         raise InputError(f"{masks.place}: {classes}; they hold {masks.held()}")
     check_kept(config, [masks])
-    size = tile_remark(manifest, tiles.folders[0], largest_side(tiles))
+    scale = tile_remarks(manifest, tiles.folders[0], largest_side(tiles), ground_resolution(tiles[0].image))
     unread = [f"warning: {text}" for text in tiles.unread]
     unknown = masks.pixels.keys() - {*config.classes, *config.ignore}
     wrong = [
@@ -263,7 +263,7 @@ def _remarks(tiles: Split, manifest: Manifest) -> list[str]:
         f"no background, so it is always wrong there"
     ]
     remarks = mask_remarks(config, [masks]) if manifest.labels.predicts_background or not unknown else wrong
-    return [*([order] if order else []), *unread, *([size] if size else []), *remarks]
+    return [*([order] if order else []), *unread, *scale, *remarks]
 
 
 @contextmanager

@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import rasterio
 from rasterio.enums import Resampling
 
 from segtune.data.bands import rgb_positions
 from segtune.data.labels import IGNORED, Indices, Labels
-from segtune.data.raster import alone, opened
-from segtune.evaluation.scene_source import SceneFiles
+from segtune.data.raster import alone
+from segtune.evaluation.scene_source import Preview, SceneSource
 from segtune.models.manifest import Manifest
 from segtune.pictures.layout import Legend, Row, class_legend, ignored_legend, layout, swatch
 from segtune.pictures.render import CERTAIN, Picture, class_titles, painted, render
 
 _LARGEST = 1024  # pixels, the longer side of the picture of a scene
+_NARROWEST = 160  # pixels of a column, so that its name can be read
 
 
-def scene_picture(scene: SceneFiles, binary: Path, manifest: Manifest) -> Picture:
-    """Draw image and predicted labels side by side, both read at the size at which they are drawn.
+def preview_of(source: SceneSource, manifest: Manifest) -> Preview:
+    """Return the source of a scene that keeps what `scene_picture` shows of it."""
+    return Preview(source, rgb_positions(manifest.config.rgb, manifest.bands), _LARGEST)
 
-    `binary` is the GeoTIFF that was predicted; pixels without data are hatched.
+
+def scene_picture(title: str, preview: Preview, binary: Path, manifest: Manifest) -> Picture:
+    """Draw image and predicted labels side by side.
+
+    `preview` is the source that was predicted, `binary` the GeoTIFF that was written; pixels without data are hatched.
     """
+    shape = preview.image.shape[:2]
     with alone(), rasterio.open(binary) as file:
-        scale = min(1.0, _LARGEST / max(file.shape))
-        shape = max(1, round(file.height * scale)), max(1, round(file.width * scale))
         labels = file.read(1, out_shape=shape, resampling=Resampling.nearest)
         missing = file.read_masks(1, out_shape=shape) == 0
     found: Indices = manifest.labels.to_indices(labels)
     found[missing] = IGNORED
-    picture = render(
-        _image(scene, shape, manifest.order), manifest.bands, rgb_positions(manifest.config.rgb, manifest.bands)
-    )
-    cells = [picture, painted(found, manifest.labels, (shape[1], shape[0]))]
-    return layout(scene.name, _legend(manifest.labels, found), ["image", "output"], [Row("", "", cells)], shape[1])
+    bands = [manifest.bands[position] for position in rgb_positions(manifest.config.rgb, manifest.bands)]
+    picture = render(preview.image, bands, range(len(bands)))
+    cells = [picture, painted(found, manifest.labels, shape)]
+    column = max(shape[1], _NARROWEST)
+    return layout(title, _legend(manifest.labels, found), ["image", "output"], [Row("", "", cells)], column)
 
 
 def _legend(labels: Labels, found: Indices) -> Legend:
@@ -44,24 +47,3 @@ def _legend(labels: Labels, found: Indices) -> Legend:
     if labels.binary:
         return [swatch(class_titles(labels)[1], CERTAIN), *ignored_legend([found])]
     return class_legend(labels, [found])
-
-
-def _image(
-    scene: SceneFiles, shape: tuple[int, int], order: Sequence[int]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Read the bands of a scene that the model sees, (h, w, bands), at a smaller size."""
-    image = _bands(scene.image, shape)
-    parts = [image[[number - 1 for number in order]] if order else image]
-    if scene.channels:
-        parts.append(_bands(scene.channels, shape))
-    return np.concatenate(parts).transpose(1, 2, 0)
-
-
-def _bands(paths: Sequence[Path], shape: tuple[int, int]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Read all bands of some files, (bands, h, w), at a smaller size."""
-    parts = []
-    for path in paths:
-        with opened(path, "an image", scene=True) as raster:
-            part = raster.source.read(out_shape=(raster.source.count, *shape), resampling=Resampling.average)
-        parts.append(part.astype(np.float32))
-    return np.concatenate(parts)

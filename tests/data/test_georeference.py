@@ -155,7 +155,14 @@ def test_no_name_in_a_file_or_beside_it_leads_to_a_server(
     [
         (32633, from_origin(500_000, 4_600_000, 10, 10), 10.0),
         (32633, from_origin(500_000, 4_600_000, 10, 10) @ rasterio.Affine.rotation(30), 10.0),
-        (4326, from_origin(15, 41, 1e-4, 1e-4), 11.1195),
+        (4326, from_origin(15, 41, 1e-4, 1e-4), (11.104 * 8.414) ** 0.5),  # north to south, and west to east
+        (4326, from_origin(15, 41, 1e-4, 1e-4) @ rasterio.Affine.rotation(45), (11.104 * 8.414) ** 0.5),
+        (4326, from_origin(15, 41, 1e-4, 1e-4) @ rasterio.Affine.rotation(90), (11.104 * 8.414) ** 0.5),
+        (4326, from_origin(15, 60, 1e-4, 1e-4), (11.141 * 5.58) ** 0.5),
+        (3857, from_origin(1e6, 8_399_738, 10, 10), 5.008),  # Web Mercator at 60 degrees north
+        (3395, from_origin(1e6, 8_362_699, 10, 10), 5.013),  # another Mercator there
+        (3857, from_origin(1e6, 0, 10, 10), 10.0),  # within 1%
+        (3035, from_origin(4_321_000, 4_500_000, 10, 10), 10.0),  # equal areas
         (2229, from_origin(0, 0, 3, 3), 3 * 1200 / 3937),  # US survey feet
         (32633, rasterio.Affine.identity(), None),
         (None, from_origin(500_000, 4_600_000, 10, 10), None),
@@ -169,4 +176,16 @@ def test_the_resolution_of_an_image_is_in_metres(
         tmp_path / "a.tif", "w", driver="GTiff", width=8, height=8, count=1, dtype="uint8", **place
     ) as f:
         f.write(np.ones((1, 8, 8), np.uint8))
-    assert ground_resolution(tmp_path / "a.tif") == (metres and pytest.approx(metres))
+    exact = metres in (10.0, None)
+    assert ground_resolution(tmp_path / "a.tif") == (metres and pytest.approx(metres, rel=1e-12 if exact else 2e-4))
+
+
+def test_the_resolution_of_an_image_with_ground_control_points(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", **profile(1) | PLACES["gcps"]) as target:
+        target.write(noise(1)[..., 0], 1)
+    degrees = 1 / 99
+    assert ground_resolution(path) == pytest.approx(degrees * (111_050 * 84_140) ** 0.5, rel=1e-3)
+    with rasterio.open(path, "w", **profile(1) | {"crs": CRS.from_epsg(4326), "gcps": POINTS[:2]}) as target:
+        target.write(noise(1)[..., 0], 1)
+    assert ground_resolution(path) is None  # two points give no place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from affine import Affine
 from rasterio import features
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from segtune.data.georeference import Place
@@ -68,7 +70,7 @@ def test_a_geopackage_holds_class_name_area_and_probability(tmp_path: Path) -> N
     indices = np.zeros((20, 30), np.uint8)
     indices[2:6, 4:14] = 1
     indices[10:20, 20:22] = 2
-    file = PolygonFile(tmp_path / "objects.gpkg", LABELS, UTM, 20, None)
+    file = PolygonFile(tmp_path / "objects.gpkg", LABELS, UTM, (20, 30), None)
     file.write(outlines(indices, 8, np.full(indices.shape, 0.75, np.float32)))
     meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "objects.gpkg")
     assert CRS.from_user_input(meta["crs"]) == UTM.crs
@@ -84,7 +86,7 @@ def test_a_geopackage_holds_class_name_area_and_probability(tmp_path: Path) -> N
 
 
 def test_a_scene_without_objects_gives_an_empty_layer(tmp_path: Path) -> None:
-    PolygonFile(tmp_path / "none.gpkg", LABELS, UTM, 20, None).write([])
+    PolygonFile(tmp_path / "none.gpkg", LABELS, UTM, (20, 30), None).write([])
     assert pyogrio.read_info(tmp_path / "none.gpkg")["features"] == 0
 
 
@@ -92,7 +94,7 @@ def test_simplify_is_in_metres(tmp_path: Path) -> None:
     steps = np.tril(np.ones((40, 40), np.uint8))
     corners = []
     for metres in (None, 5.0):
-        file = PolygonFile(tmp_path / f"{metres}.gpkg", LABELS, UTM, 40, metres)
+        file = PolygonFile(tmp_path / f"{metres}.gpkg", LABELS, UTM, (40, 40), metres)
         file.write(outlines(steps, 16, np.ones(steps.shape, np.float32)))
         _, _, geometry, _ = pyogrio.raw.read(tmp_path / f"{metres}.gpkg")
         corners.append(shapely.get_num_coordinates(shapely.from_wkb(geometry))[0])
@@ -104,8 +106,74 @@ def test_without_a_place_outlines_are_in_pixels_with_rows_downwards(tmp_path: Pa
     indices = np.zeros((10, 10), np.uint8)
     indices[2:4, 5:9] = 1
     nowhere = Place(None, None, (), None)
-    file = PolygonFile(tmp_path / "pixels.gpkg", LABELS, nowhere, 10, None)
+    file = PolygonFile(tmp_path / "pixels.gpkg", LABELS, nowhere, (10, 10), None)
     file.write(outlines(indices, 3, np.ones(indices.shape, np.float32)))
     _, _, geometry, fields = pyogrio.raw.read(tmp_path / "pixels.gpkg")
     assert shapely.from_wkb(geometry)[0].bounds == (5, -4, 9, -2)
     assert fields[2].tolist() == [8]
+
+
+def square(place: Place, path: Path) -> tuple[dict[str, Any], tuple[float, ...], float, str]:
+    """Write the outline of 10 x 10 pixels in 100 x 100; return the layer's metadata, bounds, area and description."""
+    indices = np.zeros((100, 100), np.uint8)
+    indices[20:30, 50:60] = 1
+    file = PolygonFile(path, LABELS, place, (100, 100), None)
+    file.write(outlines(indices, 32, np.ones(indices.shape, np.float32)))
+    meta, _, geometry, fields = pyogrio.raw.read(path)
+    about = pyogrio.read_info(path)["layer_metadata"]["DESCRIPTION"]
+    return meta, shapely.from_wkb(geometry)[0].bounds, float(fields[2][0]), about
+
+
+@pytest.mark.parametrize(
+    ("place", "area"),
+    [
+        (UTM, 400.0),
+        (Place(CRS.from_epsg(2229), Affine(3.0, 0, 0, 0, -3.0, 0), (), None), 100 * (3 * 1200 / 3937) ** 2),  # feet
+        (Place(CRS.from_epsg(4326), Affine(1e-4, 0, 15, 0, -1e-4, 41), (), None), 100 * 11.104 * 8.414),
+        (Place(CRS.from_epsg(4326), Affine(1e-4, 0, 15, 0, -1e-4, 60), (), None), 100 * 11.141 * 5.580),
+        (Place(CRS.from_epsg(3857), Affine(10, 0, 1e6, 0, -10, 8_399_738), (), None), 100 * 5.008**2),
+    ],
+)
+def test_area_is_in_square_metres_on_the_ground(tmp_path: Path, place: Place, area: float) -> None:
+    *_, found, about = square(place, tmp_path / "objects.gpkg")
+    assert found == pytest.approx(area, rel=1e-9 if place is UTM else 1e-3)
+    assert about.endswith("area is in square metres on the ground")
+
+
+def test_the_area_of_an_object_is_that_at_its_own_latitude(tmp_path: Path) -> None:
+    indices = np.zeros((600, 20), np.uint8)
+    indices[:10, :10] = indices[-10:, :10] = 1  # at 60 degrees and at the equator
+    place = Place(CRS.from_epsg(4326), Affine(0.1, 0, 15, 0, -0.1, 60), (), None)
+    file = PolygonFile(tmp_path / "objects.gpkg", LABELS, place, indices.shape, None)
+    file.write(outlines(indices, 64, np.ones(indices.shape, np.float32)))
+    # Squares of 1 degree between 59 and 60, and between 0 and 1 degree: areas on the ellipsoid.
+    assert pyogrio.raw.read(tmp_path / "objects.gpkg")[3][2] == pytest.approx([6.3e9, 1.2308e10], rel=2e-3)
+
+
+def test_ground_control_points_place_outlines(tmp_path: Path) -> None:
+    points = [
+        GroundControlPoint(row, column, 15 + column / 1e4 + row / 1e5, 41 - row / 1e4)
+        for row in (0, 100)
+        for column in (0, 100)
+    ]
+    place = Place(CRS.from_epsg(4326), None, tuple(points), None)
+    meta, bounds, area, _ = square(place, tmp_path / "objects.gpkg")
+    assert meta["crs"] == "EPSG:4326"
+    assert bounds == pytest.approx((15.0052, 40.997, 15.0063, 40.998))
+    assert area == pytest.approx(100 * 11.104 * 8.414, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        Place(CRS.from_epsg(4326), None, (), None),
+        Place(CRS.from_epsg(4326), None, (GroundControlPoint(0, 0, 15, 41),), None),
+        Place(CRS.from_epsg(4326), Affine.scale(1, -1), (), None),
+    ],
+)
+def test_a_coordinate_system_without_coordinates_is_not_written(tmp_path: Path, place: Place) -> None:
+    meta, bounds, area, about = square(place, tmp_path / "objects.gpkg")
+    assert meta["crs"] is None or "Undefined" in meta["crs"]
+    assert bounds == (50, -30, 60, -20)
+    assert area == 100
+    assert "area is in pixels" in about
