@@ -1,4 +1,4 @@
-"""Write the pictures of docs/validation.md: what a validation draws of a small model on the demo data.
+"""Write the pictures of docs/validation.md and docs/predictions.md: what is drawn of a small model on the demo data.
 
     python docs/write_validation.py
 
@@ -12,9 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cv2
+import numpy as np
+import rasterio
 import torch
 
 from segtune.data.batches import Batches
+from segtune.data.demo_scene import draw_tile
 from segtune.data.fitting import Fit
 from segtune.data.pairs import find_tiles
 from segtune.data.store import DecodedTiles
@@ -36,6 +40,7 @@ from segtune.pictures.render import Picture
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "validation"
 MOST_BYTES = 100_000
+SCENE = 448, 640  # pixels, height and width
 SETTINGS = ["encoder=tu-mobilenetv3_small_050", "encoder_weights=none", "image_size=128", "epochs=10", "lr=2e-3"]
 
 
@@ -78,11 +83,25 @@ def drawn(folder: Path, split: Path) -> dict[str, Picture]:
     }
 
 
+def drawn_scene(folder: Path, scratch: Path) -> Picture:
+    """Predict a scene with validate.py; return its picture."""
+    image = draw_tile(max(SCENE), np.random.default_rng(0))[0][: SCENE[0], : SCENE[1]].transpose(2, 0, 1)
+    for name, bands in (("scene.tif", image[:3]), ("scene_nir.tif", image[3:])):
+        shape = {"count": len(bands), "height": SCENE[0], "width": SCENE[1]}
+        with rasterio.open(scratch / name, "w", driver="GTiff", dtype="uint8", **shape) as file:
+            file.write(bands)
+    command = [sys.executable, str(ROOT / "validate.py"), "-cd", str(folder), "-d", "scene.tif", "-o", "out"]
+    subprocess.run(command, cwd=scratch, check=True)
+    return cv2.cvtColor(cv2.imread(str(scratch / "out/plots/scene.png")), cv2.COLOR_BGR2RGB)
+
+
 def main() -> None:
     """Write all pictures."""
     PAGE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        pictures = drawn(trained(Path(scratch)), Path(scratch) / "data/demo/val")
+        folder = trained(Path(scratch))
+        pictures = drawn(folder, Path(scratch) / "data/demo/val")
+        pictures["scene"] = drawn_scene(folder, Path(scratch))
     for name, picture in pictures.items():
         (PAGE / f"{name}.jpg").write_bytes(jpeg_within(MOST_BYTES, picture)[0])
 
