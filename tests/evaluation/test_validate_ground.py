@@ -72,7 +72,14 @@ def test_resolution_says_where_pixels_are_not_square_on_the_ground(
     assert "is 11.1 m wide and 5.58 m high on the ground" in said
 
 
-@pytest.mark.parametrize(("metres", "words"), [(1.5, "look 3 times larger"), (0.25, "look 2 times smaller"), (0.5, "")])
+@pytest.mark.parametrize(
+    ("metres", "words"),
+    [
+        (1.5, "look 3 times larger"),
+        pytest.param(0.25, "look 2 times smaller", marks=pytest.mark.slow),
+        pytest.param(0.5, "", marks=pytest.mark.slow),
+    ],
+)
 def test_tiles_of_another_resolution_get_a_warning(
     binary: Trained, tmp_path: Path, run: Run, capsys: Capsys, metres: float, words: str
 ) -> None:

@@ -41,7 +41,12 @@ def largest_rectangle(drawn: npt.NDArray[Any]) -> tuple[int, int]:
     return int(inked.any(axis=1).sum()), int(inked.any(axis=0).sum())
 
 
-@pytest.mark.parametrize("size", [(80, 160), (160, 80), (300, 1), (1, 300)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "size", [pytest.param((80, 160), marks=SLOW), (160, 80), (300, 1), pytest.param((1, 300), marks=SLOW)]
+)
 def test_a_scene_of_any_shape_is_drawn_without_distortion(model: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     found = drawn(model, write_scene(tmp_path / "scene.tif", np.full((*size, 3), 100, np.uint8)), tmp_path / "out")
     assert largest_rectangle(found) == size
