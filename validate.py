@@ -14,6 +14,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from segtune.cli.applicable import check_applicable, unused_overlap
 from segtune.cli.described import description, description_line
 from segtune.cli.exits import run_script
 from segtune.cli.places import places_of
@@ -40,19 +41,26 @@ def main() -> int:
     described = description(models, arguments)
     manifests = {model: manifest_of(model, described).with_order(band_order(arguments)) for model in models}
     places = places_of(manifests, arguments, described)
+    check_applicable(arguments, places, manifests, described)
     # torch takes seconds to import; --help and common mistakes do not wait for it.
+    from segtune.cli.choosing import check_choice, store_threshold
+    from segtune.cli.comparing import Compared, check_compared
     from segtune.cli.deploying import check_deploying, deploy
     from segtune.cli.predicting import predict
-    from segtune.cli.validation import check_compared, compare_with, measure, store_threshold
+    from segtune.cli.validation import measure
     from segtune.pictures.window import check_screen, show
     from segtune.report.console import make_console
     from segtune.report.validation import several_table, validation_lines
 
     if arguments.vis:
         check_screen()
-    check_compared(manifests.values(), described, arguments)
+    check_choice(places, arguments)
+    check_compared(places, arguments)
     check_deploying(manifests, arguments)
     console, found = make_console(), []
+    compared = Compared(arguments, console)
+    if line := unused_overlap(arguments, places, manifests):
+        console.print(line)
     for place in places:
         if line := description_line(place):
             console.print(line)
@@ -63,7 +71,7 @@ def main() -> int:
         found.append(measured)
         console.print(*validation_lines(measured.result, measured.intervals), sep="\n")
         if arguments.compare:
-            console.print(compare_with(place, measured, arguments, console))
+            console.print(compared.difference(place, measured))
         if arguments.store_threshold:
             console.print(store_threshold(measured.result))
         console.print(f"written to {place.out}")

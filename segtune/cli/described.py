@@ -11,7 +11,7 @@ from segtune.class_names import split_classes
 from segtune.cli.assignments import parse_values
 from segtune.cli.places import Place
 from segtune.errors import InputError
-from segtune.files.folders import find_model
+from segtune.models.chosen import compared_model
 from segtune.models.foreign import Described, has_manifest, manifest_of
 
 
@@ -21,7 +21,7 @@ def description(models: Sequence[Path], arguments: Namespace) -> Described | Non
     Raises InputError for a value that cannot be, and for flags that are not needed: run.yaml says it already.
     """
     said = _said(arguments)
-    others = [find_model(Path(arguments.compare))] if arguments.compare else []
+    others = [compared_model(Path(arguments.compare))] if arguments.compare else []
     if any(not has_manifest(folder) for folder in (*models, *others)):
         for folder in others:
             manifest_of(folder, said)  # raises now, and not after the first model was measured

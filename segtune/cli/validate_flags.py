@@ -192,5 +192,15 @@ def check_validate_flags(arguments: argparse.Namespace) -> None:
         mistakes.append("-d: is missing; it names what to measure or predict, such as DATASET/val")
     if arguments.store_threshold and (arguments.thres is not None or arguments.min_area is not None):
         mistakes.append("--store-threshold: looks for the best values itself; leave out -t and --min-area")
+    changed = {
+        "--tta": arguments.tta != "none",
+        "--tile-size": arguments.tile_size,
+        "--overlap": arguments.overlap != OVERLAP,
+    }
+    if arguments.store_threshold and (flags := [flag for flag, given in changed.items() if given]):
+        mistakes.append(
+            f"--store-threshold: what it stores is used later without {' and '.join(flags)}, and would not be the best "
+            f"then; leave out {' and '.join(flags)}"
+        )
     if mistakes:
         raise InputError(mistakes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +13,15 @@ from rich.console import Console
 from segtune.cli.outputs import panels_of, tile_files
 from segtune.cli.places import Place
 from segtune.cli.validate_flags import TILE_FOLDERS, Wanted, band_order
-from segtune.data.listing import shortest_ends
 from segtune.data.pairs import find_tiles
-from segtune.data.tiles import TRAIN, Layout
-from segtune.errors import InputError, counted
-from segtune.evaluation.intervals import Intervals, bootstrap, compare, tile_groups
+from segtune.data.tiles import Layout
+from segtune.errors import counted
+from segtune.evaluation.intervals import Intervals, bootstrap, tile_groups
 from segtune.evaluation.opened import Changes
 from segtune.evaluation.validate import PredictedTile, Validation, validate
 from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
-from segtune.files.folders import find_model
-from segtune.models.card import update_card
-from segtune.models.foreign import Described, has_manifest, manifest_of
-from segtune.models.manifest import Manifest
+from segtune.models.foreign import Described, manifest_of
 from segtune.pictures.charts import confusion_chart, reliability_chart, threshold_chart
 from segtune.pictures.gallery import write_worst
 from segtune.pictures.panels import panels
@@ -47,10 +43,6 @@ class Found:
 
 def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console) -> Found:
     """Measure a model on a split with masks, and write OUT."""
-    if arguments.store_threshold:
-        if not has_manifest(place.model):
-            raise InputError(f"--store-threshold: {place.model} has no run.yaml to store it in; -t uses a threshold")
-        check_for_choice(place)
     if arguments.group:
         config = manifest_of(place.model, place.described).config
         tile_groups(find_tiles(place.data[0], Layout.of(config, ())).names, arguments.group)  # not after hours
@@ -118,69 +110,15 @@ def changes_of(arguments: Namespace, described: Described | None) -> Changes:
     )
 
 
-def compare_with(place: Place, found: Found, arguments: Namespace, console: Console) -> str:
-    """Measure another model on the same tiles, write how the two differ into metrics.json, and return a sentence."""
-    own, theirs = found.result, validated(place, find_model(Path(arguments.compare)), arguments, None, console)
-    names = _names(own.model_folder, theirs.model_folder)
-    tiles = own.measured.tiles, theirs.measured.tiles
-    comparison = compare(names, tiles, own.manifest.config.classes, _groups(own, arguments))
-    if (metrics := read_own_json(place.out / METRICS, "miou", "-o")) is not None:
-        write_text(place.out / METRICS, json.dumps(metrics | {"comparison": comparison.plain()}, indent=2) + "\n")
-    return comparison.sentence()
-
-
-def check_compared(manifests: Iterable[Manifest], described: Described | None, arguments: Namespace) -> None:
-    """Raise InputError where --compare names no model, or one that has other classes."""
-    if arguments.compare:
-        other = manifest_of(find_model(Path(arguments.compare)), described).config.classes
-        for manifest in manifests:
-            if (classes := manifest.config.classes) != other:
-                raise InputError(f"--compare: the two models have different classes, {classes} and {other}")
-
-
-def check_for_choice(place: Place) -> None:
-    """Raise InputError where a threshold must not be chosen on a split: a test set, or tiles of the training.
-
-    A threshold that was chosen on test tiles fits their chance details, so their score is no longer that of new tiles.
-    On tiles of the training, the model is surer than elsewhere.
-    """
-    name = place.data[0].resolve().stem
-    if name in (TRAIN, "test"):
-        known = name == TRAIN
-        why = "the model knows these tiles by heart" if known else "their score would no longer be that of new data"
-        raise InputError(f"--store-threshold: choose on validation tiles, not on {place.data[0]}: {why}")
-
-
-def store_threshold(result: Validation) -> str:
-    """Write the best threshold and smallest area into the model's run.yaml; return a line that says so.
-
-    They are chosen on the tiles that were measured: see `check_for_choice`.
-    """
-    assert result.measured.areas
-    best, path = result.measured.areas.best(), result.model_folder / "run.yaml"
-    threshold = result.manifest.threshold if best.threshold is None else best.threshold
-    Manifest.store_threshold(path, threshold, best.min_area)
-    update_card(result.model_folder)
-    return f"stored in {path}: threshold {threshold:g}, min_area {best.min_area}"
-
-
-def _names(first: Path, second: Path) -> tuple[str, str]:
-    """Return the shortest ends of two paths that differ, without best."""
-    one, other = (path.parent if path.name == "best" else path for path in (first.absolute(), second.absolute()))
-    if one == other:
-        return str(first), f"{second} (again)"
-    name, other_name = shortest_ends((one, other))
-    return name, other_name
-
-
-def _groups(result: Validation, arguments: Namespace) -> list[str] | None:
+def groups_of(result: Validation, arguments: Namespace) -> list[str] | None:
+    """Return the group of each tile; None without --group."""
     return tile_groups(result.measured.names, arguments.group) if arguments.group else None
 
 
 def _intervals(result: Validation, arguments: Namespace) -> Intervals | None:
     if result.tiles < 2:
         return None
-    return bootstrap(result.measured.tiles, result.manifest.config.classes, _groups(result, arguments))
+    return bootstrap(result.measured.tiles, result.manifest.config.classes, groups_of(result, arguments))
 
 
 def _write(place: Place, result: Validation, intervals: Intervals | None, written: list[str]) -> None:

@@ -11,18 +11,31 @@ from segtune.files.model_files import no_model_file, no_model_folder
 from segtune.files.yamlfile import read_yaml
 
 
-def model_at(path: Path) -> Path:
-    """Return the folder of a model that `-c` names, by its folder or by its weights; InputError if it is none."""
+def model_at(path: Path, flag: str = "-c") -> Path:
+    """Return the folder of a model that a flag names, by its folder or by its weights; InputError if it is none."""
     if not path.exists():
-        raise InputError(f"-c: {path}: no such folder or file")
+        raise InputError(f"{flag}: {path}: no such folder or file")
     if path.is_file() and path.name != WEIGHTS:
-        raise InputError(f"-c: {path} {no_model_file(path)}")
+        raise InputError(f"{flag}: {path} {no_model_file(path)}")
     folder = path.parent if path.name == WEIGHTS else path
     if not (folder / WEIGHTS).is_file():
         if (folder / "best" / WEIGHTS).is_file():
-            raise InputError(f"-c: {folder} holds its model in best; -cd {folder} takes that")
-        raise InputError(f"-c: {folder} {no_model_folder(folder)}")
+            raise InputError(f"{flag}: {folder} holds its model in best; -cd {folder} takes that")
+        raise InputError(f"{flag}: {folder} {no_model_folder(folder)}")
     return folder
+
+
+def compared_model(path: Path) -> Path:
+    """Return the folder of the model that `--compare` names: of a search, a run or a model, or by its weights.
+
+    Raises InputError if there is none.
+    """
+    if not path.is_dir():
+        return model_at(path, "--compare")
+    try:
+        return find_model(path)
+    except InputError as error:
+        raise InputError(f"--compare: {mistake}" for mistake in error.mistakes) from None
 
 
 def models_in(folder: Path, trial: int | None = None, top: int | None = None) -> list[Path]:

@@ -32,7 +32,7 @@ def manifest(labels: Labels = BINARY, bands: int = 3, channels: tuple[str, ...] 
     """Return the manifest of a model for 8-bit images."""
     names = [*(f"image:{number}" for number in range(1, bands + 1)), *channels]
     settings = {
-        "dataset": "tiles",
+        "dataset": others.pop("dataset", "tiles"),
         "model": "unet",
         "encoder": "tu-mobilenetv3_small_050",
         "image_size": 64,
@@ -42,6 +42,7 @@ def manifest(labels: Labels = BINARY, bands: int = 3, channels: tuple[str, ...] 
         "channels": list(channels),
         "fit": others.pop("fit", "crop"),
         "nodata": others.pop("nodata", None),
+        "masks_dir": others.pop("masks_dir", "gt"),
     }
     fields = {"threads": 1, "tile_size": 64} | others
     bands = [Band(name, 120.0, 30.0, 0.0, 255.0) for name in names]
