@@ -51,7 +51,7 @@ class Place:
         if steps is None:
             return None
         across, down = np.linalg.norm(steps[1][0], axis=1).tolist()
-        return across, down
+        return (across, down) if across > 0 and down > 0 else None
 
     def pixel_areas(self, points: Points, height: int) -> Points | None:
         """Return how many square metres, (N,), a pixel at each point covers; None where place or unit is not known.

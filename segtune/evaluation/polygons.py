@@ -176,7 +176,8 @@ class PolygonFile:
     def __init__(self, path: Path, labels: Labels, place: Place, size: tuple[int, int], simplify: float | None) -> None:
         self._path, self._labels, self._place, self._height = path, labels, place, size[0]
         self._resolution = place.resolution(*size)
-        self._tolerance = (simplify or 0) / (self._resolution or 1)  # pixels
+        self._tolerance = simplify or 0
+        self._sides = np.array(place.pixel_sides(*size) or (1.0, 1.0))  # of a pixel, in the unit of the tolerance
         self._crs = place.crs.to_wkt() if place.crs and place.located(self._height) else None
         self.written = 0
         self._write([])
@@ -189,12 +190,13 @@ class PolygonFile:
 
     def _write(self, outlines: Sequence[Outline]) -> None:
         import pyogrio
-        from shapely import to_wkb, transform
+        from shapely import simplify, to_wkb, transform
 
         polygons = np.array([outline.polygon for outline in outlines], object)
         areas = self._areas(outlines)
         if self._tolerance and len(polygons):
-            polygons = np.array([polygon.simplify(self._tolerance) for polygon in polygons], object)
+            on_ground = transform(polygons, lambda points: points * self._sides)
+            polygons = transform(simplify(on_ground, self._tolerance), lambda points: points / self._sides)
         if len(polygons):
             polygons = transform(polygons, self._on_map)
         labels = [self._labels.classes[outline.index - 1] for outline in outlines]

@@ -102,6 +102,21 @@ def test_simplify_is_in_metres(tmp_path: Path) -> None:
     assert corners[1] < 8
 
 
+def test_simplify_is_in_metres_in_both_directions(tmp_path: Path) -> None:
+    # Near 60 degrees a pixel of degrees is 11.1 m high and 5.6 m wide.
+    place = Place(CRS.from_epsg(4326), Affine(1e-4, 0, 15, 0, -1e-4, 60), (), None)
+    corners = []
+    for notch in (np.s_[9, 14:17], np.s_[14:17, 9]):
+        indices = np.zeros((40, 40), np.uint8)
+        indices[10:30, 10:30] = 1
+        indices[notch] = 1
+        path = tmp_path / f"{len(corners)}.gpkg"
+        PolygonFile(path, LABELS, place, (40, 40), 8.0).write(outlines(indices, 16, np.ones(indices.shape, np.float32)))
+        corners.append(shapely.get_num_coordinates(shapely.from_wkb(pyogrio.raw.read(path)[2]))[0])
+    high, wide = corners
+    assert wide < high
+
+
 def test_without_a_place_outlines_are_in_pixels_with_rows_downwards(tmp_path: Path) -> None:
     indices = np.zeros((10, 10), np.uint8)
     indices[2:4, 5:9] = 1
