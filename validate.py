@@ -46,7 +46,7 @@ def main() -> int:
     from segtune.cli.choosing import check_choice, store_threshold
     from segtune.cli.comparing import Compared, check_compared
     from segtune.cli.deploying import check_deploying, deploy
-    from segtune.cli.predicting import predict
+    from segtune.cli.predicting import check_predicting, predict
     from segtune.cli.validation import measure
     from segtune.pictures.window import check_screen, show
     from segtune.report.console import make_console
@@ -57,6 +57,7 @@ def main() -> int:
     check_choice(places, arguments)
     check_compared(places, arguments)
     check_deploying(manifests, arguments)
+    check_predicting(places, arguments)
     console, found = make_console(), []
     compared = Compared(arguments, console)
     if line := unused_overlap(arguments, places, manifests):

@@ -57,8 +57,8 @@ ORDER = (
     ("report", "commands text tables console dry_run validation"),
     (
         "cli",
-        "output assignments flags parser given dataset tasks exits validate_flags places applicable described outputs "
-        "validation comparing choosing predicting deploying",
+        "output assignments flags parser given dataset tasks exits validate_flags places applicable own_files "
+        "described outputs validation comparing choosing predicting deploying",
     ),
     ("tools", "weights __main__"),
     ("", "loaded api"),

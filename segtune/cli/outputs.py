@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from segtune.cli.own_files import OwnFiles
 from segtune.cli.validate_flags import BINARY, PLOTS, RAW, Wanted
 from segtune.data.fitting import Fit
 from segtune.errors import InputError
@@ -15,7 +16,7 @@ from segtune.evaluation.scene_output import output_names
 from segtune.evaluation.validate import PredictedTile
 from segtune.files.temporary import joined_folder
 from segtune.pictures.gallery import tile_panels
-from segtune.pictures.panels import Panels, delete_panels, panels, panels_name
+from segtune.pictures.panels import Panels, panels, panels_name
 from segtune.pictures.png import write_png
 from segtune.pictures.render import categories
 
@@ -23,11 +24,12 @@ from segtune.pictures.render import categories
 class TileFiles:
     """Writes files of each tile into temporary folders, which become those of OUT at the end: all files or none.
 
-    `own` names the folders in OUT that an earlier validation wrote; files in other folders are not replaced.
+    Files that no earlier run wrote are not replaced.
     """
 
-    def __init__(self, out: Path, folders: dict[str, Path], own: frozenset[str]) -> None:
+    def __init__(self, out: Path, folders: dict[str, Path], own: OwnFiles) -> None:
         self._out, self._folders, self._own = out, folders, own
+        self.written: list[Path] = []
 
     def write(self, seen: PredictedTile) -> None:
         """Write the files of a tile; raise InputError where one would replace a file that is not a validation's."""
@@ -45,7 +47,9 @@ class TileFiles:
             self._check(path, PLOTS)
 
     def _check(self, written: Path, name: str) -> None:
-        check_replaceable(self._out / name / written.name, name in self._own)
+        path = self._out / name / written.name
+        self._own.check(path)
+        self.written.append(path)
 
 
 def check_replaceable(path: Path, own: bool) -> None:
@@ -55,13 +59,13 @@ def check_replaceable(path: Path, own: bool) -> None:
 
 
 @contextmanager
-def tile_files(out: Path, wanted: Wanted, own: frozenset[str]) -> Iterator[TileFiles]:
+def tile_files(out: Path, wanted: Wanted, own: OwnFiles) -> Iterator[TileFiles]:
     """Yield the writer of the files that are wanted; they appear in OUT when the block ends without an error."""
     with ExitStack() as stack:
         folders = {name: stack.enter_context(joined_folder(out / name)) for name in sorted(wanted.folders)}
-        yield TileFiles(out, folders, own)
-        if wanted.plots and PLOTS in own:
-            delete_panels(out / PLOTS)
+        files = TileFiles(out, folders, own)
+        yield files
+        own.claim(files.written)
 
 
 def panels_of(seen: PredictedTile) -> Panels:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from segtune.cli.outputs import check_replaceable
+from segtune.cli.own_files import OwnFiles
 from segtune.cli.places import Place, scenes_in
-from segtune.cli.validate_flags import BINARY, PLOTS, RAW, TILE_FOLDERS, Wanted
+from segtune.cli.validate_flags import BINARY, PLOTS, RAW, Wanted
 from segtune.cli.validation import changes_of, device_of
 from segtune.errors import InputError, counted
 from segtune.evaluation.opened import open_predictor, order_line
@@ -36,6 +36,21 @@ from segtune.report.console import step_bar
 PREDICTION = "prediction.json"
 
 
+def check_predicting(places: Iterable[Place], arguments: Namespace) -> None:
+    """Raise InputError where --polygons cannot be written, before the time for anything else is spent."""
+    if not arguments.polygons:
+        return
+    path = Path(arguments.polygons)
+    if path.suffix.lower() != ".gpkg":
+        raise InputError(f"--polygons: writes a GeoPackage, so the name ends in .gpkg, but got {path}")
+    if path.is_dir():
+        raise InputError(f"--polygons: {path} is a folder; name a file in it")
+    check_writable(path.parent, "--polygons")
+    for place in places:
+        if not place.measurable:
+            OwnFiles(place, named=bool(arguments.output_dir)).check(path, "--polygons")
+
+
 def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console) -> None:
     """Predict every image of a place, and write OUT."""
     predictor = open_predictor(place.model, device_of(arguments), changes_of(arguments, place.described))
@@ -48,13 +63,14 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
     if line := order_line(predictor.manifest):
         console.print(line)
     check_writable(place.out, "-o")
-    before = read_own_json(place.out / PREDICTION, "images", "-o") or {}
-    own = before.get("written", []) if arguments.output_dir else TILE_FOLDERS
+    read_own_json(place.out / PREDICTION, "images", "-o")
+    own = OwnFiles(place, named=bool(arguments.output_dir))
     named = categories(predictor.manifest.labels)
     outputs = [_outputs(scene, place.out, arguments, wanted, own, named) for scene in scenes]
     images: dict[str, Any] = {}
     for line in _remarks(scenes, predictor.manifest, arguments):
         console.print(line)
+    own.claim(path for files_out in outputs for path in _written(files_out, place.out, wanted))
     for scene, files_out in zip(scenes, outputs, strict=True):
         result, preview = _predict(scene, files_out, predictor, arguments, console)
         images[scene.name] = asdict(result)
@@ -64,11 +80,11 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
             picture = scene_picture(scene.name, preview, files_out.binary, predictor.manifest)
             (place.out / PLOTS).mkdir(parents=True, exist_ok=True)
             write_png(place.out / PLOTS / f"{scene.name}.png", picture)
-    written = sorted({*before.get("written", []), BINARY, *wanted.folders})
     settings = prediction_settings(
         place.model, predictor.manifest, str(predictor.device), predictor.tta, arguments.overlap
     )
-    write_text(place.out / PREDICTION, json.dumps({"images": images, "written": written} | settings, indent=2) + "\n")
+    write_text(place.out / PREDICTION, json.dumps({"images": images} | settings, indent=2) + "\n")
+    own.finish({BINARY, *wanted.folders})
     console.print(f"written to {place.out}")
 
 
@@ -96,17 +112,24 @@ def _remarks(scenes: Sequence[SceneFiles], manifest: Manifest, arguments: Namesp
 
 
 def _outputs(
-    scene: SceneFiles, out: Path, arguments: Namespace, wanted: Wanted, own: Collection[str], named: Sequence[Category]
+    scene: SceneFiles, out: Path, arguments: Namespace, wanted: Wanted, own: OwnFiles, named: Sequence[Category]
 ) -> SceneOutputs:
     """Return the files that are written for a scene: its mask always, since it is what people predict for."""
     files = {BINARY: f"{scene.name}.tif", RAW: f"{scene.name}.tif", PLOTS: f"{scene.name}.png"}
     places = {name: out / name / file for name, file in files.items() if name in wanted.folders | {BINARY}}
-    for name, path in places.items():
-        check_replaceable(path, name in own)
+    for path in places.values():
+        own.check(path)
         if any(path.exists() and path.samefile(file) for file in (*scene.image, *scene.channels)):
             raise InputError(f"-o: {path} is the image itself; give another folder")
     polygons = Path(arguments.polygons) if arguments.polygons else None
     return SceneOutputs(places[BINARY], places.get(RAW), polygons, named, arguments.cog, arguments.simplify)
+
+
+def _written(outputs: SceneOutputs, out: Path, wanted: Wanted) -> list[Path]:
+    """Return the files that get the results of a scene."""
+    assert outputs.binary
+    picture = out / PLOTS / f"{outputs.binary.stem}.png" if wanted.plots else None
+    return [path for path in (outputs.binary, outputs.raw, outputs.polygons, picture) if path]
 
 
 def _predict(

@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from segtune.cli.outputs import panels_of, tile_files
+from segtune.cli.own_files import OwnFiles
 from segtune.cli.places import Place
-from segtune.cli.validate_flags import TILE_FOLDERS, Wanted, band_order
+from segtune.cli.validate_flags import Wanted, band_order
 from segtune.data.pairs import find_tiles
 from segtune.data.tiles import Layout
 from segtune.errors import counted
@@ -30,6 +31,8 @@ from segtune.pictures.render import Picture
 from segtune.report.console import step_bar
 
 METRICS = "metrics.json"
+_SUMMARY = ("metrics.csv", "confusion.png", "calibration.png", "worst.png")
+_SWEEP = "thresholds.png"
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,13 @@ def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console
         config = manifest_of(place.model, place.described).config
         tile_groups(find_tiles(place.data[0], Layout.of(config, ())).names, arguments.group)  # not after hours
     check_writable(place.out, "-o")
-    before = read_own_json(place.out / METRICS, "miou", "-o") or {}  # of an earlier validation
-    earlier = frozenset(before.get("written", ()))
+    sweep = arguments.sweep_threshold or arguments.store_threshold
+    own = OwnFiles(place, named=bool(arguments.output_dir))
+    summary = [place.out / name for name in (*_SUMMARY, *([_SWEEP] if sweep else []))] if wanted.metrics else []
+    if read_own_json(place.out / METRICS, "miou", "-o") is None:
+        for path in summary:
+            own.check(path)
     plots = list[Picture]()
-    own = earlier if arguments.output_dir else frozenset(TILE_FOLDERS)
     with tile_files(place.out, wanted, own) as files:
 
         def on_tile(seen: PredictedTile) -> None:
@@ -58,11 +64,12 @@ def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console
             if arguments.vis and not plots:
                 plots.append(panels(panels_of(seen), seen.manifest.labels, seen.manifest.threshold))
 
-        sweep = arguments.sweep_threshold or arguments.store_threshold
         result = validated(place, place.model, arguments, on_tile, console, arguments.worst, sweep)
     intervals = _intervals(result, arguments)
     if wanted.metrics:
-        _write(place, result, intervals, sorted(earlier | wanted.folders))
+        own.claim([place.out / METRICS, *summary])
+        _write(place, result, intervals)
+    own.finish(wanted.folders)
     return Found(result, intervals, plots[0] if plots else None)
 
 
@@ -121,10 +128,10 @@ def _intervals(result: Validation, arguments: Namespace) -> Intervals | None:
     return bootstrap(result.measured.tiles, result.manifest.config.classes, groups_of(result, arguments))
 
 
-def _write(place: Place, result: Validation, intervals: Intervals | None, written: list[str]) -> None:
+def _write(place: Place, result: Validation, intervals: Intervals | None) -> None:
     """Write metrics.json, metrics.csv and the pictures of a split."""
     place.out.mkdir(parents=True, exist_ok=True)
-    metrics = result.metrics() | {"intervals": intervals.plain() if intervals else None, "written": written}
+    metrics = result.metrics() | {"intervals": intervals.plain() if intervals else None}
     write_text(place.out / METRICS, json.dumps(metrics, indent=2) + "\n")
     write_text(place.out / "metrics.csv", result.measured.table())
     measured, labels = result.measured, result.manifest.labels
@@ -133,6 +140,6 @@ def _write(place: Place, result: Validation, intervals: Intervals | None, writte
     write_png(place.out / "calibration.png", reliability_chart(measured.calibration, heading))
     if measured.thresholds:
         own = result.manifest.threshold if labels.binary else None
-        write_png(place.out / "thresholds.png", threshold_chart(measured.thresholds, labels, own, heading))
+        write_png(place.out / _SWEEP, threshold_chart(measured.thresholds, labels, own, heading))
     title = f"Worst tiles of {heading}"
     write_worst(place.out / "worst.png", result.store, result.manifest, measured.worst, title)

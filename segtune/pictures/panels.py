@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +23,6 @@ from segtune.pictures.layout import (
 from segtune.pictures.render import CERTAIN, GROUND, Picture, class_titles, painted, shaded
 
 _LARGEST = 512  # width in pixels of a tile: larger ones are shrunk
-_NAME = re.compile(r"(?:[01]\.[0-9]{3}|empty)_.+\.png", re.DOTALL)  # see `panels_name`
 _GRADIENT = 96  # width in pixels of the shades in the legend
 
 
@@ -76,13 +73,6 @@ def panels_name(tile: Panels) -> str:
     if tile.truth is None:
         return f"{tile.name}.png"
     return f"{'empty' if tile.iou is None else f'{tile.iou:.3f}'}_{tile.name}.png"
-
-
-def delete_panels(folder: Path) -> None:
-    """Delete the panels of an earlier validation, whose names hold other IoUs than those of the next one."""
-    for path in list(folder.glob("*.png")):
-        if _NAME.fullmatch(path.name):
-            path.unlink()
 
 
 def _legend(tile: Panels, labels: Labels, threshold: float) -> Legend:

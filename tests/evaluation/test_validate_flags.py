@@ -42,7 +42,7 @@ def validated(run: Run, case: Trained, out: Path, *flags: object) -> dict[str, A
 def test_outputs_are_those_that_were_asked_for(
     binary: Trained, tmp_path: Path, run: Run, flags: list[str], folders: set[str]
 ) -> None:
-    assert validated(run, binary, tmp_path / "out", *flags)["written"] == sorted(folders)
+    validated(run, binary, tmp_path / "out", *flags)
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == folders
     for name in folders:
         assert len([path for path in (tmp_path / "out" / name).iterdir() if path.suffix != ".xml"]) == 4
@@ -50,7 +50,7 @@ def test_outputs_are_those_that_were_asked_for(
 
 def test_only_plots_computes_no_metrics(binary: Trained, tmp_path: Path, run: Run) -> None:
     assert run("-cd", binary.folder, "-d", binary.val, "-o", tmp_path / "out", "--only-plots") == 0
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["plots"]
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name[0] != "."] == ["plots"]
 
 
 def test_measures_equal_scikit_learn_on_the_written_masks(several: Trained, tmp_path: Path, run: Run) -> None:

@@ -18,7 +18,7 @@ from tests.evaluation.runs import SIZE, Run, Trained, pixels
 def test_metrics_json_holds_the_scores_and_the_settings(binary: Trained, tmp_path: Path, run: Run) -> None:
     assert run("-cd", binary.folder, "-d", binary.val, "-o", tmp_path / "out", "--com") == 0
     pictures = {"calibration.png", "confusion.png", "worst.png"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "metrics.csv", *pictures}
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {"metrics.json", "metrics.csv", *pictures}
     found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     best = binary.results[binary.results[-1].best_epoch - 1].scores
     assert found["miou"] == best.miou

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from segtune.data.labels import IGNORED, Labels
-from segtune.pictures.panels import Panels, delete_panels, panels, panels_name
+from segtune.pictures.panels import Panels, panels, panels_name
 from segtune.pictures.render import CERTAIN, Picture, palette, shaded
 from tests.pictures.sheets import LABELS, grey_picture, has, stripes
 
@@ -117,12 +116,3 @@ def test_names_sort_from_the_worst_tile_to_the_best_and_to_empty_ones() -> None:
     names = [panels_name(part) for part in tiles]
     assert sorted(names) == ["0.000_e.png", "0.070_c.png", "0.734_d.png", "1.000_a.png", "empty_b.png"]
     assert panels_name(replace(tiles[0], truth=None, iou=None)) == "a.png"
-
-
-def test_only_panels_of_an_earlier_validation_are_deleted(tmp_path: Path) -> None:
-    kept = ["tile.png", "worst.png", "0.5_a.png", "0.500_a.jpg", "empty.png"]
-    for name in [*kept, "0.500_a.png", "1.000_b_c.png", "empty_Ж.png"]:
-        (tmp_path / name).touch()
-    delete_panels(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
-    delete_panels(tmp_path / "missing")
