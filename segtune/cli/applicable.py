@@ -47,21 +47,21 @@ def check_applicable(
 def unused_overlap(arguments: Namespace, places: Sequence[Place], models: Mapping[Path, Manifest]) -> str | None:
     """Return a line where no tile is cut into windows, so that --overlap changes nothing; None where one is."""
     whole = all(place.measurable and models[place.model].config.fit != "crop" for place in places)
-    if not places or arguments.compare or not whole or not _given(arguments, ("overlap",)):
+    if not places or arguments.compare or not whole or not given_flags(arguments, ("overlap",)):
         return None
     fit = models[places[0].model].config.fit
     return f"note: --overlap changes nothing: a model with fit {fit} sees each tile of a split as a whole"
 
 
 def _of_models(arguments: Namespace) -> list[str]:
-    flags = _given(arguments, _SEARCH) if arguments.check_path else []
+    flags = given_flags(arguments, _SEARCH) if arguments.check_path else []
     return [f"{flag}: chooses among the trials of a search, which -cd names; -c names one model" for flag in flags]
 
 
 def _of_outputs(arguments: Namespace, places: Sequence[Place]) -> Iterable[str]:
     if arguments.simplify and not arguments.polygons:
         yield "--simplify: is for the outlines that --polygons writes; add it"
-    if arguments.only_plots and _given(arguments, ("worst",)):
+    if arguments.only_plots and given_flags(arguments, ("worst",)):
         yield "--worst: is for the sheet of the worst tiles, which --only-plots leaves out; leave out one of the two"
     if arguments.output_dir and not (places or arguments.export):
         yield "-o: is for what is measured, predicted or exported, and -d and --export are missing"
@@ -72,11 +72,11 @@ def _of_outputs(arguments: Namespace, places: Sequence[Place]) -> Iterable[str]:
 
 def _line(arguments: Namespace, names: Iterable[str], needed: str) -> list[str]:
     """Return a line with those of the flags that are given, and what they need; none where none is given."""
-    flags = _given(arguments, names)
+    flags = given_flags(arguments, names)
     return [f"{', '.join(flags)}: {'need' if flags[1:] else 'needs'} {needed}"] if flags else []
 
 
-def _given(arguments: Namespace, names: Iterable[str]) -> list[str]:
+def given_flags(arguments: Namespace, names: Iterable[str]) -> list[str]:
     """Return the flags whose values are not what they are without them."""
     parser = validate_parser("")
     given = [name for name in names if getattr(arguments, name) != parser.get_default(name)]

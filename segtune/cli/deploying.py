@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from segtune.cli.applicable import given_flags
 from segtune.cli.outputs import check_replaceable
 from segtune.cli.places import model_out
 from segtune.cli.validate_flags import band_order
@@ -48,6 +49,15 @@ def _export_path(folder: Path, models: int, arguments: Namespace) -> Path:
     return out / EXPORT_FILES[arguments.export]
 
 
+def _own_settings(arguments: Namespace, described: Described | None) -> str | None:
+    """Return a line about flags that an exported file does not follow; None where there is none."""
+    size = () if described else ("tile_size",)  # else it is that of the file
+    flags = given_flags(arguments, ("thres", "min_area", *size, "precision", "tta", "overlap"))
+    if not flags:
+        return None
+    return f"note: {', '.join(flags)}: for the images here; the file follows the model's own settings, in float32"
+
+
 def deploy(
     folder: Path,
     models: int,
@@ -73,6 +83,8 @@ def deploy(
         if manifest.order:
             names = ", ".join(band.name for band in manifest.bands)
             console.print(f"note: --bands is for the images here; the file takes the model's own bands: {names}")
+        if line := _own_settings(arguments, described):
+            console.print(line)
         export = export_model(model, manifest, kind, _export_path(folder, models, arguments), tiles)
         console.print(*export.lines(), sep="\n")
     if arguments.push_to_hub:

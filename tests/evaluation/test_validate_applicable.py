@@ -86,12 +86,14 @@ def test_outlines_of_two_predictions_do_not_share_a_file(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_flag_applies_if_some_of_the_data_is_of_its_kind(
     model: Path, val: Path, scene: Path, tmp_path: Path, run: Run
 ) -> None:
     assert run("-c", model, "-d", val, scene, "-o", tmp_path, "--cog", "--sweep-threshold", "--no-plots") == 0
 
 
+@pytest.mark.slow
 def test_overlap_of_tiles_that_are_seen_whole_gets_a_note(val: Path, tmp_path: Path, run: Run, capsys: Capsys) -> None:
     model = saved_model(tmp_path / "model", fit="resize")
     assert run("-c", model, "-d", val, "-o", tmp_path / "out", "--com", "--overlap", "0.5") == 0

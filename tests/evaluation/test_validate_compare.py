@@ -58,6 +58,7 @@ def test_a_comparison_of_one_tile_is_refused_before_it_is_measured(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_pixels_that_one_model_alone_has_no_data_for_are_told_of(
     model: Path, val: Path, tmp_path: Path, run: Run, capsys: Capsys
 ) -> None:
@@ -85,6 +86,7 @@ def test_the_other_model_is_named_by_its_weights_or_told_of(
     assert comparison["miou"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
+@pytest.mark.slow
 def test_the_other_model_is_measured_once_for_all_of_top(
     model: Path, val: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

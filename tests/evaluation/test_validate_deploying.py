@@ -49,6 +49,15 @@ def test_an_export_is_compared_on_the_tiles_and_written(
         assert set(labels.unique().tolist()) <= {0, 255}
 
 
+@pytest.mark.slow
+def test_flags_that_an_exported_file_does_not_follow_are_named(tmp_path: Path, run: Run, capsys: Capsys) -> None:
+    model, scene = saved_model(tmp_path / "model"), write_scene(tmp_path / "a.tif", picture(70, 70))
+    flags = ["-t", "0.3", "--tta", "flips", "--no-plots", "--export", "torchscript"]
+    assert run("-cd", model, "-d", scene, "-o", tmp_path / "out", *flags) == 0
+    note = "note: -t, --tta: for the images here; the file follows the model's own settings, in float32"
+    assert note in " ".join(capsys.readouterr().out.split())
+
+
 def test_an_export_without_data_and_folder_goes_beside_the_model(
     binary: Trained, tmp_path: Path, run: Run, capsys: Capsys
 ) -> None:
