@@ -89,11 +89,19 @@ def channels_beside(image: Path, manifest: Manifest) -> list[Path]:
 
 
 def _candidate(image: Path, channel: str) -> Path | None:
-    """Find the file of an extra channel by the name of the image; None where there is none."""
+    """Find the file of an extra channel by the name of the image; None where there is none.
+
+    Raises InputError where two files differ in the extension alone.
+    """
     folders = (image.parent.parent / channel, image.parent / channel)
-    candidates = [folder / f"{image.stem}{suffix}" for folder in folders for suffix in SCENE_SUFFIXES]
-    candidates += [image.with_name(f"{image.stem}_{channel}{suffix}") for suffix in SCENE_SUFFIXES]
-    return next((path for path in candidates if path.is_file()), None)
+    names = [*(folder / image.stem for folder in folders), image.with_name(f"{image.stem}_{channel}")]
+    for name in names:
+        found = [path for suffix in SCENE_SUFFIXES if (path := name.with_name(name.name + suffix)).is_file()]
+        if len(found) > 1:
+            raise InputError(f"{found[0]} and {found[1].name} could both be the channel {channel}; remove one of them")
+        if found:
+            return found[0]
+    return None
 
 
 def _beside(image: Path, channel: str) -> Path:

@@ -64,6 +64,15 @@ def test_a_channel_beside_its_image_is_no_scene(tmp_path: Path) -> None:
     assert "odd_nir.tif" in predicted(folder, tmp_path / "out", tmp_path / "images").mistakes[0]
 
 
+def test_two_files_of_one_channel_are_refused(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "images" / "scene.tif", picture(64, 64))
+    for name in ("scene.tif", "scene.png"):
+        driver = "PNG" if name == "scene.png" else "GTiff"
+        write_scene(tmp_path / "nir" / name, picture(64, 64, 1), driver=driver)
+    (line,) = predicted(model(tmp_path / "model", channels=("nir",)), tmp_path / "out", scene).mistakes
+    assert line.startswith(f"{tmp_path / 'nir' / 'scene.tif'} and scene.png could both be the channel nir")
+
+
 def test_a_folder_of_hidden_files_holds_no_images(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "._a.tif").write_bytes(b"\0\5\x16\7")
