@@ -9,15 +9,11 @@ from pathlib import Path
 
 from segtune.cli.validate_flags import TILE_FOLDERS
 from segtune.config import RunConfig
-from segtune.data.dataset import image_size
-from segtune.data.listing import SCENE_SUFFIXES, list_folder, shortest_ends
+from segtune.data.listing import SCENE_SUFFIXES, channels_beside, list_folder, shortest_ends
 from segtune.data.pairs import find_tiles
-from segtune.data.reading import read_header
 from segtune.data.splits import check_split
-from segtune.data.tile_sizes import largest_side
 from segtune.data.tiles import Layout
 from segtune.errors import InputError
-from segtune.evaluation.scene_source import channels_beside
 from segtune.models.foreign import Described, scaled_line
 from segtune.models.manifest import Manifest
 
@@ -52,6 +48,11 @@ def _suited(place: Place, manifest: Manifest, described: Described) -> Described
 
     Raises InputError where mean and std are not in units of the images' pixel values.
     """
+    # These import libraries that read images; common mistakes do not wait for them.
+    from segtune.data.dataset import image_size
+    from segtune.data.reading import read_header
+    from segtune.data.tile_sizes import largest_side
+
     if place.measurable:
         tiles = find_tiles(place.data[0], Layout.of(manifest.config, manifest.channel_files))
         first, largest = read_header(tiles[0].image), largest_side(tiles)
@@ -143,5 +144,6 @@ def scenes_in(place: Path, manifest: Manifest) -> list[tuple[Path, ...]]:
     folder = images_folder(place, manifest.config)
     assert folder
     images = _images(folder)
-    channels = {channel for image in images for channel in channels_beside(image, manifest) if channel != image}
+    names = manifest.channel_files
+    channels = {channel for image in images for channel in channels_beside(image, names) if channel != image}
     return [(image,) for image in images if image not in channels]

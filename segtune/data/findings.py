@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from segtune.data.fitting import Decoded, Fit, decode
 from segtune.data.mask_values import count_labels, looks_shaded
-from segtune.data.reading import Image, ReadSettings, Valid, read_tile, readable_at_once
+from segtune.data.reading import Image, Valid, read_tile, readable_at_once
 from segtune.data.statistics import Extremes, Moments
-from segtune.data.tiles import Split, Tile
+from segtune.data.tiles import ReadSettings, Split, Tile
 from segtune.values import Alpha
 
 _AHEAD = 2  # tiles that each thread decodes ahead of the one that is written

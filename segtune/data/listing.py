@@ -131,3 +131,26 @@ def shortest_ends(paths: Sequence[Path], joint: str = "/") -> list[str]:
 def composed(name: str) -> str:
     """Return a name in composed form (NFC): archives from macOS write some letters as two characters."""
     return unicodedata.normalize("NFC", name)
+
+
+def channel_beside(image: Path, channel: str) -> Path | None:
+    """Find the file of a scene's extra channel by the name of the image; None where there is none.
+
+    It is CHANNEL/NAME.tif beside the image's folder or in it, or NAME_CHANNEL.tif beside the image. Raises InputError
+    where two files differ in the extension alone.
+    """
+    folders = (image.parent.parent / channel, image.parent / channel)
+    names = [*(folder / image.stem for folder in folders), image.with_name(f"{image.stem}_{channel}")]
+    for name in names:
+        found = [path for suffix in SCENE_SUFFIXES if (path := name.with_name(name.name + suffix)).is_file()]
+        if len(found) > 1:
+            raise InputError(f"{found[0]} and {found[1].name} could both be the channel {channel}; remove one of them")
+        if found:
+            return found[0]
+    return None
+
+
+def channels_beside(image: Path, channels: Iterable[str]) -> list[Path]:
+    """Return the files of a scene's extra channels that lie beside its image."""
+    found = [channel_beside(image, channel) for channel in channels]
+    return [path for path in found if path is not None]

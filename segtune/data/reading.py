@@ -16,10 +16,9 @@ from segtune.data.alignment import Georeference, compare, georeference_of
 from segtune.data.alpha import transparency
 from segtune.data.labels import UNLABELLED
 from segtune.data.raster import SHARE, Raster, Span, opened, reading_cost
-from segtune.data.tiles import Tile
+from segtune.data.tiles import ReadSettings, Tile
 from segtune.errors import InputError, counted
 from segtune.machine import available_cpus, free_memory
-from segtune.values import Alpha
 
 _LARGEST_DECLARED_LABEL = 65535
 _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
@@ -69,16 +68,6 @@ def readable_at_once(tiles: Sequence[Tile]) -> int:
             header = read_header(tile.image)
             costs.append(reading_cost(header.height, header.width, header.bands, header.itemsize))
     return max(1, min(cores, int(SHARE * free / max(*costs, 1.0))))
-
-
-@dataclass(frozen=True)
-class ReadSettings:
-    """How the files of a tile are read."""
-
-    nodata: float | None = None  # value for missing data in images and channels, besides the one that files declare
-    alpha: Alpha = "auto"  # how to take the band that a file declares as alpha
-    bands: int | None = None  # of an image; "auto" then takes alpha as a band where this number needs it
-    order: tuple[int, ...] = ()  # the image's bands to take, numbered from 1; empty for all, as they lie
 
 
 class TilePixels(NamedTuple):

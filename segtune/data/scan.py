@@ -35,10 +35,10 @@ from segtune.data.dataset import DataInfo, image_size
 from segtune.data.findings import Kind, SplitFindings, SplitInfo, in_parallel, look_at
 from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
-from segtune.data.reading import ReadSettings, ground_resolution
+from segtune.data.reading import ground_resolution
 from segtune.data.splits import find_data_set, split_places
 from segtune.data.tile_sizes import kept_bytes, largest_side
-from segtune.data.tiles import TRAIN, Split
+from segtune.data.tiles import TRAIN, ReadSettings, Split
 from segtune.errors import InputError, counted
 from segtune.remarks import Say, unheard
 

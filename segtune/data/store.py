@@ -17,8 +17,8 @@ from segtune.data.bands import Band, check_count, check_types, image_bands
 from segtune.data.cache_entry import Entry
 from segtune.data.fitting import Fit, decode
 from segtune.data.labels import Indices, Labels
-from segtune.data.reading import Image, ReadSettings, read_tile
-from segtune.data.tiles import Tile
+from segtune.data.reading import Image, read_tile
+from segtune.data.tiles import ReadSettings, Tile
 from segtune.errors import InputError, TileError, one_line
 
 _MOST_MERGED = 64  # bands; OpenCV takes an array of very many for one of three dimensions

@@ -15,9 +15,20 @@ from typing import overload
 from segtune.config import RunConfig
 from segtune.data.listing import changes_reading, composed
 from segtune.errors import InputError
+from segtune.values import Alpha
 
 TRAIN, VAL = "train", "val"
 _STATS_AT_ONCE, _STATS_IN_TURN = 16, 2000  # network file systems answer slowly, but many requests at once
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """How the files of a tile are read."""
+
+    nodata: float | None = None  # value for missing data in images and channels, besides the one that files declare
+    alpha: Alpha = "auto"  # how to take the band that a file declares as alpha
+    bands: int | None = None  # of an image; "auto" then takes alpha as a band where this number needs it
+    order: tuple[int, ...] = ()  # the image's bands to take, numbered from 1; empty for all, as they lie
 
 
 @dataclass(frozen=True)

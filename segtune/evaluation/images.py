@@ -16,6 +16,7 @@ from rasterio.io import DatasetReaderBase
 
 from segtune.data.alpha import transparency
 from segtune.data.formats import UPRIGHT
+from segtune.data.listing import channels_beside
 from segtune.data.raster import SHARE, Raster
 from segtune.data.reading import Valid
 from segtune.errors import InputError, counted
@@ -28,7 +29,6 @@ from segtune.evaluation.scene_source import (
     ArraySource,
     FileSource,
     SceneSource,
-    channels_beside,
     check_bands,
     find_scene,
     opened_scene,
@@ -131,7 +131,7 @@ def _is_whole(raster: Raster, manifest: Manifest) -> bool:
     if raster.bands != len(manifest.bands):
         return False
     return not manifest.channel_files or not (
-        channels_beside(raster.path, manifest) or transparency(raster, "auto", bands=None)
+        channels_beside(raster.path, manifest.channel_files) or transparency(raster, "auto", bands=None)
     )
 
 

@@ -16,10 +16,11 @@ from segtune.data.bands import check_count, check_types
 from segtune.data.fitting import Fit, filled, resized
 from segtune.data.formats import UPRIGHT
 from segtune.data.georeference import Place
-from segtune.data.listing import SCENE_SUFFIXES
+from segtune.data.listing import channel_beside
 from segtune.data.raster import Raster, Span, opened, opened_together, reading
-from segtune.data.reading import Image, ReadSettings, Valid, read_pixels
+from segtune.data.reading import Image, Valid, read_pixels
 from segtune.data.store import Array, joined
+from segtune.data.tiles import ReadSettings
 from segtune.errors import InputError, counted
 from segtune.models.manifest import Manifest
 
@@ -82,31 +83,9 @@ def _check_one_scene(paths: Sequence[Path], counts: Sequence[int], manifest: Man
         first += count
 
 
-def channels_beside(image: Path, manifest: Manifest) -> list[Path]:
-    """Return the files of the model's extra channels that lie beside an image."""
-    found = [_candidate(image, name) for name in manifest.channel_files]
-    return [path for path in found if path is not None]
-
-
-def _candidate(image: Path, channel: str) -> Path | None:
-    """Find the file of an extra channel by the name of the image; None where there is none.
-
-    Raises InputError where two files differ in the extension alone.
-    """
-    folders = (image.parent.parent / channel, image.parent / channel)
-    names = [*(folder / image.stem for folder in folders), image.with_name(f"{image.stem}_{channel}")]
-    for name in names:
-        found = [path for suffix in SCENE_SUFFIXES if (path := name.with_name(name.name + suffix)).is_file()]
-        if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1].name} could both be the channel {channel}; remove one of them")
-        if found:
-            return found[0]
-    return None
-
-
 def _beside(image: Path, channel: str) -> Path:
     """Return the file of an extra channel that lies beside an image; raise InputError where there is none."""
-    found = _candidate(image, channel)
+    found = channel_beside(image, channel)
     if found is None:
         raise InputError(
             f"{image}: the model needs its channel {channel}, and there is no {channel}/{image.stem}.tif beside; name "

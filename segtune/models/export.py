@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from segtune.data.fitting import Fit, decode
-from segtune.data.reading import ReadSettings, TilePixels, read_image
-from segtune.data.tiles import Tile
+from segtune.data.reading import TilePixels, read_image
+from segtune.data.tiles import ReadSettings, Tile
 from segtune.errors import ExportError, InputError, counted, named
 from segtune.files.atomic import replaced_file, write_text
 from segtune.models.export_metadata import deepness_metadata, label_type, stac_item, unknown_resolution

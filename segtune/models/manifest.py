@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from segtune.config import RunConfig
 from segtune.data.bands import Band, check_order, image_bands
 from segtune.data.labels import Labels
-from segtune.data.reading import ReadSettings
+from segtune.data.tiles import ReadSettings
 from segtune.errors import InputError, one_line, requirement
 from segtune.files.atomic import write_text
 from segtune.files.transforms_file import TransformsFile

@@ -11,10 +11,14 @@ import pytest
 import segmentation_models_pytorch as smp
 
 from segtune.cli.tasks import SPACES
+from segtune.config import RunConfig
+from segtune.data.bands import Band
+from segtune.data.labels import Labels
 from segtune.vocabulary import ENCODERS
 from tests.cli.runs import (
     Typed,
 )
+from tests.manifests import untrained
 from tests.scripts import ROOT
 
 # The data set, and what is refused before anything takes time.
@@ -100,7 +104,9 @@ def test_common_mistakes_are_refused_without_importing_torch_and_ray(
     (tmp_path / "ray_results" / "there").mkdir(parents=True)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").touch()
-    (tmp_path / "model" / "run.yaml").write_text("epochs: 3\n")
+    band = Band("image:1", mean=0.0, std=1.0, low=0.0, high=1.0)
+    manifest = untrained(RunConfig(dataset="half", image_size=64), Labels((255,), (), True, 0), [band])
+    manifest.write(tmp_path / "model" / "run.yaml")
     (tmp_path / "wrong.yaml").write_text("space: {encodr: [resnet18, resnet34]}\n")
     command = [sys.executable, "-c", AT_ONCE, str(ROOT / f"{name}.py"), *words.split()]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)

@@ -13,8 +13,9 @@ from PIL import Image
 
 from segtune.config import RunConfig
 from segtune.data.alpha import AlphaBand, alpha_taken
-from segtune.data.reading import ReadSettings, read_image
+from segtune.data.reading import read_image
 from segtune.data.scan import scan
+from segtune.data.tiles import ReadSettings
 from tests.data.files import SHAPE, noise, profile
 
 

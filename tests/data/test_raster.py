@@ -13,8 +13,8 @@ import rasterio
 
 from segtune.data.labels import UNLABELLED
 from segtune.data.pairs import find_tiles
-from segtune.data.reading import ReadSettings, read_header, read_image, read_mask, read_tile
-from segtune.data.tiles import Layout, Tile
+from segtune.data.reading import read_header, read_image, read_mask, read_tile
+from segtune.data.tiles import Layout, ReadSettings, Tile
 from segtune.errors import InputError
 from tests.conftest import WriteImage
 from tests.data.files import directory, mistake, noise, profile
