@@ -20,6 +20,7 @@ from segtune.data.tiles import ReadSettings, Tile
 from segtune.errors import InputError, counted
 from segtune.machine import available_cpus, free_memory
 
+_AS_IT_IS = ReadSettings()
 _LARGEST_DECLARED_LABEL = 65535
 _IMAGE_TYPES = ("uint8", "uint16", "int16", "float32", "float64")
 _LOWEST, _LARGEST = -999, 1e20  # nodata values beyond these cannot be measurements
@@ -78,7 +79,7 @@ class TilePixels(NamedTuple):
     mask: npt.NDArray[np.integer]  # labels, (H, W)
 
 
-def read_tile(tile: Tile, settings: ReadSettings = ReadSettings(), compare_places: bool = False) -> TilePixels:
+def read_tile(tile: Tile, settings: ReadSettings = _AS_IT_IS, compare_places: bool = False) -> TilePixels:
     """Read a tile: its image, its channels and its mask.
 
     Raises InputError where a file is unreadable or the sizes of the tile's files differ, and with `compare_places`
@@ -109,7 +110,7 @@ def read_tile(tile: Tile, settings: ReadSettings = ReadSettings(), compare_place
     return TilePixels(sources, valid, mask)
 
 
-def read_image(path: Path, settings: ReadSettings = ReadSettings()) -> tuple[Image, Valid]:
+def read_image(path: Path, settings: ReadSettings = _AS_IT_IS) -> tuple[Image, Valid]:
     """Read an image, (H, W, bands), as viewers show it, and which of its pixels hold data, (H, W).
 
     Pixels that are NaN, infinite, nodata, transparent, or left out by the file's mask are not valid.
