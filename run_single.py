@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from contextlib import closing
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +121,7 @@ def main() -> int:
         path = write_preview(resolve(config, info), info, preview, logs, transforms)
         console.print(f"tiles before and after augmentation {config.augmentation}: {path}")
         return 0
-    folder = folder or RunFolder.new(logs, f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")
+    folder = folder or RunFolder.dated(logs, config)
     return train_and_watch(console, config, info, folder, arguments.log_dir)
 
 

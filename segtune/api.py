@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from segtune.cli.tasks import SPACES
 from segtune.config import RunConfig
 from segtune.data.scan import scan
 from segtune.data.splits import check_split
-from segtune.data.tiles import Layout
 from segtune.errors import InputError, SegtuneError
 from segtune.evaluation.intervals import Interval, bootstrap
 from segtune.evaluation.validate import validate
@@ -78,8 +76,7 @@ def evaluate(model: Model | Place, split: Place, *, device: str = "auto") -> Eva
     remarks: list[str] = []
     with named_as_here():
         loaded = model if isinstance(model, Model) else load(model, device=device)
-        config = loaded._predictor.manifest.config
-        check_split(Path(split), Layout.of(config, config.channels))
+        check_split(Path(split), loaded._predictor.manifest.layout)
         found = validate(loaded.folder, Path(split), loaded.device, say=remarks.append, changes=loaded._changes)
         several = found.tiles > 1
         intervals = bootstrap(found.measured.tiles, found.manifest.config.classes) if several else None
@@ -133,7 +130,7 @@ def train(dataset: Place, folder: Place | None = None, *, verbose: bool = True, 
         ensure_demo(config.dataset, console.print)
         info = scan(config, say=console.print)
         check_input(config, info, begins, transforms)
-        run = run or RunFolder.new(Path("logs"), f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")
+        run = run or RunFolder.dated(Path("logs"), config)
         with (
             RunConsole(console, config, info, run) as watch,
             closing(trained_epochs(config, info, run, go_on=True, on_batch=watch.batch, each_epoch=True)) as epochs,

@@ -10,6 +10,7 @@ from segtune.cli.places import Place
 from segtune.data.tiles import TRAIN
 from segtune.errors import InputError
 from segtune.evaluation.validate import Validation
+from segtune.files.atomic import MANIFEST
 from segtune.files.checks import check_writable
 from segtune.models.card import update_card
 from segtune.models.foreign import has_manifest
@@ -37,7 +38,7 @@ def _check_for_choice(place: Place) -> None:
     On tiles of the training, the model is surer than elsewhere.
     """
     split = place.data[0].resolve()
-    dataset = Path(Manifest.read(place.model / "run.yaml").config.dataset)
+    dataset = Path(Manifest.read(place.model / MANIFEST).config.dataset)
     known = split.stem.lower() == TRAIN or split in {(dataset / name).resolve() for name in (TRAIN, f"{TRAIN}.txt")}
     if known or split.stem.lower() == "test":
         why = "the model knows these tiles by heart" if known else "their score would no longer be that of new data"
@@ -50,7 +51,7 @@ def store_threshold(result: Validation) -> str:
     They are chosen on the tiles that were measured: see `check_choice`.
     """
     assert result.measured.areas
-    best, path = result.measured.areas.best(), result.model_folder / "run.yaml"
+    best, path = result.measured.areas.best(), result.model_folder / MANIFEST
     threshold = result.manifest.threshold if best.threshold is None else best.threshold
     Manifest.store_threshold(path, threshold, best.min_area)
     update_card(result.model_folder)

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from segtune.cli.places import Place
+from segtune.cli.places import Place, run_of
 from segtune.cli.validation import METRICS, Found, changes_of, groups_of, validated
 from segtune.data.listing import shortest_ends
 from segtune.data.pairs import find_tiles
-from segtune.data.tiles import Layout
 from segtune.errors import InputError, first_few
 from segtune.evaluation.intervals import compare
 from segtune.evaluation.validate import Validation
@@ -81,7 +80,7 @@ def _shown(value: object) -> str:
 
 def _check_tiles(place: Place, own: Manifest, other: Manifest) -> None:
     split = place.data[0]
-    names, others = (find_tiles(split, Layout.of(model.config, model.channel_files)).names for model in (own, other))
+    names, others = (find_tiles(split, model.layout).names for model in (own, other))
     if names != others:
         different = sorted(set(names) ^ set(others)) or names
         raise InputError(
@@ -105,7 +104,7 @@ def _check_same_pixels(own: Validation, other: Validation) -> None:
 
 def _names(first: Path, second: Path) -> tuple[str, str]:
     """Return the shortest ends of two paths that differ, without best."""
-    one, other = (path.parent if path.name == "best" else path for path in (first.absolute(), second.absolute()))
+    one, other = run_of(first.absolute()), run_of(second.absolute())
     if one == other:
         return str(first), f"{second} (again)"
     name, other_name = shortest_ends((one, other))

@@ -10,11 +10,10 @@ import torch
 from rich.console import Console
 
 from segtune.cli.applicable import given_flags
-from segtune.cli.outputs import check_replaceable
+from segtune.cli.own_files import check_replaceable
 from segtune.cli.places import model_out
 from segtune.cli.validate_flags import band_order
 from segtune.data.pairs import find_tiles
-from segtune.data.tiles import Layout
 from segtune.errors import InputError
 from segtune.files.checks import check_writable, read_own_json
 from segtune.models.checkpoint import load_model
@@ -76,10 +75,7 @@ def deploy(
     model, manifest = load_model(folder, torch.device("cpu"), described)
     manifest = manifest.with_order(band_order(arguments))
     if kind := arguments.export:
-        config = manifest.config
-        tiles = (
-            tiles_to_compare(find_tiles(split, Layout.of(config, manifest.channel_files)), manifest) if split else None
-        )
+        tiles = tiles_to_compare(find_tiles(split, manifest.layout), manifest) if split else None
         if manifest.order:
             names = ", ".join(band.name for band in manifest.bands)
             console.print(f"note: --bands is for the images here; the file takes the model's own bands: {names}")

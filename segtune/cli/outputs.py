@@ -9,7 +9,6 @@ from pathlib import Path
 from segtune.cli.own_files import OwnFiles
 from segtune.cli.validate_flags import BINARY, PLOTS, RAW, Wanted
 from segtune.data.fitting import Fit
-from segtune.errors import InputError
 from segtune.evaluation.predict import probabilities
 from segtune.evaluation.predicted_masks import write_mask, write_probabilities
 from segtune.evaluation.scene_output import output_names
@@ -50,12 +49,6 @@ class TileFiles:
         path = self._out / name / written.name
         self._own.check(path)
         self.written.append(path)
-
-
-def check_replaceable(path: Path, own: bool) -> None:
-    """Raise InputError where a file exists that is not an earlier validation's own."""
-    if path.exists() and not own:
-        raise InputError(f"-o: {path} exists, and was not written by an earlier run; give another folder")
 
 
 @contextmanager

@@ -32,12 +32,14 @@ class OwnFiles:
     """
 
     def __init__(self, place: Place, named: bool) -> None:
-        self._out, self._named, self._kind = place.out, named, _MEASURED if place.measurable else _PREDICTED
+        self._out, self._named = place.out, named
+        kinds = (_MEASURED, _PREDICTED) if place.measurable else (_PREDICTED, _MEASURED)
+        self._kind, self._other_kind = kinds
         self._source = {"model": str(place.model.resolve()), "data": [str(path.resolve()) for path in place.data]}
         record = (read_own_json(self._out / RECORD, _KEY, "-o") or {_KEY: {}})[_KEY]
         try:
             self._earlier_source, self._earlier = _part(record, self._kind)
-            self._other = _part(record, _PREDICTED if place.measurable else _MEASURED)
+            self._other = _part(record, self._other_kind)
         except (AttributeError, TypeError, ValueError):
             raise InputError(f"-o: {self._out / RECORD} is damaged; give another folder") from None
         self._now: set[str] = set()
@@ -45,9 +47,7 @@ class OwnFiles:
     def check(self, path: Path, flag: str = "-o") -> None:
         """Raise InputError, naming the flag, where a file exists that no earlier run wrote."""
         everything = not self._named and path.is_relative_to(self._out)
-        if path.exists() and not everything and self._name(path) not in self._earlier | self._other[1]:
-            another = "another folder" if flag == "-o" else "another name"
-            raise InputError(f"{flag}: {path} exists, and was not written by an earlier run; give {another}")
+        check_replaceable(path, everything or self._name(path) in self._earlier | self._other[1], flag)
 
     def claim(self, paths: Iterable[Path]) -> None:
         """Record files that this run is about to write, beside those of earlier runs."""
@@ -83,9 +83,16 @@ class OwnFiles:
         other, names = self._other
         parts = {
             self._kind: {**source, "files": sorted(files)},
-            _PREDICTED if self._kind == _MEASURED else _MEASURED: {**other, "files": sorted(names)},
+            self._other_kind: {**other, "files": sorted(names)},
         }
         write_text(self._out / RECORD, json.dumps({_KEY: parts}, indent=2) + "\n")
+
+
+def check_replaceable(path: Path, own: bool, flag: str = "-o") -> None:
+    """Raise InputError, naming the flag, where a file exists that no earlier run wrote."""
+    if path.exists() and not own:
+        another = "another folder" if flag == "-o" else "another name"
+        raise InputError(f"{flag}: {path} exists, and was not written by an earlier run; give {another}")
 
 
 def _part(record: Any, kind: str) -> tuple[dict[str, Any], frozenset[str]]:

@@ -54,7 +54,7 @@ def _suited(place: Place, manifest: Manifest, described: Described) -> Described
     from segtune.data.tile_sizes import largest_side
 
     if place.measurable:
-        tiles = find_tiles(place.data[0], Layout.of(manifest.config, manifest.channel_files))
+        tiles = find_tiles(place.data[0], manifest.layout)
         first, largest = read_header(tiles[0].image), largest_side(tiles)
     else:
         files = place.data if place.data[0].is_file() else [file for (file,) in scenes_in(place.data[0], manifest)]
@@ -92,7 +92,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _out(model: Path, name: str, models: int, sets: int, arguments: Namespace) -> Path:
     """Return OUT, with a folder for each model and each data set if there are several."""
     if not arguments.output_dir:
-        return _run(model) / "validation" / name
+        return run_of(model) / "validation" / name
     out = model_out(model, models, arguments)
     return out / name if sets > 1 else out
 
@@ -100,17 +100,18 @@ def _out(model: Path, name: str, models: int, sets: int, arguments: Namespace) -
 def model_out(model: Path, models: int, arguments: Namespace) -> Path:
     """Return the folder in OUT, which -o names, for one of so many models: OUT itself if it is the only one."""
     out = Path(arguments.output_dir)
-    return out / _run(model).name if models > 1 else out
+    return out / run_of(model).name if models > 1 else out
 
 
-def _run(model: Path) -> Path:
+def run_of(model: Path) -> Path:
+    """Return the folder of the run or search whose model it is; another model's own folder."""
     return model.parent if model.name == "best" else model
 
 
 def _measurable(files: tuple[Path, ...], manifest: Manifest) -> bool:
     """Return whether there are masks; raise InputError where there is nothing that can be used."""
     place, config = files[0], manifest.config
-    layout = Layout.of(config, manifest.channel_files)
+    layout = manifest.layout
     if place.suffix.lower() in SCENE_SUFFIXES and place.is_file():
         return False
     if place.is_dir() and not _has_masks(place, layout) and images_folder(place, config) is not None:

@@ -16,7 +16,7 @@ from segtune.data.pairs import find_tiles
 from segtune.data.reading import ground_resolution, readable_at_once
 from segtune.data.store import DecodedTiles, TileStore
 from segtune.data.tile_sizes import largest_side
-from segtune.data.tiles import Layout, Split, Tile
+from segtune.data.tiles import Split, Tile
 from segtune.errors import InputError
 from segtune.evaluation.areas import AreaCounts
 from segtune.evaluation.evaluate import Evaluated, OnTile, evaluate
@@ -161,7 +161,7 @@ def validate(
     predictor = open_predictor(model_folder, device, changes)
     manifest = predictor.manifest
     config = manifest.config
-    tiles = find_tiles(split, Layout.of(config, manifest.channel_files))
+    tiles = find_tiles(split, manifest.layout)
     sources, order = range(1 + len(manifest.channel_files)), manifest.order
     store = DecodedTiles(
         tiles, manifest.labels, manifest.bands, sources, predictor.fit, manifest.uint8, None, config.nodata, order

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from segtune.files.temporary import beside
 
-WEIGHTS = "model.safetensors"  # in a model folder
+CONFIG, WEIGHTS, MANIFEST, CARD = "config.json", "model.safetensors", "run.yaml", "README.md"  # in a model folder
 # The files of a model folder. Any other file there belongs to the user and is never deleted.
-MODEL_FILES = ("config.json", "model.safetensors", "run.yaml", "README.md")
+MODEL_FILES = (CONFIG, WEIGHTS, MANIFEST, CARD)
 _SWAP_S = 0.2  # more than replacing a folder takes
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import date
 from itertools import count
 from pathlib import Path
 
+from segtune.config import RunConfig
 from segtune.errors import InputError, nearest
-from segtune.files.atomic import WEIGHTS, recover_folder
+from segtune.files.atomic import MANIFEST, WEIGHTS, recover_folder
 from segtune.files.checks import check_length
 from segtune.files.leftovers import clear_held
 from segtune.files.locks import held_folder, holder, lock_of
@@ -46,10 +48,15 @@ class RunFolder:
                 break
         return cls(path)
 
+    @classmethod
+    def dated(cls, parent: Path, config: RunConfig) -> RunFolder:
+        """Create a folder that is named after the network and today, with a number appended where it exists."""
+        return cls.new(parent, f"{config.model}_{config.encoder.replace('/', '-')}_{date.today()}")
+
     @property
     def run_yaml(self) -> Path:
         """The settings, and facts about the data and the machine."""
-        return self.path / "run.yaml"
+        return self.path / MANIFEST
 
     @property
     def metrics_csv(self) -> Path:
@@ -181,7 +188,7 @@ class SearchFolder:
     def settings_yaml(self, trial: int | None) -> Path:
         """Return the run.yaml of a trial, or of the winner for None; raise InputError where there is none."""
         self.check_begun()
-        path = self.best / "run.yaml" if trial is None else self.trial(trial).run_yaml
+        path = self.best / MANIFEST if trial is None else self.trial(trial).run_yaml
         if self.holder() is None:  # else the search may be replacing its winner right now
             recover_folder(self.best)
         if not path.is_file():

@@ -10,10 +10,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from segtune.errors import counted, printable
-from segtune.files.atomic import write_text
+from segtune.files.atomic import CARD, MANIFEST, write_text
 from segtune.models.manifest import THRESHOLD, Manifest
 
-CARD, MANIFEST = "README.md", "run.yaml"
 _TAGS = ("semantic-segmentation", "segmentation-models-pytorch", "pytorch", "segtune")
 _WEIGHTS = {"none": "random weights", "imagenet": "ImageNet weights"}
 _INPUT, _PREDICTED = "- the network's input: ", "- predicted: "

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from segtune.errors import InputError, one_line
 from segtune.files.atomic import (
+    CARD,
+    CONFIG,
+    MANIFEST,
     WEIGHTS,
     discard_folder,
     recover_folder,
@@ -25,14 +28,13 @@ from segtune.files.atomic import (
 )
 from segtune.files.model_files import damage
 from segtune.models.build import blank_model, parameter_count
-from segtune.models.card import CARD, model_card
+from segtune.models.card import model_card
 from segtune.models.compatibility import check_network
-from segtune.models.foreign import CONFIG, Described, has_manifest, manifest_of, read_config
+from segtune.models.foreign import Described, has_manifest, manifest_of, read_config
 from segtune.models.foreign_network import ForeignNetwork
 from segtune.models.manifest import Manifest
 from segtune.models.tensors import check_numbers, check_plain, check_shape, disk_errors
 
-_MANIFEST = "run.yaml"
 _SECOND_HEAD = "classification_head."
 
 
@@ -42,7 +44,7 @@ def save_model(folder: Path, model: nn.Module, manifest: Manifest) -> None:
     model.config["encoder_weights"] = None  # type: ignore[index,operator,assignment]
     with disk_errors(folder), replaced_folder(folder) as temporary:
         model.save_pretrained(temporary)  # type: ignore[operator]
-        manifest.write(temporary / _MANIFEST)
+        manifest.write(temporary / MANIFEST)
         write_text(temporary / CARD, model_card(manifest))  # replaces the hub's template
 
 
@@ -57,7 +59,7 @@ def load_model(folder: Path, device: torch.device, described: Described | None =
         check_network(manifest.config)
     except InputError as error:
         if has_manifest(folder):
-            raise InputError(f"{folder / _MANIFEST}: {mistake}" for mistake in error.mistakes) from None
+            raise InputError(f"{folder / MANIFEST}: {mistake}" for mistake in error.mistakes) from None
         lines = [mistake.replace("image_size", "--tile-size") for mistake in error.mistakes]
         raise InputError(f"{folder / CONFIG}: {line}" for line in lines) from None
     if has_manifest(folder):
@@ -121,7 +123,7 @@ def _check_same_network(path: Path, model: nn.Module) -> None:
     expected = json.loads(json.dumps({**own, "_model_class": type(model).__name__}))
     for name, value in expected.items():
         if name != "encoder_weights" and content.get(name, value) != value:
-            raise InputError(f"{path}: {name} is {one_line(repr(content[name]))}, but {value!r} in {_MANIFEST}")
+            raise InputError(f"{path}: {name} is {one_line(repr(content[name]))}, but {value!r} in {MANIFEST}")
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
@@ -148,7 +150,7 @@ def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:
     """
     recover_folder(folder)
     for place in (candidate, folder):
-        if place.exists() and Manifest.read(place / _MANIFEST).metrics.get("epoch") != epoch:
+        if place.exists() and Manifest.read(place / MANIFEST).metrics.get("epoch") != epoch:
             discard_folder(place)
     if candidate.exists():
         replace_folder(candidate, folder)
@@ -158,6 +160,6 @@ def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:
 def model_score(folder: Path) -> float | None:
     """Return the mIoU that a folder's model reached in training; None if there is no model or its mIoU is unknown."""
     try:
-        return Manifest.read(folder / _MANIFEST).metrics.get("miou") if folder.is_dir() else None
+        return Manifest.read(folder / MANIFEST).metrics.get("miou") if folder.is_dir() else None
     except InputError:
         return None

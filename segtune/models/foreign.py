@@ -12,10 +12,10 @@ from segtune.config import RunConfig
 from segtune.data.bands import IMAGE, Band
 from segtune.data.labels import Labels
 from segtune.errors import InputError, counted, one_line, short
+from segtune.files.atomic import CONFIG, MANIFEST
 from segtune.models.manifest import Manifest
 from segtune.vocabulary import Architecture
 
-CONFIG, _MANIFEST = "config.json", "run.yaml"
 _MOST_BYTES = 1 << 20  # that are read of config.json, which is far smaller
 _SIDE = 512  # pixels of a window, unless somebody says otherwise
 _BATCH = 8  # windows at a time
@@ -46,7 +46,7 @@ class Described:
 
 def has_manifest(folder: Path) -> bool:
     """Return whether a model's folder has a run.yaml, which says what it was trained on."""
-    return (folder / _MANIFEST).exists()
+    return (folder / MANIFEST).exists()
 
 
 def manifest_of(folder: Path, described: Described | None = None) -> Manifest:
@@ -55,7 +55,7 @@ def manifest_of(folder: Path, described: Described | None = None) -> Manifest:
     Raises InputError where run.yaml is unusable, or where what is said is not enough or does not suit config.json.
     """
     if has_manifest(folder):
-        return Manifest.read(folder / _MANIFEST)
+        return Manifest.read(folder / MANIFEST)
     content, said = read_config(folder / CONFIG), described or Described()
     bands, outputs = (_number(folder / CONFIG, content, name) for name in ("in_channels", "classes"))
     _check_complete(folder, said, bands, outputs)

@@ -12,8 +12,8 @@ from huggingface_hub.utils._validators import validate_repo_id
 from torch import nn
 
 from segtune.errors import InputError, one_line
-from segtune.files.atomic import MODEL_FILES
-from segtune.models.card import MANIFEST, has_metadata, write_card
+from segtune.files.atomic import MANIFEST, MODEL_FILES
+from segtune.models.card import has_metadata, write_card
 from segtune.models.manifest import Manifest
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from segtune.config import RunConfig
 from segtune.data.bands import Band, check_order, image_bands
 from segtune.data.labels import Labels
-from segtune.data.tiles import ReadSettings
+from segtune.data.tiles import Layout, ReadSettings
 from segtune.errors import InputError, one_line, requirement
 from segtune.files.atomic import write_text
 from segtune.files.transforms_file import TransformsFile
@@ -126,6 +126,11 @@ class Manifest:
     def channel_files(self) -> tuple[str, ...]:
         """The extra channels that are read from files of their own: none if the image files hold them."""
         return () if len(self.order) > self.image_bands else tuple(self.config.channels)
+
+    @property
+    def layout(self) -> Layout:
+        """Where the files of a tile lie in a split."""
+        return Layout.of(self.config, self.channel_files)
 
     @property
     def read_settings(self) -> ReadSettings:

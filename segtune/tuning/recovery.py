@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from segtune.clock import running_seconds
 from segtune.errors import InputError, counted
 from segtune.fields import CHANGEABLE_IN_SEARCH
-from segtune.files.atomic import set_aside
+from segtune.files.atomic import MANIFEST, set_aside
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.models.manifest import Manifest
 from segtune.models.weights import weights_file
@@ -112,7 +112,7 @@ def _trained(run: RunFolder, epochs: int) -> dict[int, float]:
         results = read_results(run, epochs)
         found = {result.epoch: result.best_miou for result in results if result.best_miou is not None}
         if run.best.is_dir():
-            metrics = Manifest.read(run.best / "run.yaml").metrics
+            metrics = Manifest.read(run.best / MANIFEST).metrics
             found.setdefault(metrics["epoch"], metrics["miou"])
     except (InputError, KeyError):  # damaged: the study's values have to be enough
         return {}
@@ -138,7 +138,7 @@ def _damage(run: RunFolder, budget: int) -> str | None:
             load_state(run.state)
             for model in (run.best, run.next_best):
                 if model.exists():
-                    Manifest.read(model / "run.yaml")
+                    Manifest.read(model / MANIFEST)
         elif 0 < epochs_done(run) < budget:
             return f"{run.state} is missing"
     except InputError as error:
