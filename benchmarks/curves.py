@@ -3,8 +3,8 @@
 The columns: number (of the configuration, which is drawn from it), seed (of weights, order and augmentation), status
 (finished or failed), the searched settings (empty where the run has none), and by epoch, separated by spaces, miou (of
 the epoch, not the best so far) and seconds (CPU time of the process since the run began, with one torch thread and no
-loader processes: on a shared machine wall time tells of the others). Every fifth configuration is trained with a
-second seed too: how far the two curves differ is what of a score is chance.
+loader processes: on a shared machine wall time tells of the others). Every seventh configuration is trained with two
+more seeds: how far these curves differ is what of a score is chance.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from segtune.space.space import Space
 from segtune.training.train import train
 
 _COLUMNS = ("number", "seed", "status", "miou", "seconds")  # besides the searched settings
-_TWICE = 5  # of so many configurations, one is trained with a second seed
+_REPEATED = 7  # of so many configurations, one is trained with more seeds
+_SEEDS = 3  # of such a configuration
 _DIGITS = 4  # significant ones of a drawn number, so that the file holds it exactly
 
 
@@ -114,8 +115,8 @@ def _runs(space: Space, part: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """Configurations of a part, each with the seed of a run, without end."""
     for number in itertools.count(part[0] - 1, part[1]):
         yield number, space.baseline.seed
-        if number % _TWICE == 0:
-            yield number, space.baseline.seed + 1
+        if number % _REPEATED == 0:
+            yield from ((number, space.baseline.seed + more) for more in range(1, _SEEDS))
 
 
 def _train(number: int, seed: int, settings: dict[str, Any], space: Space, info: DataInfo) -> Curve:

@@ -1,9 +1,9 @@
 """Measure whether a search method finds a better model in less time: replay whole searches over recorded curves.
 
-    python benchmarks/search_quality.py record --data s2india --curves benchmarks/curves/s2india64.csv --hours 8
+    python benchmarks/search_quality.py record --set landcover --data landcover --most 130
 
-`record` trains random configurations of search_quality.yaml to the end with segtune's own trainer, and appends their
-curves to the file; started again, it continues.
+`record` trains random configurations of common.yaml to the end with segtune's own trainer, and appends their curves to
+curves/landcover.csv; started again, it continues.
 
     python benchmarks/search_quality.py replay --curves benchmarks/curves/s2india64.csv --results replays.csv
 
@@ -22,25 +22,43 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from machine import machine_line
 
 from segtune.errors import InputError
+from segtune.files.yamlfile import read_yaml
 from segtune.space.reader import load_space
 
 SPACE = Path(__file__).with_suffix(".yaml")
+COMMON = SPACE.with_name("common.yaml")
+SETS = SPACE.with_name("sets.yaml")
+CURVES = SPACE.with_name("curves")
 
 
 def _record(given: argparse.Namespace) -> None:
     from curves import record
 
-    space = load_space(given.space, {"dataset": str(given.data)} if given.data else None)
+    if not given.curves and not given.set:
+        raise InputError("--curves: is needed without --set")
+    fixed = _of_set(given.set) if given.set else {}
+    fixed |= {"dataset": str(given.data)} if given.data else {}
+    space = load_space(COMMON if given.set else given.space, fixed)
+    curves = given.curves or CURVES / f"{given.set}.csv"
     until = time.monotonic() + given.hours * 3600
-    for curve in record(space, given.curves, given.seed, given.part, until, given.most):
+    for curve in record(space, curves, given.seed, given.part, until, given.most):
         settings = ", ".join(f"{name} {value}" for name, value in curve.settings.items())
         best = f"{max(curve.miou):.4f}" if curve.miou else "none"
         end = f"{len(curve.miou)} epochs, {curve.seconds[-1] if curve.seconds else 0:.0f} s CPU"
         print(f"#{curve.number} {best} {'failed after' if curve.failed else 'in'} {end}: {settings}", flush=True)
+
+
+def _of_set(name: str) -> dict[str, Any]:
+    """Return the settings that the runs on a data set of `SETS` have."""
+    sets = read_yaml(SETS)
+    if name not in sets:
+        raise InputError(f"--set: {name!r} is none of {', '.join(sets)}; add it to {SETS}")
+    return dict(sets[name])
 
 
 def _replay(given: argparse.Namespace) -> None:
@@ -94,7 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     new.set_defaults(run=_record)
     new.add_argument("--space", type=Path, default=SPACE, help="space to draw from [search_quality.yaml]")
     new.add_argument("--data", type=Path, help="the data set [the space's]")
-    new.add_argument("--curves", type=Path, required=True, help="CSV that the curves are appended to")
+    new.add_argument("--set", metavar="NAME", help="a data set of sets.yaml, with the space common.yaml; needs --data")
+    new.add_argument("--curves", type=Path, help="CSV that the curves are appended to [curves/NAME.csv]")
     new.add_argument("--hours", type=float, default=math.inf, help="begin no more runs after these [no limit]")
     new.add_argument("--most", type=int, default=sys.maxsize, help="curves that the file then holds [no limit]")
     new.add_argument("--seed", type=int, default=0, help="of the drawn configurations [0]")
