@@ -290,16 +290,38 @@ def test_a_recording_goes_on_where_it_was_killed(
     monkeypatch.setattr(curves, "scan", lambda baseline: None)
     path = tmp_path / "new" / "curves.csv"
     given = ["record", "--space", f"{folder / 'space.yaml'}", "--curves", f"{path}", "--most"]
-    search_quality.main([*given, "3"])
+    search_quality.main([*given, "4"])
     whole = path.read_text()
-    assert trained == [(0, 42), (0, 43), (1, 42)]
+    assert trained == [(0, 42), (0, 43), (0, 44), (1, 42)]
     assert "#1 0.5000 in 2 epochs, 3 s CPU: " in capsys.readouterr().out
     path.write_text(whole[:-5])
-    search_quality.main([*given, "5"])
-    assert trained[3:] == [(1, 42), (2, 42), (3, 42)]
+    search_quality.main([*given, "6"])
+    assert trained[4:] == [(1, 42), (2, 42), (3, 42)]
     assert path.read_text().startswith(whole)
-    assert [(c.number, c.seed, c.miou) for c in read_curves([path])][2] == (1, 42, (0.25, 0.5))
+    assert [(c.number, c.seed, c.miou) for c in read_curves([path])][3] == (1, 42, (0.25, 0.5))
     assert "another --seed" in error_of(capsys, *given, "9", "--seed", "1")
+
+
+@pytest.mark.usefixtures("process_kept")
+def test_every_set_is_recorded_over_the_common_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = {}
+
+    def train(number: int, seed: int, settings: dict[str, Any], space: Any, info: Any) -> Curve:
+        runs[space.baseline.dataset, number] = (settings, space.baseline.classes, max(space.values_of("epochs")))
+        return Curve(number, seed, settings, (0.25,) * 16, (1.0,) * 16, False)
+
+    monkeypatch.setattr(curves, "_train", train)
+    monkeypatch.setattr(curves, "scan", lambda baseline: None)
+    for name in ("nuclei", "magtile"):
+        given = ["--set", name, "--data", f"{tmp_path / name}", "--curves", f"{tmp_path / name}.csv"]
+        search_quality.main(["record", *given, "--part", "2/2", "--most", "2"])
+    drawn = {number: [runs[f"{tmp_path / name}", number] for name in ("nuclei", "magtile")] for number in (1, 3)}
+    assert all(first[0] == second[0] and first[2] == 16 for first, second in drawn.values())
+    assert [found[1] for found in drawn[1]] == [[255], [1, 2, 3, 4, 5]]
+    assert "'moon' is none of demo, s2india" in error_of(capsys, "record", "--set", "moon", "--data", ".")
+    assert "--curves: is needed" in error_of(capsys, "record", "--data", ".")
 
 
 @pytest.mark.usefixtures("process_kept")
