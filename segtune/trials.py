@@ -23,6 +23,9 @@ _SHORT_MARGIN = 0.025  # of mIoU: the median of what benchmarks/seeds.py measure
 
 UNKNOWN = "no reason is known"  # shown in place of an error
 Status = Literal["finished", "stopped", "failed", "running", "pending"]
+# Why a trial was tried: the first run, a list of good configurations, what the user expects, what the sampler drew, or
+# the next point of a grid.
+Origin = Literal["baseline", "portfolio", "prior", "sampler", "grid"]
 ENDED: Sequence[Status] = ("finished", "stopped", "failed")
 
 
@@ -49,6 +52,7 @@ class Trial:
     where: str | None = None  # machine and GPU of a running trial
     collapsed: bool = False  # whether its best epoch predicts one class everywhere
     wobble: float | None = None  # see `wobble`; None where there are too few epochs
+    origin: Origin = "sampler"
 
     @property
     def baseline(self) -> bool:
@@ -90,6 +94,7 @@ class Trial:
             "note": _printable(self.note),
             "repeats": printable("; ".join(self.repeats)),
             "micro_batch": self.micro_batch,
+            "origin": self.origin,
             **{f"spent_{name}": _rounded(self.spent.get(name)) for name in PHASES},
         }
         # In this table `epochs` is what was done, and the setting of that name, the budget, is `epochs_budget`.

@@ -1,11 +1,11 @@
-"""Propose the next trial: one that waits, the next point of a grid, or what the sampler draws."""
+"""Propose the next trial: one that waits, the next planned one, or what the grid or the sampler has."""
 
 from __future__ import annotations
 
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,12 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.transforms_file import TransformsFile
 from segtune.models.weights import weights_file
 from segtune.space.space import Space
+from segtune.trials import Origin
 from segtune.tuning.points import FromTrial, encode, signature
 from segtune.tuning.sampler import SpaceSampler
-from segtune.tuning.study import WARM_START, waiting
+from segtune.tuning.study import ORIGIN, WARM_START, enqueue, origin_of, waiting
+
+_PLANNED = "planned"  # user attribute of the study: the planned trials, each as [origin, point]
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,19 @@ class TrialStart:
         return RunFolder(self.path)
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A point of the space that a new search tries after the baseline, before the sampler draws one."""
+
+    origin: Origin
+    point: Mapping[str, Any]  # {key: value}
+
+
 class Proposals:
     """Asks the study for trials, and resolves the run of each.
+
+    The planned points are recorded in the study before its first trial, and each one is enqueued when its turn comes.
+    So a search that is killed at any moment goes on with the same points, and one of a former release gets none.
 
     Parameters
     ----------
@@ -50,15 +64,22 @@ class Proposals:
     space: where settings are drawn from.
     folder: the search's folder, which names each trial's own.
     resolve: fills in the settings that depend on the data.
+    planned: what a new search tries after the baseline, in this order; a grid has no such points.
     """
 
     def __init__(
-        self, study: optuna.Study, space: Space, folder: SearchFolder, resolve: Callable[[RunConfig], RunConfig]
+        self,
+        study: optuna.Study,
+        space: Space,
+        folder: SearchFolder,
+        resolve: Callable[[RunConfig], RunConfig],
+        planned: Sequence[Planned] = (),
     ) -> None:
         self._study, self._space, self._folder, self._resolve = study, space, folder, resolve
         self._grid: Iterator[dict[str, Any]] | None = space.grid() if space.search.sampler == "grid" else None
         self.exhausted = False  # every point was tried before there were as many trials as requested
         if not study.get_trials(deepcopy=False):
+            study.set_user_attr(_PLANNED, [[first.origin, encode(first.point)] for first in planned])
             self._enqueue_baseline()
 
     def next(self, enough: Callable[[], bool]) -> optuna.Trial | None:
@@ -73,13 +94,18 @@ class Proposals:
                 point = self._next_point(self._grid)
                 if point is None:
                     return None
-                self._study.enqueue_trial(point)
+                enqueue(self._study, point, "grid")
+            elif planned := self._next_planned():
+                enqueue(self._study, planned.point, planned.origin)
             elif isinstance(self._study.sampler, SpaceSampler) and self._study.sampler.exhausted(self._study):
                 self.exhausted = True
                 return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return self._study.ask()
+            trial = self._study.ask()
+        if ORIGIN not in trial.user_attrs:
+            trial.set_user_attr(ORIGIN, origin_of(trial, self._grid is not None))
+        return trial
 
     def start(self, trial: optuna.Trial) -> TrialStart:
         """Draw, check, resolve and record a trial's settings; raise InputError where they do not go together."""
@@ -106,6 +132,12 @@ class Proposals:
         known = {signature(trial.params) for trial in trials if WARM_START not in trial.user_attrs}
         return next((point for point in map(encode, grid) if signature(point) not in known), None)
 
+    def _next_planned(self) -> Planned | None:
+        """Return the first planned point that no trial has tried, those of a warm start included."""
+        known = {signature(trial.params) for trial in self._study.get_trials(deepcopy=False)}
+        planned = (Planned(origin, point) for origin, point in self._study.user_attrs.get(_PLANNED, ()))
+        return next((one for one in planned if signature(one.point) not in known), None)
+
     def _moved(self, settings: dict[str, Any], number: int) -> dict[str, Any]:
         """Return a trial's settings with the data paths and the machine of this start, which may differ from before."""
         here = self._resolve(self._space.baseline).settings()
@@ -119,7 +151,7 @@ class Proposals:
     def _enqueue_baseline(self) -> None:
         point = self._space.locate(self._space.baseline.settings())
         # Outside the space, the first trial has no parameters in the study: the sampler learns nothing from it.
-        self._study.enqueue_trial(encode(point or {}))
+        enqueue(self._study, encode(point or {}), "baseline")
 
 
 def _found_again(kept: str, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_results
 from segtune.trials import Status, Trial, wobble, write_trials
-from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START
+from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START, origin_of
 
 _STATUS: Mapping[TrialState, Status] = {
     TrialState.COMPLETE: "finished",
@@ -96,6 +96,7 @@ class Results:
             searched=self._searched(frozen),
             collapsed=reached is not None and reached.collapsed_epochs > 0,
             wobble=wobble([epoch.scores.miou for epoch in epochs if epoch.scores]),
+            origin=origin_of(frozen, self._space.search.sampler == "grid"),
             **_running(frozen, run_yaml),
         )
 

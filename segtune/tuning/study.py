@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy import URL
 from segtune.errors import InputError, one_line
 from segtune.fields import present_spelling
 from segtune.files.folders import SearchFolder
+from segtune.trials import Origin
 
 # User attributes of a trial in the study.
 ERROR = "error"  # why it failed
@@ -24,6 +25,7 @@ REPEATS = "repeats"  # a list of the failures after which it was repeated
 WARM_START = "warm_start"  # folder and number in the search where it was trained, which is not this one
 SPENT = "spent"  # seconds by phase; a former release kept the micro-batch among them
 MICRO_BATCH = "micro_batch"  # tiles that went through the network at a time
+ORIGIN = "origin"  # why it was tried; a trial that goes on keeps it
 
 _BUSY_S = 60  # another terminal's --status, or a dashboard, may be reading
 _TABLES = {"studies", "trials"}  # of Optuna's, among others
@@ -168,6 +170,20 @@ def threads_so_far(study: optuna.Study) -> int | None:
 def waiting(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that the next `ask` returns."""
     return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+
+
+def enqueue(study: optuna.Study, point: Mapping[str, Any], origin: Origin) -> None:
+    """Add a trial that the next `ask` returns, at a point of the space as the study stores it ({key: value}).
+
+    The sampler draws the parameters that the point leaves open.
+    """
+    study.enqueue_trial(dict(point), user_attrs={ORIGIN: origin})
+
+
+def origin_of(trial: FrozenTrial | optuna.Trial, grid: bool) -> Origin:
+    """Return why a trial was tried; a former release did not record it."""
+    recorded: Origin | None = trial.user_attrs.get(ORIGIN)
+    return recorded or ("baseline" if trial.number == 0 else "grid" if grid else "sampler")
 
 
 def wait(study: optuna.Study, trial_id: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from segtune.models.manifest import Manifest
 from segtune.space.reader import load_space
 from segtune.training.result import EpochResult
 from segtune.tuning.failures import Failure, Fault, death_of
-from segtune.tuning.proposals import Proposals, TrialStart
+from segtune.tuning.proposals import Planned, Proposals, TrialStart
 from segtune.tuning.results import Results
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.searcher import Decision, Searcher
@@ -59,6 +59,7 @@ class Bench:
     space_text: str
     concurrent: int = 2
     resolve: Callable[[RunConfig], RunConfig] = lambda config: config
+    planned: Sequence[Planned] = ()
     ends: list[int] = field(default_factory=list)
     repeats: list[tuple[int, str]] = field(default_factory=list)
 
@@ -71,7 +72,7 @@ class Bench:
         self.study.sampler = build_sampler(self.space, self.clash, known=len(self.study.trials))
         self.rules = Rules(self.space.search, self.study)
         self.asha = ChosenAsha()
-        proposals = Proposals(self.study, self.space, self.folder, self.resolve)
+        proposals = Proposals(self.study, self.space, self.folder, self.resolve, self.planned)
         retries = self.space.search.retries
         self.searcher = Searcher(
             self.study, self.folder, proposals, self.concurrent, retries, self.asha, self.rules, watcher=self
