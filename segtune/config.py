@@ -22,10 +22,10 @@ from pydantic import (
 
 from segtune.clashes import check_loss, check_used
 from segtune.class_names import split_classes
-from segtune.decoders import Decoder
+from segtune.decoders import ATTENTION, DROPOUT, WIDTH, Decoder
 from segtune.errors import InputError
 from segtune.mistakes import SettingsError, clash, explain
-from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Change, Role
+from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Acts, Change, Role
 from segtune.values import (
     MAX_CLASSES,
     Alpha,
@@ -47,7 +47,17 @@ from segtune.values import (
     weights_of_classes,
     weights_source,
 )
-from segtune.vocabulary import LOSSES, Architecture, Optimizer, architecture_name, encoder_name, loss_name
+from segtune.vocabulary import (
+    LOSSES,
+    MOMENTUM_OPTIMIZERS,
+    PIXEL_LOSSES,
+    SMOOTHED_LOSSES,
+    Architecture,
+    Optimizer,
+    architecture_name,
+    encoder_name,
+    loss_name,
+)
 
 DEMO = "data/demo"  # a data set that is created when it is first used
 
@@ -68,7 +78,7 @@ class RunConfig(BaseModel):
     add_val_dirs: Annotated[list[str], Role(data=True, validation=True, change=Change.MACHINE, path="folders")] = Field(
         [], description="additional validation sets: folders, or a file that lists one folder per line"
     )
-    adv_freq: Annotated[int, FIXED] = Field(
+    adv_freq: Annotated[int, FIXED, Acts("add_val_dirs", elsewhere="nothing")] = Field(
         1, ge=1, description="number of epochs from one evaluation of the additional validation sets to the next"
     )
     use_only_add_val: Annotated[bool, Role(data=True, validation=True)] = Field(
@@ -135,13 +145,13 @@ class RunConfig(BaseModel):
         "downloaded), auto (imagenet where all encoders' weights can be had, else none), or a file (safetensors, or a "
         "state dict saved with torch.save)",
     )
-    decoder_channels: Annotated[Channels, CheckedChannels, SEARCHABLE] = Field(
+    decoder_channels: Annotated[Channels, CheckedChannels, SEARCHABLE, Acts("model", tuple(WIDTH))] = Field(
         None, description="width of the decoder, or a list of five; if not given: the architecture's own"
     )
-    decoder_attention: Annotated[Literal["none", "scse"], WrapValidator(any_case), SEARCHABLE] = Field(
-        "none", description="attention in the decoder of unet and unetplusplus"
-    )
-    dropout: Annotated[float | None, SEARCHABLE] = Field(
+    decoder_attention: Annotated[
+        Literal["none", "scse"], WrapValidator(any_case), SEARCHABLE, Acts("model", ATTENTION)
+    ] = Field("none", description="attention in the decoder of unet and unetplusplus")
+    dropout: Annotated[float | None, SEARCHABLE, Acts("model", tuple(DROPOUT))] = Field(
         None, ge=0, lt=1, description="dropout in the decoder of fpn, pspnet and deeplabv3(plus); if not given: its own"
     )
     drop_path: Annotated[float | None, SEARCHABLE] = Field(
@@ -184,25 +194,25 @@ class RunConfig(BaseModel):
     lr: Annotated[float, SEARCHABLE] = Field(
         1e-3, gt=0, allow_inf_nan=False, description="learning rate after the warm-up"
     )
-    encoder_lr_factor: Annotated[float, SEARCHABLE] = Field(
+    encoder_lr_factor: Annotated[float, SEARCHABLE, Acts("encoder_weights", elsewhere="little")] = Field(
         1.0, gt=0, allow_inf_nan=False, description="factor by which the encoder's learning rate differs from lr"
     )
-    freeze_encoder_epochs: Annotated[int, SEARCHABLE] = Field(
+    freeze_encoder_epochs: Annotated[int, SEARCHABLE, Acts("encoder_weights", elsewhere="little")] = Field(
         0, ge=0, description="number of epochs at the start in which the encoder is not trained"
     )
     weight_decay: Annotated[float, SEARCHABLE] = Field(
         1e-4, ge=0, allow_inf_nan=False, description="weight decay: decoupled or an L2 penalty, as the optimizer has it"
     )
-    momentum: Annotated[float, SEARCHABLE] = Field(
+    momentum: Annotated[float, SEARCHABLE, Acts("optimizer", MOMENTUM_OPTIMIZERS, elsewhere="nothing")] = Field(
         0.9, ge=0, lt=1, description="momentum; used by sgd, sgdw (Nesterov's), rmsprop, lars, madgrad and muon"
     )
     lr_schedule: Annotated[
         Literal["cosine", "poly", "step", "onecycle", "plateau", "constant"], WrapValidator(any_case), SEARCHABLE
     ] = Field("cosine", description="how the learning rate changes after the warm-up")
-    lr_decay: Annotated[float, SEARCHABLE] = Field(
+    lr_decay: Annotated[float, SEARCHABLE, Acts("lr_schedule", ("step", "plateau"))] = Field(
         0.1, gt=0, lt=1, description="factor by which the schedules step and plateau lower the learning rate"
     )
-    lr_patience: Annotated[int, SEARCHABLE] = Field(
+    lr_patience: Annotated[int, SEARCHABLE, Acts("lr_schedule", ("plateau",))] = Field(
         5, ge=1, description="number of epochs without a better score after which plateau lowers the learning rate"
     )
     warmup_epochs: Annotated[int, SEARCHABLE] = Field(
@@ -226,10 +236,10 @@ class RunConfig(BaseModel):
     loss: Annotated[str, AfterValidator(loss_name), SEARCHABLE] = Field(
         "dice", description=f"loss function: {', '.join(LOSSES)}, or a sum such as dice+bce or 0.7*dice+0.3*ce"
     )
-    label_smoothing: Annotated[float, SEARCHABLE] = Field(
+    label_smoothing: Annotated[float, SEARCHABLE, Acts("loss", SMOOTHED_LOSSES)] = Field(
         0.0, ge=0, lt=1, description="share of each pixel's target that ce, bce and boundary_ce spread over all outputs"
     )
-    class_weights: Annotated[str, BeforeValidator(weights_of_classes), SEARCHABLE] = Field(
+    class_weights: Annotated[str, BeforeValidator(weights_of_classes), SEARCHABLE, Acts("loss", PIXEL_LOSSES)] = Field(
         "none",
         description="weights of the classes in focal, ce, bce and boundary_ce: none, balanced or effective (from the "
         "training pixels), or a list with a number per class, such as 1,5,2; background then has 1",
@@ -247,7 +257,7 @@ class RunConfig(BaseModel):
         description="whether training tiles get parts of other ones: a box (cutmix), or objects of the listed classes, "
         "rare ones most often (copy_paste)",
     )
-    mix_probability: Annotated[float, SEARCHABLE] = Field(
+    mix_probability: Annotated[float, SEARCHABLE, Acts("mix", ("cutmix", "copy_paste"))] = Field(
         0.5, gt=0, le=1, description="share of the training tiles that mix changes; used if mix is not none"
     )
     precision: Annotated[Literal["auto", "fp32", "fp16", "bf16"], WrapValidator(any_case), SEARCHABLE] = Field(
@@ -325,7 +335,7 @@ class RunConfig(BaseModel):
         if self.warmup_epochs >= self.epochs:
             got = f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
             raise clash(f"warmup_epochs must be below epochs, but got {got}", "warmup_epochs", "epochs")
-        check_loss(self.loss, self.classes, self.label_smoothing, self.class_weights)
+        check_loss(self.loss, self.classes, self.class_weights)
         check_used(self)
         if self.lr_schedule == "plateau" and 0 < self.early_stopping <= self.lr_patience:
             got = f"(early_stopping={self.early_stopping}, lr_patience={self.lr_patience})"

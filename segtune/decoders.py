@@ -15,15 +15,15 @@ _IN_STAGES = ("unet", "unetplusplus", "manet")
 _LEAST_FOR_SCSE = 16  # it squeezes channels to a sixteenth
 _FPN_STEP = 64  # half of the width goes through group normalization with 32 groups
 # smp's name of the width; linknet has none, because its decoder has the channels of the encoder.
-_WIDTH = {
+WIDTH = {
     **dict.fromkeys((*_IN_STAGES, "deeplabv3", "deeplabv3plus", "pan", "upernet"), "decoder_channels"),
     "fpn": "decoder_pyramid_channels",
     "pspnet": "psp_out_channels",
     "segformer": "decoder_segmentation_channels",
     "dpt": "decoder_fusion_channels",
 }
-_ATTENTION = ("unet", "unetplusplus")
-_DROPOUT = {
+ATTENTION = ("unet", "unetplusplus")  # the architectures that take it
+DROPOUT = {
     "fpn": "decoder_dropout",
     "pspnet": "psp_dropout",
     "deeplabv3": "decoder_aspp_dropout",
@@ -44,23 +44,23 @@ class Decoder:
         """Return the arguments of smp's architecture that the settings stand for."""
         arguments: dict[str, Any] = {}
         if self.channels is not None:
-            arguments[_WIDTH[self.model]] = self._stages() if self.model in _IN_STAGES else self.channels
+            arguments[WIDTH[self.model]] = self._stages() if self.model in _IN_STAGES else self.channels
         if self.model == "fpn" and isinstance(self.channels, int):
             arguments["decoder_segmentation_channels"] = self.channels // 2
         if self.attention != "none":
             arguments["decoder_attention_type"] = self.attention
         if self.dropout is not None:
-            arguments[_DROPOUT[self.model]] = self.dropout
+            arguments[DROPOUT[self.model]] = self.dropout
         return arguments
 
     def clash(self) -> PydanticCustomError | None:
         """Return the error for a setting that the architecture does not take; None if it takes all."""
         model = self.model
-        if self.attention != "none" and model not in _ATTENTION:
-            text = f"decoder_attention {self.attention} is for {' and '.join(_ATTENTION)}, not for model {model}"
+        if self.attention != "none" and model not in ATTENTION:
+            text = f"decoder_attention {self.attention} is for {' and '.join(ATTENTION)}, not for model {model}"
             return clash(text, "decoder_attention", "model")
-        if self.dropout is not None and model not in _DROPOUT:
-            text = f"model {model} takes no dropout, as {', '.join(_DROPOUT)} do; leave it out"
+        if self.dropout is not None and model not in DROPOUT:
+            text = f"model {model} takes no dropout, as {', '.join(DROPOUT)} do; leave it out"
             return clash(text, "dropout", "model")
         return self._channels_clash()
 
@@ -68,7 +68,7 @@ class Decoder:
         model, channels, text = self.model, self.channels, None
         if channels is None:
             return None
-        if model not in _WIDTH:
+        if model not in WIDTH:
             text = f"model {model} takes no decoder_channels: its decoder has the channels of its encoder"
         elif not isinstance(channels, int) and model not in _IN_STAGES:
             text = f"decoder_channels is a list, but the decoder of model {model} has one width; give a number"

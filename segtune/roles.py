@@ -1,12 +1,15 @@
-"""The role of a setting, declared once, on its field: ``lr: Annotated[float, SEARCHABLE] = Field(1e-3, ...)``."""
+"""What a setting is, declared once, on its field: ``lr: Annotated[float, SEARCHABLE] = Field(1e-3, ...)``."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
+
+from segtune.vocabulary import loss_terms
 
 R = TypeVar("R")
 
@@ -37,6 +40,44 @@ SEARCHABLE = Role(searchable=True)
 DATA = Role(data=True)
 FIXED = Role()  # the same in all trials, and for the whole life of a run
 MACHINE = Role(change=Change.MACHINE)
+
+
+@dataclass(frozen=True)
+class Acts:
+    """Declares that a setting has an effect only where another setting has one of these values.
+
+    It stands on the field, after the role: ``Acts("lr_schedule", ("plateau",))``. In a sum of losses, each loss counts.
+    Without values, the other setting must be given: not empty, and not ``none``.
+    """
+
+    name: str  # the other setting
+    values: tuple[str, ...] = ()
+    # What happens elsewhere: RunConfig refuses all values but the default; the setting changes nothing; or it changes
+    # a run, but is made for the others.
+    elsewhere: Literal["refused", "nothing", "little"] = "refused"
+
+    def at(self, value: Any) -> bool:
+        """Return whether the setting has its effect where the other setting has this value."""
+        if not self.values:
+            return bool(value) and value != "none"
+        names = {name for _, name in loss_terms(value)} if self.name == "loss" else {value}
+        return not names.isdisjoint(self.values)
+
+    def needs(self) -> str:
+        """Return what the other setting must be: ``lr_schedule step or plateau``."""
+        return f"{self.name} {listed(self.values, 'or')}" if self.values else self.name
+
+
+def listed(words: Sequence[str], last: str) -> str:
+    """Join words for a sentence: ``ce, bce and boundary_ce``."""
+    *most, end = words
+    return f"{', '.join(most)} {last} {end}" if most else end
+
+
+def acts(model: type[BaseModel]) -> dict[str, Acts]:
+    """Return the settings of a model that have an effect only with some values of another one."""
+    fields = model.model_fields.items()
+    return {name: item for name, field in fields for item in field.metadata if isinstance(item, Acts)}
 
 
 def declared(model: type[BaseModel], kind: type[R]) -> dict[str, R]:

@@ -61,6 +61,9 @@ Optimizer = Literal[
     "sgdw",
 ]
 
+# torch's and timm's optimizers that take a momentum. Elsewhere it may have any value, as in earlier releases.
+MOMENTUM_OPTIMIZERS = ("sgd", "sgdw", "rmsprop", "lars", "madgrad", "muon")
+
 LOSSES = (  # in the order in which a sum is stored
     *("dice", "jaccard", "tversky", "focal_tversky", "lovasz", "mcc"),  # over regions
     *("focal", "ce", "bce", "boundary_ce"),  # over pixels: these take class_weights

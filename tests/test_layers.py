@@ -13,13 +13,13 @@ SCRIPTS = ("run_search", "run_single", "validate")
 ORDER = (
     (
         "",
-        "clock errors remarks torch_errors roles vocabulary mistakes values class_names decoders clashes config fields "
+        "clock errors remarks torch_errors vocabulary roles mistakes values class_names decoders clashes config fields "
         "machine",
     ),
     ("files", "checks locks temporary atomic leftovers model_files folders library_folders yamlfile transforms_file"),
     (
         "space",
-        "settings jsonschema parameters forbid combinations space spacefile space_section clashes "
+        "settings jsonschema parameters forbid combinations space unused spacefile space_section clashes "
         "forbid_section reader lookup",
     ),
     (
@@ -46,7 +46,7 @@ ORDER = (
         "distributed region_losses pixel_losses losses val_loss optim loaders stopwatch resolve resume step result "
         "team board runlog state worst_pictures run measure train",
     ),
-    ("planning", "cost resources rungs estimate feasibility samples"),
+    ("planning", "cost resources rungs estimate duplicates feasibility samples"),
     ("", "trials"),
     (
         "tuning",

@@ -18,10 +18,12 @@ from segtune.mistakes import SettingsError
 from segtune.models.auto_weights import decide_weights
 from segtune.models.build import check_weights, initial_file
 from segtune.models.compatibility import incompatibility, incompatibility_of
+from segtune.planning.duplicates import same_values
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.remarks import Say, unheard
 from segtune.space.parameters import Choice, walk
 from segtune.space.space import WEIGHTS, Space
+from segtune.space.unused import unused_settings
 from segtune.training.resolve import check_augmentation, check_input, resolve
 from segtune.values import AUTO, augmentation_file
 
@@ -59,8 +61,13 @@ def check_space(
     listed = (parameter for parameter in walk(space.parameters) if parameter.name == WEIGHTS)
     if any(isinstance(parameter, Choice) and AUTO in parameter.values for parameter in listed):
         mistakes.append(f"{WEIGHTS}: auto stands for imagenet or none; under space:, list these, or files")
+    idle = unused_settings(space)
+    mistakes += [found.text for found in idle if found.dead and not started]
     if mistakes:
         raise InputError(f"{space.path}: {mistake}" for mistake in mistakes)
+    for found in idle:
+        if found.dead or not started:
+            say(f"note: {found.text}")
     if not address:
         check_precision(space, make_plan(space.search, [local_resources()], baseline.device))
     _check_batches(space)
@@ -144,6 +151,8 @@ def scan_data(space: Space, progress: Progress | None = None, say: Say = unheard
             mistakes += error.mistakes
     if mistakes:
         raise InputError(f"{space.path}: {mistake}" for mistake in dict.fromkeys(mistakes))
+    for line in same_values(space, info):
+        say(f"note: {line}")
     return info
 
 

@@ -81,6 +81,8 @@ def _grow(tree: Tree, parameters: Sequence[Parameter]) -> None:
 
 
 def _range_text(parameter: Range) -> str:
+    if parameter.low == parameter.high:
+        return value_text(parameter.low)
     text = f"{value_text(parameter.low)} to {value_text(parameter.high)}"
     if parameter.log:
         text += ", log"

@@ -7,6 +7,7 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.mistakes import SettingsError
+from segtune.roles import acts
 from segtune.space.parameters import Parameter, walk
 from segtune.space.space_section import Places
 from segtune.space.spacefile import SpaceFile, Steps
@@ -80,9 +81,17 @@ class ClashFinder:
                 except SettingsError as clash:
                     # A clash of other settings alone is reported at those.
                     if parameter.name in clash.settings and clash.settings.isdisjoint(self._file.refused):
-                        self._file.mistake(place, str(clash), here)
+                        self._file.mistake(place, f"{clash}{_apart(clash, parameter.name, rest)}", here)
             for value, branch in parameter.items():
                 self._each_value(branch, settings | {parameter.name: value}, rest)
+
+
+def _apart(clash: SettingsError, other: str, free: Values) -> str:
+    """Return the advice to search a setting in branches of the `other` one, on which it depends; else nothing."""
+    for name in clash.settings & free.keys():
+        if name in acts(RunConfig) and acts(RunConfig)[name].name == other:
+            return f"; give {name} to the values of {other} that take it, in a branch"
+    return ""
 
 
 def _without(name: str, free: Values) -> Values:

@@ -47,6 +47,16 @@ def _options(parameter: Parameter) -> Iterator[dict[str, Any]]:
         yield from ({parameter.key: value} | inner for inner in combinations(branch))
 
 
+def that_draw(parameters: tuple[Parameter, ...]) -> Iterator[tuple[Parameter, tuple[Parameter, ...]]]:
+    """Yield each parameter with the parameters of the runs that draw it: the choices above it have one value."""
+    for position, parameter in enumerate(parameters):
+        yield parameter, parameters
+        for value, branch in parameter.items():
+            for inner, narrowed in that_draw(branch):
+                only = Choice(parameter.name, parameter.key, (value,), (narrowed,))
+                yield inner, (*parameters[:position], only, *parameters[position + 1 :])
+
+
 def groups(
     parameters: Sequence[Parameter], forbid: Sequence[Forbidden], shown: Collection[str] = ()
 ) -> Iterator[Group]:

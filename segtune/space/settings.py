@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from segtune.mistakes import clash
-from segtune.roles import declared
+from segtune.roles import Acts, declared
 
 
 def _gpu_share(value: float) -> float:
@@ -67,10 +67,10 @@ class SearchSettings(BaseModel):
     scheduler: Annotated[Literal["asha", "none"], AtResume.SAME] = Field(
         "asha", description="asha stops poor trials early; none trains every trial to the end"
     )
-    grace_period: Annotated[int | None, AtResume.SAME] = Field(
+    grace_period: Annotated[int | None, AtResume.SAME, Acts("scheduler", ("asha",), elsewhere="nothing")] = Field(
         None, ge=1, description="epochs before asha may stop a trial; if not given: derived from the number of epochs"
     )
-    reduction_factor: Annotated[int, AtResume.SAME] = Field(
+    reduction_factor: Annotated[int, AtResume.SAME, Acts("scheduler", ("asha",), elsewhere="nothing")] = Field(
         3, ge=2, description="asha compares trials at some epochs (rungs) and lets one in so many go on at each"
     )
     compare: Annotated[str | None, AtResume.SAME] = Field(

@@ -74,7 +74,7 @@ class SpaceFile:
 
     def error(self) -> InputError:
         """Return the error that lists all mistakes in the order of their lines."""
-        return InputError(text for _, text in sorted(self._mistakes, key=lambda mistake: mistake[0]))
+        return InputError(dict.fromkeys(text for _, text in sorted(self._mistakes, key=lambda mistake: mistake[0])))
 
     def place(self, steps: Steps) -> str:
         """Return a place as messages name it: ``run.lr (line 2)``."""

@@ -116,3 +116,16 @@ def test_a_resumed_grid_keeps_the_clashes_that_it_was_started_with(tmp_path: Pat
     path.write_text("space: {loss: [dice, ce], class_weights: [none, balanced]}\nsearch: {sampler: grid}")
     space = load_space(path)
     check_space(space, started=space)
+
+
+def test_a_dead_setting_is_refused_but_a_search_that_has_one_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("run: {encoder_weights: none}\nspace: {momentum: [0.8, 0.9], optimizer: [adam, adamw]}")
+    space = load_space(path)
+    with pytest.raises(InputError) as caught:
+        check_space(space)
+    (mistake,) = caught.value.mistakes
+    assert mistake.startswith(f"{path}: space.momentum: has no effect without optimizer sgd, ")
+    said: list[str] = []
+    check_space(space, started=space, say=said.append)
+    assert said == [f"note: {mistake.removeprefix(f'{path}: ')}"]
