@@ -14,7 +14,6 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial
 
-from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
 from segtune.tuning.points import Lookup, Signature, distributions, encode, signature
 from segtune.tuning.study import WARM_START
@@ -22,36 +21,16 @@ from segtune.tuning.teaching import AsComplete, Lesson, Taught
 
 _STARTUP_TRIALS = 10  # random trials before TPE models anything; Optuna's default
 _LEAST_STARTUP_TRIALS = 4
-_SEED_STEP = 1_000_003
 _LOOKED_AT = 10_000  # points that are checked for being possible, at most
 _REDRAWS = 50  # attempts of the sampler to draw a new point; then ten times as many random ones
 
 Allowed = Callable[[Mapping[str, Any]], "str | None"]
+Inner = Callable[[Space, int], BaseSampler]  # makes what draws one point of a space, from a seed
 
 
-def build_sampler(
-    space: Space,
-    allowed: Allowed | None = None,
-    known: int = 0,
-    lesson: Callable[[Space], Lesson] = AsComplete,
-) -> SpaceSampler:
-    """Make the sampler of a space; a grid is enqueued point by point and draws nothing.
-
-    Parameters
-    ----------
-    allowed: returns why a point's settings cannot be run, None where they can; such a point is drawn again.
-    known: number of trials that are already in the study; it changes the seed, or they would be drawn again.
-    lesson: how trials that were stopped early teach TPE.
-    """
-    search = space.search
-    seed = (search.seed + known * _SEED_STEP) % 2**32
-    at_random = RandomSampler(seed=seed)
-    inner = _tpe(search, seed) if search.sampler == "tpe" else at_random
-    return SpaceSampler(space, inner, at_random, lesson(space), allowed)
-
-
-def _tpe(search: SearchSettings, seed: int) -> BaseSampler:
-    startup = max(_LEAST_STARTUP_TRIALS, min(_STARTUP_TRIALS, search.trials // 4))
+def tpe(space: Space, seed: int) -> BaseSampler:
+    """Make the TPE sampler of a space."""
+    startup = max(_LEAST_STARTUP_TRIALS, min(_STARTUP_TRIALS, space.search.trials // 4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         # Multivariate TPE in groups (multivariate kernel: Falkner et al. 2018, arXiv:1807.01774): the settings of an
@@ -59,22 +38,45 @@ def _tpe(search: SearchSettings, seed: int) -> BaseSampler:
         return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True)
 
 
+def build_sampler(
+    space: Space,
+    allowed: Allowed | None = None,
+    lesson: Callable[[Space], Lesson] = AsComplete,
+    inner: Inner = tpe,
+) -> SpaceSampler:
+    """Make the sampler of a space; a grid is enqueued point by point and draws nothing.
+
+    Parameters
+    ----------
+    allowed: returns why a point's settings cannot be run, None where they can; such a point is drawn again.
+    lesson: how trials that were stopped early teach the sampler.
+    inner: makes the sampler that `sampler: tpe` stands for.
+    """
+    return SpaceSampler(space, inner if space.search.sampler == "tpe" else _random, lesson(space), allowed)
+
+
+def _random(space: Space, seed: int) -> BaseSampler:
+    return RandomSampler(seed=seed)
+
+
 class SpaceSampler(BaseSampler):
     """Draws whole points of a space, and draws again where a point cannot be run or was tried.
 
     Optuna asks for one parameter after another. Whether they go together is known only with the last one, and a study
     cannot take a parameter back. So the whole point is drawn when Optuna asks for its relative part.
+
+    A point depends on the seed of the search, the number of the trial and the trials in the study, and on nothing else:
+    a search that is resumed draws what it would have drawn.
     """
 
     def __init__(
         self,
         space: Space,
-        inner: BaseSampler,
-        random: BaseSampler,
+        inner: Inner,
         lesson: Lesson,
         allowed: Allowed | None = None,
     ) -> None:
-        self._space, self._inner, self._random = space, inner, random
+        self._space, self._inner = space, inner
         self._allowed = allowed or (lambda settings: None)
         self._distributions = dict(distributions(space.parameters))
         self._lesson = lesson
@@ -82,9 +84,7 @@ class SpaceSampler(BaseSampler):
         self.redrawn = 0  # points that could not be run or had been tried
 
     def reseed_rng(self) -> None:
-        """Seed the samplers anew; Optuna calls this in a forked process."""
-        self._inner.reseed_rng()
-        self._random.reseed_rng()
+        """Do nothing: each trial has seeds of its own. Optuna calls this in a forked process."""
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the distributions of all parameters, those of all branches included."""
@@ -102,8 +102,10 @@ class SpaceSampler(BaseSampler):
         taught: Any = Taught(study, self._lesson)
         known = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         tried = {signature(other.params) for other in known}
+        seed = self._seed(trial.number)
+        inner, at_random = self._inner(self._space, seed), RandomSampler(seed=seed)
         for attempt in range(11 * _REDRAWS):
-            sampler = self._inner if attempt < _REDRAWS else self._random
+            sampler = inner if attempt < _REDRAWS else at_random
             point = self._point(sampler, taught, trial)
             if signature(point) not in tried and self._allows(point):
                 return point
@@ -126,7 +128,11 @@ class SpaceSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Draw what `sample_relative` did not: the settings that an enqueued point leaves open."""
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
+        at_random = RandomSampler(seed=self._seed(trial.number, param_name))
+        return at_random.sample_independent(study, trial, param_name, param_distribution)
+
+    def _seed(self, *of: object) -> int:
+        return random.Random(repr((self._space.search.seed, *of))).getrandbits(32)
 
     def _point(self, sampler: BaseSampler, taught: Any, trial: FrozenTrial) -> dict[str, Any]:
         related = sampler.infer_relative_search_space(taught, trial)

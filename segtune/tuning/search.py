@@ -215,7 +215,7 @@ class _Search:
             gpus = max(1, int(self._plan.gpus_per_trial))
             return resolve(config.model_copy(update={"threads": self.threads, "gpus": gpus}), info)
 
-        study.sampler = build_sampler(space, clash, known=len(study.get_trials(deepcopy=False)))
+        study.sampler = build_sampler(space, clash)
         asha = make_asha(space, study)
         proposals = Proposals(study, space, folder, resolved)
         return Searcher(

@@ -69,7 +69,7 @@ class Bench:
         path.write_text(self.space_text)
         self.space = load_space(path)
         self.study = open_study(self.folder, "s")
-        self.study.sampler = build_sampler(self.space, self.clash, known=len(self.study.trials))
+        self.study.sampler = build_sampler(self.space, self.clash)
         self.rules = Rules(self.space.search, self.study)
         self.asha = ChosenAsha()
         proposals = Proposals(self.study, self.space, self.folder, self.resolve, self.planned)

@@ -198,6 +198,25 @@ def test_tpe_learns_from_stopped_trials_and_skips_a_baseline_outside(tmp_path: P
     assert late.count("sgd") > 10
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_search_that_is_resumed_draws_what_it_would_have_drawn(sampler: str, tmp_path: Path) -> None:
+    text = SPACE.replace("sampler: random", f"sampler: {sampler}").replace("trials: 8", "trials: 16")
+
+    def drawn(name: str, starts: int) -> list[str]:
+        points = []
+        for _ in range(starts):
+            bench = Bench(SearchFolder(tmp_path / name), text, concurrent=1)
+            for _ in range(16 // starts):
+                number = bench.start().number
+                points.append(str(bench.study.trials[number].params))
+                bench.finish(number, 0.1 + 0.05 * ("sgd" in points[-1]) + 0.01 * (number % 5))
+        return points
+
+    whole = drawn("whole", 1)
+    assert drawn("resumed", 4) == whole
+    assert len(set(whole)) == 16
+
+
 def test_a_search_that_goes_on_draws_new_values(bench: Bench) -> None:
     for _ in range(4):
         bench.finish(bench.start().number)
