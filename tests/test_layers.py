@@ -46,7 +46,7 @@ ORDER = (
         "distributed region_losses pixel_losses losses val_loss optim loaders stopwatch resolve resume step result "
         "team board runlog state worst_pictures run measure train",
     ),
-    ("planning", "cost resources rungs estimate duplicates feasibility samples"),
+    ("planning", "cost resources rungs estimate duplicates portfolio feasibility samples first_runs"),
     ("", "trials"),
     (
         "tuning",

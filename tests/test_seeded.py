@@ -47,7 +47,7 @@ space:
     adamw: {lr: {low: 1e-4, high: 1e-2, log: true}}
     sgd: {lr: {low: 1e-3, high: 1e-1, log: true}, momentum: {low: 0.8, high: 0.99}}
   augmentation: [safe, light, medium]
-search: {trials: 8, grace_period: 1, gpus_per_trial: 0, cpus_per_trial: 1, max_concurrent: 1, seed: 5}
+search: {trials: 8, grace_period: 1, gpus_per_trial: 0, cpus_per_trial: 1, max_concurrent: 1, seed: 5, start: none}
 """
 RESULTS = dict.fromkeys(("status", "epochs", "miou", "best_epoch", "error"))
 PLACES = ("dataset", "val_dir", "cache_dir", "data")

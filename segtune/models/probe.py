@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 
+import segmentation_models_pytorch as smp
 import torch
 
 from segtune.errors import one_line
@@ -56,3 +57,16 @@ def _try(network: Network, image_size: int) -> None:
     masks = built(torch.zeros(1, _COLOURS, image_size, image_size))
     if tuple(masks.shape) != (1, 1, image_size, image_size):
         raise ValueError(f"its masks have {masks.shape[-1]} pixels a side")
+
+
+@functools.cache
+def encoder_parameters(encoder: str) -> int:
+    """Return the number of parameters of an encoder for images of three bands."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with torch.device("meta"):
+                built = smp.encoders.get_encoder(encoder, weights=None)
+        except (NotImplementedError, RuntimeError):  # it reads numbers, and meta tensors have none
+            built = smp.encoders.get_encoder(encoder, weights=None)
+    return sum(parameter.numel() for parameter in built.parameters())

@@ -19,6 +19,7 @@ from segtune.models.auto_weights import decide_weights
 from segtune.models.build import check_weights, initial_file
 from segtune.models.compatibility import incompatibility, incompatibility_of
 from segtune.planning.duplicates import same_values
+from segtune.planning.portfolio import portfolio_of
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.remarks import Say, unheard
 from segtune.space.parameters import Choice, walk
@@ -68,6 +69,8 @@ def check_space(
     for found in idle:
         if found.dead or not started:
             say(f"note: {found.text}")
+    if not started:  # the study of a search that goes on has what it begins with
+        portfolio_of(space.search.start)
     if not address:
         check_precision(space, make_plan(space.search, [local_resources()], baseline.device))
     _check_batches(space)

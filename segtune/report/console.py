@@ -181,6 +181,9 @@ class SearchConsole:
         self._ended = sum(trial.ended for trial in trials)
         self._done_at_start = float(self._ended)
         self._scores = {trial.number: trial.miou or 0.0 for trial in trials if trial.learnt}
+        for trial in trials:
+            if trial.status == "pending":
+                self._console.print(f"#{trial.number} goes on at epoch {trial.epochs_done + 1} ({trial.origin})")
         self._status()
 
     def epoch(self, number: int, result: EpochResult) -> None:
@@ -238,5 +241,5 @@ def trial_line(trial: Trial, total: int, is_best: bool = False) -> str:
         "failed": f"failed after {trial.epochs_done} of {counted(budget, 'epoch')}: {trial.error or UNKNOWN}",
     }[trial.status]
     took = f" in {duration(trial.seconds)}" if trial.seconds is not None else ""
-    name = "baseline: " if trial.baseline else ""
+    name = "" if trial.origin in ("sampler", "grid") else f"{trial.origin}: "
     return f"{head} {how}{took}  {name}{settings_text(trial.searched)}"

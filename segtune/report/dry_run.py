@@ -16,6 +16,7 @@ from segtune.data.tiles import Split
 from segtune.errors import DeviceMemoryError, InputError, NonFiniteLossError, counted
 from segtune.planning.cost import Cost, probe
 from segtune.planning.estimate import Estimate, estimate
+from segtune.planning.first_runs import planned_runs
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.planning.samples import Samples, draw_samples, measured_runs
 from segtune.report.tables import SettingsTable, plain_table
@@ -37,6 +38,8 @@ def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | 
     console.print()
     console.print(sample_table(space, samples))
     console.print(_drawn_text(space, samples))
+    if space.search.sampler != "grid":
+        console.print(str(planned_runs(space, info)))
     console.print()
     console.print(data_table(info, space.baseline))
     for line in data_lines(info):

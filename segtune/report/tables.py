@@ -17,7 +17,7 @@ from segtune.space.space import Space
 from segtune.trials import ENDED, SearchState, Trial, ranked
 
 _SHOWN = 10  # trials in the ranking; all are in trials.csv
-_WORDS = ("run", "status", "on")  # columns of text
+_WORDS = ("run", "status", "origin", "on")  # columns of text
 _ANY_WIDTH = 10_000  # wider than any table, in characters
 _INDENT = " " * 6  # before the settings below a run
 
@@ -26,18 +26,20 @@ def ranking(trials: Sequence[Trial]) -> SettingsTable:
     """Return a table of the best trials, best first, with the searched settings."""
     order = ranked(trials)
     title = f"Trials by mIoU ({min(_SHOWN, len(order))} of {len(trials)}; all in trials.csv)"
-    table = SettingsTable(title, ("rank", "trial", "miou", "status", "epochs", "time"))
+    head = ["rank", "trial", "miou", "status", "epochs", "time"]
+    planned = any(trial.origin in ("portfolio", "prior") for trial in order)
+    table = SettingsTable(title, [*head, "origin"] if planned else head)
     for place, trial in enumerate(order, start=1):
         if place <= _SHOWN or trial.baseline:
-            figures = (
+            figures = [
                 str(place),
                 f"#{trial.number}",
                 f"{trial.miou:.4f}",
                 "baseline" if trial.baseline else trial.status,
                 f"{trial.epochs_done}/{trial.epochs}",
                 duration(trial.seconds or 0.0),
-            )
-            table.add(figures, trial.searched)
+            ]
+            table.add([*figures, trial.origin] if planned else figures, trial.searched)
     return table
 
 
@@ -108,12 +110,12 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
         f"{waiting} waiting; {duration(search.seconds)} so far{_left(search, ended, running)}"
     )
     if running:
-        table = SettingsTable("Running", ("trial", "epoch", "miou", "since", "on"))
+        table = SettingsTable("Running", ("trial", "epoch", "miou", "since", "origin", "on"))
         for trial in running:
             miou = "" if trial.miou is None else f"{trial.miou:.4f}"
             since = duration(max(0.0, now - trial.since)) if trial.since else ""
             epoch = f"{trial.epochs_done}/{trial.epochs}"
-            table.add((f"#{trial.number}", epoch, miou, since, trial.where or ""), trial.searched)
+            table.add((f"#{trial.number}", epoch, miou, since, trial.origin, trial.where or ""), trial.searched)
         lines.append(table)
     return [*lines, *summary(search.trials, over), *failures(search.trials), *search.remarks]
 

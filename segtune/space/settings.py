@@ -54,6 +54,26 @@ class AtResume(enum.Enum):
     FREE = enum.auto()  # it has the value that the space file has now
 
 
+SHIPPED, NO_PORTFOLIO = "portfolio", "none"  # values of `start` that are not a file
+
+
+def _start(value: str) -> str:
+    if value.lower() in (SHIPPED, NO_PORTFOLIO):
+        return value.lower()
+    if not value.lower().endswith((".yaml", ".yml")):
+        raise ValueError(f"{value!r} is neither portfolio nor none, nor a file whose name ends in .yaml or .yml")
+    return value
+
+
+Start = Annotated[
+    str,
+    AfterValidator(_start),
+    WithJsonSchema(
+        {"anyOf": [{"enum": [SHIPPED, NO_PORTFOLIO]}, {"type": "string", "pattern": r"\.[yY][aA]?[mM][lL]$"}]}
+    ),
+]
+
+
 class SearchSettings(BaseModel):
     """How to search: the `search:` section. Each field declares what happens to it when the search is resumed."""
 
@@ -63,6 +83,11 @@ class SearchSettings(BaseModel):
     sampler: Annotated[Literal["tpe", "random", "grid"], AtResume.SAME] = Field(
         "tpe",
         description="how values are drawn: tpe learns from trials, random does not, grid tries every combination",
+    )
+    start: Annotated[Start, AtResume.SAME] = Field(
+        SHIPPED,
+        description="what is tried after the baseline: portfolio is a list of configurations that did well on other "
+        "data; none begins with the sampler; or a file that `python -m segtune.tools portfolio` wrote",
     )
     scheduler: Annotated[Literal["asha", "none"], AtResume.SAME] = Field(
         "asha", description="asha stops poor trials early; none trains every trial to the end"
@@ -131,6 +156,8 @@ class SearchSettings(BaseModel):
                 f"(sampler={self.sampler}, scheduler={self.scheduler})",
                 *("compare", "sampler", "scheduler"),
             )
+        if self.sampler == "grid" and self.start not in (SHIPPED, NO_PORTFOLIO):
+            raise clash(f"start: a grid is tried in its own order, but got {self.start}", "start", "sampler")
         return self
 
 

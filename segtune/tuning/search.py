@@ -22,6 +22,7 @@ from segtune.machine import signals_noted
 from segtune.models.build import initial_file
 from segtune.models.pretrained import cached_file
 from segtune.planning.feasibility import check_precision, possible_run, with_weights_decided
+from segtune.planning.first_runs import planned_runs
 from segtune.planning.resources import Plan, local_resources, make_plan, trial_threads
 from segtune.remarks import Say
 from segtune.space.space import Space
@@ -32,7 +33,7 @@ from segtune.tuning.asha import make_asha
 from segtune.tuning.cluster import check_nodes, ray_runtime
 from segtune.tuning.failures import LOST
 from segtune.tuning.in_process import InProcess
-from segtune.tuning.proposals import Proposals
+from segtune.tuning.proposals import Planned, Proposals
 from segtune.tuning.ray_backend import OnRay
 from segtune.tuning.ray_messages import RayMessages
 from segtune.tuning.recovery import catch_up_all, check_drawn_from, reconcile
@@ -217,10 +218,18 @@ class _Search:
 
         study.sampler = build_sampler(space, clash)
         asha = make_asha(space, study)
-        proposals = Proposals(study, space, folder, resolved)
+        proposals = Proposals(study, space, folder, resolved, self._planned(space, info))
         return Searcher(
             study, folder, proposals, self._plan.concurrent, space.search.retries, asha, self._rules, watcher=self
         )
+
+    def _planned(self, space: Space, info: DataInfo) -> list[Planned]:
+        """Return what a new search tries after its baseline, and say so."""
+        if self._study.get_trials(deepcopy=False) or space.search.sampler == "grid":
+            return []
+        runs = planned_runs(space, info)
+        self._listener.say(str(runs))
+        return [Planned("portfolio", point) for point in runs.points]
 
     def run(self, backend: Backend) -> Outcome:
         """Run trials until there are enough, or until something else ends the search."""

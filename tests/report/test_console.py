@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,20 @@ def test_the_bar_of_a_search_ends_without_running_trials_and_time_left(
     assert said[-3].startswith("2/3 trials, best 0.9123 (#0), about ")
     assert said[-2].startswith("2/3 trials, 1 running, best 0.9123 (#0), about ")
     assert said[-1] == "3/3 trials, best 0.9123 (#0)"
+
+
+def test_a_resumed_search_says_which_trials_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    waits = replace(TRIALS[1], status="pending", epochs_done=3, origin="portfolio")
+    SearchConsole(make_console(), 3).started("a plan", [TRIALS[0], waits])
+    assert capsys.readouterr().out == "a plan\n#1 goes on at epoch 4 (portfolio)\n"
+
+
+@pytest.mark.parametrize(
+    ("origin", "shown"),
+    [("baseline", "  baseline: encoder"), ("portfolio", "  portfolio: encoder"), ("sampler", "02 s  encoder")],
+)
+def test_a_line_says_where_a_trial_came_from(origin: Any, shown: str) -> None:
+    assert shown in trial_line(replace(TRIALS[1], origin=origin), 3)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,9 @@ def test_a_dry_run_shows_everything_and_writes_nothing(dry_run, tiles: Path, tmp
     assert "bands: image:1, image:2, image:3, nir (uint8 in memory)" in lines
     assert any(line.startswith("cached: resize-32, 0.1 MB in ") for line in lines)
     assert "1 trial at a time, each on" in out
+    assert re.search(
+        r"^start: baseline, .* portfolio's \d+ entries fits? this space\)?$", "\n".join(lines), re.MULTILINE
+    )
     assert len(re.findall(r"^  (?:baseline|run \d): \d+ ms a step, .* 9 epochs in about ", out, re.MULTILINE)) == 4
     assert re.search(r"^about .* in all, an estimate from:$", "\n".join(lines), re.MULTILINE)
     assert re.search(
@@ -108,6 +111,7 @@ def test_a_dry_run_of_a_grid_shows_its_first_runs_and_checks_it(dry_run, tiles: 
     assert "not cached: every tile is decoded anew" in out
     assert "  5 trials of " in out  # of the twenty asked for
     assert "every trial trains to its end" in out
+    assert "start:" not in out
     status, _, err = dry_run(text.replace("classes: [3, 7, 255]", "classes: [9]"))
     assert status == 2
     assert "contains 9" in err

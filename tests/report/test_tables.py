@@ -101,6 +101,16 @@ def test_scores_are_never_cut_nor_broken(width: int, of_encoders: Space) -> None
     assert text.count("24.4 M") == 3
 
 
+def test_the_ranking_says_which_trials_came_from_a_portfolio() -> None:
+    assert not any("origin" in line for line in shown(ranking(TRIALS), 200))
+    lines = shown(ranking([*TRIALS[:2], replace(TRIALS[2], origin="portfolio")]), 200)
+    assert [line.split()[line.split().index("s") + 1] for line in lines if "#" in line] == [
+        "baseline",
+        "sampler",
+        "portfolio",
+    ]
+
+
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_running_trials_are_complete_at_every_width(width: int) -> None:
     running = replace(TRIALS[1], status="running", epochs_done=3, since=1.0, where="node-17, GPU 3")
@@ -108,7 +118,7 @@ def test_running_trials_are_complete_at_every_width(width: int) -> None:
     (table,) = (part for part in state_of(state, 100.0) if isinstance(part, SettingsTable))
     lines = shown(table, width)
     assert max(map(len, lines)) <= width
-    assert any(" ".join(line.split()).startswith("#1 3/12 0.9023 1 min 39 s node-17, GPU 3") for line in lines)
+    assert any(" ".join(line.split()).startswith("#1 3/12 0.9023 1 min 39 s sampler node-17, GPU 3") for line in lines)
     assert any("tu-mobilenetv3_small_100" in line for line in lines)
 
 

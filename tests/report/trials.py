@@ -24,6 +24,7 @@ TRIALS = [
             "augmentation": "hard",
             "batch_size": 16,
         },
+        origin="sampler" if number else "baseline",
     )
     for number in range(3)
 ]
