@@ -24,12 +24,11 @@ from numpy.typing import NDArray
 
 from segtune.files.atomic import write_text
 from segtune.machine import versions
-from segtune.planning.portfolio import Entry, Portfolio, choose, merge, regrets
+from segtune.planning.portfolio import PER_GROUP, Entry, Portfolio, choose, choose_by_group, regrets
 
 Array = NDArray[np.float64]
 
 _SHIPPED = Path(__file__).parent.parent / "segtune" / "planning" / "portfolio.yaml"
-_EACH = 8  # entries for pretrained encoders, and as many for random weights
 _LIBRARIES = ("segtune", "torch", "segmentation-models-pytorch", "timm", "albumentations")
 _HEAD = """\
 # What a search tries after its baseline (`search: start: portfolio`), the best first. A program chose these
@@ -172,27 +171,25 @@ def report(recorded: Recorded) -> Iterator[str]:
     yield "Regret on the data set left out, as a share of best - median, of the best of the first k entries; mean over"
     yield "data sets, pretrained and random weights apart. Last column: mean regret during the time of 5 trainings."
     yield ""
-    ks = [k for k in (1, 2, 3, 5, _EACH) if k <= _EACH]
+    ks = [k for k in (1, 2, 3, 5, PER_GROUP) if k <= PER_GROUP]
     yield f"| way | {' | '.join(f'k={k}' for k in ks)} | during 5 |"
     yield f"|---|{'---|' * (len(ks) + 1)}"
     for name, way in WAYS.items():
-        regret, time = measured(recorded, way, _EACH)
+        regret, time = measured(recorded, way, PER_GROUP)
         cells = [f"{regret[:, k - 1].mean():.3f}" for k in ks]
         yield f"| {name} | {' | '.join(cells)} | {_area(regret, time, 5.0):.3f} |"
-    random = at_random(recorded, _EACH)
-    during = _area(random, np.arange(1, _EACH + 1) * np.ones_like(random), 5.0)
+    random = at_random(recorded, PER_GROUP)
+    during = _area(random, np.arange(1, PER_GROUP + 1) * np.ones_like(random), 5.0)
     yield f"| at random | {' | '.join(f'{random[:, k - 1].mean():.3f}' for k in ks)} | {during:.3f} |"
 
 
-def build(recorded: Recorded, command: str, way: Way = _by_regret) -> Portfolio:
+def build(recorded: Recorded, command: str) -> Portfolio:
     """The portfolio of all recorded data sets."""
-    orders = []
-    for pretrained in (True, False):
-        rows = recorded.group(pretrained)
-        orders.append([rows[k] for k in way(recorded.miou[rows], recorded.costs()[rows], _EACH)])
+    groups = [recorded.group(pretrained) for pretrained in (True, False)]
+    chosen = choose_by_group(groups, lambda rows: regrets(recorded.miou[rows]), recorded.costs(), PER_GROUP)
     losses = regrets(recorded.miou)
     entries = []
-    for row in merge(orders, losses):
+    for row in chosen:
         good = [name for name, loss in zip(recorded.sets, losses[row], strict=True) if loss < 0.5]
         entries.append(Entry(recorded.settings[row], tuple(good)))
     known = versions()

@@ -19,6 +19,7 @@ from segtune.config import RunConfig
 from segtune.models.compatibility import unknown_encoder
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
+from segtune.tools.__main__ import TOOLS
 from segtune.trials import Trial
 from tests.test_layers import ORDER
 
@@ -118,9 +119,9 @@ def test_the_commands_of_a_page_are_found(tmp_path: Path) -> None:
 def test_flags_in_the_text_exist(
     page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for script in SCRIPTS:
+    for script, *words in (*((script,) for script in SCRIPTS), *(("segtune.tools.__main__", tool) for tool in TOOLS)):
         with pytest.raises(SystemExit):
-            parsed(script, ["--help"], monkeypatch)
+            parsed(script, [*words, "--help"], monkeypatch)
     known = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", capsys.readouterr().out)) | {"--check"}
     assert set(re.findall(r"`(--?[a-z][a-z-]*)", prose(page))) <= known
 

@@ -60,7 +60,7 @@ ORDER = (
         "output assignments flags parser given dataset tasks exits validate_flags places applicable own_files "
         "described outputs validation comparing choosing predicting deploying",
     ),
-    ("tools", "weights __main__"),
+    ("tools", "weights portfolio __main__"),
     ("", "loaded api"),
 )
 MODULES = [".".join(filter(None, ("segtune", package, name))) for package, names in ORDER for name in names.split()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -19,6 +19,8 @@ from segtune.mistakes import SettingsError
 from segtune.space.settings import NO_PORTFOLIO, SHIPPED
 
 Array = NDArray[np.float64]
+
+PER_GROUP = 8  # entries for pretrained encoders, and as many for random weights
 
 _ENTRY = ("settings", "learnt_from")  # the keys of an entry; the second one is optional
 _UNKNOWN = 1.0  # regret of a configuration that was not tried on a data set, and the largest one
@@ -155,6 +157,24 @@ def choose(losses: Array, count: int, seconds: Array | None = None, cost: bool =
         chosen.append(order[0])
         reached = np.minimum(reached, known[order[0]])
     return chosen
+
+
+def choose_by_group(
+    groups: Iterable[Sequence[int]], losses_of: Callable[[Sequence[int]], Array], seconds: Array, each: int
+) -> list[int]:
+    """Choose in each group of configurations apart, such as those with pretrained encoders, and merge the orders.
+
+    A search has the configurations of one group only, if its space fixes what tells them apart.
+
+    Parameters
+    ----------
+    groups: the rows of each group.
+    losses_of: returns the losses of some rows, compared with each other.
+    seconds: (configurations,), the cost of each.
+    each: number of configurations to choose in each group, at most.
+    """
+    orders = [[rows[k] for k in choose(losses_of(rows), each, seconds[rows])] for rows in groups if len(rows)]
+    return merge(orders, losses_of(range(len(seconds))))
 
 
 def merge(orders: Sequence[Sequence[int]], losses: Array) -> list[int]:

@@ -2,15 +2,22 @@
 
     python -m segtune.tools weights --encoders resnet34 mit_b0 --to FOLDER     ImageNet weights, to be taken along
     python -m segtune.tools weights --space encoders.yaml --to FOLDER          those of all encoders of a space
+    python -m segtune.tools portfolio ray_results/* --to portfolio.yaml        what did well in your own searches
 
 `weights` downloads the ImageNet weights of encoders, or takes them from the local cache, and writes a file for each
 one. Copy FOLDER to a machine without a network and set SEGTUNE_WEIGHTS=FOLDER there: the scripts then use its files.
 FOLDER/origins.yaml says where each file comes from. A file that is there already is kept.
+
+`portfolio` reads the trials of your searches, groups them by data set, and writes the configurations that did best over
+all of them. With `search: {start: portfolio.yaml}`, a new search tries these after its baseline.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from segtune.cli.exits import run_script
@@ -23,19 +30,38 @@ from segtune.space.reader import load_space
 from segtune.vocabulary import encoder_name
 
 
-def parse() -> Namespace:
-    parser = make_parser(__doc__ or "")
-    parser.add_argument("tool", choices=["weights"], help="write ImageNet weights of encoders to files")
+def _weights_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoders", nargs="+", default=[], metavar="NAME", help="encoders, as in a space file")
     space = "take the encoders of a search space: a path, or the name of a file in search_spaces/"
     parser.add_argument("--space", metavar="FILE", help=space)
     parser.add_argument("--to", type=Path, metavar="FOLDER", required=True, help="folder for the files")
     parser.add_argument("--force", action="store_true", help="write files again that are there already")
+
+
+def _portfolio_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("searches", nargs="+", type=Path, metavar="FOLDER", help="folders of searches")
+    parser.add_argument("--to", type=Path, metavar="FILE", required=True, help="file for the portfolio")
+    shipped = "put the entries of the portfolio that ships between your own"
+    parser.add_argument("--with-shipped", action="store_true", help=shipped)
+
+
+def parse() -> Namespace:
+    parser = make_parser(__doc__ or "")
+    parser.add_argument("tool", choices=list(TOOLS), help="what to do")
+    flags, _ = TOOLS.get(next(iter(sys.argv[1:]), ""), (None, None))
+    if flags:
+        flags(parser)
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parse()
+    _, run = TOOLS[arguments.tool]
+    run(arguments)
+    return 0
+
+
+def _weights(arguments: Namespace) -> None:
     if not (arguments.encoders or arguments.space):
         raise InputError("--encoders NAME ... or --space FILE is required")
     check_writable(arguments.to, "--to")
@@ -49,7 +75,18 @@ def main() -> int:
     console = make_console()
     for line in write_weights(encoders, arguments.to, arguments.force):
         console.print(line)
-    return 0
+
+
+def _portfolio(arguments: Namespace) -> None:
+    check_writable(arguments.to.parent, "--to")
+    from segtune.report.console import make_console
+    from segtune.tools.portfolio import write_portfolio
+
+    write_portfolio(arguments.searches, arguments.to, arguments.with_shipped, make_console().print)
+
+
+Tool = tuple[Callable[[argparse.ArgumentParser], None], Callable[[Namespace], None]]  # its flags, and what it does
+TOOLS: Mapping[str, Tool] = {"weights": (_weights_flags, _weights), "portfolio": (_portfolio_flags, _portfolio)}
 
 
 if __name__ == "__main__":
