@@ -1,9 +1,10 @@
-"""How much do scores of one configuration with two seeds differ, and does a run's own curve show it?
+"""How much do scores of one configuration with two seeds differ, and how often is a winner one by chance?
 
     python benchmarks/seeds.py benchmarks/curves/s2india64.csv
 
-A search says of a winner that gains less over the baseline than `segtune.trials.seed_margin` that another seed may
-bring as much. Here that margin is held against recorded configurations that were trained with two seeds.
+A search names a winner only if it gains more over the baseline than `segtune.margin.seed_margin`. Here the deviation
+that the margin is made from is held against recorded configurations that were trained with two seeds, and searches of
+configurations with known true scores are simulated.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ import csv
 import math
 import statistics
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from segtune.trials import Trial, seed_margin, wobble
+import numpy as np
+
+from segtune.margin import seed_margin
+from segtune.trials import Trial, ranked, wobble
 
 Curve = list[float]
 
@@ -33,14 +38,45 @@ def pairs(path: Path) -> list[tuple[Curve, Curve]]:
 def compared(found: list[tuple[Curve, Curve]]) -> str:
     """What the seeds make of these configurations, and what their curves let expect."""
     differences = [abs(max(one) - max(other)) for one, other in found]
-    trials = [[Trial(0, "finished", {}, wobble=wobble(curve)) for curve in pair] for pair in found]
-    margins = [seed_margin(one, other) for one, other in trials]
+    margins = [seed_margin(ranked(_trials(pair))) for pair in found]
     deviation = math.sqrt(statistics.fmean(difference**2 for difference in differences) / 2)
     within = sum(difference < margin for difference, margin in zip(differences, margins, strict=True))
     return (
         f"{len(found)} configurations: differ by {statistics.median(differences):.4f} (median), deviation "
         f"{deviation:.4f}; margin {statistics.median(margins):.4f} (median), {within} of {len(found)} within it"
     )
+
+
+def _trials(curves: Iterable[Curve]) -> list[Trial]:
+    """Finished trials with these curves; the first one is the baseline."""
+    return [Trial(number, "finished", {}, miou=max(curve), wobble=wobble(curve)) for number, curve in enumerate(curves)]
+
+
+def named(true: Sequence[float], noise: float, searches: int, epochs: int = 27) -> float:
+    """The share of simulated searches that name a winner; `true` are the scores without noise, the baseline's first.
+
+    A curve rises to its true score. It has a deviation from seed to seed and one from epoch to epoch, such that the
+    best epoch's deviation from seed to seed is about `noise`, as that from epoch to epoch is.
+    """
+    random = np.random.default_rng(0)
+    rise = -0.4 * np.exp(-9 * np.arange(epochs) / epochs)
+    winners = 0
+    for _ in range(searches):
+        ends = np.array(true)[:, None] + 0.8 * noise * random.standard_normal((len(true), 1))
+        curves = ends + rise + noise * random.standard_normal((len(true), epochs))
+        order = ranked(_trials(curve.tolist() for curve in curves))
+        baseline = next(trial for trial in order if trial.baseline)
+        winners += (order[0].miou or 0.0) - (baseline.miou or 0.0) >= seed_margin(order)
+    return winners / searches
+
+
+def simulated() -> Iterator[str]:
+    """Lines with the share of searches that name a winner, by what their trials are worth."""
+    for count in (2, 10, 30, 80):
+        yield f"{count} equal trials: {named([0.8] * count, 0.008, 2000):.1%} of the searches name a winner"
+    for better in (1, 5, 10):
+        true = [0.8] * (30 - better) + [0.83] * better
+        yield f"30 trials, {better} better by 0.03: {named(true, 0.008, 2000):.1%}"
 
 
 if __name__ == "__main__":
@@ -50,3 +86,6 @@ if __name__ == "__main__":
     half = len(recorded) // 2
     print(f"the better half:  {compared(recorded[:half])}")
     print(f"the other half:   {compared(recorded[half:])}")
+    print("simulated, deviation from seed to seed 0.008:")
+    for line in simulated():
+        print(f"  {line}")

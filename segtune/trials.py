@@ -19,10 +19,9 @@ from segtune.files.atomic import write_text
 from segtune.training.stopwatch import PHASES
 
 _LATE_EPOCHS = 3  # fewest epochs that give a deviation
-_SHORT_MARGIN = 0.025  # of mIoU: the median of what benchmarks/seeds.py measures
 
 UNKNOWN = "no reason is known"  # shown in place of an error
-Status = Literal["finished", "stopped", "failed", "running", "pending"]
+Status = Literal["finished", "stopped", "failed", "running", "paused", "pending"]
 # Why a trial was tried: the first run, a list of good configurations, what the user expects, what the sampler drew, or
 # the next point of a grid.
 Origin = Literal["baseline", "portfolio", "prior", "sampler", "grid"]
@@ -139,18 +138,6 @@ def wobble(scores: Sequence[float]) -> float | None:
         return None
     steps = [after - before for before, after in pairwise(late)]
     return math.sqrt(statistics.fmean(step * step for step in steps) / 2)
-
-
-def seed_margin(one: Trial, other: Trial) -> float:
-    """Return the difference between the scores of two trials that a different seed alone may cause.
-
-    Scores of one configuration with two seeds differ about as much as a score varies from epoch to epoch late in
-    training, and twice the deviation of a difference covers nearly all cases. benchmarks/seeds.py measures this, and
-    also the value for runs that are too short to have such a deviation.
-    """
-    if one.wobble is None or other.wobble is None:
-        return _SHORT_MARGIN
-    return 2 * math.hypot(one.wobble, other.wobble)
 
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:

@@ -47,7 +47,7 @@ ORDER = (
         "team board runlog state worst_pictures run measure train",
     ),
     ("planning", "cost resources rungs estimate duplicates portfolio feasibility samples first_runs"),
-    ("", "trials"),
+    ("", "trials margin"),
     (
         "tuning",
         "failures giving_up ray_messages ray_session cluster study asha results retention points "

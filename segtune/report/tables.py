@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
 from segtune.errors import counted
-from segtune.report.text import duration, failures, spent_line, summary, value_text, weights_text
+from segtune.report.text import duration, failures, spent_line, summary, training_line, value_text, weights_text
 from segtune.space.space import Space
 from segtune.trials import ENDED, SearchState, Trial, ranked
 
@@ -81,11 +81,11 @@ def _scores(trials: Iterable[Trial]) -> list[float]:
 def search_results(trials: Sequence[Trial], space: Space, ended: bool) -> list[str | RenderableType]:
     """Return tables and lines with the results of a search; `ended` is false if it was interrupted."""
     tables: list[str | RenderableType] = [comparison(trials, space)] if space.search.compare else []
-    spent = spent_line(trials)
     if ranked(trials):
         tables.append(ranking(trials))
         tables.append(weights_text(trial.settings for trial in trials))
-    return [*tables, *summary(trials, ended), *failures(trials), *([spent] if spent else [])]
+    times = filter(None, (training_line(trials), spent_line(trials)))
+    return [*tables, *summary(trials, ended), *failures(trials), *times]
 
 
 def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
@@ -117,7 +117,8 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
             epoch = f"{trial.epochs_done}/{trial.epochs}"
             table.add((f"#{trial.number}", epoch, miou, since, trial.origin, trial.where or ""), trial.searched)
         lines.append(table)
-    return [*lines, *summary(search.trials, over), *failures(search.trials), *search.remarks]
+    time = training_line(search.trials)
+    return [*lines, *summary(search.trials, over), *failures(search.trials), *([time] if time else []), *search.remarks]
 
 
 def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial]) -> str:

@@ -1,0 +1,61 @@
+"""How much better than the baseline the best of several trials looks by chance alone."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from segtune.trials import Trial
+
+_SHORT_DEVIATION = 0.009  # of mIoU from seed to seed, as benchmarks/seeds.py measures it
+_CHANCE = 0.025  # as often, chance alone exceeds the margin: an end of a 95% interval
+_REACH, _STEPS = 8.0, 401  # of the grid of the integral, in standard deviations
+
+
+def seed_margin(order: Sequence[Trial]) -> float:
+    """Return the gain over the baseline that the best trial may owe to its seed, and to being the best of several.
+
+    The best of k equal trials is better than the baseline by chance, and more so for a larger k. The margin is that of
+    Dunnett's test of k treatments against a control, with a known deviation (Dunnett 1955,
+    doi:10.1080/01621459.1955.10501294). k counts the trials that another seed alone might have made the best: those
+    within the margin for k = 1 of the best score. `order` are the trials with a score, best first, and the baseline.
+    """
+    pair = seed_deviation(order) * math.sqrt(2)
+    least = (order[0].miou or 0.0) - _critical(1) * pair
+    near = sum(not trial.baseline and (trial.miou or 0.0) >= least for trial in order)
+    return _critical(max(1, near)) * pair
+
+
+def seed_deviation(order: Sequence[Trial]) -> float:
+    """Return the standard deviation of a score from seed to seed, estimated from the curves of the better trials.
+
+    A score varies from epoch to epoch late in training about as much as from seed to seed; see `wobble`. One curve says
+    little, so this is the median of the better half of the trials. benchmarks/seeds.py measures how well it fits, and
+    also the value for runs that are too short.
+    """
+    better = order[: -(-len(order) // 2)] if len(order) > 2 else order
+    known = [trial.wobble for trial in better if trial.wobble is not None]
+    return statistics.median(known) if known else _SHORT_DEVIATION
+
+
+@functools.cache
+def _critical(trials: int) -> float:
+    """Return the value that the largest of several standardized gains over one control exceeds with 2.5% chance.
+
+    The gains have a correlation of 0.5, since all are over the same control. Between the control at z and the best of
+    the others, each N(0, 1), lies less than x with the chance of the integral of Phi(z + x)^k phi(z).
+    """
+    normal = NormalDist()
+    places = np.linspace(-_REACH, _REACH, _STEPS)
+    weights = np.array([normal.pdf(place) for place in places]) * (places[1] - places[0])
+    low, high = 0.0, _REACH
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        below = np.array([normal.cdf(place + middle * math.sqrt(2)) for place in places]) ** trials
+        low, high = (middle, high) if 1 - weights @ below > _CHANCE else (low, middle)
+    return high
