@@ -63,8 +63,8 @@ def show_outcome(console: Console, outcome: Outcome, space: Space, folder: Searc
     from segtune.report.text import has_winner, next_commands
 
     console.print()
-    unfinished = any(trial.status == "pending" for trial in outcome.trials)
-    ended = not (unfinished or outcome.signal or outcome.halted)
+    complete = all(trial.ended for trial in outcome.trials)
+    ended = complete and not (outcome.signal or outcome.halted)
     for part in search_results(outcome.trials, space, ended):
         console.print(part)
     if outcome.signal:

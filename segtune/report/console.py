@@ -30,7 +30,7 @@ from segtune.errors import counted, printable
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
 from segtune.remarks import Say
-from segtune.report.text import duration, settings_text, waiting_text
+from segtune.report.text import duration, paused_line, settings_text, waiting_text
 from segtune.training.result import EpochResult
 from segtune.training.runlog import epochs_done
 from segtune.trials import UNKNOWN, Trial
@@ -164,6 +164,7 @@ class SearchConsole:
         )
         self._running: dict[int, float] = {}  # share of its epochs that each running trial has done, by number
         self._ended = 0
+        self._paused: dict[int, int] = {}  # epochs of the trials that wait at a rung, by number
         self._waited = False  # whether a line told how a trial waits for tiles
         self._scores: dict[int, float] = {}  # scores of the trials that learnt something, whatever their status
         self._start, self._done_at_start = running_seconds(), 0.0
@@ -179,16 +180,20 @@ class SearchConsole:
         """Print the plan, and show the trials of earlier starts on the bar."""
         self._console.print(str(plan))
         self._ended = sum(trial.ended for trial in trials)
-        self._done_at_start = float(self._ended)
+        self._paused = {trial.number: trial.epochs_done for trial in trials if trial.status == "paused"}
+        self._done_at_start = float(self._ended + len(self._paused))
         self._scores = {trial.number: trial.miou or 0.0 for trial in trials if trial.learnt}
         for trial in trials:
             if trial.status == "pending":
                 self._console.print(f"#{trial.number} goes on at epoch {trial.epochs_done + 1} ({trial.origin})")
+        if self._paused:
+            self._console.print(paused_line(trials))
         self._status()
 
     def epoch(self, number: int, result: EpochResult) -> None:
         """Show an epoch of a trial on the bar."""
         self._running[number] = result.epoch / result.epochs
+        self._paused.pop(number, None)
         if result.learnt:
             self._scores[number] = result.best_miou or 0.0
         if result.waiting and not self._waited:
@@ -197,14 +202,18 @@ class SearchConsole:
         self._status()
 
     def ended(self, trial: Trial) -> None:
-        """Print a line about a trial that ended."""
+        """Print a line about a trial that ended, or pauses at a rung."""
         self._running.pop(trial.number, None)
-        if not trial.ended:
+        if not (trial.ended or trial.status == "paused"):
             return  # it was interrupted, and comes back
-        self._ended += 1
         if trial.learnt:
             self._scores[trial.number] = trial.miou or 0.0
-        self._console.print(trial_line(trial, self._total, self._best() == trial.number))
+        known = self._paused.pop(trial.number, None) == trial.epochs_done  # a line has its settings
+        if trial.ended:
+            self._ended += 1
+        else:
+            self._paused[trial.number] = trial.epochs_done
+        self._console.print(trial_line(trial, self._total, self._best() == trial.number, known))
         self._status()
 
     def say(self, line: str) -> None:
@@ -216,11 +225,12 @@ class SearchConsole:
         return min(self._scores, key=lambda number: (-self._scores[number], number), default=None)
 
     def _status(self) -> None:
-        done = min(self._total, self._ended + sum(self._running.values()))
+        done = min(self._total, self._ended + len(self._paused) + sum(self._running.values()))
         number = self._best()
         best = "no result yet" if number is None else f"best {self._scores[number]:.4f} (#{number})"
         running = f"{len(self._running)} running, " if self._running else ""
-        text = f"{self._ended}/{self._total} trials, {running}{best}{self._left(done)}"
+        paused = f"{len(self._paused)} paused, " if self._paused else ""
+        text = f"{self._ended}/{self._total} trials, {running}{paused}{best}{self._left(done)}"
         self._bar.update(done, self._total, text)
 
     def _left(self, done: float) -> str:
@@ -230,16 +240,22 @@ class SearchConsole:
         return f", about {duration((running_seconds() - self._start) / gained * (self._total - done))} left"
 
 
-def trial_line(trial: Trial, total: int, is_best: bool = False) -> str:
-    """Return one line about a trial that ended: number, mIoU, how it ended, and the settings that were searched."""
+def trial_line(trial: Trial, total: int, is_best: bool = False, known: bool = False) -> str:
+    """Return one line about a trial that ended or pauses: number, mIoU, how it ended, and the searched settings.
+
+    The line of a `known` trial, which had a line when it paused, leaves out the settings.
+    """
     score = f"{trial.miou:.4f}" if trial.miou is not None else "  -   "
     head = f"#{trial.number:<{len(str(total))}}  {score}{'*' if is_best else ' '} "
     budget = trial.epochs
     how = {
         "finished": f"finished {counted(budget, 'epoch')}",
         "stopped": f"stopped at epoch {trial.epochs_done} of {budget}" + (f" ({trial.note})" if trial.note else ""),
+        "paused": f"paused at epoch {trial.epochs_done} of {budget}",
         "failed": f"failed after {trial.epochs_done} of {counted(budget, 'epoch')}: {trial.error or UNKNOWN}",
     }[trial.status]
+    if known and trial.status == "stopped":
+        return f"{head} {how}"
     took = f" in {duration(trial.seconds)}" if trial.seconds is not None else ""
     name = "" if trial.origin in ("sampler", "grid") else f"{trial.origin}: "
     return f"{head} {how}{took}  {name}{settings_text(trial.searched)}"

@@ -12,7 +12,16 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
 from segtune.errors import counted
-from segtune.report.text import duration, failures, spent_line, summary, training_line, value_text, weights_text
+from segtune.report.text import (
+    duration,
+    failures,
+    paused_line,
+    spent_line,
+    summary,
+    training_line,
+    value_text,
+    weights_text,
+)
 from segtune.space.space import Space
 from segtune.trials import ENDED, SearchState, Trial, ranked
 
@@ -97,8 +106,9 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     ended = [trial for trial in search.trials if trial.ended]
     running = [trial for trial in search.trials if trial.status == "running"] if search.holder else []
     waiting = counts["pending"] + counts["running"] - len(running)
+    paused = counts["paused"]
     how = f"running ({search.holder})" if search.holder else "not running"
-    over = not (search.holder or waiting) and bool(search.reason or len(ended) >= search.wanted)
+    over = not (search.holder or waiting or paused) and bool(search.reason or len(ended) >= search.wanted)
     if not search.holder and search.reason:
         how += f"; ended early: {search.reason}"
     elif not (search.holder or over):
@@ -107,8 +117,11 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     lines: list[str | RenderableType] = [f"{search.path}: {how}"]
     lines.append(
         f"{len(ended)} of {search.wanted} trials ended{f' ({split})' if split else ''}, {len(running)} running, "
-        f"{waiting} waiting; {duration(search.seconds)} so far{_left(search, ended, running)}"
+        f"{f'{paused} paused, ' if paused else ''}{waiting} waiting; {duration(search.seconds)} so far"
+        f"{_left(search, len(ended) + paused, running)}"
     )
+    if paused:
+        lines.append(paused_line(search.trials))
     if running:
         table = SettingsTable("Running", ("trial", "epoch", "miou", "since", "origin", "on"))
         for trial in running:
@@ -121,9 +134,12 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     return [*lines, *summary(search.trials, over), *failures(search.trials), *([time] if time else []), *search.remarks]
 
 
-def _left(search: SearchState, ended: Sequence[Trial], running: Sequence[Trial]) -> str:
-    """Return the estimated time left, or an empty text; running trials count by the share of epochs they did."""
-    done = len(ended) + sum(trial.epochs_done / trial.epochs for trial in running)
+def _left(search: SearchState, over: int, running: Sequence[Trial]) -> str:
+    """Return the estimated time left, or an empty text; running trials count by the share of epochs they did.
+
+    `over` is the number of trials that ended or are paused: few of these go on.
+    """
+    done = over + sum(trial.epochs_done / trial.epochs for trial in running)
     if not search.holder or done < 1 or done >= search.wanted:
         return ""
     left = search.seconds / done * (search.wanted - done)

@@ -220,6 +220,16 @@ def _validation(folder: Path, split: Path) -> str:
     return script_command("validate.py", ["-cd", str(folder), "-d", str(split)])
 
 
+def paused_line(trials: Iterable[Trial]) -> str:
+    """Return which trials are paused: ``paused after 3 epochs: #4, #6; after 9 epochs: #2``."""
+    groups: dict[int, list[str]] = {}
+    for trial in trials:
+        if trial.status == "paused":
+            groups.setdefault(trial.epochs_done, []).append(f"#{trial.number}")
+    parts = (f"after {counted(epochs, 'epoch')}: {', '.join(names)}" for epochs, names in sorted(groups.items()))
+    return f"paused {'; '.join(parts)}"
+
+
 def training_line(trials: Sequence[Trial]) -> str | None:
     """Return the training time of all trials, and its share in trials that did not finish; None if there is none.
 

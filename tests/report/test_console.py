@@ -44,6 +44,27 @@ def test_a_resumed_search_says_which_trials_go_on(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "a plan\n#1 goes on at epoch 4 (portfolio)\n"
 
 
+def test_a_pause_has_a_line_and_settings_are_printed_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    console = SearchConsole(make_console(), 3)
+    monkeypatch.setattr(console._bar, "update", lambda done, total, text: said.append(f"{done:g} {text}"))
+    paused = replace(TRIALS[1], status="paused", epochs_done=3, miou=0.5, seconds=9.0)
+    console.started("a plan", [TRIALS[0], replace(paused, number=2)])
+    console.ended(paused)
+    assert said[-1].startswith("3 1/3 trials, 2 paused, best 0.9123 (#0)")
+    console.epoch(2, epoch_result(6, 0.1, epochs=12))
+    assert said[-1].startswith("2.5 1/3 trials, 1 running, 1 paused, best 0.9123 (#0)")
+    console.ended(replace(paused, status="stopped", note="not among the best third"))
+    console.ended(replace(paused, number=2, status="stopped", epochs_done=9))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "paused after 3 epochs: #2"
+    assert lines[2].startswith("#1  0.5000   paused at epoch 3 of 12 in 9.0 s  encoder tu-mobilenetv3_small_100, ")
+    assert lines[3] == "#1  0.5000   stopped at epoch 3 of 12 (not among the best third)"
+    assert lines[4].startswith("#2  0.5000   stopped at epoch 9 of 12 in 9.0 s  encoder")
+
+
 @pytest.mark.parametrize(
     ("origin", "shown"),
     [("baseline", "  baseline: encoder"), ("portfolio", "  portfolio: encoder"), ("sampler", "02 s  encoder")],

@@ -130,3 +130,18 @@ def test_the_state_of_a_search_says_why_it_ended_or_how_to_resume_it() -> None:
     assert state_of(running, 0.0)[0] == "x: running (process 1 on node-17)"
     assert str(state_of(state, 0.0)[2]).startswith("best so far: trial #0")
     assert str(state_of(replace(state, wanted=1), 0.0)[2]).startswith("winner: trial #0")
+
+
+def test_the_state_of_a_search_names_paused_trials() -> None:
+    paused = [replace(TRIALS[1], number=n, status="paused", epochs_done=3 if n < 4 else 9) for n in (2, 3, 4)]
+    running = replace(TRIALS[1], status="running", epochs_done=6)
+    state = SearchState(Path("x"), [TRIALS[0], running, *paused], 6, 300.0, "process 1 on node-17")
+    lines = state_of(state, 0.0)
+    assert lines[1] == (
+        "1 of 6 trials ended (1 finished), 1 running, 3 paused, 0 waiting; 5 min 00 s so far, about 1 min 40 s left"
+    )
+    assert lines[2] == "paused after 3 epochs: #2, #3; after 9 epochs: #4"
+    assert lines[-1] == "training time: 5 min 10 s; 60% in 3 paused trials"
+    over = replace(state, trials=[TRIALS[0], *paused], holder=None)
+    assert "--resume goes on with it" in str(state_of(over, 0.0)[0])
+    assert str(state_of(over, 0.0)[3]).startswith("best so far: ")
