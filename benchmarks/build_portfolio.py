@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curves import read_curves
+from curves import Curve, read_curves
 from machine import machine_line
 from numpy.typing import NDArray
 
@@ -48,7 +48,8 @@ class Recorded:
 
     def group(self, pretrained: bool) -> list[int]:
         """The configurations with or without pretrained encoders."""
-        return [row for row, one in enumerate(self.settings) if (one["encoder_weights"] != "none") == pretrained]
+        kinds = [one.get("encoder_weights", "none") != "none" for one in self.settings]
+        return [row for row, kind in enumerate(kinds) if kind == pretrained]
 
     def costs(self) -> Array:
         """(configurations,): seconds as a multiple of the data set's median, the mean over data sets."""
@@ -71,7 +72,11 @@ def read_recorded(paths: Sequence[Path]) -> Recorded:
     by_set: dict[str, list[Path]] = {}
     for path in sorted(paths):
         by_set.setdefault(path.name.split(".")[0], []).append(path)
-    curves = {name: read_curves(parts) for name, parts in by_set.items()}
+    return recorded_of({name: read_curves(parts) for name, parts in by_set.items()})
+
+
+def recorded_of(curves: Mapping[str, Sequence[Curve]]) -> Recorded:
+    """Put the curves of several data sets together."""
     settings = {curve.number: curve.settings for found in curves.values() for curve in found}
     for found in curves.values():
         if any(settings[curve.number] != curve.settings for curve in found):
@@ -183,15 +188,20 @@ def report(recorded: Recorded) -> Iterator[str]:
     yield f"| at random | {' | '.join(f'{random[:, k - 1].mean():.3f}' for k in ks)} | {during:.3f} |"
 
 
-def build(recorded: Recorded, command: str) -> Portfolio:
-    """The portfolio of all recorded data sets."""
+def entries(recorded: Recorded) -> tuple[Entry, ...]:
+    """The entries of the portfolio of all recorded data sets."""
     groups = [recorded.group(pretrained) for pretrained in (True, False)]
     chosen = choose_by_group(groups, lambda rows: regrets(recorded.miou[rows]), recorded.costs(), PER_GROUP)
     losses = regrets(recorded.miou)
-    entries = []
+    found = []
     for row in chosen:
         good = [name for name, loss in zip(recorded.sets, losses[row], strict=True) if loss < 0.5]
-        entries.append(Entry(recorded.settings[row], tuple(good)))
+        found.append(Entry(recorded.settings[row], tuple(good)))
+    return tuple(found)
+
+
+def build(recorded: Recorded, command: str) -> Portfolio:
+    """The portfolio of all recorded data sets, with where it comes from."""
     known = versions()
     about = {
         "written": datetime.date.today().isoformat(),
@@ -200,7 +210,7 @@ def build(recorded: Recorded, command: str) -> Portfolio:
         "rebuild": command,
         "versions": {name: known[name] for name in _LIBRARIES if name in known},
     }
-    return Portfolio(tuple(entries), about)
+    return Portfolio(entries(recorded), about)
 
 
 def main() -> None:

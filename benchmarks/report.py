@@ -1,184 +1,170 @@
-"""What replayed searches show: tables of best mIoU by training spent, with confidence bands, and a picture of it."""
+"""The report of replayed searches: tables of what was found by training spent, wins and losses as they are."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from matplotlib.figure import Figure
-from replay import BUDGETS, DEFAULT, METHODS, Replay
-from scipy import stats
-from surrogate import Recorded, cross_validate
+from found import ARITHMETIC, GEOMETRIC, Array, Band, Results, ratios
+from judge import CHOSEN, candidates, cross_validate, epochs_of
+from methods import BEFORE, DEFAULT, PLAIN, RIVAL
+from recorded import Recorded, pools
+from simulation import BUDGETS, SURROGATE, Replay
 
-Array = npt.NDArray[np.float64]
-RIVAL = "random+asha"  # what every method is held against
-PLAIN = "random"  # whose training time is 1
-DECISIVE = tuple(budget for budget in BUDGETS if budget >= 20)  # full trainings: what searches are usually given
-_TARGETS = (20, 50)  # full trainings: what `PLAIN` has reached by then is to be reached
-_CONFIDENCE = 0.95
+_TARGET = 50  # full trainings: what `PLAIN` has reached by then is to be reached
+_AIM, _LEAST_AIM = 0.10, 0.20  # of its training time
+_EARLY, _LATE = 5, 20  # full trainings: what `BEFORE` has after the second is to be found after the first
 _NAME = 30  # characters of a method's name
+_CELL = 18
 
 
-@dataclass(frozen=True)
-class Band:
-    """A mean over seeds, and half of its confidence interval: Student's t, 95 %."""
-
-    mean: float
-    half: float
-
-    @classmethod
-    def of(cls, values: Sequence[float] | Array) -> Band:
-        """The band of one value per seed; of a single one, the half is infinite."""
-        if len(values) < 2:
-            return cls(float(np.mean(values)), float("inf"))
-        quantile = stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)
-        return cls(float(np.mean(values)), float(quantile * np.std(values, ddof=1) / np.sqrt(len(values))))
-
-    def difference(self) -> str:
-        """As the mean of paired differences: with a star where the interval excludes 0."""
-        return f"{self.mean:+.4f} ±{self.half:.4f}{'*' if abs(self.mean) > self.half else ' '}"
-
-    def __str__(self) -> str:
-        return f"{self.mean:.4f} ±{self.half:.4f}"
+def report(replays: Sequence[Replay], sets: Mapping[str, Recorded]) -> Iterator[str]:
+    """The whole report, line by line."""
+    yield from about(sets)
+    for landscape in dict.fromkeys(replay.key.landscape for replay in replays):
+        for workers in sorted({replay.key.workers for replay in replays}):
+            some = [r for r in replays if (r.key.landscape, r.key.workers) == (landscape, workers)]
+            for pool in pools(sets):
+                results = Results(some, {recorded.name: recorded for recorded in pool})
+                if results.sets:
+                    yield ""
+                    yield f"=== {_title(landscape)}, {count(workers, 'worker')}, {count(results.seeds, 'seed')} ==="
+                    yield from _tables(results)
+    yield from _costs(replays)
 
 
-class Results:
-    """Replays by method and number of workers, each in the order of their seeds."""
-
-    def __init__(self, replays: Iterable[Replay]) -> None:
-        self._found: dict[tuple[str, int], list[Replay]] = {}
-        for replay in sorted(replays, key=lambda replay: replay.seed):
-            self._found.setdefault((replay.method, replay.workers), []).append(replay)
-        self.methods = [method for method in METHODS if any(method == found for found, _ in self._found)]
-        self.workers = sorted({workers for _, workers in self._found})
-        self.seeds = min(map(len, self._found.values()))
-
-    def of(self, method: str, workers: int) -> list[Replay]:
-        """One replay for each seed."""
-        return self._found[method, workers]
-
-    def at(self, method: str, workers: int, budget: float) -> Array:
-        """The best mIoU by seed when so many full trainings were spent."""
-        return np.array([replay.at(budget) for replay in self.of(method, workers)])
-
-    def decisive(self, method: str) -> Array:
-        """The best mIoU by seed, mean over the decisive budgets and all numbers of workers."""
-        return np.mean([self.at(method, workers, b) for workers in self.workers for b in DECISIVE], axis=0)
+def _title(landscape: str) -> str:
+    return "surrogate" if landscape == SURROGATE else "recorded configurations alone (no surrogate)"
 
 
-def report(results: Results, recorded: Recorded) -> Iterator[str]:
-    """The tables, line by line."""
-    yield from _about(recorded)
-    seconds = recorded.full_training()
-    budgets = "".join(f"{f'{budget} ({budget * seconds:.0f} s)':>18}" for budget in BUDGETS)
-    for workers in results.workers:
-        yield ""
-        yield f"{_count(workers, 'worker')}, {results.seeds} seeds: best mIoU by full trainings spent (seconds)"
-        yield f"{'':{_NAME}}{budgets}"
-        yield from _rows({method: _scores(results, method, workers) for method in results.methods})
-        if RIVAL in results.methods:
-            yield f"  less {RIVAL}, paired by seed"
-            rivals = [method for method in results.methods if method != RIVAL]
-            yield from _rows({method: _differences(results, method, workers) for method in rivals})
-        if PLAIN in results.methods:
-            yield from _until(results, workers)
-    if RIVAL in results.methods:
-        yield from _verdict(results)
-
-
-def _about(recorded: Recorded) -> Iterator[str]:
-    curves, failed = len(recorded.curves), int(recorded.failed.sum())
-    yield (
-        f"{curves} configurations recorded, {len(recorded.noise)} of them with two seeds, {failed} failed; "
-        f"{recorded.epochs} epochs; a full training: {recorded.full_training():.0f} s of CPU time"
-    )
-    yield "surrogate, on curves that it was not fitted to:"
-    thirds = [max(1, recorded.epochs // 9), max(1, recorded.epochs // 3), recorded.epochs]
-    yield from (f"  {quality}" for quality in cross_validate(recorded, thirds))
-    best = recorded.best[:, -1]
-    yield f"  recorded best mIoU: median {np.median(best):.4f}, highest {best.max():.4f}"
-
-
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _rows(cells: Mapping[str, Iterable[str]]) -> Iterator[str]:
+def about(sets: Mapping[str, Recorded]) -> Iterator[str]:
+    """Say how good the surrogate is on curves that it was not fitted to."""
+    yield f"surrogate ({CHOSEN}) on configurations that are left out of the fit on all data sets:"
+    yield "mean absolute error, Spearman, Spearman in the upper half; a score's deviation from seed to seed there"
+    for pool in pools(sets):
+        found = cross_validate(pool, candidates()[CHOSEN], everywhere=True)
+        for recorded in pool:
+            for epoch, quality in zip(epochs_of(recorded), found[recorded.name], strict=True):
+                yield f"  {recorded.name:14} epoch {epoch:2}  {quality}   {_chance(recorded, epoch):.4f}"
+
+
+def _chance(recorded: Recorded, epoch: int) -> float:
+    repeats = recorded.repeats
+    upper = repeats.level >= np.median(recorded.best[:, -1])
+    pairs = repeats.miou[upper] if upper.any() else repeats.miou
+    return float(np.sqrt(np.mean(pairs[:, epoch - 1] ** 2)))
+
+
+def _tables(results: Results) -> Iterator[str]:
+    yield f"{'':{_NAME}}" + "".join(f"{f'after {budget}':>{_CELL}}" for budget in BUDGETS)
+    for name in results.sets:
+        yield f"best mIoU on {name}, by full trainings"
+        yield from _rows(results, {method: _scores(results, name, method) for method in results.methods})
+    if len(results.sets) > 1:
+        yield f"best mIoU, mean over {count(len(results.sets), 'data set')}"
+        yield from _rows(results, {method: _mean_scores(results, method) for method in results.methods})
+        yield "regret, mean over data sets: 0 is the best recorded configuration, 1 the median one"
+        yield from _rows(results, {method: _regrets(results, method) for method in results.methods})
+    if PLAIN in results.methods:
+        yield from _times(results)
+    if BEFORE in results.methods:
+        yield from _early(results)
+    if RIVAL in results.methods:
+        yield f"+ -: significantly better or worse than {RIVAL} (paired by seed, 95 %)"
+        yield from _losses(results)
+
+
+def _rows(results: Results, cells: Mapping[str, Iterable[str]]) -> Iterator[str]:
     for method, row in cells.items():
         name = f"  {method}{' (default)' if method == DEFAULT else ''}"
-        yield f"{name:{_NAME}}" + "".join(f"{cell:>18}" for cell in row)
+        yield f"{name:{_NAME}}" + "".join(f"{cell:>{_CELL}}" for cell in row)
 
 
-def _scores(results: Results, method: str, workers: int) -> list[str]:
-    return [f"{Band.of(results.at(method, workers, budget))} " for budget in BUDGETS]
+def _scores(results: Results, name: str, method: str) -> list[str]:
+    found = [(results.at(name, method, budget), _rival(results, name, budget)) for budget in BUDGETS]
+    return [f"{Band.of(ours)}{_sign(ours, rival)}" for ours, rival in found]
 
 
-def _differences(results: Results, method: str, workers: int) -> list[str]:
-    rival = [results.at(RIVAL, workers, budget) for budget in BUDGETS]
-    ours = [results.at(method, workers, budget) for budget in BUDGETS]
-    return [Band.of(mine - other).difference() for mine, other in zip(ours, rival, strict=True)]
+def _mean_scores(results: Results, method: str) -> list[str]:
+    ours = [results.mean_at(method, budget) for budget in BUDGETS]
+    rivals = [results.mean_at(RIVAL, budget) if RIVAL in results.methods else None for budget in BUDGETS]
+    return [f"{Band.of(mine)}{_sign(mine, rival)}" for mine, rival in zip(ours, rivals, strict=True)]
 
 
-def _until(results: Results, workers: int) -> Iterator[str]:
-    """Training seconds until an mIoU is reached, medians, as ratios: what is spent, summed over workers."""
-    targets = [float(np.median(results.at(PLAIN, workers, budget))) for budget in _TARGETS]
-    named = ", ".join(f"{target:.4f}" for target in targets)
-    yield f"  training seconds until mIoU {named} ({PLAIN}'s after {', '.join(map(str, _TARGETS))}), ratio to {PLAIN}"
-
-    spent = {m: [_median_spent(results, m, workers, target) for target in targets] for m in results.methods}
-    yield from _rows({m: list(map(_ratio, spent[m], spent[PLAIN])) for m in results.methods})
-
-
-def _median_spent(results: Results, method: str, workers: int, miou: float) -> float:
-    return statistics.median_high(replay.reached(miou) for replay in results.of(method, workers))
+def _regrets(results: Results, method: str) -> list[str]:
+    ours = [results.mean_regret(method, budget) for budget in BUDGETS]
+    rivals = [results.mean_regret(RIVAL, budget) if RIVAL in results.methods else None for budget in BUDGETS]
+    return [
+        f"{Band.of(mine)}{_sign(-mine, None if rival is None else -rival)}"
+        for mine, rival in zip(ours, rivals, strict=True)
+    ]
 
 
-def _ratio(spent: float, plain: float) -> str:
-    return f"{spent / plain:.2f}" if np.isfinite(spent) and np.isfinite(plain) else "not reached"
+def _rival(results: Results, name: str, budget: int) -> Array | None:
+    return results.at(name, RIVAL, budget) if RIVAL in results.methods else None
 
 
-def _verdict(results: Results) -> Iterator[str]:
-    """Over all decisive budgets and numbers of workers: which method wins, and what the default loses or wins."""
+def _sign(ours: Array, rival: Array | None) -> str:
+    return " " if rival is None else Band.of(ours - rival).sign
+
+
+def _times(results: Results) -> Iterator[str]:
+    """Training time until an mIoU is reached."""
+    yield f"training time until the mIoU that {PLAIN} has after {_TARGET} full trainings, as a multiple of its time;"
+    yield f"95 % interval over seeds; a time beyond {BUDGETS[-1]} counts as {BUDGETS[-1]}"
+    found = ratios(results, _TARGET)
+    columns = results.sets if len(results.sets) == 1 else [*results.sets, GEOMETRIC, ARITHMETIC]
+    yield f"{'':{_NAME}}" + "".join(f"{name:>{_CELL}}" for name in columns)
+    yield from _rows(results, {method: [f"{found[method][name]} " for name in columns] for method in results.methods})
+    yield f"aim: at most {_AIM:.2f}, or at least below {_LEAST_AIM:.2f}"
+    for method in results.methods:
+        mean = found[method][columns[-1]].value
+        if mean < _LEAST_AIM:
+            yield f"  {method}: {mean:.2f}, {'reached' if mean <= _AIM else f'below {_LEAST_AIM:.2f}'}"
+
+
+def _early(results: Results) -> Iterator[str]:
+    """Compare the start of each method with what `BEFORE` has later."""
+    yield f"regret after {_EARLY} full trainings, less that of {BEFORE} after {_LATE}; aim: not above 0; *: significant"
+    columns = results.sets if len(results.sets) == 1 else [*results.sets, ARITHMETIC]
+    yield f"{'':{_NAME}}" + "".join(f"{name:>{_CELL}}" for name in columns)
+    cells = {}
+    for method in results.methods:
+        less = {
+            name: results.regret(name, method, _EARLY) - results.regret(name, BEFORE, _LATE) for name in results.sets
+        }
+        less[ARITHMETIC] = np.mean([less[name] for name in results.sets], axis=0)
+        bands = [Band.of(less[name]) for name in columns]
+        cells[method] = [f"{band.mean:+.3f} ±{band.half:.3f}{'*' if band.sign.strip() else ' '}" for band in bands]
+    yield from _rows(results, cells)
+
+
+def _losses(results: Results) -> Iterator[str]:
+    """List every case in which a method is significantly worse than `RIVAL`."""
+    cases = len(results.sets) * len(BUDGETS)
+    yield f"significantly worse than {RIVAL}, of {cases} cases each (chance alone: 1 in 40)"
+    for method in results.methods:
+        if method in (RIVAL, PLAIN):
+            continue
+        worse = []
+        for name in results.sets:
+            for budget in BUDGETS:
+                band = Band.of(results.at(name, method, budget) - results.at(name, RIVAL, budget))
+                worse += [f"{name} after {budget} ({band.mean:+.4f})"] if band.sign == "-" else []
+        yield f"  {method}: {', '.join(worse) or 'never'}"
+
+
+def _costs(replays: Sequence[Replay]) -> Iterator[str]:
+    """Say what the replays themselves took."""
     yield ""
-    budgets, default = ", ".join(map(str, DECISIVE)), DEFAULT
-    yield f"mean over {budgets} full trainings and {', '.join(map(str, results.workers))} workers, paired by seed"
-    against = [RIVAL, default] if default in results.methods else [RIVAL]
-    yield f"{'':{_NAME}}{'best mIoU ':>18}" + "".join(f"  {f'less {method}':>24}" for method in against)
-    for method in sorted(results.methods, key=lambda method: -results.decisive(method).mean()):
-        ours = results.decisive(method)
-        cells = ["" if method == other else Band.of(ours - results.decisive(other)).difference() for other in against]
-        name = f"  {method}{' (default)' if method == default else ''}"
-        yield f"{name:{_NAME}}{f'{Band.of(ours)} ':>18}" + "".join(f"  {cell:>24}" for cell in cells)
-    yield "±: 95 % confidence interval of the mean over seeds; *: it excludes 0"
-
-
-def draw(results: Results, recorded: Recorded, path: Path) -> None:
-    """Write a picture of the best mIoU over spent training seconds, a panel for each number of workers, as PNG."""
-    seconds = recorded.full_training()
-    figure = Figure(figsize=(5 * len(results.workers), 4.5), dpi=90, layout="constrained")
-    panels = figure.subplots(1, len(results.workers), sharey=True, squeeze=False)[0]
-    spent = np.geomspace(2, BUDGETS[-1], 80)
-    lowest = 1.0
-    for panel, workers in zip(panels, results.workers, strict=True):
-        for number, method in enumerate(results.methods):
-            bands = [Band.of(results.at(method, workers, budget)) for budget in spent]
-            mean, half = (np.array([getattr(band, name) for band in bands]) for name in ("mean", "half"))
-            label = f"{method} (default)" if method == DEFAULT else method
-            # Dashes on every other line: methods that find the same cover each other.
-            panel.plot(spent * seconds, mean, "--" if number % 2 else "-", color=f"C{number}", label=label, lw=1.6)
-            if results.seeds > 1:
-                panel.fill_between(spent * seconds, mean - half, mean + half, color=f"C{number}", alpha=0.15, lw=0)
-            lowest = min(lowest, float(mean[spent >= BUDGETS[0]].min()))
-        panel.set(xscale="log", title=_count(workers, "worker"), xlabel="training seconds spent, all workers together")
-        panel.set_xticks([budget * seconds for budget in BUDGETS], [f"{budget * seconds:.0f}" for budget in BUDGETS])
-        panel.minorticks_off()
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel(f"best mIoU (mean of {results.seeds} seeds, 95 % band)")
-    panels[0].set_ylim(bottom=lowest - 0.01)
-    panels[-1].legend(loc="lower right", fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png")
+    yield "CPU seconds of a replay, and its trials"
+    for method in dict.fromkeys(replay.key.method for replay in replays):
+        own = [replay for replay in replays if replay.key.method == method]
+        seconds, trials = (np.mean([getattr(r, name) for r in own]) for name in ("cpu_seconds", "trials"))
+        yield f"  {method:{_NAME - 2}}{seconds:8.2f}{trials:8.0f}"
+    yield f"  all {len(replays)}: {sum(replay.cpu_seconds for replay in replays) / 60:.0f} minutes"

@@ -5,12 +5,19 @@
 `record` trains random configurations of common.yaml to the end with segtune's own trainer, and appends their curves to
 curves/landcover.csv; started again, it continues.
 
-    python benchmarks/search_quality.py replay --curves benchmarks/curves/s2india64.csv --results replays.csv
+    python benchmarks/search_quality.py replay --curves benchmarks/curves/*.csv --results replays.csv
 
 `replay` searches over these curves in virtual time, with segtune's own searcher, sampler and ASHA: 30 seeds of every
-method with 1, 4 and 16 workers. It prints the best mIoU by training spent. For a configuration that was not recorded, a
-surrogate fitted to the recorded curves predicts the curve. Every search is added to the file of results; started again,
-the command continues there. It needs `pip install -e '.[benchmarks]'`.
+method with 1 and 4 workers, on every data set. What a method learns before the search, it learns from the other data
+sets alone. It prints the best mIoU by training spent, twice: on a surrogate that is fitted to the curves and predicts
+those of other configurations, and among the recorded configurations alone. Every search is added to the file of
+results; started again, the command continues there.
+
+    python benchmarks/search_quality.py describe --curves benchmarks/curves/*.csv
+    python benchmarks/search_quality.py judge --curves benchmarks/curves/*.csv
+
+`describe` prints what the curves hold, `judge` how well several regressions predict curves that they have not seen. All
+but `record` need `pip install -e '.[benchmarks]'`. The files of a data set are NAME.csv, or NAME.1.csv, NAME.2.csv.
 """
 
 from __future__ import annotations
@@ -20,6 +27,7 @@ import math
 import re
 import sys
 import time
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,23 +35,21 @@ from typing import Any
 from machine import machine_line
 
 from segtune.errors import InputError
-from segtune.files.yamlfile import read_yaml
-from segtune.space.reader import load_space
 
-SPACE = Path(__file__).with_suffix(".yaml")
-COMMON = SPACE.with_name("common.yaml")
-SETS = SPACE.with_name("sets.yaml")
-CURVES = SPACE.with_name("curves")
+CURVES = Path(__file__).with_name("curves")
 
 
 def _record(given: argparse.Namespace) -> None:
     from curves import record
+    from recorded import COMMON, SPACE, settings_of
+
+    from segtune.space.reader import load_space
 
     if not given.curves and not given.set:
         raise InputError("--curves: is needed without --set")
-    fixed = _of_set(given.set) if given.set else {}
+    fixed = settings_of(given.set) if given.set else {}
     fixed |= {"dataset": str(given.data)} if given.data else {}
-    space = load_space(COMMON if given.set else given.space, fixed)
+    space = load_space(COMMON if given.set else given.space or SPACE, fixed)
     curves = given.curves or CURVES / f"{given.set}.csv"
     until = time.monotonic() + given.hours * 3600
     for curve in record(space, curves, given.seed, given.part, until, given.most):
@@ -53,43 +59,65 @@ def _record(given: argparse.Namespace) -> None:
         print(f"#{curve.number} {best} {'failed after' if curve.failed else 'in'} {end}: {settings}", flush=True)
 
 
-def _of_set(name: str) -> dict[str, Any]:
-    """Return the settings that the runs on a data set of `SETS` have."""
-    sets = read_yaml(SETS)
-    if name not in sets:
-        raise InputError(f"--set: {name!r} is none of {', '.join(sets)}; add it to {SETS}")
-    return dict(sets[name])
+def _read(given: argparse.Namespace) -> dict[str, Any]:
+    from recorded import read_sets
+
+    return read_sets(given.curves, given.space)
 
 
 def _replay(given: argparse.Namespace) -> None:
-    try:
-        from replay import Plan, replay
-        from report import Results, draw, report
-    except ModuleNotFoundError as error:
-        library = str(error.name).split(".")[0]
-        raise InputError(f"{library} is missing: pip install -e '.[benchmarks]'") from None
-    methods = _methods(given.methods)
-    plan = Plan(given.space, tuple(given.curves), given.results, methods, tuple(given.workers), given.seeds)
-    recorded = plan.recorded()
-    searches = []
-    for search in replay(plan, recorded, given.jobs):
+    from methods import METHODS
+    from picture import draw
+    from recorded import pools
+    from replay import Plan, replay
+    from report import report
+    from simulation import LANDSCAPES
+
+    plan = Plan(
+        curves=tuple(given.curves),
+        results=given.results,
+        space=given.space,
+        methods=_known("--methods", given.methods, METHODS),
+        workers=tuple(given.workers),
+        seeds=given.seeds,
+        landscapes=_known("--landscapes", given.landscapes, LANDSCAPES),
+    )
+    sets = plan.read()
+    searches, wanted = [], len(plan.keys(sets))
+    for search in replay(plan, sets, given.jobs):
         searches.append(search)
-        if sys.stderr.isatty() or len(searches) == len(plan.keys()):
-            print(f"\r{len(searches)} of {len(plan.keys())} searches ", end="", file=sys.stderr, flush=True)
+        if sys.stderr.isatty() or len(searches) == wanted:
+            print(f"\r{len(searches)} of {wanted} searches ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    print(machine_line(*(f"{name} {version(name)}" for name in ("numpy", "scikit-learn"))))
-    results = Results(searches)
-    print("\n".join(report(results, recorded)))
+    _print_machine()
+    print("\n".join(report(searches, sets)))
     if given.picture:
-        draw(results, recorded, given.picture)
+        drawn = [search for search in searches if search.key.landscape == plan.landscapes[0]]
+        draw(drawn, {own.name: own for own in max(pools(sets), key=len)}, given.picture)
 
 
-def _methods(names: list[str] | None) -> tuple[str, ...]:
-    from replay import METHODS
+def _describe(given: argparse.Namespace) -> None:
+    from describe import describe
 
-    if unknown := set(names or ()) - set(METHODS):
-        raise InputError(f"--methods: {min(unknown)!r} is none of {', '.join(map(repr, METHODS))}")
-    return tuple(names or METHODS)
+    print("\n".join(describe(_read(given))))
+
+
+def _judge(given: argparse.Namespace) -> None:
+    from judge import compare
+
+    _print_machine()
+    for line in compare(_read(given)):
+        print(line, flush=True)
+
+
+def _print_machine() -> None:
+    print(machine_line(*(f"{name} {version(name)}" for name in ("numpy", "scipy", "scikit-learn"))))
+
+
+def _known(flag: str, names: list[str] | None, known: Collection[str]) -> tuple[str, ...]:
+    if unknown := set(names or ()) - set(known):
+        raise InputError(f"{flag}: {min(unknown)!r} is none of {', '.join(map(repr, known))}")
+    return tuple(names or known)
 
 
 def _number(text: str) -> int:
@@ -107,10 +135,10 @@ def _part(text: str) -> tuple[int, int]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True, metavar="record | replay")
+    commands = parser.add_subparsers(required=True, metavar="record | replay | describe | judge")
     new = commands.add_parser("record", help="train random configurations and keep their curves")
     new.set_defaults(run=_record)
-    new.add_argument("--space", type=Path, default=SPACE, help="space to draw from [search_quality.yaml]")
+    new.add_argument("--space", type=Path, help="space to draw from [search_quality.yaml]")
     new.add_argument("--data", type=Path, help="the data set [the space's]")
     new.add_argument("--set", metavar="NAME", help="a data set of sets.yaml, with the space common.yaml; needs --data")
     new.add_argument("--curves", type=Path, help="CSV that the curves are appended to [curves/NAME.csv]")
@@ -120,15 +148,33 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--part", type=_part, default=(1, 1), metavar="K/N", help="share the work with N - 1 others [1/1]")
     old = commands.add_parser("replay", help="search over recorded curves in virtual time, and compare methods")
     old.set_defaults(run=_replay)
-    old.add_argument("--space", type=Path, default=SPACE, help="space that was drawn from [search_quality.yaml]")
-    old.add_argument("--curves", type=Path, nargs="+", required=True, help="what was recorded, one or several parts")
+    _add_curves(old)
     old.add_argument("--results", type=Path, required=True, help="CSV that every search is appended to")
-    old.add_argument("--methods", nargs="+", help="such as random 'tpe+asha pruned' [all]")
-    old.add_argument("--workers", type=_number, nargs="+", default=[1, 4, 16], help="trials at a time [1 4 16]")
+    old.add_argument("--methods", nargs="+", help="such as random tpe+asha [all]")
+    old.add_argument("--workers", type=_number, nargs="+", default=[1, 4], help="trials at a time [1 4]")
     old.add_argument("--seeds", type=_number, default=30, help="searches of each method and number of workers [30]")
+    old.add_argument("--landscapes", nargs="+", help="surrogate, table (the recorded configurations alone) [both]")
     old.add_argument("--jobs", type=_number, default=1, help="processes [1]")
-    old.add_argument("--picture", type=Path, help="PNG of best mIoU over spent training seconds [none]")
+    old.add_argument("--picture", type=Path, help="PNG of the regret over spent training [none]")
+    for name, run, text in (
+        ("describe", _describe, "print what the curves of each data set hold"),
+        ("judge", _judge, "compare regressions on curves that they have not seen"),
+    ):
+        more = commands.add_parser(name, help=text)
+        more.set_defaults(run=run)
+        _add_curves(more)
     return parser
+
+
+def _add_curves(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--curves",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="recorded curves; up to the first dot, a file's name is that of its data set",
+    )
+    parser.add_argument("--space", type=Path, help="space of all curves [common.yaml for a data set of sets.yaml]")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -137,6 +183,8 @@ def main(arguments: list[str] | None = None) -> None:
         given.run(given)
     except InputError as error:
         sys.exit("\n".join(f"error: {mistake}" for mistake in error.mistakes))
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {str(error.name).split('.')[0]} is missing: pip install -e '.[benchmarks]'")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+"""The search methods that are replayed, each in a line, and what they learn from the curves of other data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import optuna
+from build_portfolio import entries, recorded_of
+from recorded import Recorded
+
+from segtune.planning.first_runs import first_runs
+from segtune.planning.portfolio import Portfolio
+from segtune.space.space import Space
+from segtune.tuning.asha import Asha, make_asha
+from segtune.tuning.proposals import Planned
+from segtune.tuning.sampler import Inner, tpe
+from segtune.tuning.teaching import AsComplete, AsPruned, Lesson, TopRung
+
+Compare = Callable[[Space, optuna.Study, Sequence[Recorded]], Asha | None]
+MANY = 1_000_000  # trials: the budget is what ends a replay
+
+
+def _asha(space: Space, study: optuna.Study, others: Sequence[Recorded]) -> Asha | None:
+    return make_asha(space, study)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A search method: settings of `search:`, and what cannot be set there."""
+
+    sampler: str
+    scheduler: str
+    lesson: Callable[[Space], Lesson] = AsComplete  # how stopped trials teach the sampler
+    inner: Inner = tpe  # what `tpe` stands for
+    portfolio: bool = False  # whether it begins with the best configurations of the other data sets
+    compare: Compare = _asha  # what stops or pauses trials; it may learn from the other data sets
+    learns: bool = False  # whether `compare` does
+
+    @property
+    def needs_others(self) -> bool:
+        """Whether it can be replayed only where other data sets have the same space."""
+        return self.portfolio or self.learns
+
+    def space(self, space: Space, seed: int, trials: int = MANY) -> Space:
+        """Return the space with the settings of this method; all other settings of `search:` keep their defaults."""
+        update = {"sampler": self.sampler, "scheduler": self.scheduler, "trials": trials, "seed": seed}
+        return replace(space, search=space.search.model_copy(update=update))
+
+
+METHODS: Mapping[str, Method] = {
+    "random": Method("random", "none"),
+    "random+asha": Method("random", "asha"),
+    "tpe": Method("tpe", "none"),
+    "tpe+asha": Method("tpe", "asha"),
+    "tpe+asha pruned": Method("tpe", "asha", AsPruned),
+    "tpe+asha top_rung": Method("tpe", "asha", TopRung),
+    "random+asha+portfolio": Method("random", "asha", portfolio=True),
+    "tpe+asha+portfolio": Method("tpe", "asha", portfolio=True),
+}
+PLAIN = "random"  # whose training time is 1
+RIVAL = "random+asha"  # what every method is held against
+BEFORE = "tpe+asha"  # without what is learned before the search
+DEFAULT = "tpe+asha"  # what a search does when nothing is given
+
+
+def planned(method: Method, space: Space, others: Sequence[Recorded]) -> list[Planned]:
+    """Return what a search tries after its baseline: the portfolio of the other data sets, as a search has its own."""
+    if not method.portfolio:
+        return []
+    found = entries(recorded_of({other.name: other.all for other in others}))
+    runs = first_runs(Portfolio(found, {}), space, lambda settings: None)
+    return [Planned("portfolio", point) for point in runs.points]
