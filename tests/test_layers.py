@@ -19,8 +19,8 @@ ORDER = (
     ("files", "checks locks temporary atomic leftovers model_files folders library_folders yamlfile transforms_file"),
     (
         "space",
-        "settings jsonschema parameters forbid combinations space unused spacefile space_section clashes "
-        "forbid_section reader lookup",
+        "settings parameters prior jsonschema forbid combinations space unused spacefile space_section clashes "
+        "forbid_section prior_section reader lookup",
     ),
     (
         "data",
@@ -51,7 +51,7 @@ ORDER = (
     (
         "tuning",
         "failures giving_up ray_messages ray_session cluster study asha results retention points "
-        "teaching sampler recovery stopping proposals searcher search_yaml status warm_start watchdog "
+        "teaching prior sampler recovery stopping proposals searcher search_yaml status warm_start watchdog "
         "trial_run in_process worker ray_hooks ray_backend search",
     ),
     ("report", "commands text tables console dry_run validation"),

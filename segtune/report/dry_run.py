@@ -68,6 +68,10 @@ def space_tree(space: Space) -> Tree:
         forbidden = tree.add("forbid")
         for entry in space.forbid:
             forbidden.add(str(entry))
+    if space.prior.beliefs:
+        expected = tree.add("prior")
+        for name, belief in space.prior.beliefs.items():
+            expected.add(f"{name}: {value_text(belief.value)}, confidence {belief.confidence}")
     return tree
 
 
@@ -97,6 +101,9 @@ def sample_table(space: Space, samples: Samples) -> SettingsTable:
     table = SettingsTable("Some of the runs", ("run",))
     first = space.baseline.settings()
     table.add(("baseline",), {name: first[name] for name in space.searched()})
+    if (point := space.prior_point()) is not None:
+        expected = space.settings_at(point)
+        table.add(("prior",), {name: expected[name] for name in space.searched() if name in expected})
     for number, drawn in enumerate(samples.searched, start=1):
         table.add((str(number),), {name: drawn[name] for name in space.searched() if name in drawn})
     return table

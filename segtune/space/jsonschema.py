@@ -12,6 +12,7 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, base_type
+from segtune.space.prior import CONFIDENCES
 from segtune.space.settings import SearchSettings
 from segtune.vocabulary import ARCHITECTURE_ALIASES, CLASS_WEIGHTS, LEVELS, LOSSES
 
@@ -51,6 +52,10 @@ def space_schema() -> Schema:
             "baseline": _section(
                 "settings of the first run; they replace those of run: and the defaults",
                 {name: _reference(name, values) for name in searchable},
+            ),
+            "prior": _section(
+                "values that you expect to be good: they are tried early, and others around them more often",
+                {name: _expected(name, values) for name in searchable},
             ),
             "search": _section("how to search", _properties(SearchSettings)),
         },
@@ -118,6 +123,18 @@ def _value(name: str, schema: Schema) -> Schema:
 def _reference(name: str, values: dict[str, Schema]) -> Schema:
     # The description is repeated beside the reference: some editors read it only there.
     return {"description": values[name]["description"], "allOf": [_of(name)]}
+
+
+def _expected(name: str, values: dict[str, Schema]) -> Schema:
+    """Return the schema of a setting under `prior:`."""
+    sure = {"description": "how sure you are of the value", "enum": [*CONFIDENCES], "default": "medium"}
+    entry = {
+        "type": "object",
+        "properties": {"value": _reference(name, values), "confidence": sure},
+        "required": ["value"],
+        "additionalProperties": False,
+    }
+    return {"description": values[name]["description"], "anyOf": [_of(name), entry]}
 
 
 def _of(name: str) -> Schema:

@@ -22,6 +22,7 @@ from segtune.space.clashes import ClashFinder, Values, compatible, values_to_try
 from segtune.space.combinations import groups
 from segtune.space.forbid_section import ForbidReader, Runs
 from segtune.space.parameters import Choice, Parameter, not_countable, walk
+from segtune.space.prior_section import PriorReader
 from segtune.space.settings import SearchSettings
 from segtune.space.space import AUGMENTATION_FILES, WEIGHTS, Space
 from segtune.space.space_section import FOR_SINGLE_RUNS, ParameterReader, Places, left_by
@@ -29,7 +30,7 @@ from segtune.space.spacefile import Checks, SpaceFile, Steps
 
 _RETIRED = frozenset({"teach"})  # search settings of a former release, which its search.yaml files have
 _ALWAYS_WRITTEN = frozenset({"trials", "sampler", "scheduler", "seed", "keep", "retries"})  # to a search's own file
-_SECTIONS = ("run", "space", "forbid", "baseline", "search")
+_SECTIONS = ("run", "space", "forbid", "baseline", "prior", "search")
 
 
 def load_space(
@@ -95,6 +96,8 @@ class _Reader:
         possible = ClashFinder(self._file, origin, places).find(fixed, parameters)
         baseline = self._baseline(kept | fixed, values_to_try(parameters)) if possible else None
         forbid = ForbidReader(self._file, Runs(listed, given | single), Runs(parameters, fixed)).read(baseline)
+        expected = PriorReader(self._file, listed, self._origin)
+        prior = expected.read(parameters, search is not None and search.sampler == "grid")
         if not parameters and not self._file.count():
             whose = "the command line fixes" if self._overrides else "one value is given for"
             self._file.mistake(("space",), f"nothing is searched: {whose} every setting that is listed")
@@ -102,7 +105,11 @@ class _Reader:
             raise self._file.error()
         transforms = self._file.section(AUGMENTATION_FILES) if self._stored else {}
         texts = {str(name): str(text) for name, text in transforms.items()}
-        return Space(path.stem, path, fixed, baseline, parameters, search, forbid, texts)
+        space = Space(path.stem, path, fixed, baseline, parameters, search, forbid, prior, texts)
+        expected.check(space)
+        if self._file.count():
+            raise self._file.error()
+        return space
 
     def _unknown_sections(self, data: Mapping[Any, Any]) -> None:
         known = (*DATA_SETTINGS, *_SECTIONS, *([AUGMENTATION_FILES] if self._stored else []))

@@ -15,6 +15,7 @@ from segtune.files.transforms_file import TransformsFile
 from segtune.space.combinations import combinations, groups, matching, side_by_side
 from segtune.space.forbid import Forbidden
 from segtune.space.parameters import Choice, Parameter, Range, Suggest, not_countable, walk
+from segtune.space.prior import Prior
 from segtune.space.settings import CHANGEABLE, SearchSettings
 from segtune.values import AUTO
 from segtune.vocabulary import yaml_text
@@ -37,6 +38,7 @@ class Space:
     parameters: tuple[Parameter, ...]
     search: SearchSettings
     forbid: tuple[Forbidden, ...] = ()
+    prior: Prior = field(default_factory=Prior)
     # The texts of the files of transforms that `augmentation` names, once they are read; compared on resume.
     transforms: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -56,6 +58,7 @@ class Space:
             *(f"space: {name}" for name in searched),
             *(f"search: {name} ({change})" for name, change in rules.items()),
             *(["forbid"] if before.forbid != now.forbid else []),
+            *(f"prior: {name}" for name in _differing(before.prior.beliefs, now.prior.beliefs)),
         ]
 
     def _what_matters(self) -> Space:
@@ -112,6 +115,10 @@ class Space:
             if name not in drawn | NOT_SEARCHABLE and run[name] != value:
                 return None
         return {parameter.key: value for parameter, value in taken}
+
+    def prior_point(self) -> dict[str, Any] | None:
+        """Return the point {key: value} that `prior:` expects to be good; None if nothing is expected."""
+        return self.prior.point(self.parameters, self.baseline.settings()) if self.prior.beliefs else None
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Yield every combination that is not forbidden as {key: value}.
@@ -224,6 +231,7 @@ class Space:
             **({AUGMENTATION_FILES: dict(self.transforms)} if self.transforms else {}),
             **({"forbid": [entry.plain() for entry in self.forbid]} if self.forbid else {}),
             "baseline": baseline,
+            **({"prior": self.prior.plain()} if self.prior.beliefs else {}),
             "search": {
                 name: value
                 for name, value in self.search.model_dump(mode="json").items()

@@ -12,6 +12,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
@@ -64,7 +65,8 @@ class Proposals:
     space: where settings are drawn from.
     folder: the search's folder, which names each trial's own.
     resolve: fills in the settings that depend on the data.
-    planned: what a new search tries after the baseline, in this order; a grid has no such points.
+    planned: what a new search tries after the baseline and the expected values of `prior:`, in this order; a grid has
+        no such points.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Proposals:
         self._grid: Iterator[dict[str, Any]] | None = space.grid() if space.search.sampler == "grid" else None
         self.exhausted = False  # every point was tried before there were as many trials as requested
         if not study.get_trials(deepcopy=False):
+            planned = [*_expected(space, study.sampler), *planned]
             study.set_user_attr(_PLANNED, [[first.origin, encode(first.point)] for first in planned])
             self._enqueue_baseline()
 
@@ -102,10 +105,7 @@ class Proposals:
                 return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            trial = self._study.ask()
-        if ORIGIN not in trial.user_attrs:
-            trial.set_user_attr(ORIGIN, origin_of(trial, self._grid is not None))
-        return trial
+            return self._study.ask()
 
     def start(self, trial: optuna.Trial) -> TrialStart:
         """Draw, check, resolve and record a trial's settings; raise InputError where they do not go together."""
@@ -118,6 +118,8 @@ class Proposals:
             drawn = self._space.baseline.settings() if trial.number == 0 else {}
             if trial.number > 0 or self._space.locate(drawn) is not None:
                 drawn |= self._space.draw(FromTrial(trial))
+            if ORIGIN not in trial.user_attrs:
+                trial.set_user_attr(ORIGIN, self._origin(trial))
             try:
                 config = self._resolve(RunConfig.from_settings(drawn))
             except InputError:
@@ -126,6 +128,12 @@ class Proposals:
             trial.set_user_attr("settings", config.settings())
         path, transforms = self._folder.trial(trial.number).path, self._space.transforms_of(config.augmentation)
         return TrialStart(trial.number, config, path, transforms=transforms)
+
+    def _origin(self, trial: optuna.Trial) -> Origin:
+        """Return why a trial was tried that was not enqueued; known once its settings are drawn."""
+        sampler = self._study.sampler
+        around_prior = isinstance(sampler, SpaceSampler) and trial.number == sampler.latest_around_prior
+        return "prior" if around_prior else origin_of(trial, self._grid is not None)
 
     def _next_point(self, grid: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
         trials = self._study.get_trials(deepcopy=False)
@@ -152,6 +160,13 @@ class Proposals:
         point = self._space.locate(self._space.baseline.settings())
         # Outside the space, the first trial has no parameters in the study: the sampler learns nothing from it.
         enqueue(self._study, encode(point or {}), "baseline")
+
+
+def _expected(space: Space, sampler: BaseSampler) -> list[Planned]:
+    """Return the point that `prior:` expects to be good, if there is one and it can be run."""
+    point = space.prior_point()
+    impossible = point is None or (isinstance(sampler, SpaceSampler) and not sampler.allows(encode(point)))
+    return [] if point is None or impossible else [Planned("prior", point)]
 
 
 def _found_again(kept: str, known: Iterable[str]) -> str:

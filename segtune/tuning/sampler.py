@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial
 
 from segtune.space.space import Space
 from segtune.tuning.points import Lookup, Signature, distributions, encode, signature
+from segtune.tuning.prior import AroundPrior
 from segtune.tuning.study import WARM_START
 from segtune.tuning.teaching import AsComplete, Lesson, Taught
 
@@ -80,8 +81,9 @@ class SpaceSampler(BaseSampler):
         self._allowed = allowed or (lambda settings: None)
         self._distributions = dict(distributions(space.parameters))
         self._lesson = lesson
-        self._open = _Open(space, self._allows)
+        self._open = _Open(space, self.allows)
         self.redrawn = 0  # points that could not be run or had been tried
+        self.latest_around_prior: int | None = None  # number of the latest trial whose settings are around the prior's
 
     def reseed_rng(self) -> None:
         """Do nothing: each trial has seeds of its own. Optuna calls this in a forked process."""
@@ -104,10 +106,14 @@ class SpaceSampler(BaseSampler):
         tried = {signature(other.params) for other in known}
         seed = self._seed(trial.number)
         inner, at_random = self._inner(self._space, seed), RandomSampler(seed=seed)
+        around = AroundPrior(self._space, known, taught, self._seed(trial.number, "prior"))
         for attempt in range(11 * _REDRAWS):
             sampler = inner if attempt < _REDRAWS else at_random
-            point = self._point(sampler, taught, trial)
-            if signature(point) not in tried and self._allows(point):
+            expected = around.draw() if attempt < _REDRAWS // 2 else {}
+            point = self._point(sampler, taught, trial, expected)
+            if signature(point) not in tried and self.allows(point):
+                if not expected.keys().isdisjoint(point):
+                    self.latest_around_prior = trial.number
                 return point
             self.redrawn += 1
         return self._left(tried, trial) or self._left(_tried_here(known), trial) or point
@@ -121,7 +127,8 @@ class SpaceSampler(BaseSampler):
         left = self._open.all_but(tried, trial.params)
         return random.Random(trial.number).choice(left) if left else None
 
-    def _allows(self, point: Mapping[str, Any]) -> bool:
+    def allows(self, point: Mapping[str, Any]) -> bool:
+        """Return whether a point {key: value}, as the study stores it, can be run."""
         return self._allowed(self._settings(point)) is None
 
     def sample_independent(
@@ -134,10 +141,10 @@ class SpaceSampler(BaseSampler):
     def _seed(self, *of: object) -> int:
         return random.Random(repr((self._space.search.seed, *of))).getrandbits(32)
 
-    def _point(self, sampler: BaseSampler, taught: Any, trial: FrozenTrial) -> dict[str, Any]:
+    def _point(self, sampler: BaseSampler, taught: Any, trial: FrozenTrial, expected: dict[str, Any]) -> dict[str, Any]:
         related = sampler.infer_relative_search_space(taught, trial)
         # What a killed search had already drawn of this trial stays.
-        drawn = sampler.sample_relative(taught, trial, related) | trial.params
+        drawn = sampler.sample_relative(taught, trial, related) | expected | trial.params
         point: dict[str, Any] = {}
 
         def value(key: str) -> Any:

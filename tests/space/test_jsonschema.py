@@ -56,6 +56,7 @@ def test_every_setting_has_its_description_in_all_sections() -> None:
         places = [sections if name in DATA_SETTINGS else sections["run"]["properties"]]
         if name not in NOT_SEARCHABLE:
             places += [searched, sections["baseline"]["properties"], sections["forbid"]["items"]["properties"]]
+            places += [sections["prior"]["properties"]]
         assert all(place[name]["description"] == field.description for place in places)
     assert searched.keys() == RunConfig.model_fields.keys() - NOT_SEARCHABLE
     for name, field in SearchSettings.model_fields.items():
