@@ -12,17 +12,27 @@ from recorded import Recorded
 from segtune.planning.first_runs import first_runs
 from segtune.planning.portfolio import Portfolio
 from segtune.space.space import Space
-from segtune.tuning.asha import Asha, make_asha
+from segtune.tuning.asha import make_asha
+from segtune.tuning.promotion import make_promotion
 from segtune.tuning.proposals import Planned
 from segtune.tuning.sampler import Inner, tpe
+from segtune.tuning.scheduler import Scheduler
 from segtune.tuning.teaching import AsComplete, AsPruned, Lesson, TopRung
 
-Compare = Callable[[Space, optuna.Study, Sequence[Recorded]], Asha | None]
+Compare = Callable[[Space, optuna.Study, Sequence[Recorded]], Scheduler | None]
 MANY = 1_000_000  # trials: the budget is what ends a replay
 
 
-def _asha(space: Space, study: optuna.Study, others: Sequence[Recorded]) -> Asha | None:
+def _asha(space: Space, study: optuna.Study, others: Sequence[Recorded]) -> Scheduler | None:
     return make_asha(space, study)
+
+
+def _promotion(space: Space, study: optuna.Study, others: Sequence[Recorded]) -> Scheduler | None:
+    return make_promotion(space, study)
+
+
+def _late(space: Space, study: optuna.Study, others: Sequence[Recorded]) -> Scheduler | None:
+    return make_promotion(space, study, late_baseline=True)
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,9 @@ METHODS: Mapping[str, Method] = {
     "tpe+asha": Method("tpe", "asha"),
     "tpe+asha pruned": Method("tpe", "asha", AsPruned),
     "tpe+asha top_rung": Method("tpe", "asha", TopRung),
+    "random+promotion": Method("random", "asha", compare=_promotion),
+    "tpe+promotion": Method("tpe", "asha", compare=_promotion),
+    "tpe+promotion late": Method("tpe", "asha", compare=_late),
     "random+asha+portfolio": Method("random", "asha", portfolio=True),
     "tpe+asha+portfolio": Method("tpe", "asha", portfolio=True),
 }

@@ -23,7 +23,8 @@ from segtune.errors import InputError
 from segtune.files.atomic import write_text
 
 _SEARCHES = (  # modules that decide what a replay finds
-    *(f"segtune.tuning.{n}" for n in ("asha", "points", "proposals", "sampler", "searcher", "stopping", "teaching")),
+    *(f"segtune.tuning.{n}" for n in ("asha", "promotion", "points", "proposals", "sampler", "searcher", "teaching")),
+    "segtune.tuning.stopping",
     *(f"segtune.planning.{name}" for name in ("first_runs", "portfolio", "rungs")),
     *("build_portfolio", "gaussian", "methods", "recorded", "simulation", "surrogate", "table"),
 )

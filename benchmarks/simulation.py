@@ -23,7 +23,8 @@ from segtune.training.result import EpochResult
 from segtune.tuning.failures import Failure, Fault
 from segtune.tuning.proposals import Proposals, TrialStart
 from segtune.tuning.sampler import build_sampler
-from segtune.tuning.searcher import Decision, Searcher
+from segtune.tuning.scheduler import Decision
+from segtune.tuning.searcher import Searcher
 from segtune.tuning.stopping import Rules
 
 BUDGETS = (5, 10, 20, 50)  # full trainings

@@ -42,7 +42,7 @@ class Trial:
     error: str | None = None  # why it failed
     fingerprint: str = ""  # fingerprint of the data
     parameters: int | None = None  # number of the model's parameters
-    note: str | None = None  # why a rule stopped it
+    note: str | None = None  # why it was stopped
     repeats: tuple[str, ...] = ()  # the errors after which it was repeated
     micro_batch: int | None = None  # tiles at a time; below batch_size where the memory of the GPU was too small
     spent: Mapping[str, float] = field(default_factory=dict)  # seconds of each of PHASES

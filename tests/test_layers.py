@@ -50,7 +50,7 @@ ORDER = (
     ("", "trials margin"),
     (
         "tuning",
-        "failures giving_up ray_messages ray_session cluster study asha results retention points "
+        "failures giving_up ray_messages ray_session cluster study scheduler asha promotion results retention points "
         "teaching prior sampler recovery stopping proposals searcher search_yaml status warm_start watchdog "
         "trial_run in_process worker ray_hooks ray_backend search",
     ),

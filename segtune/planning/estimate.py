@@ -26,7 +26,7 @@ def estimate(space: Space, plan: Plan, run_seconds: Sequence[float]) -> Estimate
     """Estimate the duration of a search; `run_seconds` are those of whole runs, the baseline first."""
     trials, mean = space.trials(), sum(run_seconds) / len(run_seconds)
     *compared, epochs = rungs(space)
-    share = asha_share(trials, compared, space.search.reduction_factor, epochs) if compared else 1.0
+    share = asha_share(trials, compared, space.search.reduction_factor, epochs)
     # Trials that share a GPU are taken to be as fast as one after the other.
     side_by_side = plan.concurrent * min(1.0, plan.gpus_per_trial or 1.0)
     seconds = max(run_seconds[0], trials * share * mean / side_by_side)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
 from collections.abc import Sequence
@@ -37,20 +38,42 @@ def rungs(space: Space) -> list[int]:
 def asha_share(trials: int, compared: Sequence[int], factor: int, epochs: int) -> float:
     """Estimate the share of all epochs that ASHA trains when it compares trials after `compared` epochs.
 
-    The estimate simulates trials whose scores are random, in random order; the first trial is never stopped. In a real
-    search, later trials are better than earlier ones, because the sampler learns, and ASHA trains somewhat more.
+    The estimate simulates trials whose scores are random, in random order; the first trial, the baseline, is never
+    paused. In a real search, later trials are better than earlier ones, because the sampler learns, and ASHA trains
+    somewhat more.
     """
+    if not compared:
+        return 1.0
     generator, spent = random.Random(0), 0
     times = max(10, _SIMULATED // trials)
+    steps = np.diff([*compared, epochs])
     for _ in range(times):
-        reached: dict[int, list[float]] = {rung: [] for rung in compared}
-        for number in range(trials):
-            score, done = generator.random(), epochs
-            for rung, scores in reached.items():
-                stops = bool(number and scores) and score < np.quantile(scores, 1 - 1 / factor)
-                scores.append(score)
-                if stops:
-                    done = rung
-                    break
-            spent += done
+        went_on = _promoted([generator.random() for _ in range(trials)], len(compared), factor)
+        spent += trials * compared[0] + int(np.dot(went_on, steps))
     return spent / (times * trials * epochs)
+
+
+def _promoted(scores: Sequence[float], levels: int, factor: int) -> list[int]:
+    """Return how many trials go on from each of some rungs, when they are tried one after another."""
+    reached: list[list[tuple[float, int]]] = [[] for _ in range(levels)]  # best first
+    went_on: list[set[int]] = [{0} for _ in range(levels)]
+
+    def promotes(least: int) -> bool:
+        for level in reversed(range(levels)):
+            best = reached[level][: max(least, len(reached[level]) // factor)]
+            for place in best:
+                if place[1] not in went_on[level]:
+                    went_on[level].add(place[1])
+                    if level + 1 < levels:
+                        bisect.insort(reached[level + 1], place)
+                    return True
+        return False
+
+    for number, score in enumerate(scores):
+        for level in range(levels if number == 0 else 1):
+            bisect.insort(reached[level], (-score, number))
+        while promotes(0):
+            pass
+    while promotes(1):
+        pass
+    return [len(numbers) for numbers in went_on]

@@ -199,7 +199,7 @@ def _share_text(found: Estimate) -> str:
     if not found.compared:
         return "every trial trains to its end"
     after = ", ".join(map(str, found.compared))
-    return f"asha leaves about {found.share:.0%} of all epochs: it stops trials after {after} of {found.epochs}"
+    return f"asha leaves about {found.share:.0%} of all epochs: trials pause after {after} of {found.epochs}"
 
 
 def _cost_text(cost: Cost) -> str:

@@ -1,8 +1,8 @@
-"""Asynchronous successive halving with an exempt baseline."""
+"""Asynchronous successive halving that stops trials for good, as Ray's scheduler does; replays compare with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -11,6 +11,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from segtune.planning.rungs import rungs
 from segtune.space.space import Space
 from segtune.training.result import EpochResult
+from segtune.tuning.scheduler import Decision
 from segtune.tuning.study import WARM_START
 
 
@@ -31,18 +32,38 @@ class Asha:
             max_t=max(epochs, grace_period),
         )
 
-    def add(self, number: int) -> None:
+    @property
+    def paused(self) -> Sequence[int]:
+        """The trials that wait at a rung: none."""
+        return ()
+
+    def add(self, number: int, values: Mapping[int, float]) -> None:
         """Begin to compare a trial, also one that goes on."""
         self._halving.on_trial_add(None, _Key(str(number)))
 
-    def stops(self, number: int, result: EpochResult) -> bool:
-        """Record an epoch; return whether the trial is to stop. The baseline, number 0, fills the rungs alone."""
+    def decide(self, number: int, result: EpochResult) -> Decision:
+        """Record an epoch of a trial, and stop it if it is poor. The baseline, number 0, fills the rungs alone."""
         action = self._halving.on_trial_result(None, _Key(str(number)), _reported(result.epoch, result.best_miou))
-        return bool(action == TrialScheduler.STOP and number > 0 and not result.finished)
+        stops = action == TrialScheduler.STOP and number > 0 and not result.finished
+        return Decision.STOP if stops else Decision.CONTINUE
 
-    def ended(self, number: int, last: EpochResult) -> None:
+    def pause(self, number: int, values: Mapping[int, float]) -> None:
+        """Let no trial wait."""
+
+    def ended(self, number: int, last: EpochResult | None) -> None:
         """Record the last epoch of a trial that did not fail."""
-        self._halving.on_trial_complete(None, _Key(str(number)), _reported(last.epoch, last.best_miou))
+        if last is not None:
+            self._halving.on_trial_complete(None, _Key(str(number)), _reported(last.epoch, last.best_miou))
+
+    def promotable(self, last: bool) -> None:
+        """Promote no trial: none waits."""
+
+    def hopeless(self) -> list[int]:
+        """Return no trial: none waits."""
+        return []
+
+    def why(self, number: int) -> None:
+        """Add nothing to the status of a trial that was stopped."""
 
     def replay(self, number: int, values: Mapping[int, float], ended: bool = True) -> None:
         """Fill the rungs with the scores by epoch of a trial of an earlier start.
@@ -50,7 +71,7 @@ class Asha:
         The last epoch of an unfinished trial is left out. The search may have been killed before it could stop the
         trial at that rung; the next epoch of the trial is then compared there.
         """
-        self.add(number)
+        self.add(number, {})
         for epoch, value in sorted(values.items())[: None if ended else -1]:
             self._halving.on_trial_result(None, _Key(str(number)), _reported(epoch, value))
 

@@ -10,7 +10,8 @@ from segtune.data.dataset import DataInfo
 from segtune.planning.resources import Plan
 from segtune.tuning.failures import Failure, beyond_repair
 from segtune.tuning.proposals import TrialStart
-from segtune.tuning.searcher import Decision, Searcher
+from segtune.tuning.scheduler import Decision
+from segtune.tuning.searcher import Searcher
 from segtune.tuning.trial_run import free_memory, note_failure, prepare_process, trial_epochs
 
 
@@ -41,7 +42,7 @@ class InProcess:
             epochs = trial_epochs(start, self._info, self._threads, self._plan.cpus_per_trial, lambda phase: None, stop)
             with closing(epochs):
                 for result in epochs:
-                    if searcher.epoch(start.number, result) is Decision.STOP or searcher.interrupted:
+                    if searcher.epoch(start.number, result) is not Decision.CONTINUE or searcher.interrupted:
                         break
             return None
         except Exception as error:

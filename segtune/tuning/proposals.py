@@ -1,4 +1,4 @@
-"""Propose the next trial: one that waits, the next planned one, or what the grid or the sampler has."""
+"""Propose the next trial to begin: an enqueued one, the next planned one, or what the grid or the sampler has."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from segtune.space.space import Space
 from segtune.trials import Origin
 from segtune.tuning.points import FromTrial, encode, signature
 from segtune.tuning.sampler import SpaceSampler
-from segtune.tuning.study import ORIGIN, WARM_START, enqueue, origin_of, waiting
+from segtune.tuning.study import ORIGIN, WARM_START, ask, begun, enqueue, origin_of, waiting
 
 _PLANNED = "planned"  # user attribute of the study: the planned trials, each as [origin, point]
 
@@ -86,11 +86,11 @@ class Proposals:
             self._enqueue_baseline()
 
     def next(self, enough: Callable[[], bool]) -> optuna.Trial | None:
-        """Return the next trial, a waiting one before a new one; None where no new one is left.
+        """Return the next trial, an enqueued one before a new one; None where no new one is left.
 
         `enough` says whether there are as many trials as requested.
         """
-        if not waiting(self._study):
+        if all(begun(trial) for trial in waiting(self._study)):
             if enough():
                 return None
             if self._grid is not None:
@@ -105,7 +105,7 @@ class Proposals:
                 return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return self._study.ask()
+            return ask(self._study)
 
     def start(self, trial: optuna.Trial) -> TrialStart:
         """Draw, check, resolve and record a trial's settings; raise InputError where they do not go together."""

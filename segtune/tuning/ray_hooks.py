@@ -11,7 +11,8 @@ from ray.tune.stopper import Stopper
 
 from segtune.tuning.failures import death_of
 from segtune.tuning.proposals import TrialStart
-from segtune.tuning.searcher import Decision, Searcher
+from segtune.tuning.scheduler import Decision
+from segtune.tuning.searcher import Searcher
 
 
 class _Stateless:
@@ -73,7 +74,8 @@ class RayScheduler(_Stateless, FIFOScheduler):  # type: ignore[misc]
         if "result" not in result or result.get("done"):
             return str(TrialScheduler.CONTINUE)
         decision = self._searcher.epoch(trial.config["start"].number, result["result"])
-        return str(TrialScheduler.STOP if decision is Decision.STOP else TrialScheduler.CONTINUE)
+        # A paused trial ends for Ray, and frees its process: when it goes on, it is another one of Ray's trials.
+        return str(TrialScheduler.CONTINUE if decision is Decision.CONTINUE else TrialScheduler.STOP)
 
 
 class RayStopper(_Stateless, Stopper):  # type: ignore[misc]

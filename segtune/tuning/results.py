@@ -17,7 +17,7 @@ from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_results
 from segtune.trials import Status, Trial, wobble, write_trials
-from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START, origin_of
+from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START, begun, is_paused, origin_of
 
 _STATUS: Mapping[TrialState, Status] = {
     TrialState.COMPLETE: "finished",
@@ -34,6 +34,7 @@ class Results:
     def __init__(self, study: optuna.Study, folder: SearchFolder, space: Space, fingerprint: str) -> None:
         self._study, self._folder, self._space, self._fingerprint = study, folder, space, fingerprint
         self._ended: dict[int, Trial] = {}  # no longer change
+        self._paused: dict[int, Trial] = {}  # do not change while they are paused
         self._reported: dict[int, dict[int, EpochResult]] = {}  # by trial and epoch: of this start
         self._damaged: dict[int, str] = {}  # by trial
 
@@ -49,8 +50,10 @@ class Results:
                 continue  # trained in another search
             if frozen.number in self._ended:
                 found.append(self._ended[frozen.number])
-            elif "settings" in frozen.user_attrs:
-                trial = self._trial(frozen)
+            elif begun(frozen):
+                trial = self._known_pause(frozen) or self._trial(frozen)
+                if trial.status == "paused":
+                    self._paused[trial.number] = trial
                 if trial.ended:
                     self._ended[trial.number] = trial
                     self._reported.pop(trial.number, None)
@@ -70,6 +73,11 @@ class Results:
         write_trials(table, trials)
         return trials
 
+    def _known_pause(self, frozen: FrozenTrial) -> Trial | None:
+        """Return a paused trial as it was seen in the same pause; its files need not be read again."""
+        known = self._paused.get(frozen.number) if is_paused(frozen) else None
+        return known if known and known.epochs_done == max(frozen.intermediate_values, default=0) else None
+
     def _trial(self, frozen: FrozenTrial) -> Trial:
         folder = self._folder.trial(frozen.number)
         values = frozen.intermediate_values
@@ -80,7 +88,7 @@ class Results:
         reached = next((epoch for epoch in epochs if epoch.best_miou == best), None)
         return Trial(
             number=frozen.number,
-            status=_STATUS[frozen.state],
+            status="paused" if is_paused(frozen) else _STATUS[frozen.state],
             settings=frozen.user_attrs["settings"],
             epochs_done=max(values, default=0),
             miou=best,

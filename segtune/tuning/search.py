@@ -29,10 +29,10 @@ from segtune.space.space import Space
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
 from segtune.trials import Trial
-from segtune.tuning.asha import make_asha
 from segtune.tuning.cluster import check_nodes, ray_runtime
 from segtune.tuning.failures import LOST
 from segtune.tuning.in_process import InProcess
+from segtune.tuning.promotion import make_promotion
 from segtune.tuning.proposals import Planned, Proposals
 from segtune.tuning.ray_backend import OnRay
 from segtune.tuning.ray_messages import RayMessages
@@ -46,6 +46,7 @@ from segtune.tuning.stopping import Cause, EarlyEnd, Rules
 from segtune.tuning.study import open_study, same_data, settle, threads_so_far, trouble
 from segtune.tuning.warm_start import tell_earlier
 
+_NO_ROOM = "its state would have taken the folder above disk_gb"
 _LOOK_EVERY_S = 10.0  # seconds between updates of the table and checks of the folder's size
 
 
@@ -59,7 +60,7 @@ class Listener(Protocol):
         """Receive an epoch of a trial."""
 
     def ended(self, trial: Trial) -> None:
-        """Receive a trial that ended or was interrupted."""
+        """Receive a trial that ended, paused or was interrupted."""
 
     def say(self, line: str) -> None:
         """Receive another message for the user."""
@@ -195,6 +196,7 @@ class _Search:
         self._retention = Retention(self._results, folder, space.search)
         self._rules = Rules(space.with_search({"trials": space.trials()}).search, study)
         self._look_at = 0.0  # by time.monotonic()
+        self._making_room = False  # trials that are stopped for it call `ended`
         self.threads, remark = trial_threads(space.baseline.threads, threads_so_far(study), plan.cpus_per_trial)
         if remark:
             listener.say(remark)
@@ -217,10 +219,10 @@ class _Search:
             return resolve(config.model_copy(update={"threads": self.threads, "gpus": gpus}), info)
 
         study.sampler = build_sampler(space, clash)
-        asha = make_asha(space, study)
+        scheduler = make_promotion(space, study)
         proposals = Proposals(study, space, folder, resolved, self._planned(space, info))
         return Searcher(
-            study, folder, proposals, self._plan.concurrent, space.search.retries, asha, self._rules, watcher=self
+            study, folder, proposals, self._plan.concurrent, space.search.retries, scheduler, self._rules, watcher=self
         )
 
     def _planned(self, space: Space, info: DataInfo) -> list[Planned]:
@@ -292,5 +294,13 @@ class _Search:
         self._listener.say(self._messages.pointed_to(line) if self._messages and reason == LOST else line)
 
     def _check_size(self) -> None:
-        if problem := self._retention.too_large():
+        """Keep the folder below `disk_gb`: weights go first, then the worst paused trials; then the search stops."""
+        if self._making_room:
+            return
+        self._making_room = True
+        problem = self._retention.too_large()
+        while problem and self._searcher.give_up_worst(_NO_ROOM):
+            problem = self._retention.too_large()
+        self._making_room = False
+        if problem:
             self._searcher.halt(problem)

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum, auto
 from typing import Protocol
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.training.result import EpochResult
-from segtune.tuning.asha import Asha
 from segtune.tuning.failures import Failure, Fault
 from segtune.tuning.giving_up import FailuresInARow, FirstFailures
 from segtune.tuning.proposals import Proposals, TrialStart
 from segtune.tuning.recovery import catch_up
+from segtune.tuning.scheduler import Decision, Scheduler
 from segtune.tuning.stopping import Cause, EarlyEnd, Rules
-from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START, tell, wait
+from segtune.tuning.study import (
+    ERROR,
+    MICRO_BATCH,
+    NOTE,
+    REPEATS,
+    SPENT,
+    WARM_START,
+    begun,
+    go_on,
+    note_pause,
+    stop_paused,
+    tell,
+    wait,
+    waiting,
+)
 from segtune.tuning.teaching import DIVERGED
 
 _NOTE_EVERY_S = 30.0  # seconds between records of the time spent; a kill loses less than that
 _EXHAUSTED = "the space is exhausted: every configuration that can be run was tried"
-
-
-class Decision(Enum):
-    """Whether a trial goes on after an epoch."""
-
-    CONTINUE = auto()
-    STOP = auto()
 
 
 class Watcher(Protocol):
@@ -40,7 +46,7 @@ class Watcher(Protocol):
         """Receive an epoch of a trial."""
 
     def ended(self, number: int) -> None:
-        """Receive the end, or the interruption, of a trial."""
+        """Receive the end, the pause or the interruption of a trial."""
 
     def repeated(self, number: int, reason: str) -> None:
         """Receive the failure of a trial that is to be repeated."""
@@ -60,10 +66,13 @@ class Searcher:
     trial ended, for whatever reason; and `poll` now and then. It ends when `next_trial` returns None while no trial
     runs, or soon after `interrupted` is set.
 
-    A trial of the study becomes COMPLETE only when it used its budget of epochs, PRUNED when ASHA or a rule stopped
-    it, FAIL when it failed, and WAITING when the search was interrupted or when it is to be repeated: asked again, it
-    comes back with its number, its settings and its values. Every epoch's objective is reported as an intermediate
-    value.
+    A trial of the study becomes COMPLETE only when it used its budget of epochs, PRUNED when the scheduler or a rule
+    stopped it, and FAIL when it failed. It becomes WAITING when it pauses at a rung, when the search was interrupted or
+    when it is to be repeated: later it goes on with its number, its settings and its values. Every epoch's objective is
+    reported as an intermediate value.
+
+    Next is an interrupted trial, then a paused one that is promoted, then a new one. When nothing is left, the trials
+    that are still paused are stopped.
 
     Parameters
     ----------
@@ -73,7 +82,7 @@ class Searcher:
     concurrent: trials at a time; the study is asked for the next one only when one of them has ended, so that
         nothing is drawn before it is known what the others showed.
     retries: how often a failed trial is repeated.
-    asha: compares trials at rungs; None: every trial may use its budget.
+    scheduler: compares trials at rungs; None: every trial may use its budget.
     rules: when a trial or the search has had enough.
     watcher: who is told.
     """
@@ -85,19 +94,19 @@ class Searcher:
         proposals: Proposals,
         concurrent: int,
         retries: int,
-        asha: Asha | None,
+        scheduler: Scheduler | None,
         rules: Rules,
         watcher: Watcher,
     ) -> None:
         self.study = study
         self._folder, self._proposals = folder, proposals
         self._concurrent, self._retries = concurrent, retries
-        self._asha, self._rules, self._watcher = asha, rules, watcher
+        self._scheduler, self._rules, self._watcher = scheduler, rules, watcher
         self._trials: dict[int, optuna.Trial] = {}
         self._live: set[int] = set()
         self._known: dict[int, int] = {}  # by trial: the last epoch that the study knows
         self._last: dict[int, EpochResult] = {}  # by trial: the last epoch of this start
-        self._stopped: dict[int, str | None] = {}  # by trial: the note of the rule that stopped it; None: ASHA did
+        self._stopped: dict[int, str | None] = {}  # by trial that was told to stop: the reason
         self._first_failures = None if _any_score(study) else FirstFailures()
         self._failures = FailuresInARow()
         self._fault: EarlyEnd | None = None
@@ -113,6 +122,7 @@ class Searcher:
             start = self._next()
             if start is None and not self._live and not self.interrupted:  # when interrupted, they wait
                 self._tell_first_failures()
+                self._stop_paused(sorted(self._paused()))
         return start
 
     def epoch(self, number: int, result: EpochResult) -> Decision:
@@ -126,7 +136,7 @@ class Searcher:
         return decision
 
     def ended(self, number: int, failure: Failure | None = None) -> None:
-        """Record the end of a trial: by itself, after a decision to stop or an interruption, or by a failure."""
+        """Record that a trial no longer runs: by itself, after a decision or an interruption, or by a failure."""
         with self._guarded():
             if number in self._live:
                 self._ended(number, failure)
@@ -172,7 +182,8 @@ class Searcher:
 
     def _next(self) -> TrialStart | None:
         while self._room():
-            trial = self._proposals.next(self._rules.enough)
+            self._stop_paused([number for number in self._hopeless() if number not in self._live])
+            trial = self._proposed()
             if trial is None:
                 return None  # one of those that still run may fail and be repeated
             self._trials[trial.number] = trial
@@ -186,10 +197,31 @@ class Searcher:
                 continue
             self._live.add(trial.number)
             self._stopped.pop(trial.number, None)
-            if self._asha:
-                self._asha.add(trial.number)
+            if self._scheduler:
+                self._scheduler.add(trial.number, values)
             return start
         return None
+
+    def _proposed(self) -> optuna.Trial | None:
+        """Return the next trial from the study; None where there is none at this time."""
+        paused = self._paused()
+        waits: dict[int | None, FrozenTrial] = {trial.number: trial for trial in waiting(self.study) if begun(trial)}
+        interrupted = [trial for number, trial in waits.items() if number not in paused]
+        if interrupted:
+            return go_on(self.study, interrupted[0])
+        if self._scheduler and (best := waits.get(self._scheduler.promotable(last=False))):
+            return go_on(self.study, best)
+        if new := self._proposals.next(self._rules.enough):
+            return new
+        if self._scheduler and not self._live and (best := waits.get(self._scheduler.promotable(last=True))):
+            return go_on(self.study, best)
+        return None
+
+    def _paused(self) -> Sequence[int]:
+        return self._scheduler.paused if self._scheduler else ()
+
+    def _hopeless(self) -> Collection[int]:
+        return self._scheduler.hopeless() if self._scheduler else ()
 
     def _room(self) -> bool:
         """Whether a trial may start now."""
@@ -205,10 +237,21 @@ class Searcher:
         if note := self._rules.why_stop(number, result):
             self._stopped[number] = note
             return Decision.STOP
-        if self._asha and self._asha.stops(number, result):
-            self._stopped[number] = None
-            return Decision.STOP
-        return Decision.CONTINUE
+        if self._scheduler is None:
+            return Decision.CONTINUE
+        decision = self._scheduler.decide(number, result)
+        if decision is Decision.PAUSE and self._only(number) and self._scheduler.promotable(last=True) == number:
+            self._scheduler.add(number, {})  # it would be the next one anyway
+            return Decision.CONTINUE
+        if decision is Decision.STOP:
+            self._stopped[number] = self._scheduler.why(number)
+        return decision
+
+    def _only(self, number: int) -> bool:
+        """Whether a trial is the only one that runs, and nothing but paused ones can run after it."""
+        if len(self._live) > 1 or not self._rules.enough():
+            return False
+        return all(trial.number in self._paused() for trial in waiting(self.study))
 
     def _report(self, number: int, result: EpochResult) -> None:
         if result.epoch > self._known[number] and result.best_miou is not None:
@@ -228,26 +271,47 @@ class Searcher:
         if last is not None:
             trial.set_user_attr(SPENT, dict(last.spent))
             trial.set_user_attr(MICRO_BATCH, last.micro_batch)
-            if self._asha:
-                self._asha.ended(number, last)
         if last is not None and last.finished:
-            self._end(trial, TrialState.COMPLETE, last.best_miou)
+            self._end(trial, TrialState.COMPLETE, last)
         elif number in self._stopped:
             if note := self._stopped[number]:
                 trial.set_user_attr(NOTE, note)
-            self._end(trial, TrialState.PRUNED)
+            self._end(trial, TrialState.PRUNED, last)
         else:
             self._wait(trial)
+            self._watcher.ended(number)
 
-    def _end(self, trial: optuna.Trial, state: TrialState, value: float | None = None) -> None:
+    def _end(self, trial: optuna.Trial, state: TrialState, last: EpochResult | None = None) -> None:
         if state is not TrialState.FAIL:
             self._failures.clear()
-        tell(self.study, trial.number, state, value)
+        if self._scheduler:
+            self._scheduler.ended(trial.number, last)
+        tell(self.study, trial.number, state, last.best_miou if last and state is TrialState.COMPLETE else None)
         self._watcher.ended(trial.number)
 
     def _wait(self, trial: optuna.Trial) -> None:
+        """Set a trial to WAITING, at a rung if it is at one."""
+        if self._scheduler:
+            values = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+            if (epochs := self._scheduler.pause(trial.number, values)) is not None:
+                self._failures.clear()
+                note_pause(self.study, trial, epochs)
         wait(self.study, trial._trial_id)
-        self._watcher.ended(trial.number)
+
+    def give_up_worst(self, note: str) -> bool:
+        """Stop the paused trial that is the least likely to go on, with a note; return whether there was one."""
+        worst = [number for number in self._paused() if number not in self._live and number > 0]
+        self._stop_paused(worst[:1], note)
+        return bool(worst)
+
+    def _stop_paused(self, numbers: Collection[int], note: str | None = None) -> None:
+        """Stop paused trials that are not to go on: with a note, or with the scheduler's reason."""
+        for number in numbers:
+            if self._scheduler:
+                why = note or self._scheduler.why(number)
+                stop_paused(self.study, self.study.get_trials(deepcopy=False)[number], why)
+                self._scheduler.ended(number, None)
+                self._watcher.ended(number)
 
     def _fail(self, trial: optuna.Trial, failure: Failure) -> None:
         trial.set_user_attr(ERROR, failure.reason)
@@ -268,9 +332,10 @@ class Searcher:
             self.halt(failure.reason)
         if self.interrupted:
             self._wait(trial)
+            self._watcher.ended(trial.number)
         elif failure.fault in (Fault.TRANSIENT, Fault.PLACE) and again:
             trial.set_user_attr(REPEATS, [*repeats, failure.reason])
-            wait(self.study, trial._trial_id)
+            self._wait(trial)
             self._watcher.repeated(trial.number, failure.reason)
         elif self._first_failures is not None and failure.fault is not Fault.DIVERGED:
             self._first_failures.hold(trial.number, failure)
@@ -286,6 +351,7 @@ class Searcher:
             self.halt(str(failures))
             for number, _ in failures.release():
                 self._wait(self._trials[number])
+                self._watcher.ended(number)
             self._first_failures = None
 
     def _tell_first_failures(self) -> None:

@@ -13,7 +13,7 @@ from segtune.clock import running_seconds
 from segtune.errors import counted
 from segtune.space.settings import SearchSettings
 from segtune.training.result import EpochResult
-from segtune.tuning.study import WARM_START
+from segtune.tuning.study import PAUSED, WARM_START, is_paused
 
 # User attributes of the study:
 _SECONDS = "seconds"  # spent so far, all starts together
@@ -126,12 +126,18 @@ def told_before(trials: list[FrozenTrial]) -> int:
 
 
 def without_improvement(trials: list[FrozenTrial]) -> int:
-    """Return how many trials ended since the best one did; 0 while none has a score."""
+    """Return how many trials ended, or paused, since the best one did; 0 while none has a score."""
     states = (TrialState.COMPLETE, TrialState.PRUNED)
-    ended = [trial for trial in trials if trial.state in states and WARM_START not in trial.user_attrs]
-    ended.sort(key=lambda trial: trial.datetime_complete or datetime.max)
+    ended = [trial for trial in trials if trial.state in states or is_paused(trial)]
+    ended = sorted((trial for trial in ended if WARM_START not in trial.user_attrs), key=_last_ran)
     best, since = float("-inf"), 0
     for trial in ended:
         value = max(trial.intermediate_values.values(), default=float("-inf"))
         best, since = (value, 0) if value > best else (best, since + 1)
     return since
+
+
+def _last_ran(trial: FrozenTrial) -> datetime:
+    """Return when a trial ended; when it was last started, if it paused then: it may have been stopped much later."""
+    paused = trial.user_attrs.get(PAUSED) is not None
+    return (trial.datetime_start if paused else trial.datetime_complete) or datetime.max

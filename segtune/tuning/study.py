@@ -20,7 +20,8 @@ from segtune.trials import Origin
 
 # User attributes of a trial in the study.
 ERROR = "error"  # why it failed
-NOTE = "note"  # why a rule stopped it
+NOTE = "note"  # why it was stopped
+PAUSED = "paused"  # of a trial that waits at a rung: its epochs so far; None, or absent, for one that does not
 REPEATS = "repeats"  # a list of the failures after which it was repeated
 WARM_START = "warm_start"  # folder and number in the search where it was trained, which is not this one
 SPENT = "spent"  # seconds by phase; a former release kept the micro-batch among them
@@ -167,9 +168,45 @@ def threads_so_far(study: optuna.Study) -> int | None:
     return known[-1] if known else None
 
 
+def begun(trial: FrozenTrial) -> bool:
+    """Return whether a trial was started at least once; others are enqueued, or were not drawn to the end."""
+    return "settings" in trial.user_attrs
+
+
 def waiting(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that the next `ask` returns."""
-    return study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    """Return the trials that wait: interrupted, paused or enqueued."""
+    # Asked for the state, Optuna's storage in memory does not find trials that were set back to it.
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.WAITING]
+
+
+def ask(study: optuna.Study) -> optuna.Trial:
+    """Return the first enqueued trial or, if there is none, a new one.
+
+    Optuna's own `ask` would return a paused trial before a new one.
+    """
+    queued = [trial for trial in waiting(study) if not begun(trial)]
+    if queued:
+        return go_on(study, queued[0])
+    return optuna.Trial(study, study._storage.create_new_trial(study._study_id))
+
+
+def go_on(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
+    """Return a waiting trial as Optuna's `ask` would, with number, parameters and values."""
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+    again = optuna.Trial(study, trial._trial_id)
+    if is_paused(trial):
+        again.set_user_attr(PAUSED, None)
+    return again
+
+
+def is_paused(trial: FrozenTrial) -> bool:
+    """Return whether a trial waits at a rung."""
+    return trial.state is TrialState.WAITING and trial.user_attrs.get(PAUSED) is not None
+
+
+def note_pause(study: optuna.Study, trial: FrozenTrial | optuna.Trial, epochs: int) -> None:
+    """Record that a trial waits at a rung, after so many epochs."""
+    study._storage.set_trial_user_attr(trial._trial_id, PAUSED, epochs)
 
 
 def enqueue(study: optuna.Study, point: Mapping[str, Any], origin: Origin) -> None:
@@ -187,8 +224,16 @@ def origin_of(trial: FrozenTrial | optuna.Trial, grid: bool) -> Origin:
 
 
 def wait(study: optuna.Study, trial_id: int) -> None:
-    """Set a running trial back to WAITING; `ask` returns it with number, parameters and values."""
+    """Set a running trial back to WAITING; `go_on` returns it with number, parameters and values."""
     study._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+
+
+def stop_paused(study: optuna.Study, trial: FrozenTrial, note: str | None) -> None:
+    """Set a paused trial to PRUNED, with its last value; Optuna tells only running ones."""
+    if note:
+        study._storage.set_trial_user_attr(trial._trial_id, NOTE, note)
+    last = trial.intermediate_values[max(trial.intermediate_values)]
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [last])
 
 
 def tell(study: optuna.Study, number: int, state: TrialState, value: float | None = None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import optuna
@@ -10,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from segtune.planning.rungs import rungs
 from segtune.space.space import Space
+from segtune.tuning.study import PAUSED, is_paused
 
 DIVERGED = "diverged"  # user attribute of a trial whose loss became NaN or infinite
 _DIVERGED_VALUE = 0.0  # the mIoU that it teaches, the worst there is
@@ -38,15 +40,21 @@ class AsPruned:
     def _lesson(self, trial: FrozenTrial) -> FrozenTrial:
         if trial.state is TrialState.FAIL and trial.user_attrs.get(DIVERGED):
             return _remembered(self._seen, trial, _DIVERGED_VALUE)
+        if is_paused(trial):
+            return _remembered(self._seen, trial, _last_value(trial), TrialState.PRUNED, trial.intermediate_values)
         return trial
 
 
 class AsComplete(AsPruned):
-    """The lesson of Ray's Optuna integration: a stopped trial counts as a finished one with its last value."""
+    """The lesson of Ray's Optuna integration: a stopped trial counts as a finished one with its last value.
+
+    So does a paused trial, and one that went on after a pause: the best trials run longest, and are known meanwhile.
+    """
 
     def _lesson(self, trial: FrozenTrial) -> FrozenTrial:
-        if trial.state is TrialState.PRUNED and trial.intermediate_values:
-            return _remembered(self._seen, trial, trial.intermediate_values[max(trial.intermediate_values)])
+        promoted = trial.state is TrialState.RUNNING and PAUSED in trial.user_attrs
+        if trial.intermediate_values and (trial.state is TrialState.PRUNED or is_paused(trial) or promoted):
+            return _remembered(self._seen, trial, _last_value(trial))
         return super()._lesson(trial)
 
 
@@ -84,14 +92,24 @@ def _value_at(trial: FrozenTrial, rung: int) -> float | None:
     return trial.intermediate_values.get(rung)
 
 
-def _remembered(seen: dict[int, FrozenTrial], trial: FrozenTrial, value: float) -> FrozenTrial:
-    """Return the trial as a complete one with this value; made once, since TPE looks at all trials for every point."""
+def _last_value(trial: FrozenTrial) -> float:
+    return trial.intermediate_values[max(trial.intermediate_values)]
+
+
+def _remembered(
+    seen: dict[int, FrozenTrial],
+    trial: FrozenTrial,
+    value: float,
+    state: TrialState = TrialState.COMPLETE,
+    values: Mapping[int, float] = MappingProxyType({}),
+) -> FrozenTrial:
+    """Return the trial as an ended one with this value; made once, since TPE looks at all trials for every point."""
     known = seen.get(trial.number)
     if known is None or known.value != value:
         known = FrozenTrial(
             number=trial.number,
             trial_id=trial._trial_id,
-            state=TrialState.COMPLETE,
+            state=state,
             value=value,
             datetime_start=trial.datetime_start,
             datetime_complete=trial.datetime_complete or trial.datetime_start,
@@ -99,7 +117,7 @@ def _remembered(seen: dict[int, FrozenTrial], trial: FrozenTrial, value: float) 
             distributions=trial.distributions,
             user_attrs={},
             system_attrs={},
-            intermediate_values={},
+            intermediate_values=dict(values),
         )
         seen[trial.number] = known
     return known

@@ -90,7 +90,7 @@ def test_a_dry_run_shows_everything_and_writes_nothing(dry_run, tiles: Path, tmp
     assert len(re.findall(r"^  (?:baseline|run \d): \d+ ms a step, .* 9 epochs in about ", out, re.MULTILINE)) == 4
     assert re.search(r"^about .* in all, an estimate from:$", "\n".join(lines), re.MULTILINE)
     assert re.search(
-        r"asha leaves about \d\d% of all epochs: it stops trials after 3 of 9$", "\n".join(lines), re.MULTILINE
+        r"asha leaves about \d\d% of all epochs: trials pause after 3 of 9$", "\n".join(lines), re.MULTILINE
     )
     assert list(left.iterdir()) == []
     assert {path.name for path in tmp_path.iterdir()} == {"s.yaml", "ray_results", "left"}

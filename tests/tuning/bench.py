@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
+
 from segtune.config import RunConfig
 from segtune.data.bands import Band
 from segtune.data.labels import Labels
@@ -14,12 +16,15 @@ from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.models.manifest import Manifest
 from segtune.space.reader import load_space
+from segtune.space.space import Space
 from segtune.training.result import EpochResult
+from segtune.tuning.asha import Asha
 from segtune.tuning.failures import Failure, Fault, death_of
 from segtune.tuning.proposals import Planned, Proposals, TrialStart
 from segtune.tuning.results import Results
 from segtune.tuning.sampler import build_sampler
-from segtune.tuning.searcher import Decision, Searcher
+from segtune.tuning.scheduler import Decision, Scheduler
+from segtune.tuning.searcher import Searcher
 from segtune.tuning.stopping import Cause, Rules
 from segtune.tuning.study import open_study
 from tests.epochs import epoch_result
@@ -35,19 +40,17 @@ search: {trials: 8, sampler: random}
 """
 
 
-class ChosenAsha:
+class Chosen(Asha):
     """Stops the trials that a test chooses."""
 
     def __init__(self) -> None:
+        super().__init__(1, 2, 1)
         self.chosen: set[int] = set()
 
-    def add(self, number: int) -> None:
-        pass
+    def decide(self, number: int, result: EpochResult) -> Decision:
+        return Decision.STOP if number in self.chosen else Decision.CONTINUE
 
-    def stops(self, number: int, result: EpochResult) -> bool:
-        return number in self.chosen
-
-    def ended(self, number: int, last: EpochResult) -> None:
+    def ended(self, number: int, last: EpochResult | None) -> None:
         pass
 
 
@@ -62,6 +65,7 @@ class Bench:
     planned: Sequence[Planned] = ()
     ends: list[int] = field(default_factory=list)
     repeats: list[tuple[int, str]] = field(default_factory=list)
+    compared: Callable[[Space, optuna.Study], Scheduler | None] | None = None  # None: the test chooses what stops
 
     def __post_init__(self) -> None:
         self.folder.path.mkdir(exist_ok=True)
@@ -71,11 +75,12 @@ class Bench:
         self.study = open_study(self.folder, "s")
         self.study.sampler = build_sampler(self.space, self.clash)
         self.rules = Rules(self.space.search, self.study)
-        self.asha = ChosenAsha()
+        self.asha = Chosen()
         proposals = Proposals(self.study, self.space, self.folder, self.resolve, self.planned)
         retries = self.space.search.retries
+        scheduler = self.compared(self.space, self.study) if self.compared else self.asha
         self.searcher = Searcher(
-            self.study, self.folder, proposals, self.concurrent, retries, self.asha, self.rules, watcher=self
+            self.study, self.folder, proposals, self.concurrent, retries, scheduler, self.rules, watcher=self
         )
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Asynchronous successive halving, with an exempt baseline."""
+"""Asynchronous successive halving that stops trials, with an exempt baseline."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import pytest
 
 from segtune.planning.rungs import grace_period
 from segtune.tuning.asha import Asha
+from segtune.tuning.scheduler import Decision
 from tests.epochs import epoch_result
 from tests.tuning.bench import Bench
 
 
 def reports(asha: Asha, number: int, values: list[float], since: int = 1) -> int:
     """Report values, from epoch `since` on, until ASHA stops the trial; return its number of epochs."""
-    asha.add(number)
+    asha.add(number, {})
     for epoch, value in list(enumerate(values, start=1))[since - 1 :]:
-        if asha.stops(number, epoch_result(epoch, value, epochs=len(values))):
+        if asha.decide(number, epoch_result(epoch, value, epochs=len(values))) is Decision.STOP:
             return epoch
     return len(values)
 

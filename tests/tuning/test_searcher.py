@@ -147,10 +147,10 @@ def fill_the_disk(bench: Bench) -> None:
 
 
 def lose_the_study(bench: Bench) -> None:
-    def lost() -> None:
+    def lost(**named: Any) -> None:
         raise StorageInternalError("disk I/O error")
 
-    bench.study.ask = lost
+    bench.study.get_trials = lost
 
 
 @pytest.mark.parametrize("end", [interrupt, use_up_the_time, fill_the_disk, lose_the_study])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from segtune.files.folders import SearchFolder
-from segtune.tuning.searcher import Decision
+from segtune.tuning.scheduler import Decision
 from segtune.tuning.stopping import Cause, EarlyEnd, seconds_of
 from tests.tuning.bench import SPACE, Bench
 

@@ -9,6 +9,7 @@ from segtune.files.folders import SearchFolder
 from segtune.space.reader import load_space
 from segtune.space.space import Space
 from segtune.tuning.failures import Fault
+from segtune.tuning.promotion import make_promotion
 from segtune.tuning.teaching import AsComplete, AsPruned, Lesson, TopRung
 from tests.tuning.bench import SPACE, Bench
 
@@ -49,3 +50,22 @@ def test_the_three_ways_of_teaching(tmp_path: Path) -> None:
         *(("COMPLETE", value) for value in (0.5, 0.2, 0.4, 0.3, 0.1, 0.6, 0.2)),
         diverged,
     ]
+
+
+def test_a_paused_trial_teaches_as_one_that_was_stopped(tmp_path: Path) -> None:
+    text = SPACE.replace("epochs: 3,", "epochs: 9,").replace("trials: 8,", "trials: 8, grace_period: 1,")
+    bench = Bench(SearchFolder(tmp_path / "s"), text, concurrent=4, compared=make_promotion)
+    for number in range(4):
+        bench.start()
+        if number in (1, 2):
+            bench.report(number, 1, 0.2 * number, epochs=9)
+            bench.searcher.ended(number)
+    assert [trial.status for trial in bench.results().trials()] == ["running", "paused", "paused", "running"]
+    pruned, complete, top = (shown(bench, lesson) for lesson in (AsPruned, AsComplete, TopRung))
+    assert pruned == {0: ("RUNNING", None), 1: ("PRUNED", 0.2), 2: ("PRUNED", 0.4), 3: ("RUNNING", None)}
+    assert complete == {0: ("RUNNING", None), 1: ("COMPLETE", 0.2), 2: ("COMPLETE", 0.4), 3: ("RUNNING", None)}
+    assert top == complete
+    bench.report(0, 1, 0.1, epochs=9)
+    assert bench.start().number == 2
+    bench.report(2, 2, 0.5, epochs=9)
+    assert shown(bench, AsComplete)[2] == ("COMPLETE", 0.5)  # it goes on, and what it showed is known
