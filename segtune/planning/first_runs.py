@@ -43,10 +43,10 @@ class FirstRuns:
             return "start: baseline, then what the sampler draws"
         if not self.fitting:
             return f"start: baseline; none of the portfolio's {self.entries} entries fits this space"
-        which = f"{self.fitting} of the portfolio's {self.entries} entries fit this space"
-        if some == self.fitting:
-            return f"start: baseline, then {which}"
-        return f"start: baseline, then {some} of the portfolio, a third of the trials ({which})"
+        fit = "fits" if self.fitting == 1 else "fit"
+        which = f"{self.fitting} of the portfolio's {self.entries} entries {fit} this space"
+        third = "" if some == self.fitting else ", a third of the trials"
+        return f"start: baseline, then {some} of the portfolio{third} ({which})"
 
 
 def planned_runs(space: Space, info: DataInfo) -> FirstRuns:

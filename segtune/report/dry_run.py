@@ -33,7 +33,7 @@ def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | 
     console.print(space_tree(space), soft_wrap=False)
     fixed = {name: value for name, value in space.fixed.items() if value != RunConfig.model_fields[name].default}
     console.print()
-    console.print(f"fixed, and not the default: {settings_text(fixed) or 'nothing'}")
+    console.print(f"fixed settings that are not the default: {settings_text(fixed) or 'nothing'}")
     samples = draw_samples(space, info)
     console.print()
     console.print(sample_table(space, samples))
@@ -158,7 +158,7 @@ def data_lines(info: DataInfo) -> Iterator[str]:
     kind = "uint8" if info.uint8 else "float32"
     yield f"bands: {', '.join(band.name for band in info.bands)} ({kind} in memory)"
     if not info.entries:
-        yield "not cached: every tile is decoded anew, epoch by epoch"
+        yield "not cached: every tile is decoded anew in each epoch"
     for kept in dict.fromkeys(kept for _, kept in info.entries):
         folders = [path for (_, other), path in info.entries.items() if other == kept]
         bytes_ = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
@@ -187,12 +187,12 @@ def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], 
         return
     found = estimate(space, plan, run_seconds)
     yield f"about {duration(found.seconds)} in all, an estimate from:"
-    each = "to the end, the mean of the runs measured, each alone on the machine"
-    yield f"  {counted(found.trials, 'trial')} of {duration(found.trial_seconds)} {each}"
+    each = "if they train to the end: the mean of the runs above, each measured alone"
+    yield f"  {counted(found.trials, 'trial')} of {duration(found.trial_seconds)}, {each}"
     yield f"  {_share_text(found)}"
     yield f"  {_concurrency_text(plan)}"
     if space.search.time_budget:
-        yield f"  but time_budget ends it after {duration(space.search.time_budget)}"
+        yield f"  but time_budget ends the search after {duration(space.search.time_budget)}"
 
 
 def _share_text(found: Estimate) -> str:
@@ -209,5 +209,6 @@ def _cost_text(cost: Cost) -> str:
 
 def _concurrency_text(plan: Plan) -> str:
     if plan.gpus_per_trial and plan.gpus_per_trial < 1 and plan.concurrent > 1:
-        return f"{plan.concurrent} at a time; those that share a GPU are taken to be as fast as one after the other"
-    return f"{plan.concurrent} at a time"
+        together = "trials that share a GPU are assumed to take as long as one after the other"
+        return f"{counted(plan.concurrent, 'trial')} at a time; {together}"
+    return f"{counted(plan.concurrent, 'trial')} at a time"

@@ -137,7 +137,7 @@ def test_points_are_different_from_each_other_and_from_the_baseline(tmp_path: Pa
     entries = [{**ADAMW, "encoder": name} for name in ("resnet18", "resnet34", "resnet34", "resnet101")]
     found = mapped(space_of(tmp_path, text + FIXED), *entries)
     assert [point["encoder"] for point in found.points] == ["resnet34", "resnet50"]
-    assert str(found) == "start: baseline, then 2 of the portfolio's 4 entries fit this space"
+    assert str(found) == "start: baseline, then 2 of the portfolio (2 of the portfolio's 4 entries fit this space)"
 
 
 def test_points_that_cannot_be_run_are_left_out(tmp_path: Path) -> None:
