@@ -250,12 +250,13 @@ def trial_line(trial: Trial, total: int, is_best: bool = False, known: bool = Fa
     budget = trial.epochs
     how = {
         "finished": f"finished {counted(budget, 'epoch')}",
-        "stopped": f"stopped at epoch {trial.epochs_done} of {budget}" + (f" ({trial.note})" if trial.note else ""),
+        "stopped": f"stopped at epoch {trial.epochs_done} of {budget}",
         "paused": f"paused at epoch {trial.epochs_done} of {budget}",
         "failed": f"failed after {trial.epochs_done} of {counted(budget, 'epoch')}: {trial.error or UNKNOWN}",
     }[trial.status]
+    note = f" ({trial.note})" if trial.note and trial.status == "stopped" else ""
     if known and trial.status == "stopped":
-        return f"{head} {how}"
+        return f"{head} {how}{note}"
     took = f" in {duration(trial.seconds)}" if trial.seconds is not None else ""
     name = "" if trial.origin in ("sampler", "grid") else f"{trial.origin}: "
-    return f"{head} {how}{took}  {name}{settings_text(trial.searched)}"
+    return f"{head} {how}{took}{note}  {name}{settings_text(trial.searched)}"
