@@ -52,8 +52,11 @@ class Recorded:
         return [row for row, kind in enumerate(kinds) if kind == pretrained]
 
     def costs(self) -> Array:
-        """(configurations,): seconds as a multiple of the data set's median, the mean over data sets."""
-        return np.nanmean(self.seconds / np.nanmedian(self.seconds, axis=0), axis=1)
+        """(configurations,): seconds as a multiple of the data set's median, the mean over data sets; 1 if unknown."""
+        relative = self.seconds / np.nanmedian(self.seconds, axis=0)
+        known = ~np.isnan(relative)
+        sums = np.where(known, relative, 0.0).sum(axis=1)
+        return np.where(known.any(axis=1), sums / np.maximum(known.sum(axis=1), 1), 1.0)
 
     def without(self, left_out: int) -> Recorded:
         """All but one data set."""
@@ -129,22 +132,28 @@ WAYS: Mapping[str, Way] = {
 }
 
 
+def _left_out(recorded: Recorded) -> Iterator[tuple[list[int], int]]:
+    """Each data set with the configurations of each group that were recorded on it."""
+    for pretrained, column in itertools.product((True, False), range(len(recorded.sets))):
+        there = [row for row in recorded.group(pretrained) if not np.isnan(recorded.miou[row, column])]
+        if not np.isnan(regrets(recorded.miou[there])[:, column]).all():
+            yield there, column
+
+
 def measured(recorded: Recorded, way: Way, count: int) -> tuple[Array, Array]:
     """Regret of the best of the first k on the data set left out, for k = 1 ..., and the seconds until then.
 
     Both (groups x data sets, count). The seconds are multiples of the data set's median.
     """
     regret, time = [], []
-    for pretrained, column in itertools.product((True, False), range(len(recorded.sets))):
-        rows = recorded.group(pretrained)
+    for there, column in _left_out(recorded):
         others = recorded.without(column)
-        there = [row for row in rows if not np.isnan(recorded.miou[row, column])]
-        order = [there[k] for k in way(others.miou[there], others.costs()[there], count)]
-        truth = regrets(recorded.miou[there])[:, column]
-        losses = np.array([truth[there.index(row)] for row in order])
-        spent = recorded.seconds[order, column] / np.nanmedian(recorded.seconds[:, column])
-        regret.append(np.minimum.accumulate(losses))
-        time.append(np.cumsum(spent))
+        order = way(others.miou[there], others.costs()[there], count)
+        losses = np.minimum.accumulate(regrets(recorded.miou[there])[order, column])
+        spent = recorded.seconds[there, column][order] / np.nanmedian(recorded.seconds[:, column])
+        missing = (0, count - len(order))  # where fewer configurations were recorded, the last one stands for the rest
+        regret.append(np.pad(losses, missing, mode="edge"))
+        time.append(np.pad(np.cumsum(spent), missing, mode="edge"))
     return np.array(regret), np.array(time)
 
 
@@ -152,11 +161,11 @@ def at_random(recorded: Recorded, count: int, draws: int = 2000) -> Array:
     """What `measured` gives for configurations drawn at random, the mean of many draws."""
     generator = np.random.default_rng(0)
     found = []
-    for pretrained, column in itertools.product((True, False), range(len(recorded.sets))):
-        truth = regrets(recorded.miou[recorded.group(pretrained)])[:, column]
-        truth = truth[~np.isnan(truth)]
+    for there, column in _left_out(recorded):
+        truth = regrets(recorded.miou[there])[:, column]
         picked = np.array([generator.permutation(truth)[:count] for _ in range(draws)])
-        found.append(np.minimum.accumulate(picked, axis=1).mean(axis=0))
+        curve = np.minimum.accumulate(picked, axis=1).mean(axis=0)
+        found.append(np.pad(curve, (0, count - len(curve)), mode="edge"))
     return np.array(found)
 
 

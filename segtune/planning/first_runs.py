@@ -22,6 +22,7 @@ _NEAR = math.log(3.0)  # natural logarithm of the factor between numbers that st
 _LEAST_FITTING = (
     0.5  # share of the settings of an entry that a space searches, and that it must have nearly as they are
 )
+_LEAST_COMMON = 1 / 3  # share that two sums of losses have in common, to stand for each other
 # Optimizers with nearly the same learning rates; the weight decay means something else in each of them.
 _ALIKE = (frozenset({"adam", "adamw", "nadam", "nadamw", "radam"}), frozenset({"sgd", "sgdw"}))
 _OF_ONE_OPTIMIZER = ("weight_decay",)
@@ -167,11 +168,18 @@ def _distance(name: str, one: Any, other: Any) -> float:
     if name == "augmentation" and {one, other} <= set(LEVELS):
         return _NEAR * abs(LEVELS.index(one) - LEVELS.index(other))
     if name == "loss" and is_loss(one) and is_loss(other):
-        terms, others = ({term for _, term in loss_terms(loss)} for loss in (one, other))
-        return math.log(len(terms | others) / len(terms & others)) if terms & others else math.inf
+        shares, others = _shares(one), _shares(other)
+        common = sum(min(shares[term], others[term]) for term in shares.keys() & others.keys())
+        return -math.log(common) if common >= _LEAST_COMMON else math.inf
     if name == WEIGHTS and "none" not in (one, other):  # two kinds of pretrained weights
         return _NEAR
     return math.inf
+
+
+def _shares(loss: str) -> dict[str, float]:
+    """Return the share of each loss in a sum."""
+    terms = loss_terms(loss)
+    return {name: weight / sum(other for other, _ in terms) for weight, name in terms}
 
 
 def _between_encoders(one: str, other: str) -> float:

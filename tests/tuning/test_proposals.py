@@ -11,6 +11,7 @@ import pytest
 from segtune.files.folders import SearchFolder
 from segtune.tuning.proposals import Planned
 from segtune.tuning.study import ORIGIN, settle
+from segtune.tuning.warm_start import tell_earlier
 from tests.tuning.bench import SPACE, Bench
 
 PRIOR = Planned("prior", {"encoder": "mobilenet_v2", "optimizer": "adamw", "optimizer.adamw.weight_decay": 0.01})
@@ -89,6 +90,22 @@ def test_points_that_were_tried_are_not_tried_again(tmp_path: Path) -> None:
         bench.start()
         bench.finish(number)
     assert origins(bench) == ["baseline", "portfolio", "sampler"]
+
+
+def test_what_a_warm_start_brought_is_not_tried_again(tmp_path: Path) -> None:
+    earlier = started(tmp_path / "earlier", (SGD,))
+    for number in range(2):
+        earlier.start()
+        earlier.finish(number)
+    later = started(tmp_path / "later")
+    tell_earlier(later.study, later.space, later.space.baseline, [earlier.folder.path])
+    numbers = []
+    for _ in range(4):
+        numbers.append(later.start().number)
+        later.finish(numbers[-1])
+    assert numbers == [0, 2, 3, 4]  # 1 was told
+    assert origins(later) == ["baseline", None, "prior", "portfolio", "sampler"]
+    assert points(later)[3] == ADAMW.point
 
 
 def test_planned_points_count_among_the_trials(tmp_path: Path) -> None:
