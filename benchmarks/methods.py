@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 import optuna
 from build_portfolio import entries, recorded_of
 from recorded import Recorded
+from samplers import joint
 
 from segtune.planning.first_runs import first_runs
 from segtune.planning.portfolio import Portfolio
+from segtune.space.prior import Belief, Prior
 from segtune.space.space import Space
 from segtune.tuning.asha import make_asha
 from segtune.tuning.promotion import make_promotion
@@ -46,6 +48,7 @@ class Method:
     portfolio: bool = False  # whether it begins with the best configurations of the other data sets
     compare: Compare = _asha  # what stops or pauses trials; it may learn from the other data sets
     learns: bool = False  # whether `compare` does
+    expects: float | None = None  # prior: the recorded configuration with this rank from 0, the best, to 1, the worst
 
     @property
     def needs_others(self) -> bool:
@@ -56,6 +59,14 @@ class Method:
         """Return the space with the settings of this method; all other settings of `search:` keep their defaults."""
         update = {"sampler": self.sampler, "scheduler": self.scheduler, "trials": trials, "seed": seed}
         return replace(space, search=space.search.model_copy(update=update))
+
+    def prior(self, recorded: Recorded) -> Prior:
+        """Return what the search expects with high confidence, good or bad."""
+        if self.expects is None:
+            return Prior()
+        ranked = sorted(recorded.curves, key=lambda curve: max(curve.best(), default=0.0), reverse=True)
+        settings = ranked[round(self.expects * (len(ranked) - 1))].settings
+        return Prior({name: Belief(value, "high") for name, value in settings.items() if value is not None})
 
 
 METHODS: Mapping[str, Method] = {
@@ -68,6 +79,9 @@ METHODS: Mapping[str, Method] = {
     "random+promotion": Method("random", "asha", compare=_promotion),
     "tpe+promotion": Method("tpe", "asha", compare=_promotion),
     "tpe+promotion late": Method("tpe", "asha", compare=_late),
+    "joint+asha": Method("tpe", "asha", inner=joint),
+    "tpe+asha right prior": Method("tpe", "asha", expects=0.0),
+    "tpe+asha wrong prior": Method("tpe", "asha", expects=1.0),
     "random+asha+portfolio": Method("random", "asha", portfolio=True),
     "tpe+asha+portfolio": Method("tpe", "asha", portfolio=True),
 }

@@ -6,7 +6,7 @@ import heapq
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -204,14 +204,15 @@ def simulate(ground: Ground, key: Key) -> Replay:
     began = time.process_time()
     recorded, method = ground.recorded, METHODS[key.method]
     full = recorded.full_training()
+    expecting = replace(recorded.space, prior=method.prior(recorded))
     if key.landscape == TABLE:
-        space = method.space(in_table(recorded.space, recorded), key.seed, len(recorded.curves))
+        space = method.space(in_table(expecting, recorded), key.seed, len(recorded.curves))
         landscape: Landscape = Table(recorded, key.seed)
         searcher = make_searcher(space, key.workers, method, ground.others, recorded)
     else:
         assert ground.surrogate is not None
         landscape = World(ground.surrogate, key.seed)
-        searcher = make_searcher(method.space(recorded.space, key.seed), key.workers, method, ground.others)
+        searcher = make_searcher(method.space(expecting, key.seed), key.workers, method, ground.others)
     seconds = BUDGETS[-1] * full / key.workers
     backend = Simulated(landscape, key.workers, recorded.epochs, seconds)
     backend.run(searcher)

@@ -52,6 +52,11 @@ class FromTable(BaseSampler):
         located = (space.locate(space.fixed | curve.settings) for curve in recorded.curves)
         self._points = [encode(point or {}) for point in located]
 
+    @property
+    def latest_around_prior(self) -> int | None:
+        """The number of the latest trial that the other sampler drew around the prior."""
+        return getattr(self._inner, "latest_around_prior", None)
+
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the distributions of all parameters."""
         return self._inner.infer_relative_search_space(study, trial)

@@ -131,8 +131,7 @@ class Proposals:
 
     def _origin(self, trial: optuna.Trial) -> Origin:
         """Return why a trial was tried that was not enqueued; known once its settings are drawn."""
-        sampler = self._study.sampler
-        around_prior = isinstance(sampler, SpaceSampler) and trial.number == sampler.latest_around_prior
+        around_prior = trial.number == getattr(self._study.sampler, "latest_around_prior", None)
         return "prior" if around_prior else origin_of(trial, self._grid is not None)
 
     def _next_point(self, grid: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
