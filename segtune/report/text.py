@@ -22,6 +22,8 @@ from segtune.trials import UNKNOWN, Trial, ranked
 from segtune.vocabulary import yaml_text
 
 _UNFINISHED = ("stopped", "paused", "failed")  # statuses
+_BASELINE_BEST = "the baseline itself is the best: nothing that was tried beats it"
+_AFTER_CHANCE = "keep the settings of the baseline, or search others; to be sure, train both again with other seeds"
 
 
 def duration(seconds: float) -> str:
@@ -141,10 +143,6 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
     if by_chance:
         return [by_chance, *lines, _AFTER_CHANCE]
     return lines if baseline is None else [*lines, _gain(order, baseline, ended)]
-
-
-_BASELINE_BEST = "the baseline itself is the best: nothing that was tried beats it"
-_AFTER_CHANCE = "keep the settings of the baseline, or search others; to be sure, train both again with other seeds"
 
 
 def _limit(settings: Mapping[str, Any]) -> str:
