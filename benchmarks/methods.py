@@ -84,11 +84,13 @@ METHODS: Mapping[str, Method] = {
     "tpe+asha wrong prior": Method("tpe", "asha", expects=1.0),
     "random+asha+portfolio": Method("random", "asha", portfolio=True),
     "tpe+asha+portfolio": Method("tpe", "asha", portfolio=True),
+    "random+promotion+portfolio": Method("random", "asha", compare=_promotion, portfolio=True),
+    "tpe+promotion+portfolio": Method("tpe", "asha", compare=_promotion, portfolio=True),
 }
 PLAIN = "random"  # whose training time is 1
 RIVAL = "random+asha"  # what every method is held against
 BEFORE = "tpe+asha"  # without what is learned before the search
-DEFAULT = "tpe+asha"  # what a search does when nothing is given
+DEFAULT = "tpe+promotion+portfolio"  # what a search does when nothing is given
 
 
 def planned(method: Method, space: Space, others: Sequence[Recorded]) -> list[Planned]:
