@@ -125,8 +125,8 @@ def _by_mean(scores: Array, costs: Array, count: int) -> list[int]:
 
 
 WAYS: Mapping[str, Way] = {
-    "greedy by regret": _by_regret,
     "greedy by regret per second": _by_regret_and_cost,
+    "greedy by regret": _by_regret,
     "greedy by rank": _by_rank,
     "lowest mean regret": _by_mean,
 }

@@ -24,6 +24,7 @@ PER_GROUP = 8  # entries for pretrained encoders, and as many for random weights
 
 _ENTRY = ("settings", "learnt_from")  # the keys of an entry; the second one is optional
 _UNKNOWN = 1.0  # regret of a configuration that was not tried on a data set, and the largest one
+_NO_BETTER = 0.6  # mean regret from which on a random configuration, which has about 0.7, is hardly worse
 _LEAST_SCORES = 3  # of a data set; fewer do not tell what is good on it
 
 
@@ -131,7 +132,8 @@ def choose(losses: Array, count: int, seconds: Array | None = None, cost: bool =
 
     Greedy portfolios: Wistuba et al. 2015, "Sequential Model-Free Hyperparameter Tuning"; Feurer et al. 2022,
     "Auto-sklearn 2.0"; Salinas and Erickson 2023, "TabRepo". Of equally good ones, also where none brings anything
-    more, the one with the lowest mean comes first, then the cheaper one, then the one with the lower number.
+    more, the one with the lowest mean comes first, then the cheaper one, then the one with the lower number. What
+    brings nothing more and is no good on average is not chosen: a random draw is not worse.
 
     Parameters
     ----------
@@ -154,6 +156,8 @@ def choose(losses: Array, count: int, seconds: Array | None = None, cost: bool =
             set(range(len(known))) - set(chosen),
             key=lambda row: (-round(gains[row], 9), round(known[row].mean(), 9), costs[row], row),
         )
+        if round(gains[order[0]], 9) <= 0 and known[order[0]].mean() > _NO_BETTER:
+            break
         chosen.append(order[0])
         reached = np.minimum(reached, known[order[0]])
     return chosen
@@ -164,7 +168,8 @@ def choose_by_group(
 ) -> list[int]:
     """Choose in each group of configurations apart, such as those with pretrained encoders, and merge the orders.
 
-    A search has the configurations of one group only, if its space fixes what tells them apart.
+    They are chosen by improvement per second, which benchmarks/build_portfolio.py compares with other ways. A search
+    has the configurations of one group only, if its space fixes what tells them apart.
 
     Parameters
     ----------
@@ -173,7 +178,8 @@ def choose_by_group(
     seconds: (configurations,), the cost of each.
     each: number of configurations to choose in each group, at most.
     """
-    orders = [[rows[k] for k in choose(losses_of(rows), each, seconds[rows])] for rows in groups if len(rows)]
+    chosen = ((rows, choose(losses_of(rows), each, seconds[rows], cost=True)) for rows in groups if len(rows))
+    orders = [[rows[k] for k in order] for rows, order in chosen]
     return merge(orders, losses_of(range(len(seconds))))
 
 

@@ -33,6 +33,7 @@ from segtune.tuning.status import search_state
 
 _ALWAYS = (WEIGHTS, "optimizer")  # part of every configuration: they decide which learning rates are good
 _NEIGHBOURS = 3
+_LEAST_SECONDS = 0.01  # of a trial, as a share of the median on its data
 _CLOSE = 0.02  # distance below which a neighbour counts hardly more
 _SAME = 0.1  # of configurations that are nearer than this, one is enough
 _FACTOR = math.log(10.0)  # numbers that differ by this factor are as different as two words
@@ -49,7 +50,7 @@ class Tried:
     settings: Mapping[str, Any]  # those that the search chose, and _ALWAYS
     data: str  # fingerprint of the data set
     miou: float
-    seconds: float
+    seconds: float  # of all epochs of its budget, as far as it did not train them, too
     name: str  # search and trial
 
 
@@ -98,7 +99,8 @@ def _tried(path: Path, say: Say) -> list[Tried]:
 
 def _tried_by(trial: Trial, search: str) -> Tried:
     kept = {name: trial.settings[name] for name in _ALWAYS} | dict(trial.searched)
-    return Tried(kept, trial.fingerprint, trial.miou or 0.0, trial.seconds or 0.0, f"{search} #{trial.number}")
+    seconds = (trial.seconds or 0.0) / max(trial.epochs_done, 1) * trial.epochs
+    return Tried(kept, trial.fingerprint, trial.miou or 0.0, seconds, f"{search} #{trial.number}")
 
 
 def own_portfolio(tried: Sequence[Tried]) -> Portfolio:
@@ -112,11 +114,12 @@ def own_portfolio(tried: Sequence[Tried]) -> Portfolio:
     distances = np.array([[_distance(one, other) for other in rows] for one in rows])
     sets = list(dict.fromkeys(one.data for one in tried))
     scores, seconds = np.full((len(rows), len(sets)), np.nan), np.ones(len(rows))
+    usual = {data: np.median([one.seconds for one in tried if one.data == data]) or 1.0 for data in sets}
     names: list[list[str]] = [[] for _ in rows]
     for one in tried:
         row, column = rows.index(one.settings), sets.index(one.data)
         scores[row, column] = np.nanmax([scores[row, column], one.miou])
-        seconds[row] = one.seconds
+        seconds[row] = max(one.seconds / usual[one.data], _LEAST_SECONDS)
         names[row].append(one.name)
 
     pretrained = [settings[WEIGHTS] != "none" for settings in rows]

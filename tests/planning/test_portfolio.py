@@ -50,6 +50,10 @@ def test_the_first_is_best_on_average_and_the_next_ones_complete_it() -> None:
     assert choose(losses, 9) == [1, 0, 3, 2]
 
 
+def test_what_is_no_good_is_not_chosen() -> None:
+    assert choose(np.array([[0.1, 0.1], [0.4, 0.5], [0.7, 0.6]]), 9) == [0, 1]
+
+
 def test_what_was_not_tried_counts_as_bad() -> None:
     assert choose(np.array([[0.4, NAN], [0.5, 0.5]]), 1) == [1]
 

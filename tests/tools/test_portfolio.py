@@ -43,7 +43,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_best_of_ones_own_searches_are_written(tmp_path: Path) -> None:
     Path("ray_results/other").mkdir(parents=True)
-    for name, scores in (("a", [0.5, 0.1, 0.7, 0.2]), ("b", [0.1, 0.9, 0.2, 0.3])):
+    for name, scores in (("a", [0.6, 0.1, 0.7, 0.65]), ("b", [0.8, 0.9, 0.2, 0.85])):
         search(tmp_path / "ray_results" / name, f"of_{name}", scores)
     ended = portfolio("ray_results/a", "ray_results/b", "ray_results/other", "--to", "own.yaml")
     assert (ended.status, ended.err) == (0, "")
@@ -52,16 +52,15 @@ def test_the_best_of_ones_own_searches_are_written(tmp_path: Path) -> None:
     assert second == "ray_results/b: 4 trials on data/of_b"
     assert third.startswith("left out: ray_results/other: no search")
     assert last.startswith("own.yaml: ")
-    assert last.endswith(" entries from 8 trials on 2 data sets; search: {start: own.yaml} uses it")
+    assert last.endswith(" from 8 trials on 2 data sets; search: {start: own.yaml} uses it")
     found = read_portfolio(Path("own.yaml"))
-    assert found.entries[0].learnt_from == ("a #2",)
-    assert ("a #0", "b #0") in [entry.learnt_from for entry in found.entries]  # the same baseline on both
+    assert found.entries[0].learnt_from == ("a #2",)  # b #1, nearly the same, is the best on the other data set
     assert found.entries[0].settings.keys() >= {"encoder_weights", "optimizer", "encoder"}
     assert "batch_size" not in found.entries[0].settings  # the search did not choose it
 
     (tmp_path / "later.yaml").write_text(f"{SPACE}baseline: {{encoder: efficientnet-b0}}\n")
     space = load_space(tmp_path / "later.yaml", search_overrides={"start": "own.yaml", "sampler": "tpe"})
-    assert len(first_runs(found, space, lambda settings: None).points) == 2  # a third of eight
+    assert len(first_runs(found, space, lambda settings: None).points) == min(2, len(found.entries))
 
     again = portfolio("ray_results/a", "--to", "own.yaml", "--with-shipped")
     assert again.status == 0
@@ -113,8 +112,8 @@ def test_a_score_on_another_data_set_is_predicted_from_what_is_similar() -> None
 
 
 def test_of_nearly_equal_configurations_the_best_is_enough() -> None:
-    trials = [tried("a", miou, lr=lr) for miou, lr in ((0.8, 1e-3), (0.7, 1.01e-3), (0.6, 1e-1), (0.5, 1e-5))]
-    assert chosen(trials) == ["a 0.8", "a 0.6", "a 0.5"]
+    trials = [tried("a", miou, lr=lr) for miou, lr in ((0.8, 1e-3), (0.78, 1.01e-3), (0.795, 1e-1), (0.5, 1e-5))]
+    assert chosen(trials) == ["a 0.8", "a 0.795"]
 
 
 def test_pretrained_and_random_weights_both_have_entries() -> None:
@@ -123,6 +122,5 @@ def test_pretrained_and_random_weights_both_have_entries() -> None:
         for weights, lift in (("imagenet", 0.3), ("none", 0.0))
         for miou, lr in ((0.2 + lift, 1e-3), (0.1 + lift, 1e-2), (0.15 + lift, 1e-4))
     ]
-    found = [entry.settings["encoder_weights"] for entry in own_portfolio(trials).entries]
-    assert sorted(found) == ["imagenet"] * 3 + ["none"] * 3
-    assert found[0] == "imagenet"
+    found = [(entry.settings["encoder_weights"], entry.settings["lr"]) for entry in own_portfolio(trials).entries]
+    assert found == [("imagenet", 1e-3), ("none", 1e-3)]
