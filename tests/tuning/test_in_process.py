@@ -15,7 +15,7 @@ from segtune.planning.feasibility import scan_data
 from segtune.space.reader import load_space
 from segtune.space.space import Space
 from segtune.training.result import EpochResult
-from segtune.training.runlog import epochs_done
+from segtune.training.runlog import epochs_done, read_rows
 from segtune.tuning.search import Outcome, run_search
 from tests.scripts import call
 from tests.tuning.searches import RUN
@@ -86,6 +86,30 @@ def test_an_interrupted_trial_goes_on_where_it_was(tiles: Path, tmp_path: Path) 
     outcome = searched(space, folder.path, heard, resume=True)
     assert {trial.status for trial in outcome.trials} == {"finished"}
     assert heard.epochs[:2] == [(1, 2), (1, 3)]
+
+
+def test_a_trial_that_paused_goes_on_to_the_same_numbers(tiles: Path, tmp_path: Path) -> None:
+    # The better of the first two trials beside the baseline pauses, because another one may be better still.
+    grid = "space: {lr: [1e-3, 3e-3, 1e-9, 2e-9], batch_size: [2]}\nbaseline: {lr: 1e-9, batch_size: 2}\n"
+    search = "search: {sampler: grid, grace_period: 1, gpus_per_trial: 0, keep: 4, scheduler: "
+    heard = Heard()
+    searched(space_of(tmp_path, tiles, grid + search + "asha, reduction_factor: 3}\n"), tmp_path / "paused", heard)
+    searched(space_of(tmp_path, tiles, grid + search + "none}\n"), tmp_path / "whole", Heard())
+    trials = [number for number, _ in heard.epochs]
+    came_back = [
+        number for number in set(trials) if trials.index(number) + trials.count(number) <= last(trials, number)
+    ]
+    assert came_back
+    for number in range(4):
+        scores = [
+            [(row["epoch"], row["loss"], row["miou"]) for row in read_rows(SearchFolder(tmp_path / name).trial(number))]
+            for name in ("paused", "whole")
+        ]
+        assert scores[0] == scores[1][: len(scores[0])]
+
+
+def last(numbers: list[int], number: int) -> int:
+    return len(numbers) - 1 - numbers[::-1].index(number)
 
 
 def test_a_cluster_and_this_process_exclude_each_other() -> None:

@@ -1,4 +1,4 @@
-"""A search that is killed with `kill -9` again and again, at any moment, and continues each time."""
+"""A search whose trials pause is killed with `kill -9` again and again, at any moment, and continues each time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SPACE = """
 run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: 9, augmentation: safe, workers: 0}
 space: {lr: {low: 1e-4, high: 1e-2, log: true}, batch_size: [2, 4]}
-search: {trials: 6, grace_period: 3, gpus_per_trial: 0, cpus_per_trial: 1, max_concurrent: 2}
+search: {trials: 6, grace_period: 1, gpus_per_trial: 0, cpus_per_trial: 1, max_concurrent: 2}
 """
 TRIALS = 6
 
@@ -94,6 +94,10 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(
     trials = read_study(folder).get_trials()
     assert len(trials) == TRIALS
     assert {trial.state for trial in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    epochs = [max(trial.intermediate_values) for trial in trials]
+    assert epochs[0] == 9  # the baseline
+    assert set(epochs) <= {1, 3, 9}  # nothing was stopped between two rungs
+    assert sum(done > 1 for done in epochs) >= 2  # the best third went on
 
 
 def wait_for_orphans(folder: SearchFolder) -> None:
