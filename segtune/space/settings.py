@@ -90,10 +90,10 @@ class SearchSettings(BaseModel):
         "data; none begins with the sampler; or a file that `python -m segtune.tools portfolio` wrote",
     )
     scheduler: Annotated[Literal["asha", "none"], AtResume.SAME] = Field(
-        "asha", description="asha stops poor trials early; none trains every trial to the end"
+        "asha", description="asha pauses trials and lets the best go on; none trains every trial to the end"
     )
     grace_period: Annotated[int | None, AtResume.SAME, Acts("scheduler", ("asha",), elsewhere="nothing")] = Field(
-        None, ge=1, description="epochs before asha may stop a trial; if not given: derived from the number of epochs"
+        None, ge=1, description="epochs before asha may pause a trial; if not given: derived from the number of epochs"
     )
     reduction_factor: Annotated[int, AtResume.SAME, Acts("scheduler", ("asha",), elsewhere="nothing")] = Field(
         3, ge=2, description="asha compares trials at some epochs (rungs) and lets one in so many go on at each"

@@ -235,6 +235,22 @@ def test_a_trial_beyond_hope_is_stopped_before_the_end(tmp_path: Path) -> None:
     assert bench.states() == ["RUNNING", "WAITING", "WAITING", "PRUNED", "PRUNED"]
 
 
+def test_the_worst_paused_trial_makes_room_for_the_others(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path / "s")
+    bench.start()
+    for number, score in ((1, 0.3), (2, 0.2)):
+        bench.start()
+        assert bench.report(number, 1, score, epochs=9) is Decision.PAUSE
+        bench.searcher.ended(number)
+    assert bench.searcher.give_up_worst("no room")
+    assert [(trial.status, trial.note) for trial in bench.results().trials()[1:]] == [
+        ("paused", None),
+        ("stopped", "no room"),
+    ]
+    assert bench.searcher.give_up_worst("no room")
+    assert not bench.searcher.give_up_worst("no room")  # the baseline runs, and is never given up
+
+
 def test_a_diverged_trial_leaves_the_others_waiting_at_their_rung(tmp_path: Path) -> None:
     bench = bench_of(tmp_path / "s")
     for _ in range(3):
