@@ -60,7 +60,8 @@ def _promoted(scores: Sequence[float], levels: int, factor: int) -> list[int]:
 
     def promotes(least: int) -> bool:
         for level in reversed(range(levels)):
-            best = reached[level][: max(least, len(reached[level]) // factor)]
+            best = reached[level][: len(reached[level]) // factor]
+            best += [place for place in reached[level] if place[1] > 0][:least]
             for place in best:
                 if place[1] not in went_on[level]:
                     went_on[level].add(place[1])

@@ -42,18 +42,21 @@ class Standings:
 
     factor: int  # one in so many goes on
     rungs: tuple[Rung, ...]  # the lowest first
+    exempt: int | None = None  # a trial that is compared but never pauses
     curves: dict[int, dict[int, float]] = field(default_factory=dict)  # by trial: its best mIoU so far, by epoch
 
 
 def promotable(standings: Standings, least: int = 0) -> int | None:
     """Return the paused trial that goes on next; None if none of them is worth it.
 
-    It is among the best 1/factor of those that reached its rung, and at least among the best `least`. The highest rung
-    comes first, then the best score (Li et al. 2020, arXiv:1810.05934, algorithm 2).
+    It is among the best 1/factor of those that reached its rung, or among the best `least` of those that can pause. The
+    highest rung comes first, then the best score (Li et al. 2020, arXiv:1810.05934, algorithm 2).
     """
     for rung in reversed(standings.rungs):
         if rung.paused:
-            best = rung.ranking()[: max(least, len(rung.scores) // standings.factor)]
+            ranking = rung.ranking()
+            best = ranking[: len(ranking) // standings.factor]
+            best += [number for number in ranking if number != standings.exempt][:least]
             if found := [number for number in best if number in rung.paused]:
                 return found[0]
     return None
@@ -87,8 +90,9 @@ class Promotion:
         late_baseline: bool = False,
         choose: Choose = promotable,
     ) -> None:
-        self.standings = Standings(factor, tuple(Rung(each) for each in epochs))
-        self._trials, self._late_baseline, self._choose = trials, late_baseline, choose
+        exempt = None if late_baseline else _BASELINE
+        self.standings = Standings(factor, tuple(Rung(each) for each in epochs), exempt)
+        self._trials, self._choose = trials, choose
         self._unfinished: set[int] = set()
         self._since: dict[int, int] = {}  # by trial: its epochs when it was last let go on
 
@@ -125,7 +129,7 @@ class Promotion:
         curve = self.standings.curves[number]
         reached = [rung for rung in self.standings.rungs if number in rung.scores]
         last = max(curve, default=0)
-        if not reached or last <= self._since.get(number, 0) or (number == _BASELINE and not self._late_baseline):
+        if not reached or last <= self._since.get(number, 0) or number == self.standings.exempt:
             return None
         if last > min(epoch for epoch in curve if epoch >= reached[-1].epochs):
             return None
@@ -139,7 +143,7 @@ class Promotion:
         self._unfinished.discard(number)
 
     def promotable(self, last: bool) -> int | None:
-        """Return the paused trial that is to go on; at the very end at least the best one of each rung.
+        """Return the paused trial that is to go on; at the very end at least the best one of each rung that can pause.
 
         The baseline goes on before these: every search is compared with it.
         """
@@ -155,7 +159,8 @@ class Promotion:
         for rung in self.standings.rungs:
             if rung.paused:
                 most = len(rung.scores) + to_come + len(self._unfinished - rung.scores.keys())
-                beyond = rung.ranking()[max(1, most // self.standings.factor) :]
+                # The best trial that can pause goes on in the end; a baseline that cannot may be before it.
+                beyond = rung.ranking()[max(2, most // self.standings.factor) :]
                 found += [number for number in reversed(beyond) if number in rung.paused and number != _BASELINE]
         return found
 

@@ -70,6 +70,16 @@ def test_at_the_very_end_the_best_of_each_rung_goes_on() -> None:
     assert compared.promotable(last=True) == 2
 
 
+def test_at_the_very_end_one_trial_goes_on_however_good_the_baseline_is() -> None:
+    compared = Promotion([1, 3], 3, trials=3)
+    for number, score in ((0, 0.9), (1, 0.5), (2, 0.6)):
+        compared.add(number, {})
+        compared.decide(number, epoch_result(1, score, epochs=9))
+    assert compared.promotable(last=False) is None
+    assert compared.promotable(last=True) == 2
+    assert compared.hopeless() == [1]
+
+
 # Whole searches
 
 
@@ -265,11 +275,10 @@ def test_a_diverged_trial_leaves_the_others_waiting_at_their_rung(tmp_path: Path
 def test_patience_counts_paused_trials(tmp_path: Path) -> None:
     bench = bench_of(tmp_path / "s", patience=2)
 
-    def tried(number: int, score: float, epoch: int = 1) -> Decision:
+    def tried(number: int, score: float) -> None:
         assert bench.start().number == number
-        decision = bench.report(number, epoch, score, epochs=9)
+        bench.report(number, 1, score, epochs=9)
         bench.searcher.ended(number)
-        return decision
 
     bench.start()
     bench.report(0, 1, 0.9, epochs=9)
@@ -282,7 +291,9 @@ def test_patience_counts_paused_trials(tmp_path: Path) -> None:
     bench.searcher.ended(0)  # it is better than all that ended before
     tried(4, 0.1)
     tried(5, 0.1)
-    tried(1, 0.8, epoch=3)  # the second of six goes on, but is not better than the baseline at the next rung
+    assert bench.start().number == 1  # the second of six; it is the only one left, and goes on at the next rung, too
+    assert [bench.report(1, epoch, 0.8, epochs=9) for epoch in range(2, 10)] == [Decision.CONTINUE] * 8
+    bench.searcher.ended(1)
     assert bench.over()
-    assert bench.states() == ["COMPLETE"] + ["PRUNED"] * 5
+    assert bench.states() == ["COMPLETE"] * 2 + ["PRUNED"] * 4
     assert bench.searcher.early_end().cause is Cause.PATIENCE
