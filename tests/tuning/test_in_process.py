@@ -95,7 +95,8 @@ def test_a_trial_that_paused_goes_on_to_the_same_numbers(tiles: Path, tmp_path: 
     search = "search: {sampler: grid, grace_period: 1, gpus_per_trial: 0, keep: 4, scheduler: "
     heard = Heard()
     searched(space_of(tmp_path, tiles, grid + search + "asha, reduction_factor: 3}\n"), tmp_path / "paused", heard)
-    searched(space_of(tmp_path, tiles, grid + search + "none}\n"), tmp_path / "whole", Heard())
+    whole = searched(space_of(tmp_path, tiles, grid + search + "none}\n"), tmp_path / "whole", Heard())
+    assert [t.status for t in whole.trials] == ["finished"] * 3, [t.error for t in whole.trials]
     begun = [number for number, _ in groupby(number for number, _ in heard.epochs)]
     assert begun == [0, 1, 2, 1]
     for number in range(3):
