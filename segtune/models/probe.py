@@ -60,13 +60,20 @@ def _try(network: Network, image_size: int) -> None:
 
 
 @functools.cache
-def encoder_parameters(encoder: str) -> int:
-    """Return the number of parameters of an encoder for images of three bands."""
+def encoder_parameters(encoder: str) -> int | None:
+    """Return the number of parameters of an encoder for images of three bands.
+
+    None where smp cannot build it alone: a plain vision transformer has no pyramid, and dpt has a way of its own to
+    use one.
+    """
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with torch.device("meta"):
+            try:
+                with torch.device("meta"):
+                    built = smp.encoders.get_encoder(encoder, weights=None)
+            except (NotImplementedError, RuntimeError):  # it reads numbers, and meta tensors have none
                 built = smp.encoders.get_encoder(encoder, weights=None)
-        except (NotImplementedError, RuntimeError):  # it reads numbers, and meta tensors have none
-            built = smp.encoders.get_encoder(encoder, weights=None)
+        except Exception:  # timm and smp have no error of their own for this
+            return None
     return sum(parameter.numel() for parameter in built.parameters())

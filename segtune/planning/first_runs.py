@@ -183,7 +183,10 @@ def _shares(loss: str) -> dict[str, float]:
 
 
 def _between_encoders(one: str, other: str) -> float:
-    size = _ratio(encoder_parameters(one), encoder_parameters(other))
+    sizes = encoder_parameters(one), encoder_parameters(other)
+    if sizes[0] is None or sizes[1] is None:
+        return math.inf
+    size = _ratio(sizes[0], sizes[1])
     return size if _family(one) == _family(other) else size + 2 * _NEAR
 
 

@@ -132,6 +132,20 @@ def test_nothing_comes_from_a_portfolio_that_knows_no_searched_setting(tmp_path:
     assert str(found) == "start: baseline; none of the portfolio's 1 entries fits this space"
 
 
+def test_encoders_that_only_dpt_takes_have_those_of_the_baseline(tmp_path: Path) -> None:
+    """Nothing tells which of them stands for a convolutional encoder."""
+    text = """
+run: {model: dpt, image_size: 224, encoder_weights: none}
+space: {encoder: [tu-vit_small_patch16_224, tu-vit_base_patch16_224], lr: {low: 1e-5, high: 1e-2, log: true}}
+baseline: {encoder: tu-vit_base_patch16_224}
+"""
+    found = mapped(space_of(tmp_path, text), ADAMW, {**ADAMW, "encoder": "tu-vit_tiny_patch16_224", "lr": 1e-4})
+    assert found.points == (
+        {"encoder": "tu-vit_base_patch16_224", "lr": 2e-3},
+        {"encoder": "tu-vit_base_patch16_224", "lr": 1e-4},
+    )
+
+
 def test_points_are_different_from_each_other_and_from_the_baseline(tmp_path: Path) -> None:
     text = "space: {encoder: [resnet18, resnet34, resnet50]}\nsearch: {trials: 30}\nbaseline: {encoder: resnet18}\n"
     entries = [{**ADAMW, "encoder": name} for name in ("resnet18", "resnet34", "resnet34", "resnet101")]
