@@ -23,11 +23,13 @@ def seed_margin(order: Sequence[Trial]) -> float:
     The best of k equal trials is better than the baseline by chance, and more so for a larger k. The margin is that of
     Dunnett's test of k treatments against a control, with a known deviation (Dunnett 1955,
     doi:10.1080/01621459.1955.10501294). k counts the trials that another seed alone might have made the best: those
-    within the margin for k = 1 of the best score. `order` are the trials with a score, best first, and the baseline.
+    within the margin for k = 1 of the best score of all that trained no longer. A trial that stopped early is among
+    them if a little more luck might have let it go on. `order` are the trials with a score, best first, and the
+    baseline.
     """
     pair = seed_deviation(order) * math.sqrt(2)
-    least = (order[0].miou or 0.0) - _critical(1) * pair
-    near = sum(not trial.baseline and (trial.miou or 0.0) >= least for trial in order)
+    least = _critical(1) * pair
+    near = sum(not trial.baseline and (trial.miou or 0.0) >= _best_until(order, trial) - least for trial in order)
     return _critical(max(1, near)) * pair
 
 
@@ -35,12 +37,19 @@ def seed_deviation(order: Sequence[Trial]) -> float:
     """Return the standard deviation of a score from seed to seed, estimated from the curves of the better trials.
 
     A score varies from epoch to epoch late in training about as much as from seed to seed; see `wobble`. One curve says
-    little, so this is the median of the better half of the trials. benchmarks/seeds.py measures how well it fits, and
-    also the value for runs that are too short.
+    little, so this is the median of the better half of the trials. A trial that trained less than half of its budget
+    does not count: its score still rises, which also varies it. benchmarks/seeds.py measures how well the estimate
+    fits, and also the value for runs that are too short.
     """
     better = order[: -(-len(order) // 2)] if len(order) > 2 else order
-    known = [trial.wobble for trial in better if trial.wobble is not None]
+    late = [trial for trial in better if 2 * trial.epochs_done >= trial.epochs]
+    known = [trial.wobble for trial in late if trial.wobble is not None]
     return statistics.median(known) if known else _SHORT_DEVIATION
+
+
+def _best_until(order: Sequence[Trial], trial: Trial) -> float:
+    """Return the best score of the trials that trained no longer than one of them."""
+    return next(other.miou or 0.0 for other in order if other.epochs_done <= trial.epochs_done)
 
 
 @functools.cache
