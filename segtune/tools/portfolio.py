@@ -87,7 +87,7 @@ def _check_file(file: Path) -> None:
 def _tried(path: Path, say: Say) -> list[Tried]:
     """Return the trials of a search that have a score; say how many there are, or why it is left out."""
     try:
-        trials = [trial for trial in search_state(SearchFolder(path)).trials if trial.ended and trial.miou is not None]
+        trials = [trial for trial in search_state(SearchFolder(path)).trials if _has_score(trial)]
     except InputError as error:
         say(f"left out: {error.mistakes[0]}")
         return []
@@ -95,6 +95,11 @@ def _tried(path: Path, say: Say) -> list[Tried]:
     data = f" on {trials[0].settings['dataset']}" if trials else ""
     say(f"{path}: {counted(len(found), 'trial')}{data}")
     return found
+
+
+def _has_score(trial: Trial) -> bool:
+    """Return whether a trial ended or is paused, and has a score; one that runs will soon have a better one."""
+    return trial.miou is not None and (trial.ended or trial.status == "paused")
 
 
 def _tried_by(trial: Trial, search: str) -> Tried:

@@ -15,7 +15,9 @@ from segtune.fields import SCORE_NEUTRAL, present_spelling
 from segtune.files.folders import SearchFolder
 from segtune.space.space import Space
 from segtune.tuning.points import Signature, distributions, encode, signature
-from segtune.tuning.study import WARM_START, read_study
+from segtune.tuning.study import WARM_START, is_paused, read_study
+
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def check_earlier(
@@ -49,6 +51,7 @@ def check_earlier(
 def tell_earlier(study: optuna.Study, space: Space, resolved: RunConfig, searches: Sequence[Path]) -> list[str]:
     """Add the trials of other searches that lie in this space; return a line per search with their number.
 
+    A paused trial teaches what a stopped one does: a search that ended by its time leaves its best unfinished ones so.
     They keep their values by epoch, and are marked with their origin. They do not count as trials of this search,
     cannot win it, and fill no rung of ASHA: its own trials would be compared with weights that it does not have.
     `resolved` is the baseline with the settings that depend on the data.
@@ -57,12 +60,13 @@ def tell_earlier(study: optuna.Study, space: Space, resolved: RunConfig, searche
     here = {_content(trial) for trial in study.get_trials(deepcopy=False)}
     for path in {path.resolve(): path for path in reversed(searches)}.values():
         earlier = read_study(SearchFolder(path)).get_trials(deepcopy=False)
-        ended = [trial for trial in earlier if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        ended = [trial for trial in earlier if trial.state in _ENDED or is_paused(trial)]
         told = [told for trial in ended if (told := _as_told(trial, space, resolved, path)) is not None]
         new = {_content(trial): trial for trial in told if _content(trial) not in here}
         study.add_trials(new.values())
         here |= new.keys()
-        lines.append(f"{path}: {len(told)} of its {len(ended)} ended trials lie in this space, and teach the sampler")
+        kind = "ended or paused" if any(map(is_paused, ended)) else "ended"
+        lines.append(f"{path}: {len(told)} of its {len(ended)} {kind} trials lie in this space, and teach the sampler")
     return lines
 
 
@@ -81,7 +85,7 @@ def _as_told(trial: FrozenTrial, space: Space, resolved: RunConfig, origin: Path
     known = dict(distributions(space.parameters))
     values = trial.intermediate_values
     return create_trial(
-        state=trial.state,
+        state=TrialState.PRUNED if is_paused(trial) else trial.state,
         value=values[max(values)],
         params=encode(point),
         distributions={key: known[key] for key in point},

@@ -12,6 +12,7 @@ from segtune.planning.first_runs import first_runs
 from segtune.planning.portfolio import read_portfolio, shipped_portfolio
 from segtune.space.reader import load_space
 from segtune.tools.portfolio import Tried, own_portfolio
+from segtune.tuning.promotion import make_promotion
 from segtune.tuning.search_yaml import store_space
 from segtune.tuning.study import same_data
 from tests.scripts import Ended, call
@@ -67,6 +68,25 @@ def test_the_best_of_ones_own_searches_are_written(tmp_path: Path) -> None:
     both = read_portfolio(Path("own.yaml")).entries
     assert both[0].learnt_from == ("a #2",)
     assert both[1] == shipped_portfolio().entries[0]
+
+
+def test_paused_trials_count(tmp_path: Path) -> None:
+    """A search that ended by its time leaves its best unfinished trials so."""
+    text = f"dataset: data/a\n{SPACE}".replace("epochs: 3", "epochs: 9")
+    bench = Bench(SearchFolder(tmp_path / "a"), text, concurrent=9, compared=make_promotion)
+    same_data(bench.study, "a")
+    store_space(bench.folder, bench.study, bench.space)
+    bench.start()
+    for score in (0.4, 0.6, 0.5):
+        number = bench.start().number
+        for epoch in (1, 2, 3):
+            bench.report(number, epoch, score, epochs=9)
+        bench.searcher.ended(number)
+    bench.close()
+    ended = portfolio("a", "--to", "own.yaml")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines()[0] == "a: 3 trials on data/a"
+    assert read_portfolio(Path("own.yaml")).entries[0].learnt_from == ("a #2",)
 
 
 @pytest.mark.parametrize(

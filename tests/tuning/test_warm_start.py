@@ -14,7 +14,9 @@ from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.space.reader import load_space
 from segtune.space.space import Space
+from segtune.tuning.promotion import make_promotion
 from segtune.tuning.recovery import check_drawn_from
+from segtune.tuning.scheduler import Decision
 from segtune.tuning.study import same_data, settle
 from segtune.tuning.warm_start import check_earlier, tell_earlier
 from tests.tuning.bench import SPACE, Bench
@@ -57,6 +59,25 @@ def test_trials_inside_the_new_space_are_told_with_values_and_marked(earlier: Be
     ]
     assert [trial.state for trial in told] == [TrialState.COMPLETE] * 3 + [TrialState.PRUNED]
     assert told[0].user_attrs["warm_start"] == f"{earlier.folder.path} #1"
+
+
+def test_a_paused_trial_teaches_what_a_stopped_one_does(tmp_path: Path) -> None:
+    text = SPACE.replace("epochs: 3", "epochs: 9")
+    earlier = Bench(SearchFolder(tmp_path / "earlier"), text, concurrent=9, compared=make_promotion)
+    earlier.start()
+    for score in (0.4, 0.5):
+        number = earlier.start().number
+        for epoch in (1, 2, 3):
+            decision = earlier.report(number, epoch, score, epochs=9)
+        assert decision is Decision.PAUSE
+        earlier.searcher.ended(number)
+    later = Bench(SearchFolder(tmp_path / "later"), text)
+    (line,) = tell_earlier(later.study, later.space, later.space.baseline, [earlier.folder.path])
+    assert line == f"{earlier.folder.path}: 2 of its 2 ended or paused trials lie in this space, and teach the sampler"
+    told = later.study.trials[1:]
+    assert [(trial.state, trial.value) for trial in told] == [(TrialState.PRUNED, 0.4), (TrialState.PRUNED, 0.5)]
+    assert later.start().number == 0
+    assert later.start().number == 3  # no paused trial of this search
 
 
 def test_they_are_no_trials_of_the_new_search(earlier: Bench, tmp_path: Path) -> None:
