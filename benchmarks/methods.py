@@ -45,6 +45,7 @@ class Method:
     scheduler: str
     lesson: Callable[[Space], Lesson] = AsComplete  # how stopped trials teach the sampler
     inner: Inner = tpe  # what `tpe` stands for
+    grace_period: int | None = None  # epochs before the first comparison; None: the default
     portfolio: bool = False  # whether it begins with the best configurations of the other data sets
     compare: Compare = _asha  # what stops or pauses trials; it may learn from the other data sets
     learns: bool = False  # whether `compare` does
@@ -58,6 +59,7 @@ class Method:
     def space(self, space: Space, seed: int, trials: int = MANY) -> Space:
         """Return the space with the settings of this method; all other settings of `search:` keep their defaults."""
         update = {"sampler": self.sampler, "scheduler": self.scheduler, "trials": trials, "seed": seed}
+        update |= {"grace_period": self.grace_period}
         return replace(space, search=space.search.model_copy(update=update))
 
     def prior(self, recorded: Recorded) -> Prior:
@@ -79,6 +81,9 @@ METHODS: Mapping[str, Method] = {
     "random+promotion": Method("random", "asha", compare=_promotion),
     "tpe+promotion": Method("tpe", "asha", compare=_promotion),
     "tpe+promotion late": Method("tpe", "asha", compare=_late),
+    "tpe+promotion grace 1": Method("tpe", "asha", compare=_promotion, grace_period=1),
+    "tpe+promotion grace 2": Method("tpe", "asha", compare=_promotion, grace_period=2),
+    "random+promotion grace 1": Method("random", "asha", compare=_promotion, grace_period=1),
     "joint+asha": Method("tpe", "asha", inner=joint),
     "tpe+asha right prior": Method("tpe", "asha", expects=0.0),
     "tpe+asha wrong prior": Method("tpe", "asha", expects=1.0),
@@ -86,6 +91,8 @@ METHODS: Mapping[str, Method] = {
     "tpe+asha+portfolio": Method("tpe", "asha", portfolio=True),
     "random+promotion+portfolio": Method("random", "asha", compare=_promotion, portfolio=True),
     "tpe+promotion+portfolio": Method("tpe", "asha", compare=_promotion, portfolio=True),
+    "tpe+late grace 1+portfolio": Method("tpe", "asha", compare=_late, portfolio=True, grace_period=1),
+    "tpe+late grace 2+portfolio": Method("tpe", "asha", compare=_late, portfolio=True, grace_period=2),
 }
 PLAIN = "random"  # whose training time is 1
 RIVAL = "random+asha"  # what every method is held against
