@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import optuna
 from build_portfolio import entries, recorded_of
@@ -100,10 +101,17 @@ BEFORE = "tpe+asha"  # without what is learned before the search
 DEFAULT = "tpe+promotion+portfolio"  # what a search does when nothing is given
 
 
-def planned(method: Method, space: Space, others: Sequence[Recorded]) -> list[Planned]:
-    """Return what a search tries after its baseline: the portfolio of the other data sets, as a search has its own."""
+def planned(method: Method, space: Space, others: Sequence[Recorded], table: Recorded | None = None) -> list[Planned]:
+    """Return what a search tries after its baseline: the portfolio of the other data sets, as a search has its own.
+
+    With `table`, entries that were not recorded on this data set are left out.
+    """
     if not method.portfolio:
         return []
     found = entries(recorded_of({other.name: other.all for other in others}))
-    runs = first_runs(Portfolio(found, {}), space, lambda settings: None)
+
+    def missing(settings: Mapping[str, Any]) -> str | None:
+        return "not recorded" if table and table.number_of(settings) is None else None
+
+    runs = first_runs(Portfolio(found, {}), space, missing)
     return [Planned("portfolio", point) for point in runs.points]

@@ -102,11 +102,16 @@ class Recorded:
             )
         self.numbers = [curve.number for curve in self.curves]
         self.x = np.array([features(space.parameters, curve.settings) for curve in self.curves])
+        self._numbers = {tuple(x): n for x, n in zip(self.x.tolist(), self.numbers, strict=True)}
         self.best = np.array([self.padded(curve) for curve in self.curves])
         known = [curve.seconds[-1] / len(curve.seconds) for curve in self.curves if curve.seconds]
         self.seconds = np.array([c.seconds[-1] / len(c.seconds) if c.seconds else np.mean(known) for c in self.curves])
         self.failed = np.array([curve.failed for curve in self.curves], dtype=float)
         self.ceiling = max(max(curve.best(), default=0.0) for curve in curves) + _HEADROOM
+
+    def number_of(self, settings: Mapping[str, Any]) -> int | None:
+        """Return the number of the configuration with these settings; None where it was not recorded."""
+        return self._numbers.get(tuple(features(self.space.parameters, settings)))
 
     def runs_of(self, number: int) -> list[Curve]:
         """Return the runs of a configuration, by seed."""

@@ -194,7 +194,7 @@ def make_searcher(
         sampler = FromTable(sampler, space, table, uniform=method.sampler == "random")
     study = optuna.create_study(direction="maximize", sampler=sampler)
     folder = SearchFolder(Path("replay"))
-    proposals = Proposals(study, space, folder, lambda config: config, planned(method, space, others))
+    proposals = Proposals(study, space, folder, lambda config: config, planned(method, space, others, table))
     rules, asha = Rules(space.search, study), method.compare(space, study, others)
     return Searcher(study, folder, proposals, workers, space.search.retries, asha, rules, Untold())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -24,11 +23,11 @@ class Table:
 
     def __init__(self, recorded: Recorded, seed: int) -> None:
         self._recorded, self._seed = recorded, seed
-        self._numbers = {json.dumps(x): n for x, n in zip(recorded.x.tolist(), recorded.numbers, strict=True)}
 
     def train(self, settings: Mapping[str, Any]) -> Prediction:
         """Return the training of a recorded configuration."""
-        number = self._numbers[json.dumps(features(self._recorded.space.parameters, settings))]
+        number = self._recorded.number_of(settings)
+        assert number is not None, f"not recorded: {settings}"
         runs = self._recorded.runs_of(number)
         curve = runs[self._seed % len(runs)]
         seconds = curve.seconds[-1] / len(curve.seconds) if curve.seconds else float(np.mean(self._recorded.seconds))

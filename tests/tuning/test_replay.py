@@ -268,6 +268,18 @@ def test_a_trial_that_comes_back_goes_on_at_its_next_epoch(sets: dict[str, Recor
 # Recorded configurations alone
 
 
+def test_a_table_tries_the_entries_of_a_portfolio_that_it_holds(sets: dict[str, Recorded]) -> None:
+    south, method = sets["south"], METHODS["random+asha+portfolio"]
+    (best, *_), first = planned(method, sets["north"].space, [south]), sets["north"]
+    fewer = [curve for curve in first.all if first.space.locate(first.space.fixed | curve.settings) != best.point]
+    north = Recorded("north", first.space, fewer)
+    simulate(Ground(north, None, (south,)), Key("table", "north", "random+asha+portfolio", 1, 0))
+    points = [one.point for one in planned(method, north.space, [south], north)]
+    assert points
+    assert best.point not in points
+    assert all(north.number_of(north.space.settings_at(point)) is not None for point in points)
+
+
 @pytest.mark.parametrize("name", ["random", "tpe+asha"])
 def test_a_table_offers_each_recorded_configuration_once(sets: dict[str, Recorded], name: str) -> None:
     north, method = sets["north"], METHODS[name]
