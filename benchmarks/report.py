@@ -25,7 +25,8 @@ def report(replays: Sequence[Replay], sets: Mapping[str, Recorded]) -> Iterator[
         for workers in sorted({replay.key.workers for replay in replays}):
             some = [r for r in replays if (r.key.landscape, r.key.workers) == (landscape, workers)]
             for pool in pools(sets):
-                results = Results(some, {recorded.name: recorded for recorded in pool})
+                own = {recorded.name: recorded for recorded in pool}
+                results = Results([r for r in some if r.key.set in own], own)
                 if results.sets:
                     yield ""
                     yield f"=== {_title(landscape)}, {count(workers, 'worker')}, {count(results.seeds, 'seed')} ==="

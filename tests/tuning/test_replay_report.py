@@ -1,0 +1,44 @@
+"""benchmarks/report.py: what is printed of replays, and what is not compared with each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from curves import Curve, drawn
+from recorded import Recorded, read_sets
+from report import report
+from simulation import Key, Replay
+
+from segtune.space.reader import load_space
+from tests.tuning.curves_of_sets import EPOCHS, SETS, SPACE, write_curves
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recorded]:
+    """Return the recorded data sets."""
+    folder = tmp_path_factory.mktemp("report")
+    write_curves(folder)
+    return read_sets([folder / f"{name}.csv" for name in SETS], folder / "space.yaml")
+
+
+def replays(landscape: str, name: str, method: str, *best: float) -> list[Replay]:
+    """Return searches of three seeds that reach these scores after 1, 8 and 30 full trainings."""
+    keys = [Key(landscape, name, method, 1, seed) for seed in range(3)]
+    return [Replay(key, 9, 9, 1.0, (1.0, 8.0, 30.0), tuple(score + 0.001 * key.seed for score in best)) for key in keys]
+
+
+def test_a_data_set_with_a_space_of_its_own_has_its_table(sets: dict[str, Recorded], tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text(SPACE.replace("[4, 8, 16]", "[4, 8]"))
+    space = load_space(tmp_path / "old.yaml")
+    runs = [(number, 42 + again) for number in range(12) for again in range(2 if number < 3 else 1)]
+    old = Recorded(
+        "old",
+        space,
+        [Curve(n, seed, drawn(space, 0, n), (0.3 + 0.01 * n,) * EPOCHS, (1.0,) * EPOCHS, False) for n, seed in runs],
+    )
+    found = [one for name in (*sets, "old") for one in replays("surrogate", name, "random", 0.3, 0.4, 0.5)]
+    found += [one for name in sets for one in replays("surrogate", name, "random+asha+portfolio", 0.4, 0.5, 0.6)]
+    text = "\n".join(report(found, sets | {"old": old}))
+    assert "best mIoU on north" in text
+    assert "best mIoU on old" in text
