@@ -3,7 +3,8 @@
     python benchmarks/build_portfolio.py --curves benchmarks/curves/*.csv             write the shipped portfolio.yaml
     python benchmarks/build_portfolio.py --curves benchmarks/curves/*.csv --measure   compare ways to choose
 
-Files are named after their data set: landcover.csv, or landcover.1.csv and landcover.2.csv for parts of a recording.
+A data set that is not in sets.yaml is left out: it has another space, or the tiles of one that is. Files are named
+after their data set: landcover.csv, or landcover.1.csv and landcover.2.csv for parts of a recording.
 `--measure` leaves one data set out, chooses on the others, and shows how good the first k are on the one left out.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,11 @@ import numpy as np
 from curves import Curve, read_curves
 from machine import machine_line
 from numpy.typing import NDArray
+from recorded import SETS, files_by_set
 
+from segtune.errors import InputError
 from segtune.files.atomic import write_text
+from segtune.files.yamlfile import read_yaml
 from segtune.machine import versions
 from segtune.planning.portfolio import PER_GROUP, Entry, Portfolio, choose, choose_by_group, regrets
 
@@ -71,11 +76,16 @@ class Recorded:
 
 
 def read_recorded(paths: Sequence[Path]) -> Recorded:
-    """Read recorded curves; the same number is the same configuration on every data set."""
-    by_set: dict[str, list[Path]] = {}
-    for path in sorted(paths):
-        by_set.setdefault(path.name.split(".")[0], []).append(path)
-    return recorded_of({name: read_curves(parts) for name, parts in by_set.items()})
+    """Read the recorded curves of the data sets of sets.yaml, and leave out all others.
+
+    The same number is the same configuration on every data set. Raises InputError where a file cannot be read, or none
+    is of a data set of sets.yaml.
+    """
+    known = read_yaml(SETS)
+    files = {name: parts for name, parts in files_by_set(paths).items() if name in known}
+    if not files:
+        raise InputError(f"--curves: needs the curves of at least one of {', '.join(known)}")
+    return recorded_of({name: read_curves(parts) for name, parts in files.items()})
 
 
 def recorded_of(curves: Mapping[str, Sequence[Curve]]) -> Recorded:
@@ -83,7 +93,9 @@ def recorded_of(curves: Mapping[str, Sequence[Curve]]) -> Recorded:
     settings = {curve.number: curve.settings for found in curves.values() for curve in found}
     for found in curves.values():
         if any(settings[curve.number] != curve.settings for curve in found):
-            raise SystemExit("the files were not drawn from one space: a configuration has different settings")
+            raise InputError(
+                "--curves: were not drawn from one space: a configuration has different settings in two files"
+            )
     numbers = sorted(settings)
     miou = np.full((len(numbers), len(curves)), np.nan)
     seconds = miou.copy()
@@ -222,18 +234,31 @@ def build(recorded: Recorded, command: str) -> Portfolio:
     return Portfolio(entries(recorded), about)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    given = _parser().parse_args(arguments)
+    try:
+        _run(given)
+    except InputError as error:
+        sys.exit("\n".join(f"error: {mistake}" for mistake in error.mistakes))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", nargs="+", type=Path, required=True, metavar="CSV", help="recorded curves")
     parser.add_argument("--to", type=Path, default=_SHIPPED, metavar="FILE", help="file to write [the shipped one]")
     parser.add_argument("--without", metavar="SET", help="leave a data set out, as a replay on it must")
     parser.add_argument("--measure", action="store_true", help="compare ways to choose; write nothing")
-    arguments = parser.parse_args()
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
     recorded = read_recorded(arguments.curves)
     if arguments.measure:
         print("\n".join(report(recorded)))
         return
     if arguments.without:
+        if arguments.without not in recorded.sets:
+            raise InputError(f"--without: {arguments.without!r} is none of {', '.join(recorded.sets)}")
         recorded = recorded.without(recorded.sets.index(arguments.without))
     command = "python benchmarks/build_portfolio.py --curves benchmarks/curves/*.csv"
     write_text(arguments.to, _HEAD + build(recorded, command).text())

@@ -123,7 +123,7 @@ def run(key: Key, data: Path, seconds: float) -> Result:
     fixed = settings_of(key.set) | dict(SIZE) | {"dataset": str(data)}
     with tempfile.TemporaryDirectory() as folder:
         portfolio = Path(folder) / "portfolio.yaml"
-        recorded = read_recorded([CURVES / f"{name}.csv" for name in read_yaml(SETS)])
+        recorded = read_recorded(sorted(CURVES.glob("*.csv")))
         write_text(portfolio, build(recorded.without(recorded.sets.index(key.set)), "").text())
         wanted = {"trials": 1000, "seed": key.seed, "start": str(portfolio)} | dict(method.search)
         space = load_space(COMMON, fixed | {"seed": 42 + key.seed}, wanted)

@@ -37,18 +37,23 @@ def settings_of(name: str) -> dict[str, Any]:
     return dict(sets[name])
 
 
+def files_by_set(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return the files of each data set by its name: NAME.csv, or NAME.1.csv and NAME.2.csv where there are parts."""
+    files: dict[str, list[Path]] = {}
+    for path in paths:
+        files.setdefault(path.name.partition(".")[0], []).append(path)
+    return files
+
+
 def read_sets(paths: Iterable[Path], space: Path | None = None) -> dict[str, Recorded]:
-    """Read the curves of data sets by their name, which is a file's name up to the first dot.
+    """Read the curves of data sets by their name.
 
     A data set of `SETS` has the space `COMMON`, another one has `SPACE`; `space` replaces both. Raises InputError
     where a file cannot be read, or holds curves of another space.
     """
-    files: dict[str, list[Path]] = {}
-    for path in paths:
-        files.setdefault(path.name.partition(".")[0], []).append(path)
     known = read_yaml(SETS)
     found = {}
-    for name, parts in files.items():
+    for name, parts in files_by_set(paths).items():
         path, settings = (COMMON, known[name]) if name in known and not space else (space or SPACE, {})
         found[name] = Recorded(name, load_space(path, settings), read_curves(parts))
     return found

@@ -54,6 +54,6 @@ def test_mistakes_are_told_in_one_line(curves: list[str], tmp_path: Path) -> Non
         with pytest.raises(SystemExit) as ended:
             build_portfolio.main([*given, "--to", f"{to}"])
         (line,) = f"{ended.value.code}".splitlines()
-        assert line.startswith("error: --")
+        assert line.startswith("error: ")
         assert complaint in line
     assert not to.exists()
