@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import multiprocessing
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,14 +18,17 @@ from methods import METHODS
 from recorded import Recorded, others_of, pools, read_sets
 from simulation import LANDSCAPES, SURROGATE, Ground, Key, Replay, simulate
 
+import segtune.planning
+import segtune.space
+import segtune.tuning
 from segtune.errors import InputError
 from segtune.files.atomic import write_text
 
-_SEARCHES = (  # modules that decide what a replay finds
-    *(f"segtune.tuning.{n}" for n in ("asha", "promotion", "points", "proposals", "sampler", "searcher", "teaching")),
-    "segtune.tuning.stopping",
-    *(f"segtune.planning.{name}" for name in ("first_runs", "portfolio", "rungs")),
-    *("build_portfolio", "gaussian", "methods", "recorded", "simulation", "surrogate", "table"),
+# Code that decides what a replay finds.
+_PACKAGES = (segtune.planning, segtune.space, segtune.tuning)
+_SCRIPTS = (
+    *("build_portfolio", "curves", "gaussian", "methods", "recorded", "replay"),
+    *("samplers", "simulation", "surrogate", "table"),
 )
 
 
@@ -101,8 +103,14 @@ def _parallel(grounds: Mapping[str, Ground], left: Sequence[Key], jobs: int) -> 
 def _stamp(sets: Mapping[str, Recorded]) -> str:
     """Return a hash of what results depend on besides their key: the curves, the spaces and the searching code."""
     spaces = [(own.space.parameters, own.space.baseline, own.all) for _, own in sorted(sets.items())]
-    code = [Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8") for module in _SEARCHES]
+    code = [path.read_text(encoding="utf-8") for path in deciding_code()]
     return hashlib.sha256("".join([repr((sorted(sets), spaces)), optuna.__version__, *code]).encode()).hexdigest()[:12]
+
+
+def deciding_code() -> list[Path]:
+    """Return the files whose code decides what a replay finds."""
+    modules = [path for package in _PACKAGES for folder in package.__path__ for path in Path(folder).rglob("*.py")]
+    return sorted(modules) + [Path(__file__).with_name(f"{name}.py") for name in _SCRIPTS]
 
 
 def read_results(path: Path, stamp: str) -> dict[Key, Replay]:

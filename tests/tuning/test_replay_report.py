@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
+import replay
 from curves import Curve, drawn
 from recorded import Recorded, read_sets
 from report import report
@@ -42,3 +44,24 @@ def test_a_data_set_with_a_space_of_its_own_has_its_table(sets: dict[str, Record
     text = "\n".join(report(found, sets | {"old": old}))
     assert "best mIoU on north" in text
     assert "best mIoU on old" in text
+
+
+def test_results_are_invalid_when_code_changes_that_decides_what_is_found() -> None:
+    files = replay.deciding_code()
+    segtune = {f"{path.parent.name}/{path.name}" for path in files}
+    assert segtune >= {
+        "tuning/prior.py",
+        "space/prior.py",
+        "tuning/study.py",
+        "tuning/scheduler.py",
+        "planning/rungs.py",
+    }
+    benchmarks = Path(replay.__file__).parent
+    own = {path.stem for path in files if path.parent == benchmarks}
+    left, imported = ["simulation"], set()
+    while left:
+        imported.add(name := left.pop())
+        tree = ast.parse((benchmarks / f"{name}.py").read_text())
+        found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        left += [name for name in found - imported if (benchmarks / f"{name}.py").is_file()]
+    assert imported - own == {"machine"}
