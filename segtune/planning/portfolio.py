@@ -21,11 +21,11 @@ from segtune.space.settings import NO_PORTFOLIO, SHIPPED
 Array = NDArray[np.float64]
 
 PER_GROUP = 8  # entries for pretrained encoders, and as many for random weights
+LEAST_SCORES = 3  # of a data set; fewer do not tell what is good on it
 
 _ENTRY = ("settings", "learnt_from")  # the keys of an entry; the second one is optional
 _UNKNOWN = 1.0  # regret of a configuration that was not tried on a data set, and the largest one
 _NO_BETTER = 0.6  # mean regret from which on a random configuration, which has about 0.7, is hardly worse
-_LEAST_SCORES = 3  # of a data set; fewer do not tell what is good on it
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def regrets(scores: Array) -> Array:
     the regrets in the same shape, from 0 to 1; NaN stays NaN, and so is all of a data set with too few scores.
     """
     found = np.full(scores.shape, np.nan)
-    for column in np.flatnonzero((~np.isnan(scores)).sum(axis=0) >= _LEAST_SCORES):
+    for column in np.flatnonzero((~np.isnan(scores)).sum(axis=0) >= LEAST_SCORES):
         own = scores[:, column]
         best, median = np.nanmax(own), np.nanmedian(own)
         found[:, column] = np.minimum((best - own) / (best - median if best > median else 1.0), _UNKNOWN)

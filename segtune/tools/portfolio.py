@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from segtune.errors import InputError, counted
+from segtune.fields import NOT_SEARCHABLE
 from segtune.files.atomic import write_text
 from segtune.files.folders import SearchFolder
 from segtune.machine import versions
 from segtune.planning.portfolio import (
+    LEAST_SCORES,
     PER_GROUP,
     Array,
     Entry,
@@ -27,11 +30,14 @@ from segtune.planning.portfolio import (
     shipped_portfolio,
 )
 from segtune.remarks import Say
-from segtune.space.space import WEIGHTS
+from segtune.space.space import WEIGHTS, defaults
 from segtune.trials import Trial
 from segtune.tuning.status import search_state
 
-_ALWAYS = (WEIGHTS, "optimizer")  # part of every configuration: they decide which learning rates are good
+_ALWAYS = (WEIGHTS, "optimizer", "model", "encoder", "loss", "lr")  # part of every configuration
+# Scores after different epochs cannot be compared; part of a configuration only where a search chooses them.
+_BUDGET = ("epochs", "samples_per_epoch", "image_size")
+_NOT_KEPT = NOT_SEARCHABLE | {*_BUDGET, "channels", "precision"}  # the data and the machine decide the last two
 _NEIGHBOURS = 3
 _LEAST_SECONDS = 0.01  # of a trial, as a share of the median on its data
 _CLOSE = 0.02  # distance below which a neighbour counts hardly more
@@ -47,11 +53,17 @@ _HEAD = """\
 class Tried:
     """A configuration that a trial of a search tried."""
 
-    settings: Mapping[str, Any]  # those that the search chose, and _ALWAYS
+    settings: Mapping[str, Any]  # those that the search chose, _ALWAYS, and others that differ from their defaults
     data: str  # fingerprint of the data set
     miou: float
     seconds: float  # of all epochs of its budget, as far as it did not train them, too
     name: str  # search and trial
+    budget: tuple[Any, ...] = ()  # _BUDGET, as far as the search did not choose it
+
+    @property
+    def compared(self) -> tuple[Any, ...]:
+        """What trials have in common whose scores are compared as they are."""
+        return self.data, self.budget
 
 
 def write_portfolio(searches: Sequence[Path], file: Path, with_shipped: bool, say: Say) -> None:
@@ -64,6 +76,11 @@ def write_portfolio(searches: Sequence[Path], file: Path, with_shipped: bool, sa
     if not tried:
         raise InputError("no trial of these searches has a score; give the folders of searches, such as ray_results/*")
     portfolio = own_portfolio(tried)
+    if not portfolio.entries:
+        raise InputError(
+            f"no data set has {LEAST_SCORES} trials with a score that can be compared: with the same epochs, image_size"
+            " and samples_per_epoch, and all with pretrained encoders or all with random weights"
+        )
     if with_shipped:
         pairs = zip_longest(portfolio.entries, shipped_portfolio().entries)
         portfolio = Portfolio(tuple(filter(None, chain.from_iterable(pairs))), portfolio.about)
@@ -103,69 +120,98 @@ def _has_score(trial: Trial) -> bool:
 
 
 def _tried_by(trial: Trial, search: str) -> Tried:
-    kept = {name: trial.settings[name] for name in _ALWAYS} | dict(trial.searched)
+    kept = {
+        name: trial.settings[name]
+        for name, usual in defaults().items()
+        if name in (*_ALWAYS, *trial.searched) or (name not in _NOT_KEPT and trial.settings.get(name, usual) != usual)
+    }
+    budget = tuple(None if name in trial.searched else trial.settings.get(name) for name in _BUDGET)
     seconds = (trial.seconds or 0.0) / max(trial.epochs_done, 1) * trial.epochs
-    return Tried(kept, trial.fingerprint, trial.miou or 0.0, seconds, f"{search} #{trial.number}")
+    return Tried(kept, trial.fingerprint, trial.miou or 0.0, seconds, f"{search} #{trial.number}", budget)
 
 
 def own_portfolio(tried: Sequence[Tried]) -> Portfolio:
     """Choose a portfolio from trials on any number of data sets, also if no two of them tried the same.
 
-    The regret of a configuration on a data set where it was not tried is predicted from the three nearest ones that
-    were: the mean of their regrets, weighted by inverse distance, and the further away they are, the nearer to 1. Of
-    configurations that are nearly the same, only the one with the lowest mean regret can be chosen.
+    Scores are compared among trials on one data set with the same budget (`Tried.compared`). The regret of a
+    configuration where it was not tried is predicted from the three nearest ones that were: the mean of their regrets,
+    weighted by inverse distance, and the further away they are, the nearer to 1. Of several budgets on a data set, the
+    mean counts. Of configurations that are nearly the same, only the one with the lowest mean regret can be chosen. It
+    has no entries where there are too few scores anywhere.
     """
-    rows = list({repr(sorted(one.settings.items())): one.settings for one in tried}.values())
-    distances = np.array([[_distance(one, other) for other in rows] for one in rows])
-    sets = list(dict.fromkeys(one.data for one in tried))
-    scores, seconds = np.full((len(rows), len(sets)), np.nan), np.ones(len(rows))
-    usual = {data: np.median([one.seconds for one in tried if one.data == data]) or 1.0 for data in sets}
+    known = {repr(sorted(one.settings.items())): one.settings for one in tried}
+    rows, row_of = list(known.values()), {key: row for row, key in enumerate(known)}
+    distances = _distances(rows)
+    groups = list(dict.fromkeys(one.compared for one in tried))
+    scores, seconds = np.full((len(rows), len(groups)), np.nan), np.ones(len(rows))
+    usual = {group: np.median([one.seconds for one in tried if one.compared == group]) or 1.0 for group in groups}
     names: list[list[str]] = [[] for _ in rows]
     for one in tried:
-        row, column = rows.index(one.settings), sets.index(one.data)
+        row, column = row_of[repr(sorted(one.settings.items()))], groups.index(one.compared)
         scores[row, column] = np.nanmax([scores[row, column], one.miou])
-        seconds[row] = max(one.seconds / usual[one.data], _LEAST_SECONDS)
+        seconds[row] = max(one.seconds / usual[one.compared], _LEAST_SECONDS)
         names[row].append(one.name)
 
     pretrained = [settings[WEIGHTS] != "none" for settings in rows]
+    sets = [data for data, _ in groups]
 
     def losses_of(some: Sequence[int]) -> Array:
         """Compare with all that began with such weights, also with those that cannot be chosen."""
         kinds = {pretrained[row] for row in some}
         among = [row for row, kind in enumerate(pretrained) if kind in kinds]
-        losses = _predicted(regrets(scores[among]), distances[np.ix_(among, among)])
-        return losses[[among.index(row) for row in some]]
+        losses = _of_sets(_predicted(regrets(scores[among]), distances[np.ix_(among, among)]), sets)
+        places = {row: place for place, row in enumerate(among)}
+        return losses[[places[row] for row in some]]
 
     different = _different(losses_of(range(len(rows))).mean(axis=1), distances)
-    groups = [[row for row in different if pretrained[row] == kind] for kind in (True, False)]
-    chosen = choose_by_group(groups, losses_of, seconds, PER_GROUP)
-    counts = {data: sum(one.data == data for one in tried) for data in sets}
-    about = {
+    kinds = [[row for row in different if pretrained[row] == kind] for kind in (True, False)]
+    chosen = choose_by_group(kinds, losses_of, seconds, PER_GROUP)
+    return Portfolio(tuple(Entry(rows[row], tuple(names[row])) for row in chosen), _about(tried))
+
+
+def _about(tried: Sequence[Tried]) -> dict[str, Any]:
+    counts = Counter(one.data for one in tried)
+    return {
         "written": datetime.date.today().isoformat(),
         "from": {data: counted(count, "trial") for data, count in counts.items()},
         "rebuild": "python -m segtune.tools portfolio FOLDER ... --to FILE",
         "versions": {"segtune": versions()["segtune"]},
     }
-    return Portfolio(tuple(Entry(rows[row], tuple(names[row])) for row in chosen), about)
 
 
-def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """Return the mean difference of two configurations over their settings, from 0 to 1."""
-    names = one.keys() | other.keys()
-    return sum(_difference(one.get(name), other.get(name)) for name in names) / len(names)
+def _of_sets(losses: Array, sets: Sequence[str]) -> Array:
+    """Return the mean losses on each data set that has any, from columns of these data sets; 1 where none has."""
+    there = [column for column in range(len(sets)) if not np.isnan(losses[:, column]).any()]
+    columns = [losses[:, [k for k in there if sets[k] == data]] for data in dict.fromkeys(sets[k] for k in there)]
+    means = [column.mean(axis=1) for column in columns]
+    return np.stack(means, axis=1) if means else np.ones((len(losses), 1))
 
 
-def _difference(one: Any, other: Any) -> float:
-    if one == other:
-        return 0.0
-    numbers = [value for value in (one, other) if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) < 2 or min(numbers) <= 0:
-        return 1.0
-    return min(1.0, abs(math.log(numbers[0] / numbers[1])) / _FACTOR)
+def _distances(rows: Sequence[Mapping[str, Any]]) -> Array:
+    """Return the mean differences of configurations over the settings in which any two differ, from 0 to 1.
+
+    Numbers differ by the logarithm of their ratio. A setting that a configuration does not name has its default.
+    """
+    usual, found, count = defaults(), np.zeros((len(rows), len(rows))), 0
+    for name in sorted(set(chain.from_iterable(rows))):
+        values = [row.get(name, usual[name]) for row in rows]
+        words = list(dict.fromkeys(map(repr, values)))
+        if len(words) > 1:
+            codes = np.array([words.index(repr(value)) for value in values])
+            logs = np.log([value if _is_positive(value) else np.nan for value in values])
+            steps = np.minimum(1.0, np.abs(logs[:, None] - logs) / _FACTOR)
+            different = codes[:, None] != codes
+            found += np.where(different, np.where(np.isnan(steps), 1.0, steps), 0.0)
+            count += 1
+    return found / max(count, 1)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _predicted(losses: Array, distances: Array) -> Array:
-    """Fill in the losses of configurations that were not tried on a data set."""
+    """Fill in the losses of configurations that were not tried somewhere; a column without a loss stays NaN."""
     filled = losses.copy()
     for column in range(losses.shape[1]):
         known = np.flatnonzero(~np.isnan(losses[:, column]))
@@ -174,13 +220,13 @@ def _predicted(losses: Array, distances: Array) -> Array:
             weights = 1.0 / (distances[row, near] + _CLOSE)
             loss, far = (np.average(values, weights=weights) for values in (losses[near, column], distances[row, near]))
             filled[row, column] = loss + (1.0 - loss) * far
-    return np.where(np.isnan(filled), 1.0, filled)
+    return filled
 
 
 def _different(means: Array, distances: Array) -> list[int]:
     """Return the rows without those that are nearly the same as a row with a lower mean loss."""
     kept: list[int] = []
     for row in np.argsort(means, kind="stable").tolist():
-        if all(distances[row, other] > _SAME for other in kept):
+        if (distances[row, kept] > _SAME).all():
             kept.append(row)
     return sorted(kept)

@@ -24,10 +24,11 @@ def portfolio(*arguments: object) -> Ended:
     return call("segtune.tools.__main__", "portfolio", *arguments)
 
 
-def search(folder: Path, data: str, scores: list[float]) -> Path:
-    """Leave a search with these scores, one by trial, and a trial that still runs."""
+def search(folder: Path, data: str, scores: list[float], run: str = "") -> Path:
+    """Leave a search with these scores, one by trial, and a trial that still runs; `run` is fixed in it."""
     seed = len(data) + ord(data[-1])  # searches draw different configurations
-    bench = Bench(SearchFolder(folder), f"dataset: data/{data}\n{SPACE}".replace("trials: 8", f"seed: {seed}"))
+    text = SPACE.replace("trials: 8", f"seed: {seed}").replace("run: {", f"run: {{{run}")
+    bench = Bench(SearchFolder(folder), f"dataset: data/{data}\n{text}")
     same_data(bench.study, data)
     store_space(bench.folder, bench.study, bench.space)
     for score in scores:
@@ -57,7 +58,8 @@ def test_the_best_of_ones_own_searches_are_written(tmp_path: Path) -> None:
     found = read_portfolio(Path("own.yaml"))
     assert found.entries[0].learnt_from == ("a #2",)  # b #1, nearly the same, is the best on the other data set
     assert found.entries[0].settings.keys() >= {"encoder_weights", "optimizer", "encoder"}
-    assert "batch_size" not in found.entries[0].settings  # the search did not choose it
+    assert found.entries[0].settings["batch_size"] == 4  # the search fixed it, and it is not the default
+    assert "epochs" not in found.entries[0].settings
 
     (tmp_path / "later.yaml").write_text(f"{SPACE}baseline: {{encoder: efficientnet-b0}}\n")
     space = load_space(tmp_path / "later.yaml", search_overrides={"start": "own.yaml", "sampler": "tpe"})
@@ -68,6 +70,40 @@ def test_the_best_of_ones_own_searches_are_written(tmp_path: Path) -> None:
     both = read_portfolio(Path("own.yaml")).entries
     assert both[0].learnt_from == ("a #2",)
     assert both[1] == shipped_portfolio().entries[0]
+
+
+def test_what_a_search_fixes_is_part_of_its_configurations() -> None:
+    search(Path("a"), "same", [0.5, 0.4, 0.7, 0.6], "loss: lovasz, ")
+    search(Path("b"), "same", [0.9, 0.1, 0.2, 0.3], "loss: focal, ")
+    assert portfolio("a", "b", "--to", "own.yaml").status == 0
+    entries = read_portfolio(Path("own.yaml")).entries
+    best = entries[0]
+    assert best.learnt_from == ("b #0",)
+    assert {name: best.settings[name] for name in ("loss", "model", "lr")} == {
+        "loss": "focal",
+        "model": "unet",
+        "lr": 1e-3,
+    }
+    assert [entry.settings["loss"] == "focal" for entry in entries] == [
+        entry.learnt_from[0].startswith("b") for entry in entries
+    ]
+
+
+def test_scores_after_another_budget_are_not_compared() -> None:
+    search(Path("short"), "same", [0.1, 0.3, 0.2, 0.15], "samples_per_epoch: 20, loss: lovasz, ")
+    search(Path("long"), "same", [0.6, 0.61, 0.72, 0.65], "samples_per_epoch: 900, loss: focal, ")
+    assert portfolio("short", "long", "--to", "own.yaml").status == 0
+    entries = read_portfolio(Path("own.yaml")).entries
+    assert {"short #1", "long #2"} <= {name for entry in entries for name in entry.learnt_from}
+    assert not any("samples_per_epoch" in entry.settings for entry in entries)
+
+
+def test_too_few_trials_make_no_portfolio() -> None:
+    search(Path("one"), "of_one", [0.4, 0.5])
+    search(Path("two"), "of_two", [0.6])
+    (mistake,) = portfolio("one", "two", "--to", "own.yaml").mistakes
+    assert "no data set has 3 trials with a score that can be compared: with the same epochs" in mistake
+    assert not Path("own.yaml").exists()
 
 
 def test_paused_trials_count(tmp_path: Path) -> None:
