@@ -53,6 +53,11 @@ class Method:
     expects: float | None = None  # prior: the recorded configuration with this rank from 0, the best, to 1, the worst
 
     @property
+    def oracle(self) -> bool:
+        """Whether it knows what is recorded of the searched data set itself, as no real search can."""
+        return self.expects is not None
+
+    @property
     def needs_others(self) -> bool:
         """Whether it can be replayed only where other data sets have the same space."""
         return self.portfolio or self.learns

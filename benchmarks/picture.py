@@ -9,7 +9,7 @@ import numpy as np
 from found import Array, Band, Results
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from methods import DEFAULT
+from methods import DEFAULT, METHODS
 from recorded import Recorded
 from report import count
 from simulation import BUDGETS, Replay
@@ -19,10 +19,14 @@ _SHOWN = 2.0  # full trainings from which on every mean is inside the panel
 
 
 def draw(replays: Sequence[Replay], sets: Mapping[str, Recorded], path: Path) -> None:
-    """Write a panel for the mean over the data sets and one for each, a column per number of workers, as PNG."""
+    """Write a panel for the mean over the data sets and one for each, a column per number of workers, as PNG.
+
+    Oracles are not drawn.
+    """
+    shown = [replay for replay in replays if not METHODS[replay.key.method].oracle]
     found = {
-        workers: Results([replay for replay in replays if replay.key.workers == workers], sets)
-        for workers in sorted({replay.key.workers for replay in replays})
+        workers: Results([replay for replay in shown if replay.key.workers == workers], sets)
+        for workers in sorted({replay.key.workers for replay in shown})
     }
     names = next(iter(found.values())).sets
     rows = [*([None] if len(names) > 1 else []), *names]  # None: the mean

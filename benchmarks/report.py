@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from found import ARITHMETIC, GEOMETRIC, Array, Band, Results, ratios
 from judge import CHOSEN, candidates, cross_validate, epochs_of
-from methods import BEFORE, DEFAULT, PLAIN, RIVAL
+from methods import BEFORE, DEFAULT, METHODS, PLAIN, RIVAL
 from recorded import Recorded, pools
 from simulation import BUDGETS, SURROGATE, Replay
 
@@ -26,11 +26,17 @@ def report(replays: Sequence[Replay], sets: Mapping[str, Recorded]) -> Iterator[
             some = [r for r in replays if (r.key.landscape, r.key.workers) == (landscape, workers)]
             for pool in pools(sets):
                 own = {recorded.name: recorded for recorded in pool}
-                results = Results([r for r in some if r.key.set in own], own)
-                if results.sets:
+                found = [r for r in some if r.key.set in own]
+                results = Results([r for r in found if not METHODS[r.key.method].oracle], own)
+                oracles = Results([r for r in found if r.key.method == BEFORE or METHODS[r.key.method].oracle], own)
+                seeds = max(results.seeds, oracles.seeds)
+                if seeds:
                     yield ""
-                    yield f"=== {_title(landscape)}, {count(workers, 'worker')}, {count(results.seeds, 'seed')} ==="
+                    yield f"=== {_title(landscape)}, {count(workers, 'worker')}, {count(seeds, 'seed')} ==="
+                if results.sets:
                     yield from _tables(results)
+                if any(METHODS[method].oracle for method in oracles.methods):
+                    yield from _oracles(oracles)
     yield from _costs(replays)
 
 
@@ -62,7 +68,7 @@ def _chance(recorded: Recorded, epoch: int) -> float:
 
 
 def _tables(results: Results) -> Iterator[str]:
-    yield f"{'':{_NAME}}" + "".join(f"{f'after {budget}':>{_CELL}}" for budget in BUDGETS)
+    yield _head(BUDGETS)
     for name in results.sets:
         yield f"best mIoU on {name}, by full trainings"
         yield from _rows(results, {method: _scores(results, name, method) for method in results.methods})
@@ -78,6 +84,19 @@ def _tables(results: Results) -> Iterator[str]:
     if RIVAL in results.methods:
         yield f"+ -: significantly better or worse than {RIVAL} (paired by seed, 95 %)"
         yield from _losses(results)
+
+
+def _oracles(results: Results) -> Iterator[str]:
+    """Show what a prior brings or costs at most: it is the best or worst configuration of the searched data set."""
+    yield "oracles: they know the best or the worst recorded configuration of the data set that they search"
+    yield _head(BUDGETS)
+    for name in results.sets:
+        yield f"best mIoU on {name}, by full trainings"
+        yield from _rows(results, {method: _scores(results, name, method) for method in results.methods})
+
+
+def _head(budgets: Iterable[int]) -> str:
+    return f"{'':{_NAME}}" + "".join(f"{f'after {budget}':>{_CELL}}" for budget in budgets)
 
 
 def _rows(results: Results, cells: Mapping[str, Iterable[str]]) -> Iterator[str]:

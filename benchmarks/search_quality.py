@@ -82,6 +82,8 @@ def _replay(given: argparse.Namespace) -> None:
         seeds=given.seeds,
         landscapes=_known("--landscapes", given.landscapes, LANDSCAPES),
     )
+    if given.picture and all(METHODS[method].oracle for method in plan.methods):
+        raise InputError("--picture: oracles are not drawn; add another method to --methods")
     sets = plan.read()
     searches, wanted = [], len(plan.keys(sets))
     for search in replay(plan, sets, given.jobs):

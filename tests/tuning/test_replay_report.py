@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import replay
 from curves import Curve, drawn
+from picture import draw
 from recorded import Recorded, read_sets
 from report import report
 from simulation import Key, Replay
@@ -65,3 +66,22 @@ def test_results_are_invalid_when_code_changes_that_decides_what_is_found() -> N
         found = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         left += [name for name in found - imported if (benchmarks / f"{name}.py").is_file()]
     assert imported - own == {"machine"}
+
+
+def test_oracles_have_a_table_of_their_own(sets: dict[str, Recorded], tmp_path: Path) -> None:
+    found = [
+        one
+        for name in sets
+        for method, best in (("random", 0.3), ("random+asha", 0.35), ("tpe+asha", 0.4), ("tpe+asha right prior", 0.8))
+        for one in replays("surrogate", name, method, best, best + 0.05, best + 0.1)
+    ]
+    tables, oracles = "\n".join(report(found, sets)).split("oracles: ")
+    assert "right prior" not in tables
+    assert "tpe+asha: " in tables
+    rows = [line.split() for line in oracles.split("CPU seconds")[0].splitlines() if line.startswith("  tpe")]
+    assert [row[0:2] for row in rows[:2]] == [["tpe+asha", "0.4010"], ["tpe+asha", "right"]]
+    without = "\n".join(report([one for one in found if "prior" not in one.key.method], sets))
+    assert without.split("CPU seconds")[0].strip() == tables.strip()
+    draw(found, sets, tmp_path / "all.png")
+    draw([one for one in found if "prior" not in one.key.method], sets, tmp_path / "honest.png")
+    assert (tmp_path / "all.png").read_bytes() == (tmp_path / "honest.png").read_bytes()
