@@ -11,10 +11,13 @@ import numpy.typing as npt
 from methods import METHODS, PLAIN
 from recorded import Recorded
 from scipy import stats
-from simulation import BUDGETS, Replay
+from simulation import BUDGETS, TABLE, Replay
 
 Array = npt.NDArray[np.float64]
 _CONFIDENCE = 0.95
+_TARGET = 50  # full trainings: what `PLAIN` has reached by then is to be reached
+# A table holds so few configurations that methods try most of them sooner or later; then all find the same.
+_BUDGETS_IN_TABLE, _TARGET_IN_TABLE = (5, 10), 20
 GEOMETRIC, ARITHMETIC = "geometric mean", "mean"
 _RESAMPLED = 1000  # bootstrap samples of seeds
 
@@ -53,6 +56,11 @@ class Results:
 
     def __init__(self, replays: Iterable[Replay], sets: Mapping[str, Recorded]) -> None:
         self._found: dict[tuple[str, str], dict[int, Replay]] = {}
+        replays = list(replays)
+        self.in_table = any(replay.key.landscape == TABLE for replay in replays)
+        # Full trainings after which methods are compared.
+        self.budgets = _BUDGETS_IN_TABLE if self.in_table else BUDGETS
+        self.target = _TARGET_IN_TABLE if self.in_table else _TARGET
         for replay in replays:
             self._found.setdefault((replay.key.set, replay.key.method), {})[replay.key.seed] = replay
         self.methods = [method for method in METHODS if any(method == found for _, found in self._found)]
@@ -77,6 +85,15 @@ class Results:
     def at(self, name: str, method: str, budget: float) -> Array:
         """The best mIoU by seed when so many full trainings were spent."""
         return np.array([replay.at(budget) for replay in self.of(name, method)])
+
+    def share_tried(self, method: str, budget: int) -> float:
+        """The share of a table's configurations begun until one of `BUDGETS`, mean over data sets and seeds."""
+        column = BUDGETS.index(budget)
+        shares = [
+            np.mean([replay.trials[column] for replay in self.of(name, method)]) / len(recorded.curves)
+            for name, recorded in self._sets.items()
+        ]
+        return float(np.mean(shares))
 
     def mean_at(self, method: str, budget: float) -> Array:
         """The same as mean over data sets."""
@@ -114,8 +131,8 @@ class Ratio:
         return f"{self.value:.2f} [{self.low:.2f} {self.high:.2f}]"
 
 
-def ratios(results: Results, budget: int) -> dict[str, dict[str, Ratio]]:
-    """The training time until the score that `PLAIN` has after a budget, by method and data set, and their means.
+def ratios(results: Results) -> dict[str, dict[str, Ratio]]:
+    """The training time until what `PLAIN` has after `results.target`, by method and data set, and their means.
 
     The score and the times are medians over seeds. A time that is longer than the largest budget counts as that one,
     so a ratio is never too good. The interval holds 95 % of the ratios of seeds drawn with replacement.
@@ -125,7 +142,7 @@ def ratios(results: Results, budget: int) -> dict[str, dict[str, Ratio]]:
     samples = np.vstack([np.arange(results.seeds), drawn])  # the seeds as they are come first
     spent: dict[tuple[str, str], Array] = {}
     for name in results.sets:
-        targets, ranks = np.unique(results.at(name, PLAIN, budget), return_inverse=True)
+        targets, ranks = np.unique(results.at(name, PLAIN, results.target), return_inverse=True)
         target = _medians(ranks[samples])
         for method in results.methods:
             times = results.until(name, method, targets.tolist())

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from methods import DEFAULT, METHODS
 from recorded import Recorded
 from report import count
-from simulation import BUDGETS, Replay
+from simulation import Replay
 
 _FIRST = 1.0  # full trainings: where the axis begins
 _SHOWN = 2.0  # full trainings from which on every mean is inside the panel
@@ -54,7 +54,8 @@ def draw(replays: Sequence[Replay], sets: Mapping[str, Recorded], path: Path) ->
 
 
 def _lines(panel: Axes, results: Results, name: str | None) -> None:
-    spent = np.geomspace(_FIRST, BUDGETS[-1], 60)
+    last = results.budgets[-1]
+    spent = np.geomspace(_FIRST, last, 60)
     shown: list[float] = []
     for number, method in enumerate(results.methods):
         bands = [Band.of(_regret(results, name, method, budget)) for budget in spent]
@@ -65,10 +66,10 @@ def _lines(panel: Axes, results: Results, name: str | None) -> None:
         if results.seeds > 1:
             panel.fill_between(spent, mean - half, mean + half, color=f"C{number % 10}", alpha=0.13, lw=0)
         shown += mean[spent >= _SHOWN].tolist()
-    panel.set(xscale="log", xlim=(_FIRST, BUDGETS[-1]))
+    panel.set(xscale="log", xlim=(_FIRST, last))
     margin = 0.1 * (max(shown) - min(shown)) + 1e-3
     panel.set_ylim(min(shown) - margin, max(shown) + margin)
-    panel.set_xticks([1, 2, *BUDGETS], [str(tick) for tick in (1, 2, *BUDGETS)])
+    panel.set_xticks([1, 2, *results.budgets], [str(tick) for tick in (1, 2, *results.budgets)])
     panel.minorticks_off()
     panel.tick_params(labelsize=8)
     panel.grid(alpha=0.3)

@@ -136,15 +136,16 @@ def read_results(path: Path, stamp: str) -> dict[Key, Replay]:
 
 def _of_row(row: Mapping[str, str]) -> Replay:
     key = Key(row["landscape"], row["set"], row["method"], int(row["workers"]), int(row["seed"]))
+    trials = tuple(map(int, row["trials"].split()))
     spent, best = (tuple(map(float, row[name].split())) for name in ("spent", "best"))
-    return Replay(key, int(row["trials"]), int(row["finished"]), float(row["cpu_seconds"]), spent, best)
+    return Replay(key, trials, int(row["finished"]), float(row["cpu_seconds"]), spent, best)
 
 
 def _append(path: Path, stamp: str, replayed: Replay) -> None:
     row = {
         "stamp": stamp,
         **{name: getattr(replayed.key, name) for name in ("landscape", "set", "method", "workers", "seed")},
-        **{name: getattr(replayed, name) for name in ("trials", "finished", "cpu_seconds")},
-        **{name: " ".join(map(str, getattr(replayed, name))) for name in ("spent", "best")},
+        **{name: getattr(replayed, name) for name in ("finished", "cpu_seconds")},
+        **{name: " ".join(map(str, getattr(replayed, name))) for name in ("trials", "spent", "best")},
     }
     append_row(path, row)

@@ -11,7 +11,6 @@ from methods import BEFORE, DEFAULT, METHODS, PLAIN, RIVAL
 from recorded import Recorded, pools
 from simulation import BUDGETS, SURROGATE, Replay
 
-_TARGET = 50  # full trainings: what `PLAIN` has reached by then is to be reached
 _AIM, _LEAST_AIM = 0.10, 0.20  # of its training time
 _EARLY, _LATE = 5, 20  # full trainings: what `BEFORE` has after the second is to be found after the first
 _NAME = 30  # characters of a method's name
@@ -68,7 +67,7 @@ def _chance(recorded: Recorded, epoch: int) -> float:
 
 
 def _tables(results: Results) -> Iterator[str]:
-    yield _head(BUDGETS)
+    yield _head(results.budgets)
     for name in results.sets:
         yield f"best mIoU on {name}, by full trainings"
         yield from _rows(results, {method: _scores(results, name, method) for method in results.methods})
@@ -77,6 +76,12 @@ def _tables(results: Results) -> Iterator[str]:
         yield from _rows(results, {method: _mean_scores(results, method) for method in results.methods})
         yield "regret, mean over data sets: 0 is the best recorded configuration, 1 the median one"
         yield from _rows(results, {method: _regrets(results, method) for method in results.methods})
+    if results.in_table:
+        yield "share of the recorded configurations that were begun, mean over data sets and seeds"
+        columns = (*results.budgets, results.target)
+        yield _head(columns)
+        shares = {m: [f"{results.share_tried(m, budget):.0%} " for budget in columns] for m in results.methods}
+        yield from _rows(results, shares)
     if PLAIN in results.methods:
         yield from _times(results)
     if BEFORE in results.methods:
@@ -89,7 +94,7 @@ def _tables(results: Results) -> Iterator[str]:
 def _oracles(results: Results) -> Iterator[str]:
     """Show what a prior brings or costs at most: it is the best or worst configuration of the searched data set."""
     yield "oracles: they know the best or the worst recorded configuration of the data set that they search"
-    yield _head(BUDGETS)
+    yield _head(results.budgets)
     for name in results.sets:
         yield f"best mIoU on {name}, by full trainings"
         yield from _rows(results, {method: _scores(results, name, method) for method in results.methods})
@@ -106,19 +111,19 @@ def _rows(results: Results, cells: Mapping[str, Iterable[str]]) -> Iterator[str]
 
 
 def _scores(results: Results, name: str, method: str) -> list[str]:
-    found = [(results.at(name, method, budget), _rival(results, name, budget)) for budget in BUDGETS]
+    found = [(results.at(name, method, budget), _rival(results, name, budget)) for budget in results.budgets]
     return [f"{Band.of(ours)}{_sign(ours, rival)}" for ours, rival in found]
 
 
 def _mean_scores(results: Results, method: str) -> list[str]:
-    ours = [results.mean_at(method, budget) for budget in BUDGETS]
-    rivals = [results.mean_at(RIVAL, budget) if RIVAL in results.methods else None for budget in BUDGETS]
+    ours = [results.mean_at(method, budget) for budget in results.budgets]
+    rivals = [results.mean_at(RIVAL, budget) if RIVAL in results.methods else None for budget in results.budgets]
     return [f"{Band.of(mine)}{_sign(mine, rival)}" for mine, rival in zip(ours, rivals, strict=True)]
 
 
 def _regrets(results: Results, method: str) -> list[str]:
-    ours = [results.mean_regret(method, budget) for budget in BUDGETS]
-    rivals = [results.mean_regret(RIVAL, budget) if RIVAL in results.methods else None for budget in BUDGETS]
+    ours = [results.mean_regret(method, budget) for budget in results.budgets]
+    rivals = [results.mean_regret(RIVAL, budget) if RIVAL in results.methods else None for budget in results.budgets]
     return [
         f"{Band.of(mine)}{_sign(-mine, None if rival is None else -rival)}"
         for mine, rival in zip(ours, rivals, strict=True)
@@ -135,9 +140,9 @@ def _sign(ours: Array, rival: Array | None) -> str:
 
 def _times(results: Results) -> Iterator[str]:
     """Training time until an mIoU is reached."""
-    yield f"training time until the mIoU that {PLAIN} has after {_TARGET} full trainings, as a multiple of its time;"
-    yield f"95 % interval over seeds; a time beyond {BUDGETS[-1]} counts as {BUDGETS[-1]}"
-    found = ratios(results, _TARGET)
+    yield f"training time until the mIoU that {PLAIN} has after {results.target} full trainings, as a multiple of its"
+    yield f"time; 95 % interval over seeds; a time beyond {BUDGETS[-1]} counts as {BUDGETS[-1]}"
+    found = ratios(results)
     columns = results.sets if len(results.sets) == 1 else [*results.sets, GEOMETRIC, ARITHMETIC]
     yield f"{'':{_NAME}}" + "".join(f"{name:>{_CELL}}" for name in columns)
     yield from _rows(results, {method: [f"{found[method][name]} " for name in columns] for method in results.methods})
@@ -166,14 +171,14 @@ def _early(results: Results) -> Iterator[str]:
 
 def _losses(results: Results) -> Iterator[str]:
     """List every case in which a method is significantly worse than `RIVAL`."""
-    cases = len(results.sets) * len(BUDGETS)
+    cases = len(results.sets) * len(results.budgets)
     yield f"significantly worse than {RIVAL}, of {cases} cases each (chance alone: 1 in 40)"
     for method in results.methods:
         if method in (RIVAL, PLAIN):
             continue
         worse = []
         for name in results.sets:
-            for budget in BUDGETS:
+            for budget in results.budgets:
                 band = Band.of(results.at(name, method, budget) - results.at(name, RIVAL, budget))
                 worse += [f"{name} after {budget} ({band.mean:+.4f})"] if band.sign == "-" else []
         yield f"  {method}: {', '.join(worse) or 'never'}"
@@ -185,6 +190,6 @@ def _costs(replays: Sequence[Replay]) -> Iterator[str]:
     yield "CPU seconds of a replay, and its trials"
     for method in dict.fromkeys(replay.key.method for replay in replays):
         own = [replay for replay in replays if replay.key.method == method]
-        seconds, trials = (np.mean([getattr(r, name) for r in own]) for name in ("cpu_seconds", "trials"))
+        seconds, trials = np.mean([(r.cpu_seconds, r.trials[-1]) for r in own], axis=0)
         yield f"  {method:{_NAME - 2}}{seconds:8.2f}{trials:8.0f}"
     yield f"  all {len(replays)}: {sum(replay.cpu_seconds for replay in replays) / 60:.0f} minutes"

@@ -48,7 +48,7 @@ class Replay:
     """One simulated search."""
 
     key: Key
-    trials: int  # begun
+    trials: tuple[int, ...]  # begun, after each of `BUDGETS`
     finished: int  # that used their whole budget of epochs
     cpu_seconds: float  # that the replay took
     spent: tuple[float, ...]  # full trainings when the best mIoU rose
@@ -228,6 +228,7 @@ def _summary(key: Key, backend: Simulated, full: float, epochs: int, cpu_seconds
         if not best or value > best[-1]:
             spent.append(round(now * key.workers / full, 4))
             best.append(round(value, 5))
-    numbers = {number for _, number, _, _ in backend.history}
+    begun = [now * key.workers / full for now, _, epoch, _ in backend.history if epoch == 1]
+    trials = tuple(sum(spent <= budget for spent in begun) for budget in BUDGETS)
     finished = sum(epoch == epochs for _, _, epoch, _ in backend.history)
-    return Replay(key, len(numbers), finished, round(cpu_seconds, 2), tuple(spent), tuple(best))
+    return Replay(key, trials, finished, round(cpu_seconds, 2), tuple(spent), tuple(best))

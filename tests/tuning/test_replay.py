@@ -131,12 +131,12 @@ def test_the_band_is_students_t() -> None:
 def test_ratios_are_of_medians_and_never_too_good(sets: dict[str, Recorded]) -> None:
     def found(method: str, seed: int, spent: float, best: float) -> Replay:
         key = Key("surrogate", "north", method, 1, seed)
-        return Replay(key, 9, 9, 0.0, (1.0, spent), (0.1, best))
+        return Replay(key, (9, 9, 9, 9), 9, 0.0, (1.0, spent), (0.1, best))
 
     replays = [found("random", seed, spent, 0.5) for seed, spent in enumerate((20.0, 30.0, 40.0))]
     replays += [found("tpe", seed, spent, 0.6) for seed, spent in enumerate((3.0, 6.0, 9.0))]
     replays += [found("tpe+asha", seed, 2.0, 0.4) for seed in range(3)]  # never reaches 0.5
-    ratio = ratios(Results(replays, {"north": sets["north"]}), 50)
+    ratio = ratios(Results(replays, {"north": sets["north"]}))
     assert (ratio["random"]["north"].value, ratio["tpe"]["north"].value) == (1.0, 0.2)
     assert (ratio["tpe"]["north"].low, ratio["tpe"]["north"].high) == pytest.approx((3 / 20, 9 / 40))  # paired by seed
     assert ratio["tpe+asha"]["north"].value == pytest.approx(50 / 30)
@@ -144,9 +144,12 @@ def test_ratios_are_of_medians_and_never_too_good(sets: dict[str, Recorded]) -> 
 
 def test_aims_and_losses_are_reported_as_they_are(sets: dict[str, Recorded]) -> None:
     def found(method: str, spent: tuple[float, ...], best: tuple[float, ...]) -> list[Replay]:
-        keys = [Key("table", name, method, 1, seed) for name in SETS for seed in range(4)]
+        keys = [Key("surrogate", name, method, 1, seed) for name in SETS for seed in range(4)]
         chance = [0.001 * key.seed * (1 + len(method)) for key in keys]
-        return [Replay(k, 9, 9, 1.0, spent, tuple(b + c for b in best)) for k, c in zip(keys, chance, strict=True)]
+        return [
+            Replay(k, (9, 9, 9, 9), 9, 1.0, spent, tuple(b + c for b in best))
+            for k, c in zip(keys, chance, strict=True)
+        ]
 
     replays = found("random", (1.0, 40.0), (0.3, 0.5)) + found("random+asha", (4.0, 30.0), (0.4, 0.6))
     replays += found("tpe+asha", (4.0, 15.0), (0.3, 0.7)) + found("tpe+asha+portfolio", (2.0, 4.0), (0.6, 0.8))
@@ -163,7 +166,7 @@ def test_aims_and_losses_are_reported_as_they_are(sets: dict[str, Recorded]) -> 
 
 
 def test_one_seed_of_one_method_can_be_drawn(sets: dict[str, Recorded], tmp_path: Path) -> None:
-    one = [Replay(Key("surrogate", "north", "random", 4, 0), 3, 3, 0.1, (1.0, 2.0), (0.4, 0.5))]
+    one = [Replay(Key("surrogate", "north", "random", 4, 0), (3, 3, 3, 3), 3, 0.1, (1.0, 2.0), (0.4, 0.5))]
     draw(one, sets, tmp_path / "new" / "one.png")
     assert (tmp_path / "new" / "one.png").stat().st_size > 5000
 

@@ -11,7 +11,7 @@ from curves import Curve, drawn
 from picture import draw
 from recorded import Recorded, read_sets
 from report import report
-from simulation import Key, Replay
+from simulation import BUDGETS, Ground, Key, Replay, simulate
 
 from segtune.space.reader import load_space
 from tests.tuning.curves_of_sets import EPOCHS, SETS, SPACE, write_curves
@@ -28,7 +28,10 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recorded]:
 def replays(landscape: str, name: str, method: str, *best: float) -> list[Replay]:
     """Return searches of three seeds that reach these scores after 1, 8 and 30 full trainings."""
     keys = [Key(landscape, name, method, 1, seed) for seed in range(3)]
-    return [Replay(key, 9, 9, 1.0, (1.0, 8.0, 30.0), tuple(score + 0.001 * key.seed for score in best)) for key in keys]
+    return [
+        Replay(key, (3, 6, 12, 24), 9, 1.0, (1.0, 8.0, 30.0), tuple(score + 0.001 * key.seed for score in best))
+        for key in keys
+    ]
 
 
 def test_a_data_set_with_a_space_of_its_own_has_its_table(sets: dict[str, Recorded], tmp_path: Path) -> None:
@@ -85,3 +88,26 @@ def test_oracles_have_a_table_of_their_own(sets: dict[str, Recorded], tmp_path: 
     draw(found, sets, tmp_path / "all.png")
     draw([one for one in found if "prior" not in one.key.method], sets, tmp_path / "honest.png")
     assert (tmp_path / "all.png").read_bytes() == (tmp_path / "honest.png").read_bytes()
+
+
+def test_a_table_is_reported_only_while_most_of_it_is_left(sets: dict[str, Recorded]) -> None:
+    methods = (("random", 0.3), ("random+asha", 0.4))
+    found = [
+        one for name in sets for method, best in methods for one in replays("table", name, method, best, best, best + 1)
+    ]
+    lines = [line.strip() for line in report(found, sets)]
+    heads = [line.split() for line in lines if line.startswith("after")]
+    assert heads == [["after", "5", "after", "10"], ["after", "5", "after", "10", "after", "20"]]
+    assert not any("after 50" in line for line in lines)
+    assert any(line.startswith("training time until the mIoU that random has after 20 full") for line in lines)
+    shares = lines[next(number for number, line in enumerate(lines) if line.startswith("share of the recorded")) + 2]
+    assert shares.split() == ["random", "10%", "20%", "40%"]  # of 30 configurations
+
+
+def test_the_trials_of_a_replay_are_counted_by_budget(sets: dict[str, Recorded]) -> None:
+    north = sets["north"]
+    for method, least in (("random", 0), ("random+asha", 3)):
+        replayed = simulate(Ground(north, None, ()), Key("table", "north", method, 1, 0))
+        full = [min(budget, len(north.curves)) for budget in BUDGETS]
+        assert all(begun - whole >= least for begun, whole in zip(replayed.trials[:3], full[:3], strict=True))
+        assert replayed.trials[-1] == len(north.curves)
