@@ -16,7 +16,7 @@ from surrogate import Rows
 
 Array = npt.NDArray[np.float64]
 _FOLDS = 5
-CHOSEN = "gaussian process, pooled"  # what surrogate.py is
+CHOSEN, OWN_CURVES = "gaussian process, pooled", "gaussian process, own set"  # what surrogate.py can be fitted to
 
 
 class Regression(Protocol):
@@ -123,7 +123,7 @@ def candidates() -> dict[str, Regression]:
         "trees, own set": Own(Trees()),
         "trees, pooled": Trees(),
         "boosting, pooled": Boosting(),
-        "gaussian process, own set": Own(Process()),
+        OWN_CURVES: Own(Process()),
         CHOSEN: Process(),
         "residual": Residual(),
     }

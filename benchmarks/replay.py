@@ -6,17 +6,17 @@ import csv
 import hashlib
 import io
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-import surrogate
 from curves import append_row
 from methods import METHODS
 from recorded import Recorded, others_of, pools, read_sets
-from simulation import LANDSCAPES, SURROGATE, Ground, Key, Replay, simulate
+from simulation import LANDSCAPES, OWN, SURROGATE, Ground, Key, Replay, simulate
+from surrogate import Surrogate, fit
 
 import segtune.planning
 import segtune.space
@@ -54,7 +54,8 @@ class Plan:
     def keys(self, sets: Mapping[str, Recorded]) -> list[Key]:
         """Return every search, ordered so that methods can be compared early.
 
-        Where no other data set has the same space, a method that learns from others is left out.
+        Where no other data set has the same space, a method that learns from others is left out, and so is the
+        landscape of the data set's own curves, which is then that of all curves.
         """
         return [
             Key(landscape, name, method, workers, seed)
@@ -63,7 +64,7 @@ class Plan:
             for name, recorded in sets.items()
             for workers in self.workers
             for method in self.methods
-            if not METHODS[method].needs_others or others_of(recorded, sets)
+            if not (METHODS[method].needs_others or landscape == OWN) or others_of(recorded, sets)
         ]
 
 
@@ -76,7 +77,7 @@ def replay(plan: Plan, sets: Mapping[str, Recorded], jobs: int) -> Iterator[Repl
     left = [key for key in wanted if key not in done]
     if not left:
         return
-    grounds = _grounds(sets, any(key.landscape == SURROGATE for key in left))
+    grounds = _grounds(sets, {key.landscape for key in left})
     if jobs == 1:
         results: Iterable[Replay] = (simulate(grounds[key.set], key) for key in left)
     else:
@@ -86,12 +87,14 @@ def replay(plan: Plan, sets: Mapping[str, Recorded], jobs: int) -> Iterator[Repl
         yield result
 
 
-def _grounds(sets: Mapping[str, Recorded], with_surrogate: bool) -> dict[str, Ground]:
+def _grounds(sets: Mapping[str, Recorded], landscapes: Collection[str]) -> dict[str, Ground]:
     """Prepare the data sets; what a search on one may learn from are the others, and never itself."""
-    fitted = {}
-    if with_surrogate:
-        fitted = {each.recorded.name: each for pool in pools(sets) for each in surrogate.fit(pool)}
-    return {name: Ground(own, fitted.get(name), tuple(others_of(own, sets))) for name, own in sets.items()}
+    fitted: dict[str, dict[str, Surrogate]] = {name: {} for name in sets}
+    fits = {SURROGATE: pools(sets), OWN: [[recorded] for recorded in sets.values()]}
+    for landscape, groups in fits.items():
+        for each in (one for group in groups if landscape in landscapes for one in fit(group)):
+            fitted[each.recorded.name][landscape] = each
+    return {name: Ground(own, fitted[name], tuple(others_of(own, sets))) for name, own in sets.items()}
 
 
 def _parallel(grounds: Mapping[str, Ground], left: Sequence[Key], jobs: int) -> Iterator[Replay]:

@@ -6,21 +6,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from found import ARITHMETIC, GEOMETRIC, Array, Band, Results, ratios
-from judge import CHOSEN, candidates, cross_validate, epochs_of
+from judge import CHOSEN, OWN_CURVES, candidates, cross_validate, epochs_of
 from methods import BEFORE, DEFAULT, METHODS, PLAIN, RIVAL
 from recorded import Recorded, pools
-from simulation import BUDGETS, SURROGATE, Replay
+from simulation import BUDGETS, OWN, SURROGATE, TABLE, Replay
 
 _AIM, _LEAST_AIM = 0.10, 0.20  # of its training time
 _EARLY, _LATE = 5, 20  # full trainings: what `BEFORE` has after the second is to be found after the first
+_TITLES = {
+    SURROGATE: "surrogate of the curves of all data sets",
+    OWN: "surrogate of the data set's own curves alone",
+    TABLE: "recorded configurations alone (no surrogate)",
+}
 _NAME = 30  # characters of a method's name
 _CELL = 18
 
 
 def report(replays: Sequence[Replay], sets: Mapping[str, Recorded]) -> Iterator[str]:
     """The whole report, line by line."""
+    landscapes = list(dict.fromkeys(replay.key.landscape for replay in replays))
     yield from about(sets)
-    for landscape in dict.fromkeys(replay.key.landscape for replay in replays):
+    if OWN in landscapes:
+        yield from about(sets, OWN_CURVES)
+    for landscape in landscapes:
         for workers in sorted({replay.key.workers for replay in replays}):
             some = [r for r in replays if (r.key.landscape, r.key.workers) == (landscape, workers)]
             for pool in pools(sets):
@@ -31,7 +39,7 @@ def report(replays: Sequence[Replay], sets: Mapping[str, Recorded]) -> Iterator[
                 seeds = max(results.seeds, oracles.seeds)
                 if seeds:
                     yield ""
-                    yield f"=== {_title(landscape)}, {count(workers, 'worker')}, {count(seeds, 'seed')} ==="
+                    yield f"=== {_TITLES[landscape]}, {count(workers, 'worker')}, {count(seeds, 'seed')} ==="
                 if results.sets:
                     yield from _tables(results)
                 if any(METHODS[method].oracle for method in oracles.methods):
@@ -39,21 +47,17 @@ def report(replays: Sequence[Replay], sets: Mapping[str, Recorded]) -> Iterator[
     yield from _costs(replays)
 
 
-def _title(landscape: str) -> str:
-    return "surrogate" if landscape == SURROGATE else "recorded configurations alone (no surrogate)"
-
-
 def count(number: int, noun: str) -> str:
     """Return a number with its noun."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def about(sets: Mapping[str, Recorded]) -> Iterator[str]:
-    """Say how good the surrogate is on curves that it was not fitted to."""
-    yield f"surrogate ({CHOSEN}) on configurations that are left out of the fit on all data sets:"
+def about(sets: Mapping[str, Recorded], regression: str = CHOSEN) -> Iterator[str]:
+    """Say how good a surrogate is on curves that it was not fitted to."""
+    yield f"surrogate ({regression}) on configurations that are left out of the fit on all data sets:"
     yield "mean absolute error, Spearman, Spearman in the upper half; a score's deviation from seed to seed there"
     for pool in pools(sets):
-        found = cross_validate(pool, candidates()[CHOSEN], everywhere=True)
+        found = cross_validate(pool, candidates()[regression], everywhere=True)
         for recorded in pool:
             for epoch, quality in zip(epochs_of(recorded), found[recorded.name], strict=True):
                 yield f"  {recorded.name:14} epoch {epoch:2}  {quality}   {_chance(recorded, epoch):.4f}"

@@ -9,9 +9,10 @@ curves/landcover.csv; started again, it continues.
 
 `replay` searches over these curves in virtual time, with segtune's own searcher, sampler and ASHA: 30 seeds of every
 method with 1 and 4 workers, on every data set. What a method learns before the search, it learns from the other data
-sets alone. It prints the best mIoU by training spent, twice: on a surrogate that is fitted to the curves and predicts
-those of other configurations, and among the recorded configurations alone. Every search is added to the file of
-results; started again, the command continues there.
+sets alone. It prints the best mIoU by training spent on three landscapes. `surrogate` is fitted to the curves of all
+data sets, and predicts those of other configurations; so it partly assumes that data sets are alike, which methods that
+learn from other data sets live on. `own` is fitted to the curves of the searched data set alone, and `table` has its
+recorded configurations alone. Every search is added to the file of results; started again, the command continues there.
 
     python benchmarks/search_quality.py describe --curves benchmarks/curves/*.csv
     python benchmarks/search_quality.py judge --curves benchmarks/curves/*.csv
@@ -155,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     old.add_argument("--methods", nargs="+", help="such as random tpe+asha [all]")
     old.add_argument("--workers", type=_number, nargs="+", default=[1, 4], help="trials at a time [1 4]")
     old.add_argument("--seeds", type=_number, default=30, help="searches of each method and number of workers [30]")
-    old.add_argument("--landscapes", nargs="+", help="surrogate, table (the recorded configurations alone) [both]")
+    old.add_argument("--landscapes", nargs="+", help="surrogate (of all curves), own (of the set's), table [all]")
     old.add_argument("--jobs", type=_number, default=1, help="processes [1]")
     old.add_argument("--picture", type=Path, help="PNG of the regret over spent training [none]")
     for name, run, text in (

@@ -28,8 +28,8 @@ from segtune.tuning.searcher import Searcher
 from segtune.tuning.stopping import Rules
 
 BUDGETS = (5, 10, 20, 50)  # full trainings
-SURROGATE, TABLE = "surrogate", "table"
-LANDSCAPES = (SURROGATE, TABLE)
+SURROGATE, OWN, TABLE = "surrogate", "own", "table"
+LANDSCAPES = (SURROGATE, OWN, TABLE)
 
 
 @dataclass(frozen=True, order=True)
@@ -68,7 +68,7 @@ class Ground:
     """What searches on a data set are simulated with."""
 
     recorded: Recorded
-    surrogate: Surrogate | None  # None where only the table is searched
+    surrogates: Mapping[str, Surrogate]  # by landscape; the table needs none
     others: tuple[Recorded, ...]  # the data sets that a method may learn from: never this one
 
 
@@ -210,13 +210,12 @@ def simulate(ground: Ground, key: Key) -> Replay:
         landscape: Landscape = Table(recorded, key.seed)
         searcher = make_searcher(space, key.workers, method, ground.others, recorded)
     else:
-        assert ground.surrogate is not None
-        landscape = World(ground.surrogate, key.seed)
+        landscape = World(ground.surrogates[key.landscape], key.seed)
         searcher = make_searcher(method.space(expecting, key.seed), key.workers, method, ground.others)
     seconds = BUDGETS[-1] * full / key.workers
     backend = Simulated(landscape, key.workers, recorded.epochs, seconds)
     backend.run(searcher)
-    if key.landscape == SURROGATE and not backend.goes_on:
+    if key.landscape != TABLE and not backend.goes_on:
         raise RuntimeError(f"the search ended early: {searcher.early_end()}")
     return _summary(key, backend, full, recorded.epochs, time.process_time() - began)
 

@@ -51,6 +51,7 @@ def sets(folder: Path) -> dict[str, Recorded]:
 def command(folder: Path, *more: str, results: str = "results.csv") -> list[str]:
     given = ["replay", "--space", f"{folder / 'space.yaml'}", "--curves", *(f"{folder / name}.csv" for name in SETS)]
     given += ["--results", f"{folder / results}", "--workers", "1", "--seeds", f"{SEEDS}", "--methods", *NAMES]
+    given += ["--landscapes", "surrogate", "table"]
     return [*given, *more]
 
 
@@ -81,7 +82,10 @@ def test_where_early_epochs_tell_all_asha_and_the_others_help(
 ) -> None:
     search_quality.main(command(folder, "--picture", f"{folder / 'picture.png'}"))
     text = capsys.readouterr().out
-    for after in ("=== surrogate, 1 worker, 2 seeds", "=== recorded configurations alone"):
+    for after in (
+        "=== surrogate of the curves of all",
+        "=== recorded configurations",
+    ):
         regret = means(text, "regret, mean over", after)
         assert list(regret) == list(NAMES)
         assert sum(regret["random"]) > sum(regret["random+asha"]) > sum(regret["random+asha+portfolio"])
@@ -202,6 +206,28 @@ def test_without_others_no_method_that_learns_is_replayed(folder: Path) -> None:
     assert {key.method for key in plan.keys(plan.read())} == set(NAMES[:2])
 
 
+def test_its_own_landscape_knows_nothing_of_the_other_data_sets(folder: Path, sets: dict[str, Recorded]) -> None:
+    south = sets["south"]
+    worse = [replace(curve, miou=tuple(0.3 * score for score in curve.miou[::-1])) for curve in south.all]
+    changed = {"north": sets["north"], "south": Recorded("south", south.space, worse)}
+    found = {}
+    for landscape in ("surrogate", "own"):
+        for number, some in enumerate((sets, changed)):
+            results = folder / f"{landscape}{number}.csv"
+            plan = replay.Plan((), results, None, ("random",), (1,), 1, (landscape,))
+            found[landscape, number] = next(iter(replay.replay(plan, some, 1)))
+    assert found["own", 0].best == found["own", 1].best
+    assert found["surrogate", 0].best != found["surrogate", 1].best
+    assert found["surrogate", 0].best != found["own", 0].best
+    text = "\n".join(report([found["surrogate", 0], found["own", 0]], sets))
+    for line in ("=== surrogate of the curves of all data sets,", "=== surrogate of the data set's own curves alone,"):
+        assert line in text
+    for name in ("pooled", "own set"):
+        assert f"surrogate (gaussian process, {name}) on configurations that are left out" in text
+    alone = replay.Plan((), folder / "none.csv", None, ("random",), (1,), 1)
+    assert {key.landscape for key in alone.keys({"north": sets["north"]})} == {"surrogate", "table"}
+
+
 # The simulation
 
 
@@ -276,7 +302,7 @@ def test_a_table_tries_the_entries_of_a_portfolio_that_it_holds(sets: dict[str, 
     (best, *_), first = planned(method, sets["north"].space, [south]), sets["north"]
     fewer = [curve for curve in first.all if first.space.locate(first.space.fixed | curve.settings) != best.point]
     north = Recorded("north", first.space, fewer)
-    simulate(Ground(north, None, (south,)), Key("table", "north", "random+asha+portfolio", 1, 0))
+    simulate(Ground(north, {}, (south,)), Key("table", "north", "random+asha+portfolio", 1, 0))
     points = [one.point for one in planned(method, north.space, [south], north)]
     assert points
     assert best.point not in points

@@ -107,7 +107,7 @@ def test_a_table_is_reported_only_while_most_of_it_is_left(sets: dict[str, Recor
 def test_the_trials_of_a_replay_are_counted_by_budget(sets: dict[str, Recorded]) -> None:
     north = sets["north"]
     for method, least in (("random", 0), ("random+asha", 3)):
-        replayed = simulate(Ground(north, None, ()), Key("table", "north", method, 1, 0))
+        replayed = simulate(Ground(north, {}, ()), Key("table", "north", method, 1, 0))
         full = [min(budget, len(north.curves)) for budget in BUDGETS]
         assert all(begun - whole >= least for begun, whole in zip(replayed.trials[:3], full[:3], strict=True))
         assert replayed.trials[-1] == len(north.curves)

@@ -86,7 +86,7 @@ def test_wrong_curves_spaces_and_methods_are_named_in_one_line(
     for path, text in expected.items():
         assert text in error_of(capsys, *command(folder, "--curves", f"{path}", results="o.csv"))
     assert "'bohb' is none of 'random'" in error_of(capsys, *command(folder, "--methods", "bohb"))
-    assert "'moon' is none of 'surrogate', 'table'" in error_of(capsys, *command(folder, "--landscapes", "moon"))
+    assert "'moon' is none of 'surrogate', 'own', 'table'" in error_of(capsys, *command(folder, "--landscapes", "moon"))
     oracle = command(folder, "--methods", "tpe+asha wrong prior", "--picture", f"{tmp_path / 'p.png'}", results="o.csv")
     assert "oracles are not drawn" in error_of(capsys, *oracle)
     assert not (folder / "o.csv").exists()
