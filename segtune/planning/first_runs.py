@@ -37,17 +37,26 @@ class FirstRuns:
     points: tuple[dict[str, Any], ...]  # each as {key: value}
     fitting: int  # entries that fit the space
     entries: int  # of the portfolio
+    expected: bool = False  # whether the values of `prior:` are tried before them
 
     def __str__(self) -> str:
+        first = "start: baseline, the values of prior" if self.expected else "start: baseline"
+        if self.points:
+            return f"{first}, then {self._from_portfolio()}"
+        why = ""
+        if self.fitting:
+            why = f"; {_SHARE} trials are the fewest with an entry of the portfolio"
+        elif self.entries:
+            why = f"; none of the {self.entries} portfolio entries fits this space"
+        return f"{first}, then what the sampler draws{why}"
+
+    def _from_portfolio(self) -> str:
         some = len(self.points)
-        if not self.entries:
-            return "start: baseline, then what the sampler draws"
-        if not self.fitting:
-            return f"start: baseline; none of the portfolio's {self.entries} entries fits this space"
-        fit = "fits" if self.fitting == 1 else "fit"
-        which = f"{self.fitting} of the portfolio's {self.entries} entries {fit} this space"
-        third = "" if some == self.fitting else ", a third of the trials"
-        return f"start: baseline, then {some} of the portfolio{third} ({which})"
+        if some < self.fitting:
+            which = f"{some} of the {self.fitting} portfolio entries that fit this space"
+            return f"{which} (at most a third of the trials)"
+        which = "portfolio entry that fits" if some == 1 else f"{some} portfolio entries that fit"
+        return f"the {which} this space (of {self.entries})"
 
 
 def planned_runs(space: Space, info: DataInfo) -> FirstRuns:
@@ -60,8 +69,7 @@ def planned_runs(space: Space, info: DataInfo) -> FirstRuns:
             return error.mistakes[0]
         return None
 
-    portfolio = portfolio_of(space.search.start)
-    return first_runs(portfolio, space, clash) if portfolio else FirstRuns((), 0, 0)
+    return first_runs(portfolio_of(space.search.start) or Portfolio((), {}), space, clash)
 
 
 def first_runs(portfolio: Portfolio, space: Space, allowed: Allowed) -> FirstRuns:
@@ -84,7 +92,9 @@ def first_runs(portfolio: Portfolio, space: Space, allowed: Allowed) -> FirstRun
         point = _point(space, entry.settings, baseline)
         if point is not None and point not in [*known, *found] and allowed(space.settings_at(point)) is None:
             found.append(point)
-    return FirstRuns(tuple(found[: space.search.trials // _SHARE]), len(found), len(portfolio.entries))
+    prior = space.prior_point()
+    expected = prior is not None and prior not in known and allowed(space.settings_at(prior)) is None
+    return FirstRuns(tuple(found[: space.search.trials // _SHARE]), len(found), len(portfolio.entries), expected)
 
 
 @dataclass(frozen=True)

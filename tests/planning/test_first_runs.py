@@ -129,7 +129,7 @@ def test_an_entry_of_which_too_little_fits_is_left_out(tmp_path: Path) -> None:
 def test_nothing_comes_from_a_portfolio_that_knows_no_searched_setting(tmp_path: Path) -> None:
     found = mapped(space_of(tmp_path, "space: {image_size: [128, 256], model: [unet, fpn]}\n" + FIXED), ADAMW)
     assert found == FirstRuns((), 0, 1)
-    assert str(found) == "start: baseline; none of the portfolio's 1 entries fits this space"
+    assert str(found) == "start: baseline, then what the sampler draws; none of the 1 portfolio entries fits this space"
 
 
 def test_encoders_that_only_dpt_takes_have_those_of_the_baseline(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_points_are_different_from_each_other_and_from_the_baseline(tmp_path: Pa
     entries = [{**ADAMW, "encoder": name} for name in ("resnet18", "resnet34", "resnet34", "resnet101")]
     found = mapped(space_of(tmp_path, text + FIXED), *entries)
     assert [point["encoder"] for point in found.points] == ["resnet34", "resnet50"]
-    assert str(found) == "start: baseline, then 2 of the portfolio (2 of the portfolio's 4 entries fit this space)"
+    assert str(found) == "start: baseline, then the 2 portfolio entries that fit this space (of 4)"
 
 
 def test_points_that_cannot_be_run_are_left_out(tmp_path: Path) -> None:
@@ -165,8 +165,29 @@ def test_a_third_of_the_trials_begins_with_the_portfolio(tmp_path: Path, trials:
     assert len(found.points) == expected
     assert found.fitting == 4
     if trials == 9:
-        expected_text = "then 3 of the portfolio, a third of the trials (4 of the portfolio's 4 entries fit this space)"
-        assert str(found) == f"start: baseline, {expected_text}"
+        which = "3 of the 4 portfolio entries that fit this space (at most a third of the trials)"
+        assert str(found) == f"start: baseline, then {which}"
+    if trials == 2:
+        few = "3 trials are the fewest with an entry of the portfolio"
+        assert str(found) == f"start: baseline, then what the sampler draws; {few}"
+
+
+@pytest.mark.parametrize(
+    ("prior", "line"),
+    [
+        ("lr: 3e-3", "start: baseline, the values of prior, then the portfolio entry that fits this space (of 1)"),
+        ("lr: 1e-3", "start: baseline, then the portfolio entry that fits this space (of 1)"),  # is the baseline
+    ],
+)
+def test_the_line_names_what_the_user_expects(tmp_path: Path, prior: str, line: str) -> None:
+    text = "space: {lr: {low: 1e-4, high: 1, log: true}}\nbaseline: {lr: 1e-3}\n"
+    assert str(mapped(space_of(tmp_path, f"{text}prior: {{{prior}}}\n{FIXED}"), ADAMW)) == line
+
+
+def test_the_line_of_a_search_without_a_portfolio(tmp_path: Path) -> None:
+    text = "space: {lr: {low: 1e-4, high: 1, log: true}}\nprior: {lr: 3e-3}\n"
+    found = mapped(space_of(tmp_path, text + FIXED))
+    assert str(found) == "start: baseline, the values of prior, then what the sampler draws"
 
 
 def test_a_grid_begins_with_none(tmp_path: Path) -> None:

@@ -84,9 +84,7 @@ def test_a_dry_run_shows_everything_and_writes_nothing(dry_run, tiles: Path, tmp
     assert "bands: image:1, image:2, image:3, nir (uint8 in memory)" in lines
     assert any(line.startswith("cached: resize-32, 0.1 MB in ") for line in lines)
     assert "1 trial at a time, each on" in out
-    assert re.search(
-        r"^start: baseline, .* portfolio's \d+ entries fits? this space\)?$", "\n".join(lines), re.MULTILINE
-    )
+    assert any(re.match(r"start: baseline, then .*portfolio entr.* this space \(", line) for line in lines)
     assert len(re.findall(r"^  (?:baseline|run \d): \d+ ms a step, .* 9 epochs in about ", out, re.MULTILINE)) == 4
     assert re.search(r"^about .* in all, an estimate from:$", "\n".join(lines), re.MULTILINE)
     assert re.search(
