@@ -47,7 +47,7 @@ class Asha:
         stops = action == TrialScheduler.STOP and number > 0 and not result.finished
         return Decision.STOP if stops else Decision.CONTINUE
 
-    def pause(self, number: int, values: Mapping[int, float]) -> None:
+    def pause(self, number: int, values: Mapping[int, float], budget: int) -> None:
         """Let no trial wait."""
 
     def ended(self, number: int, last: EpochResult | None) -> None:

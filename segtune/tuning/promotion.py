@@ -115,21 +115,24 @@ class Promotion:
         """
         if result.best_miou is not None:
             self._learn(number, {result.epoch: result.best_miou})
-        if result.finished or result.epoch <= self._since[number] or self.pause(number, {}) is None:
+        if result.epoch <= self._since[number] or self.pause(number, {}, result.epochs) is None:
             return Decision.CONTINUE
         if self.promotable(last=False) == number:
             self.add(number, {})
             return Decision.CONTINUE
         return Decision.STOP if number in self.hopeless() else Decision.PAUSE
 
-    def pause(self, number: int, values: Mapping[int, float]) -> int | None:
-        """Let a trial wait at the rung where it is, if its last epoch is the one in which it is compared there."""
+    def pause(self, number: int, values: Mapping[int, float], budget: int) -> int | None:
+        """Let a trial wait at the rung where it is, if its last epoch is the one in which it is compared there.
+
+        A trial that has used its budget does not wait, and is still compared.
+        """
         self._learn(number, values)
         self._unfinished.add(number)
         curve = self.standings.curves[number]
         reached = [rung for rung in self.standings.rungs if number in rung.scores]
         last = max(curve, default=0)
-        if not reached or last <= self._since.get(number, 0) or number == self.standings.exempt:
+        if not reached or number == self.standings.exempt or not self._since.get(number, 0) < last < budget:
             return None
         if last > min(epoch for epoch in curve if epoch >= reached[-1].epochs):
             return None
@@ -201,7 +204,7 @@ def make_promotion(
     for trial in study.get_trials(deepcopy=False):
         if WARM_START in trial.user_attrs or not begun(trial):
             continue
-        epochs = made.pause(trial.number, trial.intermediate_values)
+        epochs = made.pause(trial.number, trial.intermediate_values, trial.user_attrs["settings"]["epochs"])
         if trial.state is not TrialState.WAITING:
             made.add(trial.number, {})  # also those that ended
         elif epochs is not None and trial.user_attrs.get(PAUSED) != epochs:

@@ -115,11 +115,11 @@ class Proposals:
             trial.set_user_attr("settings", settings)
             config = RunConfig.from_settings(settings)
         else:
+            if ORIGIN not in trial.user_attrs:  # before its parameters: a killed search draws only those it lacks
+                trial.set_user_attr(ORIGIN, self._drawn_origin(trial))
             drawn = self._space.baseline.settings() if trial.number == 0 else {}
             if trial.number > 0 or self._space.locate(drawn) is not None:
                 drawn |= self._space.draw(FromTrial(trial))
-            if ORIGIN not in trial.user_attrs:
-                trial.set_user_attr(ORIGIN, self._origin(trial))
             try:
                 config = self._resolve(RunConfig.from_settings(drawn))
             except InputError:
@@ -129,9 +129,10 @@ class Proposals:
         path, transforms = self._folder.trial(trial.number).path, self._space.transforms_of(config.augmentation)
         return TrialStart(trial.number, config, path, transforms=transforms)
 
-    def _origin(self, trial: optuna.Trial) -> Origin:
-        """Return why a trial was tried that was not enqueued; known once its settings are drawn."""
-        around_prior = trial.number == getattr(self._study.sampler, "latest_around_prior", None)
+    def _drawn_origin(self, trial: optuna.Trial) -> Origin:
+        """Let the sampler draw a trial that was not enqueued, and return why it was tried."""
+        drawn = bool(trial.relative_params)
+        around_prior = drawn and trial.number == getattr(self._study.sampler, "latest_around_prior", None)
         return "prior" if around_prior else origin_of(trial, self._grid is not None)
 
     def _next_point(self, grid: Iterator[dict[str, Any]]) -> dict[str, Any] | None:

@@ -30,10 +30,11 @@ class Scheduler(Protocol):
     def decide(self, number: int, result: EpochResult) -> Decision:
         """Record an epoch of a trial, and decide whether it goes on."""
 
-    def pause(self, number: int, values: Mapping[int, float]) -> int | None:
+    def pause(self, number: int, values: Mapping[int, float], budget: int) -> int | None:
         """Let a trial that no longer runs wait at the rung where it is, if it has to wait there.
 
-        Return its number of epochs if it waits; None if it is to go on as soon as possible.
+        A trial that has used its budget, in epochs, does not wait. Return its number of epochs if it waits; None if it
+        is to go on as soon as possible.
         """
 
     def ended(self, number: int, last: EpochResult | None) -> None:

@@ -291,12 +291,17 @@ class Searcher:
 
     def _wait(self, trial: optuna.Trial) -> None:
         """Set a trial to WAITING, at a rung if it is at one."""
-        if self._scheduler:
-            values = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-            if (epochs := self._scheduler.pause(trial.number, values)) is not None:
-                self._failures.clear()
-                note_pause(self.study, trial, epochs)
+        if (epochs := self._rung(trial)) is not None:
+            self._failures.clear()
+            note_pause(self.study, trial, epochs)
         wait(self.study, trial._trial_id)
+
+    def _rung(self, trial: optuna.Trial) -> int | None:
+        """Return the epochs after which a trial that no longer runs waits at a rung; None where it does not."""
+        if self._scheduler is None:
+            return None
+        values = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        return self._scheduler.pause(trial.number, values, trial.user_attrs["settings"]["epochs"])
 
     def give_up_worst(self, note: str) -> bool:
         """Stop the paused trial that is the least likely to go on, with a note; return whether there was one."""
@@ -330,10 +335,11 @@ class Searcher:
         again = len(repeats) < self._retries
         if failure.fault is Fault.DISK or (failure.fault is Fault.PLACE and not again):
             self.halt(failure.reason)
-        if self.interrupted:
+        transient = failure.fault in (Fault.TRANSIENT, Fault.PLACE)
+        if self.interrupted or (transient and self._rung(trial) is not None):
             self._wait(trial)
             self._watcher.ended(trial.number)
-        elif failure.fault in (Fault.TRANSIENT, Fault.PLACE) and again:
+        elif transient and again:
             trial.set_user_attr(REPEATS, [*repeats, failure.reason])
             self._wait(trial)
             self._watcher.repeated(trial.number, failure.reason)

@@ -13,7 +13,7 @@ from segtune.clock import running_seconds
 from segtune.errors import counted
 from segtune.space.settings import SearchSettings
 from segtune.training.result import EpochResult
-from segtune.tuning.study import PAUSED, WARM_START, is_paused
+from segtune.tuning.study import PAUSED, PAUSED_AT, WARM_START, is_paused
 
 # User attributes of the study:
 _SECONDS = "seconds"  # spent so far, all starts together
@@ -138,6 +138,7 @@ def without_improvement(trials: list[FrozenTrial]) -> int:
 
 
 def _last_ran(trial: FrozenTrial) -> datetime:
-    """Return when a trial ended; when it was last started, if it paused then: it may have been stopped much later."""
-    paused = trial.user_attrs.get(PAUSED) is not None
-    return (trial.datetime_start if paused else trial.datetime_complete) or datetime.max
+    """Return when a trial ended; when it paused, if it did not run again: it may have been stopped much later."""
+    if trial.user_attrs.get(PAUSED) is not None:
+        return datetime.fromisoformat(trial.user_attrs[PAUSED_AT])
+    return trial.datetime_complete or datetime.max

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -22,6 +23,7 @@ from segtune.trials import Origin
 ERROR = "error"  # why it failed
 NOTE = "note"  # why it was stopped
 PAUSED = "paused"  # of a trial that waits at a rung: its epochs so far; None, or absent, for one that does not
+PAUSED_AT = "paused_at"  # when it last began to wait at a rung
 REPEATS = "repeats"  # a list of the failures after which it was repeated
 WARM_START = "warm_start"  # folder and number in the search where it was trained, which is not this one
 SPENT = "spent"  # seconds by phase; a former release kept the micro-batch among them
@@ -195,6 +197,8 @@ def go_on(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
     study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
     again = optuna.Trial(study, trial._trial_id)
     if is_paused(trial):
+        if NOTE in trial.user_attrs:  # the search was killed as it stopped the trial
+            again.set_user_attr(NOTE, None)
         again.set_user_attr(PAUSED, None)
     return again
 
@@ -206,6 +210,7 @@ def is_paused(trial: FrozenTrial) -> bool:
 
 def note_pause(study: optuna.Study, trial: FrozenTrial | optuna.Trial, epochs: int) -> None:
     """Record that a trial waits at a rung, after so many epochs."""
+    study._storage.set_trial_user_attr(trial._trial_id, PAUSED_AT, datetime.now().isoformat())
     study._storage.set_trial_user_attr(trial._trial_id, PAUSED, epochs)
 
 

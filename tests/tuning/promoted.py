@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from optuna.trial import TrialState
 from segtune.files.folders import SearchFolder
 from segtune.space.space import Space
 from segtune.tuning.promotion import make_promotion
-from segtune.tuning.proposals import Proposals
+from segtune.tuning.proposals import Planned, Proposals
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.scheduler import Decision, Scheduler
 from segtune.tuning.searcher import Searcher
 from segtune.tuning.stopping import Rules
-from segtune.tuning.study import NOTE, PAUSED, is_paused, wait
+from segtune.tuning.study import NOTE, ORIGIN, PAUSED, is_paused, wait
 from tests.epochs import epoch_result
 
 EPOCHS = 9  # rungs after 1 and 3 epochs
@@ -29,6 +29,26 @@ space: {lr: [1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4, 8e-4, 9e-4, 1e-3, 2e-3, 3
 baseline: {lr: 1e-4}
 search: {sampler: grid, trials: 10, grace_period: 1, reduction_factor: 3}
 """
+BUDGETS = """
+run: {model: unet, batch_size: 4}
+space: {lr: [1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4], epochs: [3, 9]}
+baseline: {lr: 1e-4, epochs: 9}
+search: {sampler: grid, trials: 12, grace_period: 1, reduction_factor: 3}
+"""
+DRAWN = """
+run: {epochs: 9, model: unet, batch_size: 4}
+space:
+  lr: {low: 1e-5, high: 1e-1, log: true}
+  optimizer: [adamw, adam]
+  weight_decay: {low: 1e-6, high: 0.1, log: true}
+baseline: {lr: 1e-4, optimizer: adamw, weight_decay: 0.01}
+prior: {lr: 3e-4}
+search: {sampler: tpe, trials: 9, grace_period: 1, reduction_factor: 3}
+"""
+PLANNED = (
+    Planned("portfolio", {"lr": 1e-3, "optimizer": "adam", "weight_decay": 1e-3}),
+    Planned("portfolio", {"lr": 2e-3, "optimizer": "adamw", "weight_decay": 1e-4}),
+)
 Compared = Callable[[Space, optuna.Study], Scheduler | None]
 
 
@@ -85,6 +105,7 @@ class Search:
 
     space: Space
     compared: Compared = make_promotion
+    planned: Sequence[Planned] = ()
     storage: Stored = field(default_factory=Stored)
     trained: list[tuple[int, float, int]] = field(default_factory=list)  # trial, lr, epoch: as on disk
     begun: list[int] = field(default_factory=list)  # the trial of every start
@@ -96,24 +117,26 @@ class Search:
         """Start the search, or continue it, as run_search.py does; `stop` interrupts it after an epoch."""
         self._reconcile()
         self.study.sampler = build_sampler(self.space)
-        proposals = Proposals(self.study, self.space, SearchFolder(Path("none")), lambda config: config)
+        proposals = Proposals(self.study, self.space, SearchFolder(Path("none")), lambda config: config, self.planned)
         scheduler = self.compared(self.space, self.study)
         rules = Rules(self.space.with_search({"trials": self.space.trials()}).search, self.study)
         searcher = Searcher(self.study, SearchFolder(Path("none")), proposals, 1, 0, scheduler, rules, Unheard())
         while start := searcher.next_trial():
             self.begun.append(start.number)
-            for epoch in range(self.done(start.number) + 1, EPOCHS + 1):
+            budget = start.config.epochs
+            for epoch in range(self.done(start.number) + 1, budget + 1):
                 value = curve(start.config.lr)[epoch - 1]
                 self.trained.append((start.number, start.config.lr, epoch))
-                result = epoch_result(epoch, value, epochs=EPOCHS)
+                result = epoch_result(epoch, value, epochs=budget)
                 decision = searcher.epoch(start.number, result)
                 if stop(searcher):
                     searcher.interrupt()
                 if decision is not Decision.CONTINUE or searcher.interrupted:
                     break
             else:
-                if self.done(start.number) == EPOCHS:  # a trial with no epoch left yields its last one again
-                    searcher.epoch(start.number, epoch_result(EPOCHS, curve(start.config.lr)[-1], epochs=EPOCHS))
+                if self.done(start.number) == budget:  # a trial with no epoch left yields its last one again
+                    last = curve(start.config.lr)[budget - 1]
+                    searcher.epoch(start.number, epoch_result(budget, last, epochs=budget))
             searcher.ended(start.number)
         assert searcher.error is None
         return searcher
@@ -132,7 +155,8 @@ class Search:
 
     def history(self) -> tuple[Any, ...]:
         trials = self.study.get_trials(deepcopy=False)
-        return self.trained, [(t.state, t.params, t.intermediate_values, t.user_attrs.get(NOTE)) for t in trials]
+        kept = ("settings", NOTE, ORIGIN)
+        return self.trained, [(t.state, t.params, t.intermediate_values, *map(t.user_attrs.get, kept)) for t in trials]
 
     def states(self) -> list[str]:
         return [trial.state.name for trial in self.study.get_trials(deepcopy=False)]

@@ -22,7 +22,7 @@ from segtune.tuning.stopping import Cause
 from segtune.tuning.study import NOTE, PAUSED
 from tests.epochs import epoch_result
 from tests.tuning.bench import Bench
-from tests.tuning.promoted import EPOCHS, SPACE, KilledError, Search
+from tests.tuning.promoted import BUDGETS, DRAWN, EPOCHS, PLANNED, SPACE, KilledError, Search
 
 LATE = partial(make_promotion, late_baseline=True)
 
@@ -132,17 +132,29 @@ def test_more_trials_are_compared_with_those_that_were_stopped(space: Space) -> 
     assert not search.paused()
 
 
-@pytest.fixture(scope="module", params=[make_promotion, LATE], ids=["exempt baseline", "late baseline"])
-def whole(request: pytest.FixtureRequest, space: Space) -> Search:
+@pytest.fixture(
+    scope="module",
+    params=[
+        (SPACE, make_promotion, ()),
+        (SPACE, LATE, ()),
+        (BUDGETS, make_promotion, ()),
+        (DRAWN, make_promotion, PLANNED),
+    ],
+    ids=["exempt baseline", "late baseline", "searched budget", "TPE, portfolio and prior"],
+)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Search:
     """A search that nothing interrupted."""
-    search = Search(space, request.param)
+    text, compared, planned = request.param
+    path = tmp_path_factory.mktemp("whole") / "space.yaml"
+    path.write_text(text)
+    search = Search(load_space(path), compared, planned)
     search.run()
     return search
 
 
 def test_a_search_killed_before_any_write_goes_on_as_if_nothing_was(whole: Search) -> None:
     for moment in range(1, whole.storage.writes + 1):
-        search = Search(whole.space, whole.compared)
+        search = Search(whole.space, whole.compared, whole.planned)
         search.storage.kill_at = moment
         try:
             search.run()
@@ -153,7 +165,7 @@ def test_a_search_killed_before_any_write_goes_on_as_if_nothing_was(whole: Searc
 
 def test_a_search_interrupted_after_any_epoch_goes_on_all_the_same(whole: Search) -> None:
     for moment in range(1, len(whole.trained) + 1):
-        search = Search(whole.space, whole.compared)
+        search = Search(whole.space, whole.compared, whole.planned)
         left = iter(range(moment - 1, -1, -1))
         search.run(lambda searcher, left=left: next(left, 1) == 0)
         search.run()
@@ -297,3 +309,40 @@ def test_patience_counts_paused_trials(tmp_path: Path) -> None:
     assert bench.over()
     assert bench.states() == ["COMPLETE"] * 2 + ["PRUNED"] * 4
     assert bench.searcher.early_end().cause is Cause.PATIENCE
+
+
+def test_a_pause_counts_when_it_began_and_not_when_its_trial_was_started(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path / "s", patience=1)
+    for _ in range(3):
+        bench.start()
+    for number, score in ((2, 0.3), (1, 0.9)):  # 1 was started first, and pauses last
+        assert bench.report(number, 1, score, epochs=9) is Decision.PAUSE
+        bench.searcher.ended(number)
+    assert bench.rules.without_improvement() == 0
+
+
+def test_a_trial_that_goes_on_has_no_reason_of_a_stop(tmp_path: Path) -> None:
+    """A search was killed as it stopped the trial, and then got more trials."""
+    bench = bench_of(tmp_path / "s")
+    for number, score in ((1, 0.6), (2, 0.5)):
+        while number not in bench.searcher.live:
+            bench.start()
+        bench.report(number, 1, score, epochs=9)
+        if number == 1:
+            bench.searcher.ended(1)
+            bench.study._storage.set_trial_user_attr(bench.study.get_trials()[1]._trial_id, NOTE, "poor")
+    bench.report(0, 1, 0.1, epochs=9)
+    assert bench.results().trials()[1].note == "poor"
+    bench.searcher.ended(2)
+    assert bench.start().number == 1
+    assert bench.results().trials()[1].note is None
+
+
+def test_a_trial_that_dies_as_it_pauses_is_neither_repeated_nor_failed(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path / "s", retries=0)
+    for _ in range(2):
+        bench.start()
+    assert bench.report(1, 1, 0.6, epochs=9) is Decision.PAUSE
+    bench.lose(1)
+    assert bench.results().trials()[1].status == "paused"
+    assert (bench.repeats, bench.ends) == ([], [1])
