@@ -29,7 +29,7 @@ from segtune.errors import InputError
 from segtune.files.atomic import write_text
 from segtune.files.yamlfile import read_yaml
 from segtune.machine import versions
-from segtune.planning.portfolio import PER_GROUP, Entry, Portfolio, choose, choose_by_group, regrets
+from segtune.planning.portfolio import LEAST_SCORES, PER_GROUP, Entry, Portfolio, choose, choose_by_group, regrets
 
 Array = NDArray[np.float64]
 
@@ -161,6 +161,10 @@ def measured(recorded: Recorded, way: Way, count: int) -> tuple[Array, Array]:
     for there, column in _left_out(recorded):
         others = recorded.without(column)
         order = way(others.miou[there], others.costs()[there], count)
+        if not order:  # too few scores on the other data sets: nothing is known, and nothing is tried
+            regret.append(np.ones(count))
+            time.append(np.arange(1.0, count + 1))
+            continue
         losses = np.minimum.accumulate(regrets(recorded.miou[there])[order, column])
         spent = recorded.seconds[there, column][order] / np.nanmedian(recorded.seconds[:, column])
         missing = (0, count - len(order))  # where fewer configurations were recorded, the last one stands for the rest
@@ -261,7 +265,11 @@ def _run(arguments: argparse.Namespace) -> None:
             raise InputError(f"--without: {arguments.without!r} is none of {', '.join(recorded.sets)}")
         recorded = recorded.without(recorded.sets.index(arguments.without))
     command = "python benchmarks/build_portfolio.py --curves benchmarks/curves/*.csv"
-    write_text(arguments.to, _HEAD + build(recorded, command).text())
+    portfolio = build(recorded, command)
+    if not portfolio.entries:
+        kinds = "all with pretrained encoders or all with random weights"
+        raise InputError(f"--curves: no data set has {LEAST_SCORES} configurations, {kinds}")
+    write_text(arguments.to, _HEAD + portfolio.text())
     print(f"{arguments.to}: written")
 
 

@@ -44,6 +44,18 @@ def test_the_command_takes_all_recorded_files(curves: list[str], tmp_path: Path)
     assert read_portfolio(to).about["from"] == {"nuclei": "12 curves"}
 
 
+def test_a_data_set_with_two_curves_teaches_nothing(
+    curves: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo, to = tmp_path / "demo.csv", tmp_path / "none.yaml"
+    demo.write_text("\n".join([*demo.read_text().splitlines()[:3], ""]))
+    build_portfolio.main(["--curves", *curves, "--measure"])
+    assert "| greedy by regret per second | 1.000 |" in capsys.readouterr().out  # nuclei from demo: nothing is known
+    with pytest.raises(SystemExit, match="error: --curves: no data set has 3 configurations"):
+        build_portfolio.main(["--curves", f"{demo}", "--to", f"{to}"])
+    assert not to.exists()
+
+
 def test_mistakes_are_told_in_one_line(curves: list[str], tmp_path: Path) -> None:
     to = tmp_path / "none.yaml"
     for given, complaint in (
