@@ -18,8 +18,8 @@ _TITLES = {
     OWN: "surrogate of the data set's own curves alone",
     TABLE: "recorded configurations alone (no surrogate)",
 }
-_NAME = 30  # characters of a method's name
-_CELL = 18
+_NAME = 36  # characters of a method's name
+_CELL = 19
 
 
 def report(replays: Sequence[Replay], sets: Mapping[str, Recorded]) -> Iterator[str]:

@@ -67,7 +67,7 @@ def means(text: str, title: str, after: str) -> dict[str, list[float]]:
     lines = text[text.index(after) :].splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith(title)) + 1
     rows = lines[begin : begin + len(NAMES)]
-    return {row[:30].strip(): [float(cell) for cell in row[30:].split()[::2][: len(BUDGETS)]] for row in rows}
+    return {row[:36].strip(): [float(cell) for cell in row[36:].split()[::2][: len(BUDGETS)]] for row in rows}
 
 
 def searcher_of(space: Space, name: str, workers: int, seed: int = 0) -> Searcher:

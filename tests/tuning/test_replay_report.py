@@ -111,3 +111,11 @@ def test_the_trials_of_a_replay_are_counted_by_budget(sets: dict[str, Recorded])
         full = [min(budget, len(north.curves)) for budget in BUDGETS]
         assert all(begun - whole >= least for begun, whole in zip(replayed.trials[:3], full[:3], strict=True))
         assert replayed.trials[-1] == len(north.curves)
+
+
+def test_the_columns_of_tables_stand_below_their_heads(sets: dict[str, Recorded]) -> None:
+    found = [one for name in sets for one in replays("surrogate", name, "tpe+promotion+portfolio", 0.4, 0.5, 0.6)]
+    lines = list(report(found, sets))
+    head = next(number for number, line in enumerate(lines) if "after 5" in line)
+    assert lines[head + 2].startswith("  tpe+promotion+portfolio (default) ")
+    assert len(lines[head]) == len(lines[head + 2])
