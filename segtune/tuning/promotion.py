@@ -16,6 +16,7 @@ from segtune.tuning.scheduler import Decision
 from segtune.tuning.study import PAUSED, WARM_START, begun, note_pause
 
 _BASELINE = 0
+_SPARE = 10  # paused trials that a rung keeps below its places: each has its model and state on disk
 _PARTS = {2: "half", 3: "third", 4: "quarter", 5: "fifth"}
 
 
@@ -156,14 +157,18 @@ class Promotion:
         return number
 
     def hopeless(self) -> list[int]:
-        """Return the paused trials below the places from which trials can go on, when all that may come have come."""
+        """Return the paused trials below the places from which trials can go on, when all that may come have come.
+
+        So are those far below the places of now. To go on, they would have to be better than nearly all of the next 30.
+        """
         to_come = max(0, self._trials - len(self.standings.curves))
         found = []
         for rung in self.standings.rungs:
             if rung.paused:
                 most = len(rung.scores) + to_come + len(self._unfinished - rung.scores.keys())
                 # The best trial that can pause goes on in the end; a baseline that cannot may be before it.
-                beyond = rung.ranking()[max(2, most // self.standings.factor) :]
+                places = max(2, most // self.standings.factor)
+                beyond = rung.ranking()[min(places, len(rung.scores) // self.standings.factor + _SPARE) :]
                 found += [number for number in reversed(beyond) if number in rung.paused and number != _BASELINE]
         return found
 

@@ -80,6 +80,23 @@ def test_at_the_very_end_one_trial_goes_on_however_good_the_baseline_is() -> Non
     assert compared.hopeless() == [1]
 
 
+def test_a_rung_keeps_few_paused_trials_however_many_are_to_come() -> None:
+    compared, most = Promotion([1, 3], 3, trials=1000), 0
+    for number in range(1, 100):
+        compared.add(number, {})
+        score = number * 37 % 100 / 100  # all different
+        if compared.decide(number, epoch_result(1, score, epochs=9)) is Decision.STOP:
+            compared.ended(number, None)
+        for beyond in compared.hopeless():
+            compared.ended(beyond, None)
+        while (best := compared.promotable(last=False)) is not None:
+            compared.add(best, {})
+            compared.ended(best, None)
+        most = max(most, len(compared.paused))
+    assert most == 10
+    assert compared.hopeless() == []
+
+
 # Whole searches
 
 
