@@ -45,10 +45,10 @@ def draw(replays: Sequence[Replay], sets: Mapping[str, Recorded], path: Path) ->
     for panel in panels[-1]:
         panel.set_xlabel("full trainings spent, all workers together", fontsize=8)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * len(found), fontsize=8)
     seeds = next(iter(found.values())).seeds
     what = "0 is the best recorded configuration, 1 the median one"
-    figure.suptitle(f"regret ({what}): mean of {count(seeds, 'seed')}, 95 % band", fontsize=9)
+    figure.suptitle(f"regret ({what})\nmean of {count(seeds, 'seed')}, 95 % band", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")
 

@@ -11,7 +11,7 @@ from curves import append_row
 from real_searches import METHODS, Key, Timed, searches, table
 
 
-def test_searches_of_the_file_are_not_repeated_and_are_averaged_over_seeds(tmp_path: Path) -> None:
+def test_searches_of_the_file_are_read_and_averaged_over_seeds(tmp_path: Path) -> None:
     path = tmp_path / "real.csv"
     keys = [Key("landcover", method, seed) for seed in range(2) for method in METHODS]
     for key in keys:
