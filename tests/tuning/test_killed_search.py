@@ -60,7 +60,7 @@ def only_grew(before: Snapshot, after: Snapshot) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [3, 20])
+@pytest.mark.parametrize("kills", [3, 12])
 def test_a_search_that_is_killed_at_random_moments_loses_nothing(
     kills: int, tmp_path: Path, data_set: WriteDataSet
 ) -> None:
