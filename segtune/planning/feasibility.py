@@ -231,3 +231,12 @@ def possible_run(space: Space, info: DataInfo, settings: Mapping[str, Any]) -> R
     if reason := incompatibility_of(run):
         raise InputError(reason)
     return run
+
+
+def why_impossible(space: Space, info: DataInfo, settings: Mapping[str, Any]) -> str | None:
+    """Return why a point of the space cannot be run on this data; None where it can."""
+    try:
+        possible_run(space, info, settings)
+    except InputError as error:
+        return error.mistakes[0]
+    return None

@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from segtune.data.dataset import DataInfo
-from segtune.errors import InputError
 from segtune.models.probe import encoder_parameters
-from segtune.planning.feasibility import possible_run
+from segtune.planning.feasibility import why_impossible
 from segtune.planning.portfolio import Portfolio, portfolio_of
 from segtune.space.parameters import Choice, Parameter, Range
 from segtune.space.space import WEIGHTS, Space
@@ -61,15 +61,8 @@ class FirstRuns:
 
 def planned_runs(space: Space, info: DataInfo) -> FirstRuns:
     """Return what a search of this space on this data tries after its baseline; InputError for a wrong `start`."""
-
-    def clash(settings: Mapping[str, Any]) -> str | None:
-        try:
-            possible_run(space, info, settings)
-        except InputError as error:
-            return error.mistakes[0]
-        return None
-
-    return first_runs(portfolio_of(space.search.start) or Portfolio((), {}), space, clash)
+    allowed = partial(why_impossible, space, info)
+    return first_runs(portfolio_of(space.search.start) or Portfolio((), {}), space, allowed)
 
 
 def first_runs(portfolio: Portfolio, space: Space, allowed: Allowed) -> FirstRuns:

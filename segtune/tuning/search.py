@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -21,7 +22,7 @@ from segtune.files.folders import SearchFolder
 from segtune.machine import signals_noted
 from segtune.models.build import initial_file
 from segtune.models.pretrained import cached_file
-from segtune.planning.feasibility import check_precision, possible_run, with_weights_decided
+from segtune.planning.feasibility import check_precision, why_impossible, with_weights_decided
 from segtune.planning.first_runs import planned_runs
 from segtune.planning.resources import Plan, local_resources, make_plan, trial_threads
 from segtune.remarks import Say
@@ -207,18 +208,11 @@ class _Search:
     def _make_searcher(self, space: Space, info: DataInfo) -> Searcher:
         study, folder = self._study, SearchFolder(self._folder.path.absolute())  # nodes have another working directory
 
-        def clash(settings: Mapping[str, Any]) -> str | None:
-            try:
-                possible_run(space, info, settings)
-            except InputError as error:
-                return error.mistakes[0]
-            return None
-
         def resolved(config: RunConfig) -> RunConfig:
             gpus = max(1, int(self._plan.gpus_per_trial))
             return resolve(config.model_copy(update={"threads": self.threads, "gpus": gpus}), info)
 
-        study.sampler = build_sampler(space, clash)
+        study.sampler = build_sampler(space, partial(why_impossible, space, info))
         scheduler = make_promotion(space, study)
         proposals = Proposals(study, space, folder, resolved, self._planned(space, info))
         return Searcher(

@@ -237,8 +237,12 @@ def stop_paused(study: optuna.Study, trial: FrozenTrial, note: str | None) -> No
     """Set a paused trial to PRUNED, with its last value; Optuna tells only running ones."""
     if note:
         study._storage.set_trial_user_attr(trial._trial_id, NOTE, note)
-    last = trial.intermediate_values[max(trial.intermediate_values)]
-    study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [last])
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED, [last_value(trial)])
+
+
+def last_value(trial: FrozenTrial) -> float:
+    """Return the objective after the last epoch that a trial reported."""
+    return trial.intermediate_values[max(trial.intermediate_values)]
 
 
 def tell(study: optuna.Study, number: int, state: TrialState, value: float | None = None) -> None:

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from segtune.planning.rungs import rungs
 from segtune.space.space import Space
-from segtune.tuning.study import PAUSED, is_paused
+from segtune.tuning.study import PAUSED, is_paused, last_value
 
 DIVERGED = "diverged"  # user attribute of a trial whose loss became NaN or infinite
 _DIVERGED_VALUE = 0.0  # the mIoU that it teaches, the worst there is
@@ -41,7 +41,7 @@ class AsPruned:
         if trial.state is TrialState.FAIL and trial.user_attrs.get(DIVERGED):
             return _remembered(self._seen, trial, _DIVERGED_VALUE)
         if is_paused(trial):
-            return _remembered(self._seen, trial, _last_value(trial), TrialState.PRUNED, trial.intermediate_values)
+            return _remembered(self._seen, trial, last_value(trial), TrialState.PRUNED, trial.intermediate_values)
         return trial
 
 
@@ -54,7 +54,7 @@ class AsComplete(AsPruned):
     def _lesson(self, trial: FrozenTrial) -> FrozenTrial:
         promoted = trial.state is TrialState.RUNNING and PAUSED in trial.user_attrs
         if trial.intermediate_values and (trial.state is TrialState.PRUNED or is_paused(trial) or promoted):
-            return _remembered(self._seen, trial, _last_value(trial))
+            return _remembered(self._seen, trial, last_value(trial))
         return super()._lesson(trial)
 
 
@@ -90,10 +90,6 @@ def _value_at(trial: FrozenTrial, rung: int) -> float | None:
     if trial.state is TrialState.COMPLETE and rung not in trial.intermediate_values:
         return trial.value  # its own budget is smaller, or it comes from another search
     return trial.intermediate_values.get(rung)
-
-
-def _last_value(trial: FrozenTrial) -> float:
-    return trial.intermediate_values[max(trial.intermediate_values)]
 
 
 def _remembered(

@@ -15,7 +15,7 @@ from segtune.fields import SCORE_NEUTRAL, present_spelling
 from segtune.files.folders import SearchFolder
 from segtune.space.space import Space
 from segtune.tuning.points import Signature, distributions, encode, signature
-from segtune.tuning.study import WARM_START, is_paused, read_study
+from segtune.tuning.study import WARM_START, is_paused, last_value, read_study
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -83,13 +83,12 @@ def _as_told(trial: FrozenTrial, space: Space, resolved: RunConfig, origin: Path
     if point is None:
         return None
     known = dict(distributions(space.parameters))
-    values = trial.intermediate_values
     return create_trial(
         state=TrialState.PRUNED if is_paused(trial) else trial.state,
-        value=values[max(values)],
+        value=last_value(trial),
         params=encode(point),
         distributions={key: known[key] for key in point},
-        intermediate_values=values,
+        intermediate_values=trial.intermediate_values,
         user_attrs={WARM_START: f"{origin.absolute()} #{trial.number}"},
     )
 
