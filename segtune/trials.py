@@ -130,14 +130,14 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 def wobble(scores: Sequence[float]) -> float | None:
     """Return the standard deviation of a score from epoch to epoch, in the second half of the epochs.
 
-    It is computed from the differences of neighbouring epochs, so that a score that still rises does not count as one
-    that varies. None where there are too few epochs.
+    It is computed from how the differences of neighbouring epochs vary, so that a score that still rises does not count
+    as one that varies. None where there are too few epochs.
     """
     late = scores[len(scores) - len(scores) // 2 :]
     if len(late) < _LATE_EPOCHS:
         return None
     steps = [after - before for before, after in pairwise(late)]
-    return math.sqrt(statistics.fmean(step * step for step in steps) / 2)
+    return statistics.pstdev(steps) / math.sqrt(2)
 
 
 def write_trials(path: Path, trials: Iterable[Trial]) -> None:

@@ -26,11 +26,11 @@ from torch import Tensor
 from segtune.clock import running_seconds
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
-from segtune.errors import counted, printable
+from segtune.errors import counted, duration, printable
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
 from segtune.remarks import Say
-from segtune.report.text import duration, paused_line, settings_text, waiting_text
+from segtune.report.text import paused_line, settings_text, waiting_text
 from segtune.training.result import EpochResult
 from segtune.training.runlog import epochs_done
 from segtune.trials import UNKNOWN, Trial

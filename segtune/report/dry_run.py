@@ -13,14 +13,14 @@ from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.data.reading import read_header
 from segtune.data.tiles import Split
-from segtune.errors import DeviceMemoryError, InputError, NonFiniteLossError, counted
+from segtune.errors import DeviceMemoryError, InputError, NonFiniteLossError, counted, duration
 from segtune.planning.cost import Cost, probe
 from segtune.planning.estimate import Estimate, estimate
 from segtune.planning.first_runs import planned_runs
 from segtune.planning.resources import Plan, local_resources, make_plan
 from segtune.planning.samples import Samples, draw_samples, measured_runs
 from segtune.report.tables import SettingsTable, plain_table
-from segtune.report.text import duration, settings_text, value_text
+from segtune.report.text import settings_text, value_text
 from segtune.space.parameters import Parameter, Range
 from segtune.space.space import Space
 from segtune.training.resolve import resolve

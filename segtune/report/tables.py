@@ -11,9 +11,8 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
-from segtune.errors import counted
+from segtune.errors import counted, duration
 from segtune.report.text import (
-    duration,
     failures,
     paused_line,
     spent_line,

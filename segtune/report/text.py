@@ -9,7 +9,7 @@ from typing import Any
 from segtune.config import RunConfig
 from segtune.data.splits import split_places
 from segtune.data.tiles import TRAIN, VAL
-from segtune.errors import InputError, counted
+from segtune.errors import InputError, counted, duration
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.margin import seed_margin
@@ -24,18 +24,6 @@ from segtune.vocabulary import yaml_text
 _UNFINISHED = ("stopped", "paused", "failed")  # statuses
 _BASELINE_BEST = "the baseline itself is the best: nothing that was tried beats it"
 _AFTER_CHANCE = "keep the settings of the baseline, or search others; to be sure, train both again with other seeds"
-
-
-def duration(seconds: float) -> str:
-    """Format seconds: 8.2 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def value_text(value: Any) -> str:

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.clock import running_seconds
-from segtune.errors import counted
+from segtune.errors import counted, duration
 from segtune.space.settings import SearchSettings
 from segtune.training.result import EpochResult
 from segtune.tuning.study import PAUSED, PAUSED_AT, WARM_START, is_paused
@@ -88,8 +88,9 @@ class Rules:
         """Return why the search ended before it had as many trials as requested; None where it did not."""
         if self.complete():
             return None
-        if self.over():
-            return EarlyEnd(Cause.TIME, f"the time budget of {self._search.time_budget:g} s is used up")
+        budget = self._search.time_budget
+        if budget is not None and self.over():
+            return EarlyEnd(Cause.TIME, f"the time budget of {duration(budget)} is used up")
         trials = self._study.get_trials(deepcopy=False)
         since, patience = without_improvement(trials), self._search.patience
         if patience and since >= patience and len(trials) - told_before(trials) < self._search.trials:
@@ -106,7 +107,7 @@ class Rules:
         if collapse and result.collapsed_epochs >= collapse:
             return f"predicted one class everywhere for {counted(result.collapsed_epochs, 'epoch')}"
         if limit and result.seconds >= limit:
-            return f"trained for {result.seconds:.0f} s, longer than max_trial_time"
+            return f"trained for {duration(result.seconds)}, longer than max_trial_time"
         return None
 
 

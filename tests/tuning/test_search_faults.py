@@ -141,16 +141,16 @@ def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
 ) -> None:
     ended = search("trials: 2, max_concurrent: 1, time_budget: 1")
     assert ended.status in (0, 1)  # 1 where that second was not enough for an epoch
-    assert "ended early: the time budget of 1 s is used up" in ended.out
+    assert "ended early: the time budget of 1.0 s is used up" in ended.out
     folder = tmp_path / "r" / "space"
     assert any(row["status"] == "pending" for row in rows(folder))
     assert not (folder / "ray.log").exists()  # nothing went wrong with Ray
     ended = call("run_search", "--status", "space", "--results-dir", str(tmp_path / "r"))
-    assert f"{folder}: not running; ended early: the time budget of 1 s is used up\n" in ended.out
+    assert f"{folder}: not running; ended early: the time budget of 1.0 s is used up\n" in ended.out
     path = tmp_path / "space.yaml"
     begun = time.monotonic()
     ended = call("run_search", "--space", str(path), "--resume", "--results-dir", str(tmp_path / "r"))
-    assert "ended early: the time budget of 1 s is used up" in ended.out
+    assert "ended early: the time budget of 1.0 s is used up" in ended.out
     assert time.monotonic() - begun < 60  # no time is left for a first trial: Ray itself would ask for it without end
     ended = call(
         "run_search", "--space", str(path), "--resume", "--time-budget", "1h", "--results-dir", str(tmp_path / "r")

@@ -53,13 +53,13 @@ def test_the_time_budget_is_that_of_all_starts_together(tmp_path: Path, monkeypa
     bench.searcher.ended(1)
     assert bench.over()
     assert bench.searcher.interrupted
-    assert bench.rules.why_over() == EarlyEnd(Cause.TIME, "the time budget of 60 s is used up")
+    assert bench.rules.why_over() == EarlyEnd(Cause.TIME, "the time budget of 1 min 00 s is used up")
 
 
 @pytest.mark.parametrize(
     ("rules", "report", "reason"),
     [
-        ("max_trial_time: 1m", {"seconds": 61.0}, "61 s"),
+        ("max_trial_time: 1m", {"seconds": 61.0}, "1 min 01 s"),
         ("max_trial_time: 1m", {"seconds": 59.0}, None),
         ("collapse_epochs: 2", {"collapsed_epochs": 2}, "one class everywhere for 2 epochs"),
         ("collapse_epochs: 2", {"collapsed_epochs": 1}, None),
