@@ -59,8 +59,9 @@ def parse() -> Namespace:
 
 def show_outcome(console: Console, outcome: Outcome, space: Space, folder: SearchFolder, again: str) -> int:
     """Print the results and what to type next, and return the exit status."""
+    from segtune.report.answer import has_winner
     from segtune.report.tables import search_results
-    from segtune.report.text import has_winner, next_commands
+    from segtune.report.text import next_commands
 
     console.print()
     complete = all(trial.ended for trial in outcome.trials)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -116,6 +117,14 @@ class SearchState:
     budget: float | None = None  # seconds that it may run
     reason: str | None = None  # why it ended before all of its trials
     remarks: Sequence[str] = ()  # what is wrong with its files
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to do: no process runs it, and it has its trials or a reason to end before."""
+        counts = Counter(trial.status for trial in self.trials)
+        if self.holder or counts["pending"] or counts["running"] or counts["paused"]:
+            return False
+        return bool(self.reason) or sum(trial.ended for trial in self.trials) >= self.wanted
 
 
 def ranked(trials: Iterable[Trial]) -> list[Trial]:

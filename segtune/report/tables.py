@@ -107,10 +107,9 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     waiting = counts["pending"] + counts["running"] - len(running)
     paused = counts["paused"]
     how = f"running ({search.holder})" if search.holder else "not running"
-    over = not (search.holder or waiting or paused) and bool(search.reason or len(ended) >= search.wanted)
     if not search.holder and search.reason:
         how += f"; ended early: {search.reason}"
-    elif not (search.holder or over):
+    elif not (search.holder or search.over):
         how += "; --resume goes on with it"
     split = ", ".join(f"{counts[status]} {status}" for status in ENDED if counts[status])
     lines: list[str | RenderableType] = [f"{search.path}: {how}"]
@@ -130,7 +129,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
             table.add((f"#{trial.number}", epoch, miou, since, trial.origin, trial.where or ""), trial.searched)
         lines.append(table)
     time = training_line(search.trials)
-    return [*lines, *summary(search.trials, over), *failures(search.trials), *([time] if time else []), *search.remarks]
+    return [*lines, *summary(search.trials, search.over), *failures(search.trials), *([time] if time else []), *search.remarks]
 
 
 def _left(search: SearchState, over: int, running: Sequence[Trial]) -> str:

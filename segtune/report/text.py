@@ -12,8 +12,8 @@ from segtune.data.tiles import TRAIN, VAL
 from segtune.errors import InputError, counted, duration
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
-from segtune.margin import seed_margin
 from segtune.models.run_yaml import settings_of
+from segtune.report.answer import Answer, Verdict, answer
 from segtune.report.commands import script_command, tensorboard_command
 from segtune.training.loaders import Waiting
 from segtune.training.runlog import epochs_done, read_results, stale_epochs
@@ -115,73 +115,49 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
 
     A trial that is the best by chance is not called a winner. `ended` is false for a search that was interrupted.
     """
-    order = ranked(trials)
-    if not order:
+    found = answer(trials, ended)
+    best, verdict = found.best, found.verdict
+    if best is None:
         return ["no trial reached a score"]
-    if ended and not has_winner(trials):
+    if verdict is Verdict.ALL_FAILED:
         return ["no winner: every trial failed"]
-    best, baseline = order[0], next((trial for trial in trials if trial.baseline), None)
-    if not best.learnt:
+    if verdict is Verdict.NOTHING_LEARNT:
         yet = "" if ended else " yet"
         return [f"no trial learnt anything{yet}: the best miou is {best.miou:.4f}, of trial #{best.number}"]
-    by_chance = _by_chance(order) if ended else None
-    name = ("best" if by_chance else "winner") if ended else "best so far"
-    where = f"trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}{_limit(best.settings)}"
+    name = {Verdict.BY_CHANCE: "best", Verdict.WINNER: "winner"}.get(verdict, "best so far")
+    where = f"trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}{limit_text(best.settings)}"
     lines = [f"{name}: {where}", f"  {settings_text(best.searched)}"]
-    if by_chance:
+    if verdict is Verdict.BY_CHANCE:
+        by_chance = (
+            f"no winner: trial #{best.number} is {found.gain:.4f} better than the baseline, "
+            f"and other seeds alone may bring {found.margin:.4f}"
+        )
         return [by_chance, *lines, _AFTER_CHANCE]
-    return lines if baseline is None else [*lines, _gain(order, baseline, ended)]
+    return lines if found.baseline is None else [*lines, _gain(found, found.baseline, len(ranked(trials)), ended)]
 
 
-def _limit(settings: Mapping[str, Any]) -> str:
+def limit_text(settings: Mapping[str, Any]) -> str:
     """Return on how many validation tiles a trial was scored, if its settings limit them."""
     limits = [limit for name in ("limit_tiles", "val_samples") if (limit := settings.get(name)) is not None]
     return f" (on at most {min(limits)} tiles of each validation set)" if limits else ""
 
 
-def _comparable(baseline: Trial) -> bool:
-    """Return whether a gain over the baseline means anything: it learnt something, in all of its epochs."""
-    return baseline.finished and baseline.learnt
-
-
-def _by_chance(order: Sequence[Trial]) -> str | None:
-    """Return a line where the best trial may be better than the baseline by chance alone; None where it is more."""
-    best, baseline = order[0], next((trial for trial in order if trial.baseline), None)
-    if baseline is None or best is baseline or not _comparable(baseline):
-        return None
-    gain, margin = (best.miou or 0.0) - (baseline.miou or 0.0), seed_margin(order)
-    if gain >= margin:
-        return None
-    return (
-        f"no winner: trial #{best.number} is {gain:.4f} better than the baseline, "
-        f"and other seeds alone may bring {margin:.4f}"
-    )
-
-
-def _gain(order: Sequence[Trial], baseline: Trial, ended: bool) -> str:
-    """Return the gain of the best trial over the baseline, or why there is none."""
-    best = order[0]
-    if best is baseline and len(order) == 1:
+def _gain(found: Answer, baseline: Trial, scored: int, ended: bool) -> str:
+    """Return the gain of the best trial over the baseline, or why there is none; `scored` trials have a score."""
+    if found.best is baseline and scored == 1:
         return "it is the baseline; no other trial has a score"
-    if best is baseline:
+    if found.best is baseline:
         better = "it is the baseline; no other trial is better yet"
         return f"{_BASELINE_BEST}; keep its settings, or search others" if ended else better
-    if baseline.miou is None:
+    if found.gain is None or baseline.miou is None:
         why = "failed" if baseline.status == "failed" else "has no score yet"
         return f"the gain over the baseline is unknown: it {why}"
-    text = f"gain over the baseline: {(best.miou or 0.0) - baseline.miou:+.4f} (baseline {baseline.miou:.4f}"
+    text = f"gain over the baseline: {found.gain:+.4f} (baseline {baseline.miou:.4f}"
     if not baseline.learnt:
         return f"{text}, which learnt nothing)"
-    if not baseline.finished:
+    if found.margin is None:
         return f"{text} after {baseline.epochs_done} of {counted(baseline.epochs, 'epoch')}: not comparable)"
-    margin = seed_margin(order)
-    return f"{text}); other seeds alone may bring {margin:.4f}"
-
-
-def has_winner(trials: Iterable[Trial]) -> bool:
-    """Return whether a search that ended has a winner: a trial with a score, and not only failed trials."""
-    found = list(trials)
-    return bool(ranked(found)) and any(trial.status != "failed" for trial in found)
+    return f"{text}); other seeds alone may bring {found.margin:.4f}"
 
 
 def failures(trials: Iterable[Trial]) -> list[str]:

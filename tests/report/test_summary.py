@@ -11,8 +11,9 @@ import pytest
 import seeds
 
 from segtune.margin import seed_deviation, seed_margin
+from segtune.report.answer import has_winner
 from segtune.report.tables import search_results
-from segtune.report.text import has_winner, summary, training_line
+from segtune.report.text import summary, training_line
 from segtune.space.reader import load_space
 from segtune.trials import Trial, ranked, wobble
 
