@@ -5,6 +5,7 @@
     python run_search.py --space overnight.yaml -d DATASET --dry-run    show the plan and an estimate of its time
     python run_search.py --resume encoders                              continue a search that was stopped or killed
     python run_search.py --status encoders                              show how it stands, from another terminal
+    python run_search.py --report encoders                              write its report.html, to look at and send
     tensorboard --logdir ray_results                                    the curves of all trials
 
 A search space is a YAML file: a path, or the name of a file in search_spaces/. Results go to ray_results/NAME:
@@ -84,10 +85,8 @@ def show_outcome(console: Console, outcome: Outcome, space: Space, folder: Searc
 
 def main() -> int:
     arguments = parse()
-    if arguments.write_schema:
-        return tasks.write_schema(Path(arguments.write_schema))
-    if arguments.status:
-        return tasks.show_status(arguments)
+    if (status := tasks.other_task(arguments)) is not None:
+        return status
     path, folder = tasks.space_and_folder(arguments)
     settings, search = given_settings(arguments), given_search(arguments)
     started = tasks.start_of(arguments, folder)

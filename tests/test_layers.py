@@ -36,11 +36,11 @@ ORDER = (
     ),
     (
         "evaluation",
-        "overlap metrics class_scores boundary calibration intervals thresholds areas worst predictor predict "
+        "overlap metrics class_scores boundary calibration intervals thresholds areas worst spread predictor predict "
         "evaluate predicted_masks blending scene_source scene_scale scene_output polygons scene images opened measures "
         "validate",
     ),
-    ("pictures", "render png layout sheet panels charts window gallery scene"),
+    ("pictures", "render png quartet layout sheet panels charts window gallery scene"),
     (
         "training",
         "distributed region_losses pixel_losses losses val_loss optim loaders stopwatch resolve resume step result "
@@ -51,14 +51,18 @@ ORDER = (
     (
         "tuning",
         "failures giving_up ray_messages ray_session cluster study scheduler asha promotion results retention points "
-        "teaching prior sampler recovery stopping proposals searcher search_yaml status warm_start watchdog "
+        "teaching prior sampler recovery stopping proposals searcher search_yaml status insight warm_start watchdog "
         "trial_run in_process worker ray_hooks ray_backend search",
     ),
-    ("report", "commands text tables console dry_run validation"),
+    (
+        "report",
+        "commands answer text tables console dry_run validation record sentences effects plot charts tiles gather page "
+        "index figures written",
+    ),
     (
         "cli",
-        "output assignments flags parser given dataset tasks exits validate_flags places applicable own_files "
-        "described outputs validation comparing choosing predicting deploying",
+        "output assignments flags parser given dataset reporting tasks exits validate_flags places applicable "
+        "own_files described outputs validation comparing choosing predicting deploying",
     ),
     ("tools", "weights portfolio __main__"),
     ("", "loaded api"),

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from segtune.cli.reporting import show_report
 from segtune.errors import InputError
 from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
@@ -26,8 +27,11 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--space", metavar="FILE", help="search space: a path, or the name of a file in search_spaces/")
     what.add_argument("--status", metavar="NAME", help="show how a search stands, running or not; change nothing")
+    report = "write report.html of a search, running or not, and index.html of all searches of its folder"
+    what.add_argument("--report", metavar="NAME", help=report)
     what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of space files, for editors")
     resume = "continue the search of this name with its settings; with --space: start it if it does not exist"
+    parser.add_argument("--figures", action="store_true", help="with --report: its charts as PNG and SVG, for papers")
     # It may be given twice: a batch script adds one without a name.
     parser.add_argument("--resume", nargs="?", action="append", metavar="NAME", help=resume)
 
@@ -36,10 +40,16 @@ def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
     """Return the flags with `resumed`, the name given with --resume, or None; raise InputError if there is no task."""
     names = given.resume or []
     given.resumed, given.resume = next(filter(None, names), None), bool(names)
-    if given.resume and (given.status or given.write_schema):
-        parser.error(f"argument --resume: not allowed with {'--status' if given.status else '--write-schema'}")
-    if not (given.space or given.status or given.write_schema or given.resumed):
-        parser.error("one of --space FILE, --resume NAME, --status NAME and --write-schema FILE is required")
+    others = {"--status": given.status, "--report": given.report, "--write-schema": given.write_schema}
+    other = next((flag for flag, value in others.items() if value), None)
+    if given.resume and other:
+        parser.error(f"argument --resume: not allowed with {other}")
+    if given.figures and not given.report:
+        parser.error("argument --figures: needs --report NAME")
+    if not (given.space or other or given.resumed):
+        parser.error(
+            "one of --space FILE, --resume NAME, --status NAME, --report NAME and --write-schema FILE is required"
+        )
     return given
 
 
@@ -90,6 +100,15 @@ def start_of(given: argparse.Namespace, folder: SearchFolder) -> Space | None:
 
         make_console().print(mend_stored_space(folder, error.mistakes[0], from_copy=not given.space))
     return load_space(folder.search_yaml) if folder.search_yaml.exists() else None
+
+
+def other_task(given: argparse.Namespace) -> int | None:
+    """Do what is not a search, if that is the task; return the exit status, or None for a search."""
+    if given.write_schema:
+        return write_schema(Path(given.write_schema))
+    if given.status:
+        return show_status(given)
+    return show_report(given) if given.report else None
 
 
 def write_schema(path: Path) -> int:

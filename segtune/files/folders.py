@@ -178,6 +178,16 @@ class SearchFolder:
         """The model of the winner."""
         return self.path / "best"
 
+    @property
+    def report_html(self) -> Path:
+        """The page of the search."""
+        return self.path / "report.html"
+
+    @property
+    def figures(self) -> Path:
+        """The charts of the page as files, for papers."""
+        return self.path / "figures"
+
     def check_begun(self) -> None:
         """Raise InputError, with the most similar name of a search, where there is no search here."""
         if not self.search_yaml.is_file():
@@ -206,7 +216,7 @@ class SearchFolder:
         if self.study_db.is_symlink():
             raise InputError(f"{self.study_db}: is a link, which is not followed; put the file itself in its place")
         with held_folder(self.path, "runs this search"):
-            clear_held(self.path, (self.search_yaml, self.trials_csv, self.best))
+            clear_held(self.path, (self.search_yaml, self.trials_csv, self.report_html, self.best))
             yield
 
     def holder(self) -> str | None:

@@ -22,7 +22,9 @@ class Curve:
         """Return the best mIoU up to an epoch; None for a trial that did not reach it, or has no score until there."""
         if not self.epochs or self.epochs[-1] < epoch:
             return None
-        return max((score for number, score in zip(self.epochs, self.miou, strict=True) if number <= epoch), default=None)
+        return max(
+            (score for number, score in zip(self.epochs, self.miou, strict=True) if number <= epoch), default=None
+        )
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,13 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
             table.add((f"#{trial.number}", epoch, miou, since, trial.origin, trial.where or ""), trial.searched)
         lines.append(table)
     time = training_line(search.trials)
-    return [*lines, *summary(search.trials, search.over), *failures(search.trials), *([time] if time else []), *search.remarks]
+    return [
+        *lines,
+        *summary(search.trials, search.over),
+        *failures(search.trials),
+        *([time] if time else []),
+        *search.remarks,
+    ]
 
 
 def _left(search: SearchState, over: int, running: Sequence[Trial]) -> str:

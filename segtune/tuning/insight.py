@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from segtune.files.folders import SearchFolder
 from segtune.tuning.study import PAUSED_AT, WARM_START, begun, read_study
 
-_FEWEST = 8  # trials below which no importance is computed
+_FEWEST = 10  # trials below which no importance is computed
+_BEST, _FEWEST_BEST = 0.1, 5  # the best trials: this share of all, and at least so many
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,12 @@ class Insight:
     importance: share of each searched parameter, by its key such as ``optimizer.sgd.momentum``; the shares add up to 1.
         Empty where there are too few trials.
     drawn: by trial, the values of the parameters that it drew, by their keys.
-    logarithmic: the keys of ranges that are searched on a logarithmic scale.
     ended: by trial, the seconds after which it ended or last paused; time in which no trial was under way is left out.
     began: when the first trial began, by time.time(); None where none did.
     """
 
     importance: Mapping[str, float]
     drawn: Mapping[int, Mapping[str, Any]]
-    logarithmic: frozenset[str]
     ended: Mapping[int, float]
     began: float | None
 
@@ -45,7 +44,6 @@ def insight(folder: SearchFolder) -> Insight:
     return Insight(
         importance(trials),
         {trial.number: _values(trial) for trial in trials if trial.params},
-        frozenset(key for trial in trials for key, kind in trial.distributions.items() if getattr(kind, "log", False)),
         ended_after(trials),
         min(starts).timestamp() if starts else None,
     )
@@ -55,24 +53,24 @@ def importance(trials: Sequence[FrozenTrial]) -> dict[str, float]:
     """Return how much each parameter decides whether a trial is among the best, as shares that add up to 1.
 
     The method is PED-ANOVA (Watanabe, Bansal and Hutter 2023, arXiv:2304.10255). It compares the values of the best
-    tenth of the trials with those of all. Therefore a trial that was stopped counts with the score it had: all that
-    matters is that it is not among the best. Empty where fewer than 8 trials drew parameters and have a score.
+    tenth of the trials, and at least of the best five, with those of all. Therefore a trial that was stopped counts
+    with the score it had: all that matters is that it is not among the best. Empty where fewer than 10 trials drew
+    parameters and have a score.
     """
     scored = [trial for trial in trials if trial.params and trial.intermediate_values]
     if len(scored) < _FEWEST:
         return {}
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(_BEST, _FEWEST_BEST / len(scored)))
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study = optuna.create_study(direction="maximize")
         for trial in scored:
             value = max(trial.intermediate_values.values())
-            study.add_trial(
-                optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value)
-            )
+            study.add_trial(optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of equal scores: then no parameter decides, and all shares are 0
-            found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), normalize=False)
+            found = get_param_importances(study, evaluator=evaluator, normalize=False)
     finally:
         optuna.logging.set_verbosity(level)
     total = sum(found.values())
@@ -84,17 +82,16 @@ def ended_after(trials: Iterable[FrozenTrial]) -> dict[int, float]:
 
     Only time in which at least one trial was under way counts. So a search that was resumed a day later has no gap.
     """
-    spans = [(trial.number, trial.datetime_start, end) for trial in trials if (end := _end(trial))]
-    known = sorted((start.timestamp(), end.timestamp(), number) for number, start, end in spans if start)
+    spans = [(trial.datetime_start, _end(trial), trial.number) for trial in trials]
+    known = sorted((start.timestamp(), end.timestamp(), number) for start, end, number in spans if start and end)
     busy: list[tuple[float, float]] = []  # without overlaps
-    for start, end, _ in known:
-        if busy and start <= busy[-1][1]:
-            busy[-1] = (busy[-1][0], max(busy[-1][1], end))
+    for since, until, _ in known:
+        if busy and since <= busy[-1][1]:
+            busy[-1] = (busy[-1][0], max(busy[-1][1], until))
         else:
-            busy.append((start, end))
+            busy.append((since, until))
     return {
-        number: sum(max(0.0, min(end, until) - since) for since, until in busy if since < end)
-        for _, end, number in known
+        number: sum(min(ended, until) - since for since, until in busy if since < ended) for _, ended, number in known
     }
 
 

@@ -1,0 +1,85 @@
+"""Write the page of a search: when it is asked for, now and then while the search runs, and when it ends."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segtune.errors import SegtuneError, one_line
+from segtune.files.folders import SearchFolder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from segtune.report.record import Report
+
+_EVERY_S = 60.0  # at least, between two pages of a search that runs
+_SHARE = 0.01  # at most, of the time that writing them may take
+
+
+def show_report(given: Namespace) -> int:
+    """Write the page of the search that --report names and, with --figures, its charts; return the exit status."""
+    path = Path(given.report)
+    if path.name == given.report:
+        folder = SearchFolder.named(Path(given.results_dir), given.report, "--report")
+    else:
+        folder = SearchFolder(path)
+    folder.check_begun()
+    # Optuna and torch take seconds to import; common mistakes do not wait for them.
+    from segtune.report.console import make_console
+    from segtune.report.figures import write_figures
+    from segtune.report.sentences import headline
+
+    console = make_console()
+    report = _written(console, folder)
+    console.print(f"{folder.report_html}: {headline(report)}")
+    if report.no_examples:
+        console.print(f"no pictures of tiles: {report.no_examples}")
+    console.print(f"{folder.path.parent / 'index.html'}: all searches of this folder")
+    if given.figures:
+        written = write_figures(report, folder.figures)
+        console.print(f"{folder.figures}: {len(written) // 2} figures as PNG and SVG, and {written[-1].name}")
+    return 0
+
+
+def _written(console: Console, folder: SearchFolder) -> Report:
+    from segtune.report.console import step_bar
+    from segtune.report.written import write_report
+
+    with step_bar(console) as bar:
+        return write_report(folder, on_done=lambda done, total: bar.update(done, total, "predicting the tiles"))
+
+
+def write_at_end(console: Console, folder: SearchFolder) -> None:
+    """Write the page of a search that ended or was interrupted; say where it is, or why there is none."""
+    try:
+        _written(console, folder)
+    except (SegtuneError, OSError) as error:
+        console.print(f"{folder.report_html} is not written: {one_line(error)}")
+    else:
+        console.print(f"the page of the search: {folder.report_html}")
+
+
+class PageWhileRunning:
+    """Writes the page of a search that runs, without pictures of tiles, and seldom enough to cost no time."""
+
+    def __init__(self, folder: SearchFolder) -> None:
+        self._folder = folder
+        self._next = time.monotonic() + _EVERY_S
+
+    def trial_ended(self) -> None:
+        """Write the page, if the last one is old enough; a page that cannot be written is tried again later."""
+        began = time.monotonic()
+        if began < self._next:
+            return
+        from segtune.report.written import write_report
+
+        try:
+            write_report(self._folder, with_examples=False)
+        except (SegtuneError, OSError):
+            self._next = began + _EVERY_S
+            return
+        now = time.monotonic()
+        self._next = now + max(_EVERY_S, (now - began) / _SHARE)

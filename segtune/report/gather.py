@@ -1,0 +1,190 @@
+"""Read what the page of a search shows from the search's folder; searches of former releases can be read, too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segtune.config import RunConfig
+from segtune.errors import InputError, SegtuneError, one_line
+from segtune.evaluation.validate import OnDone
+from segtune.files.folders import SearchFolder
+from segtune.files.yamlfile import read_yaml
+from segtune.models.manifest import Manifest
+from segtune.pictures.render import class_titles
+from segtune.report.commands import script_command
+from segtune.report.effects import compared_after, influences
+from segtune.report.record import ClassRow, Command, Curve, DataFigures, Examples, Report
+from segtune.report.text import next_commands
+from segtune.report.tiles import look_at_winner
+from segtune.space.space import Space
+from segtune.training.result import EpochResult
+from segtune.training.runlog import read_results
+from segtune.trials import SearchState, Trial, ranked
+from segtune.tuning.insight import insight
+from segtune.tuning.search_yaml import stored_space
+from segtune.tuning.status import search_state
+
+_NO_WINNER = "no trial has a model yet"
+
+
+def gather(folder: SearchFolder, with_examples: bool = True, on_done: OnDone | None = None) -> Report:
+    """Return all that the page of a search shows; what cannot be read is left out, and a remark says why.
+
+    Parameters
+    ----------
+    folder: the search, running or not.
+    with_examples: predict the validation tiles with the winner's model, which takes as long as one evaluation.
+    on_done: called after each of these tiles with the numbers of tiles that are done and of all.
+
+    Raises InputError where there is no search, or where its study cannot be read.
+    """
+    state, (space, _) = search_state(folder), stored_space(folder)
+    known = insight(folder)
+    remarks = list(state.remarks)
+    results = {trial.number: _results(folder, trial, remarks) for trial in state.trials}
+    curves = {number: _curve(epochs) for number, epochs in results.items() if epochs}
+    manifest = _manifest(folder, state.trials)
+    examples, no_examples = _examples(folder, with_examples, on_done)
+    return Report(
+        name=folder.path.name,
+        state=state,
+        written=time.time(),
+        space=yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True),
+        searched=space.searched(),
+        began=known.began,
+        curves=curves,
+        ended_after=known.ended,
+        influences=influences(state.trials, curves, known.drawn, known.importance),
+        compared_after=compared_after(curves),
+        classes=_classes(state, results, manifest, examples),
+        examples=examples,
+        no_examples=no_examples,
+        data=_data(manifest, space.baseline) if manifest else None,
+        versions=_versions(folder, state.trials),
+        commands=_commands(folder, space, state),
+        remarks=tuple(remarks),
+    )
+
+
+def _results(folder: SearchFolder, trial: Trial, remarks: list[str]) -> list[EpochResult]:
+    """Return the epochs of a trial; those of a damaged table are left out, and a remark of the state says so."""
+    try:
+        found = read_results(folder.trial(trial.number), trial.epochs)
+    except InputError as error:
+        if not any(str(error) in remark for remark in remarks):
+            remarks.append(str(error))
+        return []
+    return [result for result in found if result.epoch <= trial.epochs_done]
+
+
+def _curve(results: Sequence[EpochResult]) -> Curve:
+    scored = [(result.epoch, result.scores.miou) for result in results if result.scores]
+    return Curve(tuple(epoch for epoch, _ in scored), tuple(score for _, score in scored))
+
+
+def _manifest(folder: SearchFolder, trials: Sequence[Trial]) -> Manifest | None:
+    """Return the run.yaml of the winner or, where it cannot be read, of another trial."""
+    for trial in [*ranked(trials), *trials]:
+        try:
+            return Manifest.read(folder.trial(trial.number).run_yaml)
+        except InputError:
+            continue  # the state has a remark of it
+    return None
+
+
+def _examples(folder: SearchFolder, wanted: bool, on_done: OnDone | None) -> tuple[Examples | None, str]:
+    if not wanted:
+        return None, Report.no_examples
+    if not folder.best.is_dir():
+        return None, _NO_WINNER
+    try:
+        return look_at_winner(folder, on_done), ""
+    except (SegtuneError, OSError) as error:
+        return None, one_line(error)
+
+
+def _classes(
+    state: SearchState, results: Mapping[int, Sequence[EpochResult]], manifest: Manifest | None, seen: Examples | None
+) -> tuple[ClassRow, ...]:
+    """Return the IoU of each class in the best epochs of winner and baseline, and of background at the end."""
+    order = ranked(state.trials)
+    if manifest is None or not order:
+        return ()
+    winner = _iou(order[0], results)
+    first = next((trial for trial in state.trials if trial.baseline), None)
+    baseline = _iou(first, results) if first else {}
+    background, *titles = class_titles(manifest.labels)
+    labels = dict(zip(map(str, manifest.labels.classes), titles, strict=True))
+    if winner.get("background") is not None:
+        labels["background"] = background
+    return tuple(
+        ClassRow(
+            title,
+            winner.get(label),
+            baseline.get(label),
+            seen.classes.get(label) if seen else None,
+            seen.shares.get(label) if seen else None,
+        )
+        for label, title in labels.items()
+    )
+
+
+def _iou(trial: Trial, results: Mapping[int, Sequence[EpochResult]]) -> Mapping[str, float | None]:
+    found = next((result for result in results.get(trial.number, ()) if result.epoch == trial.best_epoch), None)
+    return found.scores.iou if found and found.scores else {}
+
+
+def _data(manifest: Manifest, baseline: RunConfig) -> DataFigures:
+    return DataFigures(
+        baseline.dataset or "",
+        dict(manifest.tiles),
+        dict(manifest.left_out),
+        tuple(class_titles(manifest.labels)[1:]),
+        tuple((band.name, band.mean, band.std, band.low, band.high) for band in manifest.bands),
+        manifest.tile_size,
+        manifest.resolution,
+        manifest.fingerprint,
+    )
+
+
+def _versions(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, str]:
+    """Return the versions that the best trial was trained with."""
+    for trial in ranked(trials):
+        try:
+            found: Any = read_yaml(folder.trial(trial.number).run_yaml).get("versions")
+        except InputError:
+            continue
+        if isinstance(found, dict):
+            return {str(name): str(version) for name, version in found.items()}
+    return {}
+
+
+def _commands(folder: SearchFolder, space: Space, state: SearchState) -> tuple[Command, ...]:
+    """Return what to type to go on with a search, to repeat it, to measure its winner and to predict with it."""
+    found = [] if state.over else [Command("go on with this search", _script("run_search.py", "--resume", folder))]
+    again = ["--space", str(folder.search_yaml), "--name", f"{folder.path.name}_again"]
+    found.append(Command("repeat this search", script_command("run_search.py", [*again, *_results_dir(folder)])))
+    what = ("measure the winner again", "train the winner again, for N epochs") if folder.best.is_dir() else ()
+    lines = [line.strip() for line in next_commands(folder, space.baseline, str(folder.path.parent))]
+    for text, line in zip(what, lines, strict=False):
+        found.append(Command(text, line))
+    if folder.best.is_dir():
+        predict = ["-cd", str(folder.path), "-d", "SCENE.tif", "-o", "OUT"]
+        found.append(Command("predict an image with the winner", script_command("validate.py", predict)))
+    found.append(Command("see the curves of all trials in TensorBoard", lines[-1]))
+    found.append(Command("write this page again", _script("run_search.py", "--report", folder)))
+    return tuple(found)
+
+
+def _script(name: str, flag: str, folder: SearchFolder) -> str:
+    return script_command(name, [flag, folder.path.name, *_results_dir(folder)])
+
+
+def _results_dir(folder: SearchFolder) -> list[str]:
+    parent = folder.path.parent
+    return [] if parent == Path("ray_results") else ["--results-dir", str(parent)]

@@ -1,0 +1,82 @@
+"""Write the table of all searches of a folder: index.html."""
+
+from __future__ import annotations
+
+import csv
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from segtune.errors import one_line
+from segtune.files.atomic import write_text
+from segtune.files.folders import SearchFolder
+from segtune.report.page import rendered
+from segtune.trials import ENDED
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A search in the table of all searches, read from its trials.csv."""
+
+    name: str
+    changed: float  # by time.time()
+    page: str | None = None  # the address of its report.html, beside the table
+    running: bool = False
+    dataset: str = ""
+    trials: int = 0
+    ended: int = 0
+    best: float | None = None
+    baseline: float | None = None
+    encoder: str = ""  # of the best trial
+    seconds: float = 0.0  # of training, in all trials
+    damage: str = ""  # why its table cannot be read
+
+    @property
+    def gain(self) -> float | None:
+        """The gain of the best trial over the baseline; None where one of them has no score."""
+        return None if self.best is None or self.baseline is None else self.best - self.baseline
+
+
+def write_index(folder: Path) -> Path:
+    """Write index.html with all searches of a folder, the newest first, and return its path."""
+    found = sorted((_listed(SearchFolder(path.parent)) for path in folder.glob("*/search.yaml")), key=_newest)
+    path = folder / "index.html"
+    write_text(path, rendered("index.html", folder=str(folder), searches=found, written=time.time()))
+    return path
+
+
+def _newest(search: Listed) -> tuple[float, str]:
+    return -search.changed, search.name
+
+
+def _listed(folder: SearchFolder) -> Listed:
+    table = folder.trials_csv
+    search = Listed(
+        folder.path.name,
+        (table if table.is_file() else folder.search_yaml).stat().st_mtime,
+        f"{quote(folder.path.name)}/{folder.report_html.name}" if folder.report_html.is_file() else None,
+        folder.holder() is not None,
+    )
+    if not table.is_file():
+        return replace(search, damage="no trial has ended an epoch yet")
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            return _read(search, list(csv.DictReader(file)))
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        return replace(search, damage=f"{table.name} cannot be read ({one_line(error)})")
+
+
+def _read(search: Listed, rows: list[dict[str, str]]) -> Listed:
+    scores = {row["trial"]: float(row["miou"]) for row in rows if row["miou"]}
+    best = max(rows, key=lambda row: scores.get(row["trial"], -1.0), default=None)
+    return replace(
+        search,
+        dataset=best.get("dataset", "") if best else "",
+        trials=len(rows),
+        ended=sum(row["status"] in ENDED for row in rows),
+        best=max(scores.values(), default=None),
+        baseline=scores.get("0"),
+        encoder=best.get("encoder", "") if best and scores else "",
+        seconds=sum(float(row["seconds"] or 0) for row in rows),
+    )

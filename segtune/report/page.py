@@ -1,0 +1,224 @@
+"""Write a search as one HTML page that needs nothing else: report.html."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from segtune.errors import counted, duration
+from segtune.report.charts import best_over_time, best_over_trials, kind_of, learning_curves, parallel_coordinates
+from segtune.report.plot import LAST, Axis, score_axis
+from segtune.report.record import Report
+from segtune.report.sentences import headline, sentences
+from segtune.report.text import failures, settings_text, spent_line, training_line, value_text
+from segtune.training.stopwatch import PHASES
+from segtune.trials import Trial
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_SECTIONS = {
+    "settings": "Settings",
+    "progress": "Best mIoU",
+    "curves": "Learning curves",
+    "importance": "What matters",
+    "trials": "All trials",
+    "classes": "Classes",
+    "tiles": "Tiles",
+    "seeds": "Other seeds",
+    "failures": "Failures",
+    "time": "Time",
+    "data": "Data",
+    "repeat": "Repeat it",
+}
+_FEW_TRIALS = 30  # below, the importance of settings is rough
+_NONE = "-"
+
+
+def page(report: Report) -> str:
+    """Return the page of a search as HTML. Its charts are drawn in it; a program in it makes them interactive."""
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            headline=headline(report),
+            sentences=sentences(report),
+            contents=list(_SECTIONS.items()),
+            figures=_figures(report),
+            tips={trial.number: _tip(trial) for trial in report.trials},
+            kinds=[kind for kind in reversed(LAST) if any(kind == _kind(report, trial) for trial in report.trials)],
+            kind_of=partial(_kind, report),
+            rows=[*report.order, *(trial for trial in report.trials if trial.miou is None)],
+            failures=failures(report.trials),
+            **_charts(report),
+            **_settings(report),
+            **_classes(report),
+            **_importance(report),
+            **_times(report.trials),
+        )
+    )
+
+
+def rendered(template: str, **content: Any) -> str:
+    """Return another page in the same style."""
+    return _environment().get_template(template).render(**content)
+
+
+def _environment() -> Environment:
+    """Return the templates; every text that they get is escaped, because names and errors may hold anything."""
+    found = Environment(
+        loader=PackageLoader("segtune.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "score": _score,
+        "signed": lambda value: _NONE if _missing(value) else f"{value:+.4f}",
+        "percent": lambda share: _NONE if _missing(share) else f"{share:.1%}",
+        "millions": lambda count: _NONE if _missing(count) else f"{count / 1e6:.1f} M",
+        "amount": lambda value: _NONE if _missing(value) else f"{value:,.4g}",
+        "duration": lambda seconds: _NONE if _missing(seconds) else duration(seconds),
+        "value": value_text,
+        "setting": _setting,
+        "moment": lambda seconds: f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}",
+        "png": lambda data: f"data:image/png;base64,{b64encode(data).decode('ascii')}",
+        "mean": statistics.fmean,
+        "deviation": lambda values: statistics.stdev(values) if len(values) > 1 else None,
+    }
+    # Own files, which hold nothing from outside.
+    for name, file in (("style", "page.css"), ("script", "page.js")):
+        found.globals[name] = Markup((_TEMPLATES / file).read_text(encoding="utf-8"))
+    return found
+
+
+def _missing(value: float | None) -> bool:
+    return value is None or not math.isfinite(value)
+
+
+def _score(value: float | None) -> str:
+    return _NONE if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def _setting(key: str) -> str:
+    """Return the key of a parameter as people read it: ``momentum (sgd)`` for optimizer.sgd.momentum."""
+    *branches, name = key.split(".")
+    return f"{name} ({', '.join(branches[1::2])})" if branches else name
+
+
+def _kind(report: Report, trial: Trial) -> str:
+    return kind_of(trial, report.winner)
+
+
+def _tip(trial: Trial) -> str:
+    """Return what is shown of a trial where somebody points at it."""
+    name = "baseline" if trial.baseline else trial.origin
+    how = f"{trial.status}, {trial.epochs_done} of {counted(trial.epochs, 'epoch')}"
+    settings = settings_text(trial.searched).replace(", ", "\n")
+    return f"#{trial.number} ({name})  mIoU {_score(trial.miou)}\n{how}\n{settings}"
+
+
+def _figures(report: Report) -> list[dict[str, str]]:
+    """Return the few numbers that stand below the first sentences."""
+    found = report.answer
+    figures = []
+    if found.best and found.best.miou is not None:
+        interval = report.examples.miou if report.examples else None
+        note = f"95% over the tiles: {interval.low:.4f} to {interval.high:.4f}" if interval else ""
+        figures.append({"name": "best mIoU", "value": _score(found.best.miou), "note": note})
+    if found.baseline and found.baseline.miou is not None and found.baseline is not found.best:
+        figures.append({"name": "baseline", "value": _score(found.baseline.miou), "note": "settings without a search"})
+    if found.gain is not None:
+        note = f"chance alone: up to {found.margin:.4f}" if found.margin is not None else ""
+        figures.append({"name": "gain", "value": f"{found.gain:+.4f}", "note": note})
+    ended = sum(trial.ended for trial in report.trials)
+    figures.append({"name": "trials ended", "value": f"{ended} of {report.state.wanted}", "note": _how_ended(report)})
+    figures.append({"name": "time of the search", "value": duration(report.state.seconds), "note": _began(report)})
+    return figures
+
+
+def _how_ended(report: Report) -> str:
+    states = [trial.status for trial in report.trials]
+    return ", ".join(f"{states.count(status)} {status}" for status in dict.fromkeys(states))
+
+
+def _began(report: Report) -> str:
+    return "" if report.began is None else f"since {datetime.fromtimestamp(report.began):%Y-%m-%d %H:%M}"
+
+
+def _charts(report: Report) -> dict[str, Any]:
+    return {
+        "over_trials": best_over_trials(report),
+        "over_time": best_over_time(report),
+        "curves": learning_curves(report),
+        "sides": parallel_coordinates(report),
+    }
+
+
+def _settings(report: Report) -> dict[str, Any]:
+    """Return the rows of the settings of winner and baseline: those that were searched, and the others."""
+    best, baseline = report.winner or next(iter(report.order), None), report.baseline
+    if best is None:
+        return {"settings": [], "fixed": []}
+    ours, theirs = ({} if trial is None else report.values(trial) for trial in (best, baseline))
+    rows = []
+    for name in report.searched:
+        winner, other = (value_text(side[name]) if name in side else _NONE for side in (ours, theirs))
+        rows.append(
+            {
+                "name": name,
+                "winner": winner,
+                "baseline": other,
+                "differs": winner != other and _NONE not in (winner, other),
+            }
+        )
+    fixed = [(name, value_text(value)) for name, value in best.settings.items() if name not in report.searched]
+    return {"settings": rows, "fixed": fixed}
+
+
+def _classes(report: Report) -> dict[str, Any]:
+    return {
+        "unit": Axis("IoU", 0.0, 1.0, ()),
+        "intervals": any(row.interval for row in report.classes),
+        "shares": any(row.share is not None for row in report.classes),
+    }
+
+
+def _importance(report: Report) -> dict[str, Any]:
+    effects = [effect for one in report.influences for effect in one.effects]
+    ends = [bound for effect in effects for bound in (*(effect.interval or ()), effect.mean)]
+    count = len(report.order)
+    rough = f"With {counted(count, 'trial')}, this is a rough order."
+    return {
+        "ranked_influences": [one for one in report.influences if one.share is not None],
+        "effects_axis": score_axis("mIoU", ends),
+        "few_trials": rough if count < _FEW_TRIALS else "",
+    }
+
+
+def _times(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return where the time of the trials went: by how they ended, and by what they did."""
+    by_status: dict[str, float] = {}
+    for trial in trials:
+        by_status[trial.status] = by_status.get(trial.status, 0.0) + (trial.seconds or 0.0)
+    by_phase = {name: sum(trial.spent.get(name, 0.0) for trial in trials) for name in PHASES}
+    tables = [("Training time, by how trials ended", by_status), ("Time of the trials, by what they did", by_phase)]
+    lines = [line for line in (training_line(trials), spent_line(trials)) if line]
+    found = [(title, list(_shares(seconds))) for title, seconds in tables if sum(seconds.values()) > 0]
+    return {"times": found, "time_lines": lines}
+
+
+def _shares(seconds: Mapping[str, float]) -> Iterable[tuple[str, float, float]]:
+    total = sum(seconds.values())
+    for name, value in sorted(seconds.items(), key=lambda item: -item[1]):
+        if value > 0:
+            yield name, value / total, value

@@ -1,0 +1,48 @@
+"""index.html: all searches of a folder in one table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from segtune.report.index import write_index
+from segtune.trials import write_trials
+from tests.report.reports import parsed, trials
+
+
+def search(folder: Path, changed: float, content: str | None = None) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "search.yaml").write_text("space: {}\n")
+    if content is None:
+        write_trials(folder / "trials.csv", trials())
+    else:
+        (folder / "trials.csv").write_text(content)
+    os.utime(folder / "trials.csv", (changed, changed))
+    return folder
+
+
+def test_searches_stand_newest_first_with_their_best(tmp_path: Path) -> None:
+    search(tmp_path / "older", 1e9)
+    (search(tmp_path / "a <b> & c", 2e9) / "report.html").write_text("")
+    (tmp_path / "no_search").mkdir()
+    html = write_index(tmp_path).read_text(encoding="utf-8")
+    found = parsed(html)
+    assert found.text.index("a <b> & c") < found.text.index("older")
+    assert [link["href"] for link in found.all("a")] == ["a%20%3Cb%3E%20%26%20c/report.html"]
+    for said in ("2 searches", "12 of 12", "0.7750", "0.5000", "+0.2750"):
+        assert said in found.text
+    assert "no_search" not in found.text
+
+
+def test_damaged_tables_have_a_row_that_says_so(tmp_path: Path) -> None:
+    search(tmp_path / "damaged", 1e9, "trial,status\n1,finished\n")
+    search(tmp_path / "empty", 1e9, "")
+    (search(tmp_path / "begun", 1e9) / "trials.csv").unlink()
+    text = parsed(write_index(tmp_path).read_text(encoding="utf-8")).text
+    assert "trials.csv cannot be read" in text
+    assert "no trial has ended an epoch yet" in text
+    assert "0 of 0" in text
+
+
+def test_a_folder_without_searches_has_an_empty_table(tmp_path: Path) -> None:
+    assert "0 searches" in parsed(write_index(tmp_path).read_text(encoding="utf-8")).text
