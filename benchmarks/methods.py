@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 from build_portfolio import entries, recorded_of
+from prediction import by_prediction
 from recorded import Recorded
 from samplers import joint
 
@@ -36,6 +37,10 @@ def _promotion(space: Space, study: optuna.Study, others: Sequence[Recorded]) ->
 
 def _late(space: Space, study: optuna.Study, others: Sequence[Recorded]) -> Scheduler | None:
     return make_promotion(space, study, late_baseline=True)
+
+
+def _predicted(space: Space, study: optuna.Study, others: Sequence[Recorded]) -> Scheduler | None:
+    return make_promotion(space, study, choose=by_prediction(others, max(space.values_of("epochs"))))
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ METHODS: Mapping[str, Method] = {
     "tpe+promotion grace 1": Method("tpe", "asha", compare=_promotion, grace_period=1),
     "tpe+promotion grace 2": Method("tpe", "asha", compare=_promotion, grace_period=2),
     "random+promotion grace 1": Method("random", "asha", compare=_promotion, grace_period=1),
+    "tpe+predicted ends": Method("tpe", "asha", compare=_predicted, learns=True),
     "joint+asha": Method("tpe", "asha", inner=joint),
     "tpe+asha right prior": Method("tpe", "asha", expects=0.0),
     "tpe+asha wrong prior": Method("tpe", "asha", expects=1.0),
