@@ -25,9 +25,9 @@ _CELL = 19
 def report(replays: Sequence[Replay], sets: Mapping[str, Recorded]) -> Iterator[str]:
     """The whole report, line by line."""
     landscapes = list(dict.fromkeys(replay.key.landscape for replay in replays))
-    yield from about(sets)
-    if OWN in landscapes:
-        yield from about(sets, OWN_CURVES)
+    for landscape, regression in ((SURROGATE, CHOSEN), (OWN, OWN_CURVES)):
+        if landscape in landscapes:
+            yield from about(sets, regression)
     for landscape in landscapes:
         for workers in sorted({replay.key.workers for replay in replays}):
             some = [r for r in replays if (r.key.landscape, r.key.workers) == (landscape, workers)]
@@ -52,7 +52,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def about(sets: Mapping[str, Recorded], regression: str = CHOSEN) -> Iterator[str]:
+def about(sets: Mapping[str, Recorded], regression: str) -> Iterator[str]:
     """Say how good a surrogate is on curves that it was not fitted to."""
     yield f"surrogate ({regression}) on configurations that are left out of the fit on all data sets:"
     yield "mean absolute error, Spearman, Spearman in the upper half; a score's deviation from seed to seed there"
