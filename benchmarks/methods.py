@@ -53,6 +53,7 @@ class Method:
     inner: Inner = tpe  # what `tpe` stands for
     grace_period: int | None = None  # epochs before the first comparison; None: the default
     portfolio: bool = False  # whether it begins with the best configurations of the other data sets
+    entries: int | None = None  # of the portfolio that it tries at most: a search of 20 trials tries 6; None: all
     compare: Compare = _asha  # what stops or pauses trials; it may learn from the other data sets
     learns: bool = False  # whether `compare` does
     expects: float | None = None  # prior: the recorded configuration with this rank from 0, the best, to 1, the worst
@@ -103,6 +104,9 @@ METHODS: Mapping[str, Method] = {
     "tpe+asha+portfolio": Method("tpe", "asha", portfolio=True),
     "random+promotion+portfolio": Method("random", "asha", compare=_promotion, portfolio=True),
     "tpe+promotion+portfolio": Method("tpe", "asha", compare=_promotion, portfolio=True),
+    "tpe+promotion+6 of portfolio": Method("tpe", "asha", compare=_promotion, portfolio=True, entries=6),
+    "tpe+grace 1+portfolio": Method("tpe", "asha", compare=_promotion, portfolio=True, grace_period=1),
+    "tpe+grace 2+portfolio": Method("tpe", "asha", compare=_promotion, portfolio=True, grace_period=2),
     "tpe+late grace 1+portfolio": Method("tpe", "asha", compare=_late, portfolio=True, grace_period=1),
     "tpe+late grace 2+portfolio": Method("tpe", "asha", compare=_late, portfolio=True, grace_period=2),
 }
@@ -125,4 +129,4 @@ def planned(method: Method, space: Space, others: Sequence[Recorded], table: Rec
         return "not recorded" if table and table.number_of(settings) is None else None
 
     runs = first_runs(Portfolio(found, {}), space, missing)
-    return [Planned("portfolio", point) for point in runs.points]
+    return [Planned("portfolio", point) for point in runs.points[: method.entries]]

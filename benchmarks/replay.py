@@ -27,7 +27,7 @@ from segtune.files.atomic import write_text
 # Code that decides what a replay finds.
 _PACKAGES = (segtune.planning, segtune.space, segtune.tuning)
 _SCRIPTS = (
-    *("build_portfolio", "curves", "gaussian", "methods", "recorded", "replay"),
+    *("build_portfolio", "curves", "gaussian", "methods", "prediction", "recorded", "replay"),
     *("samplers", "simulation", "surrogate", "table"),
 )
 

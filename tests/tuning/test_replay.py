@@ -191,6 +191,13 @@ def test_a_method_learns_from_the_other_data_sets_alone(folder: Path, sets: dict
     assert points[0].point == north.space.locate(north.space.fixed | best.settings)
 
 
+def test_a_search_of_few_trials_tries_the_first_entries(sets: dict[str, Recorded]) -> None:
+    north, others, method = sets["north"], [sets["south"]], METHODS["tpe+promotion+portfolio"]
+    every = planned(method, north.space, others)
+    assert planned(replace(method, entries=2), north.space, others) == every[:2] != every
+    assert METHODS["tpe+promotion+6 of portfolio"].entries == 6
+
+
 def test_the_portfolio_is_tried_right_after_the_baseline(sets: dict[str, Recorded]) -> None:
     north, method = sets["north"], METHODS["random+asha+portfolio"]
     points = planned(method, north.space, [sets["south"]])
