@@ -14,6 +14,8 @@ from segtune.files.folders import SearchFolder
 from segtune.report.page import rendered
 from segtune.trials import ENDED
 
+_CONFIRM = "confirm"  # origin of a row that repeats another trial with another seed
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -62,7 +64,8 @@ def _listed(folder: SearchFolder) -> Listed:
         return replace(search, damage="no trial has ended an epoch yet")
     try:
         with table.open(newline="", encoding="utf-8") as file:
-            return _read(search, list(csv.DictReader(file)))
+            rows = csv.DictReader(file)
+            return _read(search, [row for row in rows if row.get("origin") != _CONFIRM])
     except (OSError, ValueError, KeyError, csv.Error) as error:
         return replace(search, damage=f"{table.name} cannot be read ({one_line(error)})")
 

@@ -46,3 +46,12 @@ def test_damaged_tables_have_a_row_that_says_so(tmp_path: Path) -> None:
 
 def test_a_folder_without_searches_has_an_empty_table(tmp_path: Path) -> None:
     assert "0 searches" in parsed(write_index(tmp_path).read_text(encoding="utf-8")).text
+
+
+def test_a_trial_that_was_repeated_counts_once(tmp_path: Path) -> None:
+    rows = ("0,finished,0.5,1,baseline", "1,finished,0.6,1,sampler", "0,finished,0.9,1,confirm")
+    table = "\n".join(("trial,status,miou,seconds,origin", *rows))
+    search(tmp_path / "confirmed", 1e9, table)
+    text = parsed(write_index(tmp_path).read_text(encoding="utf-8")).text
+    assert "2 of 2" in text
+    assert "+0.1000" in text
