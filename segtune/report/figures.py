@@ -44,7 +44,7 @@ class _Drawn:
 def write_figures(report: Report, folder: Path) -> list[Path]:
     """Write every chart that the search has data for as NAME.png and NAME.svg, and captions.md; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    written, captions = [], [f"# Figures of the search {printable(report.name)}", "", *sentences(report), ""]
+    written, captions = [], [f"# Figures of the search {printable(report.name)}", "", " ".join(sentences(report)), ""]
     # Text in an SVG stays text, and the same search gives the same file.
     options = {"svg.fonttype": "none", "svg.hashsalt": "segtune"}
     with style.context("default"), matplotlib.rc_context(options):
