@@ -38,7 +38,7 @@ _SECTIONS = {
     "data": "Data",
     "repeat": "Repeat it",
 }
-_FEW_TRIALS = 30  # below, the importance of settings is rough
+_FEW_TRIALS = 50  # below, the importance of settings is rough
 _NONE = "-"
 
 
@@ -197,7 +197,7 @@ def _importance(report: Report) -> dict[str, Any]:
     effects = [effect for one in report.influences for effect in one.effects]
     ends = [bound for effect in effects for bound in (*(effect.interval or ()), effect.mean)]
     count = len(report.order)
-    rough = f"With {counted(count, 'trial')}, this is a rough order."
+    rough = f"With {counted(count, 'trial')}, the order is rough: another search may give another one."
     return {
         "ranked_influences": [one for one in report.influences if one.share is not None],
         "effects_axis": score_axis("mIoU", ends),

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from segtune.files.folders import SearchFolder
 from segtune.tuning.study import PAUSED_AT, WARM_START, begun, read_study
 
-_FEWEST = 10  # trials below which no importance is computed
+_FEWEST = 16  # trials below which importance would be mostly noise
 _BEST, _FEWEST_BEST = 0.1, 5  # the best trials: this share of all, and at least so many
 
 
@@ -54,7 +54,7 @@ def importance(trials: Sequence[FrozenTrial]) -> dict[str, float]:
 
     The method is PED-ANOVA (Watanabe, Bansal and Hutter 2023, arXiv:2304.10255). It compares the values of the best
     tenth of the trials, and at least of the best five, with those of all. Therefore a trial that was stopped counts
-    with the score it had: all that matters is that it is not among the best. Empty where fewer than 10 trials drew
+    with the score it had: all that matters is that it is not among the best. Empty where fewer than 16 trials drew
     parameters and have a score.
     """
     scored = [trial for trial in trials if trial.params and trial.intermediate_values]

@@ -49,7 +49,7 @@ def test_the_setting_that_decides_has_most_of_the_importance() -> None:
 
 @pytest.mark.parametrize("score", [0.5, None])
 def test_nothing_is_said_of_few_or_equal_trials(score: float | None) -> None:
-    assert importance([drawn(number, "a", number / 10, number / 10) for number in range(9)]) == {}
+    assert importance([drawn(number, "a", number / 10, number / 10) for number in range(15)]) == {}
     assert sum(importance([drawn(number, "a", 0.5, score) for number in range(20)]).values()) in (0, pytest.approx(1))
 
 
