@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import statistics
 from collections.abc import Sequence
-from statistics import NormalDist
 
-import numpy as np
-
+from segtune.evaluation.chance import critical
 from segtune.trials import Trial
 
 _SHORT_DEVIATION = 0.009  # of mIoU from seed to seed, as benchmarks/seeds.py measures it
 _CHANCE = 0.025  # as often, chance alone exceeds the margin: an end of a 95% interval
-_REACH, _STEPS = 8.0, 401  # of the grid of the integral, in standard deviations
 
 
 def seed_margin(order: Sequence[Trial]) -> float:
@@ -28,9 +24,9 @@ def seed_margin(order: Sequence[Trial]) -> float:
     baseline.
     """
     pair = seed_deviation(order) * math.sqrt(2)
-    least = _critical(1) * pair
+    least = critical(1, _CHANCE) * pair
     near = sum(not trial.baseline and (trial.miou or 0.0) >= _best_until(order, trial) - least for trial in order)
-    return _critical(max(1, near)) * pair
+    return critical(max(1, near), _CHANCE) * pair
 
 
 def seed_deviation(order: Sequence[Trial]) -> float:
@@ -50,21 +46,3 @@ def seed_deviation(order: Sequence[Trial]) -> float:
 def _best_until(order: Sequence[Trial], trial: Trial) -> float:
     """Return the best score of the trials that trained no longer than one of them."""
     return next(other.miou or 0.0 for other in order if other.epochs_done <= trial.epochs_done)
-
-
-@functools.cache
-def _critical(trials: int) -> float:
-    """Return the value that the largest of several standardized gains over one control exceeds with 2.5% chance.
-
-    The gains have a correlation of 0.5, since all are over the same control. Between the control at z and the best of
-    the others, each N(0, 1), lies less than x with the chance of the integral of Phi(z + x)^k phi(z).
-    """
-    normal = NormalDist()
-    places = np.linspace(-_REACH, _REACH, _STEPS)
-    weights = np.array([normal.pdf(place) for place in places]) * (places[1] - places[0])
-    low, high = 0.0, _REACH
-    while high - low > 1e-4:
-        middle = (low + high) / 2
-        below = np.array([normal.cdf(place + middle * math.sqrt(2)) for place in places]) ** trials
-        low, high = (middle, high) if 1 - weights @ below > _CHANCE else (low, middle)
-    return high

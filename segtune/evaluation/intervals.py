@@ -99,8 +99,8 @@ def bootstrap(tiles: TileCounts, classes: Sequence[int], groups: Sequence[Hashab
 
     Raises InputError if there are fewer than two tiles, or groups, and ValueError if no class occurs.
     """
-    units = _units(tiles, groups)
-    drawn = _drawn_iou(units)
+    units = units_of(tiles, groups)
+    drawn = drawn_iou(units)
     miou, iou = _scores(units)
     return Intervals(*_intervals(miou, iou, drawn, units, classes), *_sizes(tiles, units, groups))
 
@@ -119,8 +119,8 @@ def compare(
     if len(tiles[0]) != len(tiles[1]):
         first, second = map(len, tiles)
         raise ValueError(f"two models are compared on the same tiles, but there are {first} and {second} tiles")
-    units = [_units(counts, groups) for counts in tiles]
-    drawn = np.subtract(*map(_drawn_iou, units))  # the same draws, because the seed is the same
+    units = [units_of(counts, groups) for counts in tiles]
+    drawn = np.subtract(*map(drawn_iou, units))  # the same draws, because the seed is the same
     (miou, iou), (other_miou, other_iou) = map(_scores, units)
     found = _intervals(miou - other_miou, iou - other_iou, drawn, units[0], classes)
     return Comparison(*found, *_sizes(tiles[0], units[0], groups), names)
@@ -156,8 +156,11 @@ def tile_groups(names: Sequence[str], pattern: str) -> list[str]:
     return found
 
 
-def _units(tiles: TileCounts, groups: Sequence[Hashable] | None) -> TileCounts:
-    """Return the numbers of each unit that is drawn: of a tile, or the sum of a group's."""
+def units_of(tiles: TileCounts, groups: Sequence[Hashable] | None) -> TileCounts:
+    """Return the numbers of each unit that is drawn: of a tile, or the sum of a group's.
+
+    Raises InputError if there are fewer than two.
+    """
     units = tiles if groups is None else tiles.grouped(groups)
     if len(units) < 2:
         noun = "tiles" if groups is None else "groups of tiles"
@@ -174,8 +177,11 @@ def _scores(units: TileCounts) -> tuple[float, Floats]:
     return miou, total.iou()[BACKGROUND + 1 :]
 
 
-def _drawn_iou(units: TileCounts) -> Floats:
-    """Return the IoU of each class in every draw, (draws, K); NaN where it does not occur in the draw."""
+def drawn_iou(units: TileCounts) -> Floats:
+    """Return the IoU of each class in every draw, (draws, K); NaN where it does not occur in the draw.
+
+    The draws are the same ones for all models that are measured on the same units.
+    """
     columns = units.numbers[..., BACKGROUND + 1 :]
     flat = columns.reshape(len(units), -1).astype(np.float64)
     random, count = np.random.default_rng(_SEED), len(units)

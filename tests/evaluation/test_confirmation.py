@@ -1,0 +1,197 @@
+"""A confirmation covers the truth, and names no winner where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from segtune.errors import InputError
+from segtune.evaluation.confirmation import Confirmation, Repeats, confirm, mean_interval
+from segtune.evaluation.metrics import mean_iou
+from segtune.evaluation.overlap import TileCounts
+
+PIXELS = 4096
+
+
+@dataclass
+class World:
+    """Runs on the same tiles, which are hard for all of them alike.
+
+    `seed`: deviation of a run from its configuration, as a share of right pixels; `style`: of a configuration on single
+    tiles; `both`: of a run on single tiles.
+    """
+
+    random: np.random.Generator
+    tiles: int = 30
+    seed: float = 0.02
+    style: float = 0.05
+    both: float = 0.03
+
+    def __post_init__(self) -> None:
+        self.hard = self.random.normal(0, 0.1, self.tiles)
+        self.share = self.random.beta(2, 5, self.tiles)
+
+    def repeats(self, name: str, skill: float, seeds: int = 3) -> Repeats:
+        own = self.random.normal(0, self.style, self.tiles)
+        return Repeats(name, tuple(self.run(skill + own) for _ in range(seeds)))
+
+    def run(self, skill: float | np.ndarray) -> TileCounts:
+        moved = self.seed * self.random.normal() + self.both * self.random.normal(size=self.tiles)
+        right = np.clip(skill + self.hard + moved, 0.02, 0.98)
+        objects = self.random.binomial(PIXELS, self.share)
+        hits = self.random.binomial(objects, right)
+        alarms = self.random.binomial(PIXELS - objects, 0.25 * (1 - right))
+        numbers = [PIXELS - objects - alarms, alarms, objects - hits, hits]
+        return TileCounts.of(np.stack(numbers, axis=-1).reshape(-1, 2, 2))
+
+
+def confirmed(skills: Sequence[float], number: int, **world: float) -> Confirmation:
+    """Confirm configurations with these skills; the first one is called 0, and so on."""
+    found = World(np.random.default_rng(number), **world)  # type: ignore[arg-type]
+    return confirm([found.repeats(str(name), skill) for name, skill in enumerate(skills)])
+
+
+def test_means_are_those_of_the_whole_split() -> None:
+    world = World(np.random.default_rng(0))
+    repeats = [world.repeats("A", 0.7), world.repeats("B", 0.8, seeds=2), world.repeats("C", 0.6, seeds=1)]
+    found = confirm(repeats)
+    assert [mean.name for mean in found.means] == ["B", "A", "C"]
+    for mean, own in zip(found.means, (repeats[1], repeats[0], repeats[2]), strict=True):
+        assert mean.scores == tuple(mean_iou(counts.total()) for counts in own.tiles)
+        assert mean.mean == pytest.approx(np.mean(mean.scores))
+    assert found.means[2].deviation is None
+    assert found.means[1].deviation == pytest.approx(np.std(found.means[1].scores, ddof=1))
+    assert [gain.over for gain in found.gains] == ["A", "C"]
+    assert found.gain_over("A") == found.gains[0]
+    assert found.gain_over("B") is None
+    for gain, other in zip(found.gains, found.means[1:], strict=True):
+        assert gain.miou.value == found.best.mean - other.mean
+    assert found.plain()["gains"][0]["over"] == "A"
+
+
+def test_the_median_run_of_an_even_number_is_the_lower_one() -> None:
+    world = World(np.random.default_rng(1))
+    for seeds in (2, 3, 4):
+        mean = confirm([world.repeats("A", 0.7, seeds), world.repeats("B", 0.6, seeds)]).best
+        assert mean.scores[mean.median] == sorted(mean.scores)[(seeds - 1) // 2]
+
+
+def test_equal_configurations_keep_the_order_they_are_given_in() -> None:
+    same = World(np.random.default_rng(2)).repeats("A", 0.7)
+    found = confirm([same, Repeats("B", same.tiles)])
+    assert [mean.name for mean in found.means] == ["A", "B"]
+    assert found.gains[0].probability == pytest.approx(0.5)
+    assert not found.gains[0].shown
+
+
+def test_runs_that_differ_by_little_on_every_tile_are_told_apart() -> None:
+    world = World(np.random.default_rng(3), seed=0.0, style=0.0, both=0.0)
+    found = confirm([world.repeats("worse", 0.70), world.repeats("better", 0.72)])
+    alone = confirm([world.repeats("worse", 0.70), World(np.random.default_rng(4)).repeats("other tiles", 0.72)])
+    assert found.best.name == "better"
+    assert found.gains[0].shown
+    assert found.gains[0].probability > 0.99
+    assert not alone.gains[0].shown
+
+
+def test_more_seeds_narrow_an_interval_and_more_candidates_widen_it() -> None:
+    def half(candidates: int, seeds: int) -> float:
+        world = World(np.random.default_rng(5), style=0.0)
+        found = confirm([world.repeats(str(number), 0.7, seeds) for number in range(candidates)])
+        return found.gains[-1].miou.high - found.gains[-1].miou.value
+
+    assert half(4, 12) < 0.7 * half(4, 3)
+    assert half(8, 8) > 1.1 * half(2, 8)
+
+
+def test_tiles_of_a_group_are_drawn_together() -> None:
+    world = World(np.random.default_rng(6), seed=0.0, both=0.0, style=0.1)
+    one, two = world.repeats("A", 0.7), world.repeats("B", 0.7)
+    copies = [
+        Repeats(each.name, tuple(TileCounts(np.repeat(c.numbers, 4, 0)) for c in each.tiles)) for each in (one, two)
+    ]
+    groups = np.repeat(np.arange(world.tiles), 4).tolist()
+    plain, grouped, once = confirm(copies), confirm(copies, groups), confirm([one, two])
+    assert (grouped.tiles, grouped.groups) == (120, 30)
+    assert grouped.gains[0].miou == once.gains[0].miou
+    assert plain.gains[0].miou.high < grouped.gains[0].miou.high
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    world = World(np.random.default_rng(7))
+    one, two = world.repeats("A", 0.7), world.repeats("B", 0.7)
+    with pytest.raises(ValueError, match="at least two"):
+        confirm([one])
+    with pytest.raises(ValueError, match="no configuration has two seeds"):
+        confirm([Repeats("A", one.tiles[:1]), Repeats("B", two.tiles[:1])])
+    with pytest.raises(ValueError, match="same tiles"):
+        confirm([one, Repeats("B", tuple(TileCounts(counts.numbers[1:]) for counts in two.tiles))])
+    with pytest.raises(InputError, match="at least 2 groups of tiles"):
+        confirm([one, two], ["a"] * world.tiles)
+
+
+def searched(random: np.random.Generator, skills: Sequence[float], top: int = 3) -> Confirmation:
+    """Search among configurations, with one noisy score each, and confirm the best ones; the first is the baseline."""
+    world = World(random)
+    # The noise of a share of right pixels is that of one seed, and of the configuration's own tiles.
+    noise = np.sqrt(world.seed**2 + (world.style**2 + world.both**2) / world.tiles)
+    scores = np.array(skills) + noise * random.normal(size=len(skills))
+    best = 1 + np.argsort(-scores[1:])[:top]
+    return confirm([world.repeats(str(number), skills[number]) for number in (0, *best.tolist())])
+
+
+def claimed(found: Confirmation) -> bool:
+    gain = found.gain_over("0")
+    return gain is not None and gain.shown
+
+
+def test_the_best_of_forty_equal_ones_is_rarely_called_better() -> None:
+    random = np.random.default_rng(0)
+    assert sum(claimed(searched(random, [0.75] * 40)) for _ in range(20)) <= 3
+
+
+@pytest.mark.slow
+def test_forty_equal_ones_have_a_gain_in_at_most_5_of_100_searches() -> None:
+    random = np.random.default_rng(1)
+    assert sum(claimed(searched(random, [0.75] * 40)) for _ in range(200)) / 200 <= 0.05
+
+
+@pytest.mark.slow
+def test_one_that_is_two_deviations_better_is_found_in_most_searches() -> None:
+    random = np.random.default_rng(2)
+    skills = [0.75] * 39 + [0.75 + 2 * 0.02]
+    found = [searched(random, skills) for _ in range(200)]
+    assert sum(each.best.name == "39" for each in found) / 200 > 0.5
+    assert sum(claimed(each) for each in found if each.best.name == "39") > 0.3 * 200 * 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "world",
+    [
+        {"seed": 0.03, "style": 0.0, "both": 0.0},
+        {"seed": 0.0, "style": 0.08, "both": 0.0},
+        {"seed": 0.0, "style": 0.0, "both": 0.1},
+        {"seed": 0.02, "style": 0.05, "both": 0.05},
+    ],
+    ids=["seeds vary", "tiles vary", "both together", "all"],
+)
+def test_intervals_cover_the_truth_whatever_varies(world: dict[str, float]) -> None:
+    covered = 0
+    for number in range(60):
+        gain = confirmed([0.75] * 4, number, **world).gain_over("0")
+        covered += gain is None or gain.miou.low <= 0 <= gain.miou.high
+    assert covered / 60 >= 0.9
+
+
+def test_the_interval_of_a_mean_covers_other_seeds_and_other_tiles() -> None:
+    whole = World(np.random.default_rng(99), tiles=3000).repeats("A", 0.75, 30)
+    truth = np.mean([mean_iou(counts.total()) for counts in whole.tiles])
+    found = [mean_interval(World(np.random.default_rng(n), style=0.0).repeats("A", 0.75)) for n in range(30)]
+    assert sum(interval.low <= truth <= interval.high for _, interval in found if interval) >= 26
+    mean, none = mean_interval(World(np.random.default_rng(0), tiles=1).repeats("A", 0.7))
+    assert none is None
+    assert mean.deviation is not None
