@@ -201,6 +201,7 @@ def _importance(report: Report) -> dict[str, Any]:
     return {
         "ranked_influences": [one for one in report.influences if one.share is not None],
         "effects_axis": score_axis("mIoU", ends),
+        "compared": [one for one in report.influences if len(one.effects) > 1],
         "few_trials": rough if count < _FEW_TRIALS else "",
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segtune.data.tiles import VAL
 from segtune.errors import InputError
 from segtune.evaluation.intervals import bootstrap
 from segtune.evaluation.spread import Spread, SpreadTile
@@ -41,7 +42,9 @@ def _seen(folder: Path, split: Path, classes: int, on_done: OnDone | None) -> Ex
 
     found = validate(folder, split, on_tile=note, on_done=on_done)
     labels, measured = found.manifest.labels, found.measured
-    intervals = bootstrap(measured.tiles, labels.classes) if found.tiles > 1 else None
+    # A search on some of the tiles has another score than all of them, and the interval would not be around it.
+    same = found.tiles == found.manifest.tiles.get(VAL, found.tiles)
+    intervals = bootstrap(measured.tiles, labels.classes) if found.tiles > 1 and same else None
     support = {label: score.support for label, score in measured.classes.by_label.items()}
     total = max(1, sum(support.values()))
     return Examples(

@@ -175,3 +175,9 @@ def test_pictures_are_bounded() -> None:
 def test_a_report_without_the_new_fields_of_a_search_has_its_page(tmp_path: Path) -> None:
     plain: dict[str, Any] = {"curves": {}, "influences": (), "ended_after": {}, "classes": (), "examples": None}
     assert len(parsed(page(replace(report(), **plain))).all("section")) == len(SECTIONS)
+
+
+def test_values_are_compared_only_where_there_are_several() -> None:
+    one = Influence("encoder", None, (effect("resnet18", 0.6),))
+    assert "What is better" not in parsed(page(report(influences=(one,)))).text
+    assert "What is better" in parsed(page(report())).text
