@@ -16,7 +16,7 @@ from surrogate import Rows
 
 Array = npt.NDArray[np.float64]
 _FOLDS = 5
-CHOSEN, OWN_CURVES = "gaussian process, pooled", "gaussian process, own set"  # what surrogate.py can be fitted to
+CHOSEN, OWN_CURVES = "shared and own process", "gaussian process, own set"  # what surrogate.py can be fitted to
 
 
 class Regression(Protocol):
@@ -102,18 +102,13 @@ class Residual:
 
     def tune(self, rows: Rows) -> None:
         """Fit the shared process."""
-        self._shared.tune(_without_sets(rows))
+        self._shared.tune(rows.without_sets())
 
     def predict(self, rows: Rows, at: Rows) -> Array:
         """Add both parts."""
-        blind = _without_sets(rows)
+        blind = rows.without_sets()
         left = replace(rows, y=rows.y - self._shared.predict(blind, blind))
-        return self._shared.predict(blind, _without_sets(at)) + self._own.predict(left, at)
-
-
-def _without_sets(rows: Rows) -> Rows:
-    settings = rows.x.shape[1] - (len(rows.scales) if len(rows.scales) > 1 else 0)
-    return replace(rows, x=rows.x[:, :settings])
+        return self._shared.predict(blind, at.without_sets()) + self._own.predict(left, at)
 
 
 def candidates() -> dict[str, Regression]:
@@ -124,8 +119,8 @@ def candidates() -> dict[str, Regression]:
         "trees, pooled": Trees(),
         "boosting, pooled": Boosting(),
         OWN_CURVES: Own(Process()),
-        CHOSEN: Process(),
-        "residual": Residual(),
+        "gaussian process, pooled": Process(),
+        CHOSEN: Residual(),
     }
 
 

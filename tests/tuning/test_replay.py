@@ -229,8 +229,8 @@ def test_its_own_landscape_knows_nothing_of_the_other_data_sets(folder: Path, se
     text = "\n".join(report([found["surrogate", 0], found["own", 0]], sets))
     for line in ("=== surrogate of the curves of all data sets,", "=== surrogate of the data set's own curves alone,"):
         assert line in text
-    for name in ("pooled", "own set"):
-        assert f"surrogate (gaussian process, {name}) on configurations that are left out" in text
+    for name in ("shared and own process", "gaussian process, own set"):
+        assert f"surrogate ({name}) on configurations that are left out" in text
     alone = replay.Plan((), folder / "none.csv", None, ("random",), (1,), 1)
     assert {key.landscape for key in alone.keys({"north": sets["north"]})} == {"surrogate", "table"}
 
