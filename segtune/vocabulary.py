@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from segtune.errors import nearest
 
@@ -172,6 +172,11 @@ def weight_number(value: object, what: str) -> float:
 def number_text(number: float) -> str:
     """Return a number in its shortest form without an exponent, so that each has one spelling."""
     return f"{Decimal(repr(number)).normalize():f}"
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Return whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def yaml_text(value: object) -> str:

@@ -15,7 +15,7 @@ from segtune.planning.feasibility import why_impossible
 from segtune.planning.portfolio import Portfolio, portfolio_of
 from segtune.space.parameters import Choice, Parameter, Range
 from segtune.space.space import WEIGHTS, Space
-from segtune.vocabulary import LEVELS, is_loss, loss_terms
+from segtune.vocabulary import LEVELS, is_loss, is_number, loss_terms
 
 _SHARE = 3  # one trial in so many comes from a portfolio
 _NEAR = math.log(3.0)  # natural logarithm of the factor between numbers that still stand for each other
@@ -147,7 +147,7 @@ def nearest(parameter: Parameter, value: Any) -> tuple[Any, float]:
         distances = [_distance(parameter.name, value, other) for other in parameter.values]
         least = min(range(len(distances)), key=distances.__getitem__)
         return parameter.values[least], distances[least]
-    if not _is_number(value):
+    if not is_number(value):
         return parameter.low, math.inf
     found = _in_range(parameter, value)
     return found, 0.0 if parameter.low <= value <= parameter.high else _ratio(value, found)
@@ -162,7 +162,7 @@ def _in_range(parameter: Range, value: float) -> float | int:
 
 def _distance(name: str, one: Any, other: Any) -> float:
     """Return the distance between two values of a setting."""
-    if _is_number(one) and _is_number(other):
+    if is_number(one) and is_number(other):
         return _ratio(one, other)
     if not (isinstance(one, str) and isinstance(other, str)):
         return math.inf
@@ -197,10 +197,6 @@ def _family(encoder: str) -> str:
     """Return the first word of an encoder's name: ``resnet`` of resnet34, ``efficientnet`` of tu-tf_efficientnet_b0."""
     plain = re.sub(r"^(tu-|timm-)?(tf_)?", "", encoder)
     return re.match(r"[a-z]*?(?=v?\d|[^a-z]|$)", plain).group()  # type: ignore[union-attr]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _ratio(one: float, other: float) -> float:

@@ -11,6 +11,7 @@ from segtune.report.plot import LAST, Axis, Chart, Dot, Kind, Line, Tick, axis, 
 from segtune.report.record import Report
 from segtune.report.text import value_text
 from segtune.trials import Trial
+from segtune.vocabulary import is_number
 
 Mark = TypeVar("Mark", Line, Dot)
 _MOST_AXES = 8  # of the settings side by side, with the score
@@ -134,7 +135,7 @@ def _scale(trials: Sequence[Trial], name: str) -> tuple[Callable[[Trial], float]
     unused = (Tick(_UNUSED, "not used"),) if len(known) < len(trials) else ()
     lowest = _LOWEST if unused else 0.0
     room = 100 - lowest
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
+    if all(is_number(value) for value in known):
         low, high = min(known), max(known)
         if low == high:
             middle = lowest + room / 2

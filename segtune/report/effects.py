@@ -12,6 +12,7 @@ from scipy.stats import t as student_t
 from segtune.report.record import Curve, Effect, Influence
 from segtune.report.text import value_text
 from segtune.trials import Trial
+from segtune.vocabulary import is_number
 
 _MOST = 0.75  # share of the trials with a score that reached the epoch of the comparison
 _MOST_VALUES = 6  # of numbers that are shown one by one
@@ -59,7 +60,7 @@ def _effects(scores: Sequence[tuple[Any, float, float]]) -> tuple[Effect, ...]:
     """Return the effect of each value, or of each range of values, from triples of value, score and best score."""
     groups: dict[str, list[tuple[float, float]]] = {}
     name = _namer([value for value, *_ in scores])
-    numbers = all(_is_number(value) for value, *_ in scores)
+    numbers = all(is_number(value) for value, *_ in scores)
     ordered = sorted(scores, key=lambda row: row[0]) if numbers else scores
     for value, score, best in ordered:
         groups.setdefault(name(value), []).append((score, best))
@@ -78,7 +79,7 @@ def _effect(value: str, rows: Sequence[tuple[float, float]]) -> Effect:
 
 def _namer(values: Sequence[Any]) -> Callable[[Any], str]:
     """Return how to name the group of a value: by itself or, where there are many numbers, by its range."""
-    numbers = [value for value in values if _is_number(value)]
+    numbers = [value for value in values if is_number(value)]
     few = max(1, min(_MOST_VALUES, len(numbers) // _OFTEN))
     if len(numbers) < len(values) or len(set(numbers)) <= few:
         return value_text
@@ -90,7 +91,3 @@ def _namer(values: Sequence[Any]) -> Callable[[Any], str]:
         return " to ".join(value_text(edge) for edge in edges[place : place + 2])
 
     return name
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -33,6 +33,7 @@ from segtune.remarks import Say
 from segtune.space.space import WEIGHTS, defaults
 from segtune.trials import Trial
 from segtune.tuning.status import search_state
+from segtune.vocabulary import is_number
 
 _ALWAYS = (WEIGHTS, "optimizer", "model", "encoder", "loss", "lr")  # part of every configuration
 # Scores after different epochs cannot be compared; part of a configuration only where a search chooses them.
@@ -207,7 +208,7 @@ def _distances(rows: Sequence[Mapping[str, Any]]) -> Array:
 
 
 def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return is_number(value) and value > 0
 
 
 def _predicted(losses: Array, distances: Array) -> Array:

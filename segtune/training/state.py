@@ -20,6 +20,7 @@ from segtune.files.atomic import replaced_file
 from segtune.models.tensors import check_plain, disk_errors
 from segtune.training.optim import set_learning_rates
 from segtune.training.stopwatch import Phases
+from segtune.vocabulary import is_number
 
 _SIZES = ("micro_batch", "evaluation_batch_size")  # numbers of tiles, at least one
 
@@ -222,7 +223,7 @@ def _check_progress(name: str, value: Any, own: Any) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return is_number(value) and math.isfinite(value)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
