@@ -69,22 +69,20 @@ def by_prediction(others: Sequence[Recorded], epochs: int) -> Choose:
     def choose(standings: Standings, least: int) -> int | None:
         if promotable(standings, least) is None:
             return None
-        waiting = {number: rung.epochs for rung in standings.rungs for number in rung.paused}
-        numbers, inputs, scores = list(waiting), [], []
-        for number, epoch in waiting.items():
-            rung = next(rung for rung in standings.rungs if rung.epochs == epoch)
-            score, curve = rung.scores[number], standings.curves[number]
-            half = max((value for at, value in curve.items() if at <= max(1, epoch // 2)), default=0.0)
-            inputs.append(features(score, half, np.array(list(rung.scores.values())), epoch / epochs))
-            scores.append(score)
+        waiting = [(number, rung) for rung in standings.rungs for number in rung.paused]
+        inputs = []
+        for number, rung in waiting:
+            middle = max(1, rung.epochs // 2)
+            half = max((value for at, value in standings.curves[number].items() if at <= middle), default=0.0)
+            scored = np.array(list(rung.scores.values()))
+            inputs.append(features(rung.scores[number], half, scored, rung.epochs / epochs))
         gains, deviations = ends.predict(np.array(inputs))
         best = max(max(curve.values(), default=0.0) for curve in standings.curves.values())
-        left = [epochs - waiting[number] for number in numbers]
         worth = [
-            expected_improvement(score + gain, deviation, best) / some
-            for score, gain, deviation, some in zip(scores, gains, deviations, left, strict=True)
+            expected_improvement(rung.scores[number] + gain, deviation, best) / (epochs - rung.epochs)
+            for (number, rung), gain, deviation in zip(waiting, gains, deviations, strict=True)
         ]
-        return numbers[int(np.argmax(worth))]
+        return waiting[int(np.argmax(worth))][0]
 
     return choose
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from segtune.evaluation.intervals import Interval
@@ -153,23 +154,23 @@ class Report:
         """The trials, by number."""
         return self.state.trials
 
-    @property
+    @cached_property
     def order(self) -> list[Trial]:
         """The trials with a score, best first."""
         return ranked(self.state.trials)
 
-    @property
+    @cached_property
     def answer(self) -> Answer:
         """What the search found."""
         return answer(self.state.trials, self.state.over)
 
-    @property
+    @cached_property
     def winner(self) -> Trial | None:
         """The best trial, if it learnt something."""
         order = self.order
         return order[0] if order and order[0].learnt else None
 
-    @property
+    @cached_property
     def baseline(self) -> Trial | None:
         """The first trial."""
         return next((trial for trial in self.trials if trial.baseline), None)
