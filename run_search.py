@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from segtune.cli import tasks
 from segtune.cli.dataset import check_data, ensure_demo
@@ -25,15 +24,8 @@ from segtune.cli.exits import hinted, run_script
 from segtune.cli.flags import add_assignments, add_backend_flags, add_search_flags
 from segtune.cli.given import given_search, given_settings
 from segtune.cli.parser import make_parser
-from segtune.errors import InputError, SegtuneError
+from segtune.errors import InputError
 from segtune.space.reader import load_space
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from segtune.files.folders import SearchFolder
-    from segtune.space.space import Space
-    from segtune.tuning.search import Outcome
 
 
 def parse() -> Namespace:
@@ -58,31 +50,6 @@ def parse() -> Namespace:
     return tasks.checked_tasks(parser, parser.parse_args())
 
 
-def show_outcome(console: Console, outcome: Outcome, space: Space, folder: SearchFolder, again: str) -> int:
-    """Print the results and what to type next, and return the exit status."""
-    from segtune.report.answer import has_winner
-    from segtune.report.tables import search_results
-    from segtune.report.text import next_commands
-
-    console.print()
-    complete = all(trial.ended for trial in outcome.trials)
-    ended = complete and not (outcome.signal or outcome.halted)
-    for part in search_results(outcome.trials, space, ended):
-        console.print(part)
-    if outcome.signal:
-        console.print(f"interrupted; to go on: {again}")
-        return 128 + outcome.signal
-    if outcome.early and outcome.halted:
-        raise SegtuneError(f"{outcome.early.reason}; fix that, then go on: {again}")
-    if outcome.early:
-        console.print(f"ended early: {outcome.early.reason}")
-    console.print()
-    console.print(f"everything is in {folder.path}; next:")
-    for line in next_commands(folder, space.baseline, str(folder.path.parent)):
-        console.print(line)
-    return 0 if has_winner(outcome.trials) else 1
-
-
 def main() -> int:
     arguments = parse()
     if (status := tasks.other_task(arguments)) is not None:
@@ -98,9 +65,10 @@ def main() -> int:
         settings = {"dataset": started.baseline.dataset} | settings
     check_data(space.baseline.model_copy(update=settings), space.channels())
     # Ray and torch take seconds to import; --help and common mistakes do not wait for them.
+    from segtune.cli.searching import SearchDisplay, show_outcome
     from segtune.models.compatibility import unknown_encoder
     from segtune.planning.feasibility import check_space, scan_data
-    from segtune.report.console import SearchConsole, make_console, reading_bar
+    from segtune.report.console import make_console, reading_bar
     from segtune.report.dry_run import show_dry_run
     from segtune.tuning.search import run_search
     from segtune.tuning.search_yaml import to_resume
@@ -120,10 +88,10 @@ def main() -> int:
         return show_dry_run(console, space, info, arguments.address)
     check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
     console.print(f"{space.baseline.dataset}: {info.counted()}; searching {', '.join(space.searched())}")
-    with hinted(f"to go on: {again}"), SearchConsole(console, space.trials()) as listener:
+    with hinted(f"to go on: {again}"), SearchDisplay(console, space.trials(), folder) as listener:
         address, alone = arguments.address, arguments.in_process
         outcome = run_search(space, info, folder, listener, address, arguments.resume, arguments.warm_start, alone)
-    return show_outcome(console, outcome, space, folder, again)
+    return show_outcome(console, outcome, space, again)
 
 
 if __name__ == "__main__":

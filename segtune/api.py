@@ -17,6 +17,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from segtune.cli.dataset import check_data, ensure_demo
+from segtune.cli.searching import SearchDisplay, write_last_page
 from segtune.cli.tasks import SPACES
 from segtune.config import RunConfig
 from segtune.data.scan import scan
@@ -29,7 +30,7 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.library_folders import place_caches, shorten_sockets
 from segtune.loaded import Model, Place, load, named_as_here, warn
 from segtune.planning.feasibility import check_space, scan_data
-from segtune.report.console import RunConsole, SearchConsole, make_console
+from segtune.report.console import RunConsole, make_console
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
 from segtune.training.resolve import check_input, check_run
@@ -145,7 +146,7 @@ def train(dataset: Place, folder: Place | None = None, *, verbose: bool = True, 
 class SearchResult:
     """The result of a search.
 
-    folder: with search.yaml, trials.csv, the folders of the trials, and the winner's model in best/.
+    folder: with search.yaml, trials.csv, report.html, the folders of the trials, and the winner's model in best/.
     trial: the number of the winner.
     miou: of the winner's best epoch, on the validation tiles.
     trials: the rows of trials.csv, a dict per trial, in the order of their numbers.
@@ -180,7 +181,7 @@ def search(
     trials: number of trials in total, with the baseline; None: that of the space.
     resume: go on with the search in the folder, if there is one.
     in_process: run trials in this process, one at a time and without Ray.
-    verbose: print the plan and a line per trial, and a progress bar where the output is a terminal.
+    verbose: print the plan, a line per trial and where its page is; a progress bar where the output is a terminal.
     settings: settings of all runs, which then are not searched; such as ``classes=[1, 2], epochs=20``.
 
     Call it in the main thread: Ctrl-C ends the search in order, and then interrupts the program. Raises InputError, a
@@ -206,8 +207,9 @@ def search(
         found = check_space(found, started=started, say=console.print)
         ensure_demo(found.baseline.dataset, console.print)
         info = scan_data(found, say=console.print)
-        with SearchConsole(console, found.trials()) as listener:
+        with SearchDisplay(console, found.trials(), folder) as listener:
             outcome = run_search(found, info, folder, listener, resume=resume, in_process=in_process)
+        write_last_page(console, outcome)
     if outcome.signal:
         signal.raise_signal(outcome.signal)  # as the caller treats it; Python interrupts for Ctrl-C
     return _search_result(outcome)

@@ -62,8 +62,8 @@ ORDER = (
     ),
     (
         "cli",
-        "output assignments flags parser given dataset reporting tasks exits validate_flags places applicable "
-        "own_files described outputs validation comparing choosing predicting deploying",
+        "output assignments flags parser given dataset reporting searching tasks exits validate_flags places "
+        "applicable own_files described outputs validation comparing choosing predicting deploying",
     ),
     ("tools", "weights portfolio __main__"),
     ("", "loaded api"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segtune.errors import SegtuneError, one_line
+from segtune.errors import SegtuneError, named, one_line
 from segtune.files.folders import SearchFolder
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def show_report(given: Namespace) -> int:
     # Optuna and torch take seconds to import; common mistakes do not wait for them.
     from segtune.report.console import make_console
     from segtune.report.figures import write_figures
+    from segtune.report.index import INDEX, NOT_OWN, is_own
     from segtune.report.sentences import headline
 
     console = make_console()
@@ -37,7 +40,8 @@ def show_report(given: Namespace) -> int:
     console.print(f"{folder.report_html}: {headline(report)}")
     if report.no_examples:
         console.print(f"no pictures of tiles: {report.no_examples}")
-    console.print(f"{folder.path.parent / 'index.html'}: all searches of this folder")
+    index = folder.path.parent / INDEX
+    console.print(f"{index}: {'all searches of this folder' if is_own(index) else NOT_OWN}")
     if given.figures:
         written = write_figures(report, folder.figures)
         console.print(f"{folder.figures}: {len(written) // 2} figures as PNG and SVG, and {written[-1].name}")
@@ -52,34 +56,44 @@ def _written(console: Console, folder: SearchFolder) -> Report:
         return write_report(folder, on_done=lambda done, total: bar.update(done, total, "predicting the tiles"))
 
 
-def write_at_end(console: Console, folder: SearchFolder) -> None:
-    """Write the page of a search that ended or was interrupted; say where it is, or why there is none."""
+def write_at_end(console: Console, folder: SearchFolder, with_examples: bool) -> None:
+    """Write the page of a search that ended or was interrupted; say where it is, or why there is none.
+
+    Nothing is raised, whatever is wrong: hours of training are done, and `--report` writes the page again.
+
+    with_examples: predict the validation tiles for pictures. That may take long, so the page is written before, too.
+    """
+    from segtune.report.written import write_report
+
     try:
-        _written(console, folder)
-    except (SegtuneError, OSError) as error:
-        console.print(f"{folder.report_html} is not written: {one_line(error)}")
+        write_report(folder, with_examples=False)
+        if with_examples:
+            _written(console, folder)
+    except Exception as error:
+        reason = one_line(error) if isinstance(error, (SegtuneError, OSError)) else named(error)
+        console.print(f"{folder.report_html} is missing or incomplete: {reason}")
     else:
         console.print(f"the page of the search: {folder.report_html}")
 
 
 class PageWhileRunning:
-    """Writes the page of a search that runs, without pictures of tiles, and seldom enough to cost no time."""
+    """Writes the page of a search that runs, without pictures of tiles, and seldom enough to cost no time.
 
-    def __init__(self, folder: SearchFolder) -> None:
-        self._folder = folder
-        self._next = time.monotonic() + _EVERY_S
+    Nothing is raised, whatever is wrong with the page: the search matters more.
+    """
+
+    def __init__(self, folder: SearchFolder, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._clock = folder, clock
+        self._next = clock() + _EVERY_S
 
     def trial_ended(self) -> None:
         """Write the page, if the last one is old enough; a page that cannot be written is tried again later."""
-        began = time.monotonic()
+        began = self._clock()
         if began < self._next:
             return
         from segtune.report.written import write_report
 
-        try:
+        with suppress(Exception):
             write_report(self._folder, with_examples=False)
-        except (SegtuneError, OSError):
-            self._next = began + _EVERY_S
-            return
-        now = time.monotonic()
+        now = self._clock()
         self._next = now + max(_EVERY_S, (now - began) / _SHARE)

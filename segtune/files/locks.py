@@ -18,6 +18,7 @@ from segtune.files.checks import open_own
 
 _LOCK_POLL_S = 0.3
 _HELD_BY = "process "  # how the text of a lock file begins
+_own: set[Path] = set()  # lock files of the folders that this process holds
 _GLANCES, _GLANCE_S = 3, 0.02  # first attempts: a process that only asks for the holder may be in the way
 
 
@@ -39,16 +40,21 @@ def held_folder(folder: Path, what: str) -> Iterator[None]:
             raise InputError(f"{place}: is not a lock file of segtune; move it away")
         file.seek(0)
         file.truncate(0)
-        file.write(f"{_HELD_BY}{os.getpid()} on {platform.node()}\n")
+        file.write(f"{_this_process()}\n")
         file.flush()
-        yield
+        own = place.resolve()
+        _own.add(own)
+        try:
+            yield
+        finally:
+            _own.discard(own)
 
 
 def holder(folder: Path) -> str | None:
-    """Return the process that holds the lock of a folder, as ``process 4711 on NODE``; None where there is none.
-
-    The holder itself must not call this: a POSIX lock ends when its process closes the file, even a second time opened.
-    """
+    """Return the process that holds the lock of a folder, as ``process 4711 on NODE``; None where there is none."""
+    # A POSIX lock ends when its process closes the file, even a second time opened: the holder must not open it again.
+    if lock_of(folder).resolve() in _own:
+        return _this_process()
     try:
         # A shared lock needs read access only.
         with open_own(lock_of(folder), os.O_RDONLY) as file:
@@ -59,6 +65,10 @@ def holder(folder: Path) -> str | None:
     except FileNotFoundError:
         pass
     return None
+
+
+def _this_process() -> str:
+    return f"{_HELD_BY}{os.getpid()} on {platform.node()}"
 
 
 def _text_of(path: Path) -> str:

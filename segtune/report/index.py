@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,10 @@ from segtune.files.folders import SearchFolder
 from segtune.report.page import rendered
 from segtune.trials import ENDED
 
+INDEX = "index.html"
+NOT_OWN = "exists, and is not one that segtune wrote; it stays as it is"
+_GENERATOR = '<meta name="generator" content="segtune">'  # in the head of every page
+_HEAD_BYTES = 1000
 _CONFIRM = "confirm"  # origin of a row that repeats another trial with another seed
 
 
@@ -40,12 +45,22 @@ class Listed:
         return None if self.best is None or self.baseline is None else self.best - self.baseline
 
 
-def write_index(folder: Path) -> Path:
-    """Write index.html with all searches of a folder, the newest first, and return its path."""
+def write_index(folder: Path) -> None:
+    """Write index.html with all searches of a folder, the newest first; leave a file that is not segtune's alone."""
+    if not is_own(path := folder / INDEX):
+        return
     found = sorted((_listed(SearchFolder(path.parent)) for path in folder.glob("*/search.yaml")), key=_newest)
-    path = folder / "index.html"
     write_text(path, rendered("index.html", folder=str(folder), searches=found, written=time.time()))
-    return path
+
+
+def is_own(path: Path) -> bool:
+    """Return whether segtune may replace the page: it wrote it, or there is no file."""
+    if not os.path.lexists(path):
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return _GENERATOR.encode() in file.read(_HEAD_BYTES)
 
 
 def _newest(search: Listed) -> tuple[float, str]:

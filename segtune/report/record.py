@@ -142,7 +142,7 @@ class Report:
     compared_after: int | None = None  # epochs after which `influences` compare trials
     classes: tuple[ClassRow, ...] = ()
     examples: Examples | None = None
-    no_examples: str = "this page was written while the search ran; --report adds them"
+    no_examples: str = "this page was written without them; --report adds them"
     data: DataFigures | None = None
     confirmation: Confirmation | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -61,3 +61,15 @@ def test_who_waits_for_a_lock_shows_that_it_lives(tmp_path: Path) -> None:
 
     with locked_file(tmp_path / "lock", busy):
         assert len(signs) == 3
+
+
+def test_who_holds_a_folder_can_ask_for_the_holder_and_keeps_it(tmp_path: Path) -> None:
+    folder = SearchFolder(tmp_path)
+    ask = "import pathlib, sys; from segtune.files import locks; print(locks.holder(pathlib.Path(sys.argv[1])))"
+    with folder.locked():
+        own = folder.holder()
+        assert own
+        assert own.startswith(f"process {os.getpid()} on ")
+        other = subprocess.run([sys.executable, "-c", ask, str(tmp_path)], capture_output=True, text=True, check=True)
+        assert other.stdout == f"{own}\n"
+    assert folder.holder() is None

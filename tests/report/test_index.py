@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from segtune.report.index import write_index
+from segtune.report.index import INDEX, is_own, write_index
 from segtune.trials import write_trials
 from tests.report.reports import parsed, trials
 
@@ -21,11 +21,16 @@ def search(folder: Path, changed: float, content: str | None = None) -> Path:
     return folder
 
 
+def index_of(folder: Path) -> str:
+    write_index(folder)
+    return (folder / INDEX).read_text(encoding="utf-8")
+
+
 def test_searches_stand_newest_first_with_their_best(tmp_path: Path) -> None:
     search(tmp_path / "older", 1e9)
     (search(tmp_path / "a <b> & c", 2e9) / "report.html").write_text("")
     (tmp_path / "no_search").mkdir()
-    html = write_index(tmp_path).read_text(encoding="utf-8")
+    html = index_of(tmp_path)
     found = parsed(html)
     assert found.text.index("a <b> & c") < found.text.index("older")
     assert [link["href"] for link in found.all("a")] == ["a%20%3Cb%3E%20%26%20c/report.html"]
@@ -38,20 +43,32 @@ def test_damaged_tables_have_a_row_that_says_so(tmp_path: Path) -> None:
     search(tmp_path / "damaged", 1e9, "trial,status\n1,finished\n")
     search(tmp_path / "empty", 1e9, "")
     (search(tmp_path / "begun", 1e9) / "trials.csv").unlink()
-    text = parsed(write_index(tmp_path).read_text(encoding="utf-8")).text
+    text = parsed(index_of(tmp_path)).text
     assert "trials.csv cannot be read" in text
     assert "no trial has ended an epoch yet" in text
     assert "0 of 0" in text
 
 
 def test_a_folder_without_searches_has_an_empty_table(tmp_path: Path) -> None:
-    assert "0 searches" in parsed(write_index(tmp_path).read_text(encoding="utf-8")).text
+    assert "0 searches" in parsed(index_of(tmp_path)).text
 
 
 def test_a_trial_that_was_repeated_counts_once(tmp_path: Path) -> None:
     rows = ("0,finished,0.5,1,baseline", "1,finished,0.6,1,sampler", "0,finished,0.9,1,confirm")
     table = "\n".join(("trial,status,miou,seconds,origin", *rows))
     search(tmp_path / "confirmed", 1e9, table)
-    text = parsed(write_index(tmp_path).read_text(encoding="utf-8")).text
+    text = parsed(index_of(tmp_path)).text
     assert "2 of 2" in text
     assert "+0.1000" in text
+
+
+def test_a_page_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    index = tmp_path / "index.html"
+    index.write_text("<!doctype html><title>my results</title>")
+    assert not is_own(index)
+    write_index(tmp_path)
+    assert "my results" in index.read_text()
+    index.unlink()
+    for _ in range(2):  # the second replaces the first
+        assert is_own(index)
+        write_index(tmp_path)

@@ -101,6 +101,12 @@ def test_the_winner_is_a_model_that_scores_what_the_search_reported(mixed: Searc
     assert yaml.safe_load((mixed.folder / "best" / "run.yaml").read_text())["classes"] == [255]
 
 
+def test_the_page_has_pictures_of_tiles(mixed: Search) -> None:
+    html = (mixed.folder / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png" in html
+    assert "running at" not in html
+
+
 def test_only_the_weights_worth_keeping_stay(mixed: Search) -> None:
     folders = [SearchFolder(mixed.folder).trial(number) for number in range(4)]
     assert sum(folder.best.exists() for folder in folders) == 2
@@ -129,6 +135,7 @@ def test_the_console_says_what_happened_and_what_to_type_next(mixed: Search, til
     assert "winner: trial #" in out
     assert "baseline" in out
     assert f"python validate.py -cd {shlex.quote(str(mixed.folder))} -d {tiles}/val" in out
+    assert f"the page of the search: {mixed.folder / 'report.html'}\n" in out
     assert "tensorboard --logdir" in out
     assert "Ray" not in out
     assert "Warning" not in out
@@ -169,7 +176,7 @@ def test_a_search_that_is_terminated_before_its_first_trial_ends_in_order(
     begun = time.monotonic()
     ended = call("run_search", "--space", tmp_path / "s.yaml", "--results-dir", tmp_path)
     assert (ended.status, ended.err) == (143, "")
-    assert "interrupted; to go on: python run_search.py" in ended.out
+    assert f"{tmp_path / 's' / 'report.html'}\ninterrupted; to go on: python run_search.py" in ended.out
     assert time.monotonic() - begun < 60
 
 
