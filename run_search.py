@@ -5,7 +5,7 @@
     python run_search.py --space overnight.yaml -d DATASET --dry-run    show the plan and an estimate of its time
     python run_search.py --resume encoders                              continue a search that was stopped or killed
     python run_search.py --status encoders                              show how it stands, from another terminal
-    python run_search.py --report encoders                              write its report.html, to look at and send
+    python run_search.py --report encoders                              write its report.html again, to look at and send
     tensorboard --logdir ray_results                                    the curves of all trials
 
 A search space is a YAML file: a path, or the name of a file in search_spaces/. Results go to ray_results/NAME:

@@ -90,6 +90,7 @@ def test_a_search_that_is_killed_at_random_moments_loses_nothing(
 
     done = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert f"the page of the search: {folder.report_html}\n" in done.stdout
     only_grew(before, snapshot(folder))
     trials = read_study(folder).get_trials()
     assert len(trials) == TRIALS

@@ -386,6 +386,7 @@ def test_an_interrupted_search_goes_on_where_it_was(
     assert 2 <= len(half) < epochs
     if number != signal.SIGKILL:
         assert "--resume" in (tmp_path / "out.txt").read_text().splitlines()[-1]
+        assert "not finished at" in (folder / "report.html").read_text(encoding="utf-8")
         assert [trial.state.name for trial in study(folder).trials] == ["COMPLETE", "WAITING"]
         assert [row["status"] for row in rows(folder)] == ["finished", "pending"]
 
