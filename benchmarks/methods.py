@@ -10,7 +10,7 @@ import optuna
 from build_portfolio import entries, recorded_of
 from prediction import by_prediction
 from recorded import Recorded
-from samplers import joint
+from samplers import cma, gp, joint
 
 from segtune.planning.first_runs import first_runs
 from segtune.planning.portfolio import Portfolio
@@ -98,6 +98,8 @@ METHODS: Mapping[str, Method] = {
     "random+promotion grace 1": Method("random", "asha", compare=_promotion, grace_period=1),
     "tpe+predicted ends": Method("tpe", "asha", compare=_predicted, learns=True),
     "joint+asha": Method("tpe", "asha", inner=joint),
+    "gp+asha": Method("tpe", "asha", inner=gp),
+    "cma+asha": Method("tpe", "asha", inner=cma),
     "tpe+asha right prior": Method("tpe", "asha", expects=0.0),
     "tpe+asha wrong prior": Method("tpe", "asha", expects=1.0),
     "random+asha+portfolio": Method("random", "asha", portfolio=True),

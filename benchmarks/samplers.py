@@ -1,7 +1,8 @@
 """Samplers that are replayed beside the product's own: the branch first, then all of its settings together.
 
 Optuna's TPE in groups draws the settings of a branch independently of the others (optuna issue 5299). OptunaHub's
-`hierarchical_tpe` draws the branch first instead; so does `Branchwise`, with any sampler for the settings of a branch.
+`hierarchical_tpe` draws the branch first instead; so does `Branchwise`, with any sampler for the settings of a branch:
+TPE, Optuna's Gaussian process, or CMA-ES.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
-from optuna.distributions import BaseDistribution
+import numpy as np
+from cmaes import CMA
+from optuna._transform import _SearchSpaceTransform
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -29,6 +33,11 @@ def joint(space: Space, seed: int) -> BaseSampler:
 def gp(space: Space, seed: int) -> BaseSampler:
     """Make a sampler that models all settings of a branch together with Optuna's Gaussian process."""
     return Branchwise(space, seed, GPSampler(seed=seed, n_startup_trials=_LEAST_IN_BRANCH))
+
+
+def cma(space: Space, seed: int) -> BaseSampler:
+    """Make a sampler that draws the numbers of a branch with CMA-ES, and its choices with TPE."""
+    return Branchwise(space, seed, Evolution(seed))
 
 
 class Branchwise(BaseSampler):
@@ -78,6 +87,47 @@ class Branchwise(BaseSampler):
     def _modelled(self, parameters: Iterable[Parameter], chosen: Container[str]) -> dict[str, BaseDistribution]:
         found = {parameter.key: distribution(parameter) for parameter in parameters if parameter.key not in chosen}
         return {key: found[key] for key in sorted(found) if not found[key].single()}
+
+
+class Evolution(BaseSampler):
+    """Draws numbers with CMA-ES (Hansen 2016, arXiv:1604.00772), which knows no choices, and choices with TPE.
+
+    Its state is made anew for each draw: the trials of the study, in their order, are its generations.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._choices = TPESampler(seed=seed, n_startup_trials=_LEAST_IN_BRANCH, multivariate=True)
+
+    def infer_relative_search_space(self, study: Any, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return nothing: it draws what it is asked for."""
+        return {}
+
+    def sample_relative(
+        self, study: Any, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return all of the settings, or none before there are enough trials."""
+        ended = study._get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+        if len(ended) < _LEAST_IN_BRANCH:
+            return {}
+        choices = {key: kind for key, kind in search_space.items() if isinstance(kind, CategoricalDistribution)}
+        numbers = {key: kind for key, kind in search_space.items() if key not in choices}
+        drawn = self._choices.sample_relative(study, trial, {**choices})
+        if len(numbers) < 2:  # it needs two of them
+            return drawn | self._choices.sample_relative(study, trial, numbers)
+        transform = _SearchSpaceTransform(numbers, transform_0_1=True)
+        evolution = CMA(np.full(len(numbers), 0.5), 1 / 6, bounds=transform.bounds, seed=self._seed)
+        points = [(transform.transform({key: one.params[key] for key in numbers}), -one.value) for one in ended]
+        size = evolution.population_size
+        for start in range(0, len(points) - size + 1, size):
+            evolution.tell(points[start : start + size])
+        return drawn | transform.untransform(evolution.ask())
+
+    def sample_independent(
+        self, study: Any, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Refuse: a branch is drawn as a whole."""
+        raise NotImplementedError
 
 
 class Within:
