@@ -197,7 +197,21 @@ def _same(space: Space, path: Path, seed: int) -> list[Curve]:
 
 
 def _append(path: Path, searched: Sequence[str], curve: Curve) -> None:
-    row = {
+    append_row(path, _row(searched, curve))
+
+
+def write_curves(path: Path, searched: Sequence[str], curves: Iterable[Curve]) -> None:
+    """Write curves as one file, by number and seed."""
+    rows = [_row(searched, curve) for curve in sorted(curves, key=lambda curve: (curve.number, curve.seed))]
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def _row(searched: Sequence[str], curve: Curve) -> dict[str, object]:
+    return {
         "number": curve.number,
         "seed": curve.seed,
         "status": "failed" if curve.failed else "finished",
@@ -205,7 +219,6 @@ def _append(path: Path, searched: Sequence[str], curve: Curve) -> None:
         "miou": " ".join(map(str, curve.miou)),
         "seconds": " ".join(map(str, curve.seconds)),
     }
-    append_row(path, row)
 
 
 def append_row(path: Path, row: Mapping[str, object]) -> None:
