@@ -1,0 +1,79 @@
+"""benchmarks/two_machines.py: recordings of two machines in the seconds of the first one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from curves import Curve, drawn, read_curves, write_curves
+from recorded import COMMON
+from two_machines import speed
+
+from segtune.errors import InputError
+from segtune.space.reader import load_space
+
+COST = {"resnet34": 2.0, "tu-tf_efficientnet_lite2": 1.5}  # of an encoder; of all others 1
+FASTER = 0.6
+
+
+def recording(name: str, numbers: range, multiple: float) -> list[Curve]:
+    """Runs of drawn configurations, whose cost depends on the data set, the encoder and chance."""
+    space = load_space(COMMON)
+    found = []
+    for number in numbers:
+        settings = drawn(space, 0, number)
+        chance = np.random.default_rng(number).normal(0, 0.1)
+        cost = (30 if name == "demo" else 50) * COST.get(settings["encoder"], 1.0) * np.exp(chance) * multiple
+        found.append(Curve(number, 42, settings, (0.1, 0.2), (cost / 2, cost), failed=False))
+    return found
+
+
+def test_the_speed_of_a_machine_is_found_from_other_configurations() -> None:
+    first = {name: recording(name, range(60), 1.0) for name in ("demo", "nuclei")}
+    second = {name: recording(name, range(60, 120), FASTER) for name in ("demo", "nuclei")}
+    multiple, error, deviation = speed(first, second)
+    assert abs(np.log(multiple / FASTER)) < 3 * error
+    assert 0.005 < error < 0.03
+    assert 0.07 < deviation < 0.12
+
+
+def test_a_failed_run_tells_nothing_of_the_speed() -> None:
+    first = {"demo": recording("demo", range(60), 1.0)}
+    second = {"demo": recording("demo", range(60, 120), FASTER)}
+    failed = [replace(curve, seconds=(0.01,), miou=(0.1,), failed=True) for curve in recording("demo", range(9), 1.0)]
+    assert speed(first, {"demo": second["demo"] + failed}) == speed(first, second)
+
+
+def test_recordings_without_a_common_setting_are_refused() -> None:
+    curves = recording("demo", range(60), 1.0)
+    one = [curve for curve in curves if curve.settings["encoder_weights"] == "none"]
+    other = [
+        replace(curve, settings=dict.fromkeys(curve.settings, "other"))
+        for curve in curves
+        if curve.settings["encoder_weights"] == "imagenet"
+    ]
+    with pytest.raises(InputError, match="--second: has no encoder"):
+        speed({"demo": one}, {"demo": other})
+
+
+def test_the_script_joins_the_files_in_the_seconds_of_the_first(tmp_path: Path) -> None:
+    searched = load_space(COMMON).searched()
+    first, second = recording("demo", range(60), 1.0), recording("demo", range(60, 120), FASTER)
+    for folder, curves in (("first", first), ("second", second)):
+        (tmp_path / folder).mkdir()
+        write_curves(tmp_path / folder / "demo.csv", searched, curves)
+    (tmp_path / "joined").mkdir()
+    command = [sys.executable, "benchmarks/two_machines.py", "--first", str(tmp_path / "first" / "demo.csv")]
+    command += ["--second", str(tmp_path / "second" / "demo.csv"), "--to", str(tmp_path / "joined")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    multiple, _, _ = speed({"demo": first}, {"demo": second})
+    assert f"{multiple:.3f} times" in said
+    joined = read_curves([tmp_path / "joined" / "demo.csv"])
+    assert [curve.number for curve in joined] == list(range(120))
+    assert joined[:60] == first
+    assert joined[60].miou == second[0].miou
+    assert joined[60].seconds[-1] == pytest.approx(second[0].seconds[-1] / multiple, abs=0.02)
