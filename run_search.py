@@ -5,6 +5,7 @@
     python run_search.py --space overnight.yaml -d DATASET --dry-run    show the plan and an estimate of its time
     python run_search.py --resume encoders                              continue a search that was stopped or killed
     python run_search.py --status encoders                              show how it stands, from another terminal
+    python run_search.py --confirm encoders                             train its best trials again with fresh seeds
     python run_search.py --report encoders                              write its report.html again, to look at and send
     tensorboard --logdir ray_results                                    the curves of all trials
 
@@ -70,12 +71,14 @@ def main() -> int:
     from segtune.planning.feasibility import check_space, scan_data
     from segtune.report.console import make_console, reading_bar
     from segtune.report.dry_run import show_dry_run
+    from segtune.tuning.confirm import Asked
     from segtune.tuning.search import run_search
     from segtune.tuning.search_yaml import to_resume
     from segtune.tuning.warm_start import check_earlier
 
     console = make_console()
     space = load_space(path, settings, search, {"encoder": unknown_encoder})
+    space = tasks.confirming(arguments, space)
     if started and goes_on:
         space = to_resume(space, started, search, console.print)
     space = check_space(space, arguments.address, not arguments.dry_run, started, console.print)
@@ -90,7 +93,8 @@ def main() -> int:
     console.print(f"{space.baseline.dataset}: {info.counted()}; searching {', '.join(space.searched())}")
     with hinted(f"to go on: {again}"), SearchDisplay(console, space.trials(), folder) as listener:
         address, alone = arguments.address, arguments.in_process
-        outcome = run_search(space, info, folder, listener, address, arguments.resume, arguments.warm_start, alone)
+        teachers, asked = arguments.warm_start, Asked(bool(arguments.confirm), arguments.test_again)
+        outcome = run_search(space, info, folder, listener, address, arguments.resume, teachers, alone, asked)
     return show_outcome(console, outcome, space, again)
 
 

@@ -4,6 +4,7 @@
     python run_single.py -d DATASET --encoder resnet34 --epochs 30     with settings of your own
     python run_single.py --from-search ray_results/NAME --epochs 200   train the winner of a search for longer
     python run_single.py --exp-name NAME                               continue a run that was stopped or killed
+    python run_single.py -d DATASET --seeds 3                          train with three seeds; say how the score varies
 
 The run's folder, logs/NAME, gets run.yaml (the settings), metrics.csv (a row per epoch), TensorBoard events, the
 model of the best epoch in best/, and the training state from which the run continues.
@@ -13,25 +14,19 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from segtune.cli.dataset import check_data, ensure_demo
 from segtune.cli.exits import hinted, run_script
 from segtune.cli.flags import add_assignments, add_settings
 from segtune.cli.given import given_config, kept_threads
 from segtune.cli.parser import make_parser
-from segtune.config import RunConfig
+from segtune.cli.repeating import repeat_run
+from segtune.cli.training import train_and_watch
 from segtune.errors import counted
 from segtune.files.checks import check_writable
 from segtune.files.folders import RunFolder
 from segtune.report.commands import same_command
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from segtune.data.dataset import DataInfo
 
 
 def parse() -> Namespace:
@@ -46,39 +41,18 @@ def parse() -> Namespace:
     parser.add_argument("--exp-name", metavar="NAME", help=name)
     preview = "write a picture of N tiles before and after augmentation; train nothing"
     parser.add_argument("--preview-augmentation", type=int, metavar="N", help=preview)
+    seeds = "train with N seeds, one after another, and say how the score varies"
+    parser.add_argument("--seeds", type=int, metavar="N", help=seeds)
     add_settings(parser)
     return parser.parse_args()
-
-
-def train_and_watch(console: Console, config: RunConfig, info: DataInfo, folder: RunFolder, log_dir: str) -> int:
-    """Train, print a line per epoch and the result, and return the exit status."""
-    from segtune.machine import signals_noted
-    from segtune.report.console import RunConsole
-    from segtune.report.text import run_summary, stopped_early
-    from segtune.training.runlog import epochs_done
-    from segtune.training.train import train
-
-    where = ["--log-dir", log_dir] if log_dir != "logs" else []
-    hint = f"to go on: {same_command(['--exp-name', folder.path.name, *where])}"
-    with hinted(hint), signals_noted() as caught, RunConsole(console, config, info, folder) as watch:
-        run = train(config, info, folder, go_on=True, on_batch=watch.batch, stop=lambda: bool(caught), each_epoch=True)
-        with closing(run):
-            for result in run:
-                watch.epoch(result)
-    if early := stopped_early(folder, config):
-        console.print(early)
-    elif caught and epochs_done(folder) < config.epochs:
-        console.print(f"stopped after {epochs_done(folder)} of {counted(config.epochs, 'epoch')}; {hint}")
-        return 128 + caught[0]
-    for line in run_summary(folder, log_dir):
-        console.print(line)
-    return 0
 
 
 def main() -> int:
     arguments = parse()
     logs = Path(arguments.log_dir)
     check_writable(logs, "--log-dir")
+    if arguments.seeds is not None:
+        return repeat_run(arguments)
     folder = RunFolder.named(logs, arguments.exp_name) if arguments.exp_name else None
     config = given_config(arguments, folder)
     preview = arguments.preview_augmentation
@@ -122,7 +96,12 @@ def main() -> int:
         console.print(f"tiles before and after augmentation {config.augmentation}: {path}")
         return 0
     folder = folder or RunFolder.dated(logs, config)
-    return train_and_watch(console, config, info, folder, arguments.log_dir)
+    where = ["--log-dir", arguments.log_dir] if arguments.log_dir != "logs" else []
+    hint = f"to go on: {same_command(['--exp-name', folder.path.name, *where])}"
+    status = train_and_watch(console, config, info, folder, hint)
+    for line in [] if status else run_summary(folder, arguments.log_dir):
+        console.print(line)
+    return status
 
 
 if __name__ == "__main__":

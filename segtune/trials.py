@@ -24,9 +24,19 @@ _LATE_EPOCHS = 3  # fewest epochs that give a deviation
 UNKNOWN = "no reason is known"  # shown in place of an error
 Status = Literal["finished", "stopped", "failed", "running", "paused", "pending"]
 # Why a trial was tried: the first run, a list of good configurations, what the user expects, what the sampler drew, or
-# the next point of a grid.
-Origin = Literal["baseline", "portfolio", "prior", "sampler", "grid"]
+# the next point of a grid; a row of trials.csv may also repeat a trial with another seed.
+Origin = Literal["baseline", "portfolio", "prior", "sampler", "grid", "confirm"]
 ENDED: Sequence[Status] = ("finished", "stopped", "failed")
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What a trial reached with fresh seeds."""
+
+    mean: float  # of mIoU
+    run: str  # the folder of the run with the median score, inside that of the search
+    score: float  # mIoU of that run
+    gained: bool  # whether the best trial's gain over the baseline is more than chance brings
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class Trial:
     collapsed: bool = False  # whether its best epoch predicts one class everywhere
     wobble: float | None = None  # see `wobble`; None where there are too few epochs
     origin: Origin = "sampler"
+    confirmed: Seeds | None = None  # None where it was not trained again, or where that no longer counts
 
     @property
     def baseline(self) -> bool:
@@ -117,6 +128,7 @@ class SearchState:
     budget: float | None = None  # seconds that it may run
     reason: str | None = None  # why it ended before all of its trials
     remarks: Sequence[str] = ()  # what is wrong with its files
+    confirmation: Sequence[str] = ()  # how its confirmation stands, in lines
 
     @property
     def over(self) -> bool:
@@ -130,8 +142,20 @@ class SearchState:
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """Return the trials that have a score, whatever their status, best first; of equal ones, the earlier comes first.
 
-    The first one is the winner, wherever a winner is named, shown or kept.
+    Where fresh seeds confirmed some of them, the one with the best mean over these seeds comes first. The first one is
+    the winner, wherever a winner is named, shown or kept.
     """
+    found = by_score(trials)
+    confirmed = [
+        (-trial.confirmed.mean, not trial.baseline, place) for place, trial in enumerate(found) if trial.confirmed
+    ]
+    if confirmed:
+        found.insert(0, found.pop(min(confirmed)[-1]))
+    return found
+
+
+def by_score(trials: Iterable[Trial]) -> list[Trial]:
+    """Return the trials that have a score, best first by the search's own numbers."""
     scored = [trial for trial in trials if trial.miou is not None]
     return sorted(scored, key=lambda trial: (-(trial.miou or 0.0), trial.number))
 
@@ -149,9 +173,12 @@ def wobble(scores: Sequence[float]) -> float | None:
     return statistics.pstdev(steps) / math.sqrt(2)
 
 
-def write_trials(path: Path, trials: Iterable[Trial]) -> None:
-    """Write trials.csv: a row per trial, ordered by number; nothing where there are no trials."""
-    rows = [trial.row() for trial in sorted(trials, key=lambda trial: trial.number)]
+def write_trials(path: Path, trials: Iterable[Trial], repeats: Iterable[Trial] = ()) -> None:
+    """Write trials.csv: a row per trial, ordered by number; nothing where there are no trials.
+
+    `repeats` are the runs of trials with other seeds; their rows come last, with the origin `confirm`.
+    """
+    rows = [trial.row() for trial in [*sorted(trials, key=lambda trial: trial.number), *repeats]]
     if not rows:
         return
     text = io.StringIO()

@@ -19,7 +19,7 @@ ORDER = (
     ("files", "checks locks temporary atomic leftovers model_files folders library_folders yamlfile transforms_file"),
     (
         "space",
-        "settings parameters prior jsonschema forbid combinations space unused spacefile space_section clashes "
+        "confirm settings parameters prior jsonschema forbid combinations space unused spacefile space_section clashes "
         "forbid_section prior_section reader lookup",
     ),
     (
@@ -45,25 +45,26 @@ ORDER = (
     (
         "training",
         "distributed region_losses pixel_losses losses val_loss optim loaders stopwatch resolve resume step result "
-        "team board runlog state worst_pictures run measure train",
+        "team board runlog state worst_pictures run measure train repeat",
     ),
     ("planning", "cost resources rungs estimate duplicates portfolio feasibility samples first_runs"),
-    ("", "trials margin"),
+    ("", "trials confirmed margin"),
     (
         "tuning",
-        "failures giving_up ray_messages ray_session cluster study scheduler asha promotion results retention points "
-        "teaching prior sampler recovery stopping proposals searcher search_yaml status insight warm_start watchdog "
-        "trial_run in_process worker ray_hooks ray_backend search",
+        "failures giving_up ray_messages ray_session cluster study scheduler asha promotion repeats results retention "
+        "points teaching prior sampler recovery stopping proposals feed searcher confirm_runs search_yaml status "
+        "insight warm_start watchdog trial_run in_process worker ray_hooks ray_backend confirm search",
     ),
     (
         "report",
-        "commands answer text tables console dry_run validation record sentences effects plot charts tiles gather page "
-        "index figures written",
+        "commands answer text tables console dry_run validation record confirmation sentences effects plot charts "
+        "tiles gather page index figures written",
     ),
     (
         "cli",
-        "output assignments flags parser given dataset reporting searching tasks exits validate_flags places "
-        "applicable own_files described outputs validation comparing choosing predicting deploying",
+        "output assignments flags parser given dataset reporting searching tasks exits training repeating "
+        "validate_flags places applicable own_files described outputs validation comparing choosing predicting "
+        "deploying",
     ),
     ("tools", "weights portfolio __main__"),
     ("", "loaded api"),

@@ -8,6 +8,7 @@ from segtune.cli.reporting import PageWhileRunning, write_at_end
 from segtune.errors import SegtuneError
 from segtune.files.folders import SearchFolder
 from segtune.report.answer import has_winner
+from segtune.report.confirmation import confirmation_results
 from segtune.report.console import SearchConsole
 from segtune.report.tables import search_results
 from segtune.report.text import next_commands
@@ -44,7 +45,8 @@ def show_outcome(console: Console, outcome: Outcome, space: Space, again: str) -
     console.print()
     complete = all(trial.ended for trial in outcome.trials)
     ended = complete and not (outcome.signal or outcome.halted)
-    for part in search_results(outcome.trials, space, ended):
+    confirmed = confirmation_results(outcome.confirmation, outcome.trials)
+    for part in [*search_results(outcome.trials, space, ended), *confirmed]:
         console.print(part)
     if outcome.early and not (outcome.signal or outcome.halted):
         console.print(f"ended early: {outcome.early.reason}")

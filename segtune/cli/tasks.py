@@ -13,6 +13,7 @@ from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.files.folders import SearchFolder
 from segtune.report.commands import same_command
+from segtune.space.confirm import Confirm
 from segtune.space.jsonschema import schema_text
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
@@ -29,9 +30,13 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--status", metavar="NAME", help="show how a search stands, running or not; change nothing")
     report = "write report.html of a search, running or not, and index.html of all searches of its folder"
     what.add_argument("--report", metavar="NAME", help=report)
+    confirm = "train the best trials of a search again with fresh seeds, and say how sure its winner is"
+    what.add_argument("--confirm", metavar="NAME", help=confirm)
     what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of space files, for editors")
     resume = "continue the search of this name with its settings; with --space: start it if it does not exist"
     parser.add_argument("--figures", action="store_true", help="with --report: its charts as PNG and SVG, for papers")
+    again = "with --confirm: measure the winner on the test tiles once more, which makes that number too good"
+    parser.add_argument("--test-again", action="store_true", help=again)
     # It may be given twice: a batch script adds one without a name.
     parser.add_argument("--resume", nargs="?", action="append", metavar="NAME", help=resume)
 
@@ -41,16 +46,39 @@ def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
     names = given.resume or []
     given.resumed, given.resume = next(filter(None, names), None), bool(names)
     others = {"--status": given.status, "--report": given.report, "--write-schema": given.write_schema}
+    others["--confirm"] = given.confirm
     other = next((flag for flag, value in others.items() if value), None)
     if given.resume and other:
         parser.error(f"argument --resume: not allowed with {other}")
+    if given.test_again and not given.confirm:
+        parser.error("argument --test-again: needs --confirm NAME")
+    if given.confirm:
+        _resume_to_confirm(parser, given)
     if given.figures and not given.report:
         parser.error("argument --figures: needs --report NAME")
     if not (given.space or other or given.resumed):
         parser.error(
-            "one of --space FILE, --resume NAME, --status NAME, --report NAME and --write-schema FILE is required"
+            "one of --space FILE, --resume NAME, --status NAME, --report NAME, --confirm NAME and --write-schema FILE "
+            "is required"
         )
     return given
+
+
+def _resume_to_confirm(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Let the search that --confirm names, by its name or its folder, be opened as one that is resumed."""
+    given.resume, path = True, Path(given.confirm)
+    if path.name != given.confirm:
+        given.results_dir = str(path.parent)
+    given.resumed = path.name
+    for flag, value in {"--dry-run": given.dry_run, "--warm-start": given.warm_start}.items():
+        if value:
+            parser.error(f"argument --confirm: not allowed with {flag}")
+
+
+def confirming(given: argparse.Namespace, space: Space) -> Space:
+    """Return a space whose winner is confirmed if --confirm asks for it, with the usual numbers if it has none."""
+    usual = given.confirm and space.search.confirms() is None
+    return space.with_search({"confirm": Confirm()}) if usual else space
 
 
 def command_to_resume(given: argparse.Namespace) -> str:

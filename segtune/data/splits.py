@@ -14,6 +14,7 @@ from segtune.data.tiles import TRAIN, VAL, Layout, Split
 from segtune.errors import InputError
 
 Found = TypeVar("Found")
+TEST = "test"
 ADDED = "add_val/"  # before the names of added validation sets
 
 
@@ -26,6 +27,12 @@ def split_places(config: RunConfig) -> dict[str, Path]:
     if not config.use_only_add_val:
         places[VAL] = Path(config.val_dir) if config.val_dir else _own_split(config.dataset, VAL)
     return places | _added(config.add_val_dirs)
+
+
+def test_place(config: RunConfig) -> Path | None:
+    """Return the folder or list file of the data set's test tiles; None where there are none."""
+    place = _own_split(config.dataset, TEST)
+    return place if place.exists() else None
 
 
 def absolute_places(add_val_dirs: Sequence[str]) -> list[str]:

@@ -98,6 +98,11 @@ class RunFolder:
         return self.path / "worst.png"
 
     @property
+    def tiles(self) -> Path:
+        """What the model of the best epoch counted on each validation tile, of a run that repeats another one."""
+        return self.path / "tiles.npz"
+
+    @property
     def begun(self) -> bool:
         """Whether a run was started here."""
         return self.run_yaml.is_file()
@@ -177,6 +182,15 @@ class SearchFolder:
     def best(self) -> Path:
         """The model of the winner."""
         return self.path / "best"
+
+    @property
+    def confirmation(self) -> Path:
+        """What training the best trials again with fresh seeds showed."""
+        return self.path / "confirmation.json"
+
+    def repeat(self, trial: int, seed: int) -> RunFolder:
+        """Return the folder in which a trial trains again with the first, second, ... of its fresh seeds."""
+        return RunFolder(self.path / f"confirm_{trial:04d}_s{seed}")
 
     @property
     def report_html(self) -> Path:

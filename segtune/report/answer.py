@@ -29,7 +29,8 @@ class Answer:
     best: Trial | None
     baseline: Trial | None
     gain: float | None  # over the baseline; None where one of them has no score, and for the baseline itself
-    margin: float | None  # what other seeds alone may bring; None where the gain means nothing
+    # What other seeds alone may bring; None where the gain means nothing, or where fresh seeds showed how sure it is.
+    margin: float | None
 
 
 def answer(trials: Sequence[Trial], ended: bool) -> Answer:
@@ -39,7 +40,9 @@ def answer(trials: Sequence[Trial], ended: bool) -> Answer:
     gain = margin = None
     if best and baseline and best is not baseline and best.miou is not None and baseline.miou is not None:
         gain = best.miou - baseline.miou
-        if comparable(baseline):
+        if best.confirmed:
+            gain = best.confirmed.mean - baseline.confirmed.mean if baseline.confirmed else None
+        elif comparable(baseline):
             margin = seed_margin(order)
     if best is None:
         verdict = Verdict.NO_SCORE
@@ -49,6 +52,9 @@ def answer(trials: Sequence[Trial], ended: bool) -> Answer:
         verdict = Verdict.NOTHING_LEARNT
     elif not ended:
         verdict = Verdict.SO_FAR
+    elif best.confirmed:
+        doubtful = gain is not None and not best.confirmed.gained
+        verdict = Verdict.BY_CHANCE if doubtful else Verdict.WINNER
     else:
         by_chance = gain is not None and margin is not None and gain < margin
         verdict = Verdict.BY_CHANCE if by_chance else Verdict.WINNER

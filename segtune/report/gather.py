@@ -9,16 +9,18 @@ from typing import Any
 
 import yaml
 
+from segtune import confirmed
 from segtune.config import RunConfig
 from segtune.errors import InputError, SegtuneError, one_line
 from segtune.evaluation.validate import OnDone
-from segtune.files.folders import SearchFolder
+from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.models.manifest import Manifest
 from segtune.pictures.render import class_titles
 from segtune.report.commands import script_command
+from segtune.report.confirmation import page_confirmation
 from segtune.report.effects import compared_after, influences
-from segtune.report.record import ClassRow, Command, Curve, DataFigures, Examples, Report
+from segtune.report.record import ClassRow, Command, Confirmation, Curve, DataFigures, Examples, Report
 from segtune.report.text import next_commands
 from segtune.report.tiles import look_at_winner
 from segtune.space.space import Space
@@ -61,10 +63,11 @@ def gather(folder: SearchFolder, with_examples: bool = True, on_done: OnDone | N
         ended_after=known.ended,
         influences=influences(state.trials, curves, known.drawn, known.importance),
         compared_after=compared_after(curves),
-        classes=_classes(state, results, manifest, examples),
+        classes=_classes(folder, state, results, manifest, examples),
         examples=examples,
         no_examples=no_examples,
         data=_data(manifest, space.baseline) if manifest else None,
+        confirmation=_confirmation(folder, state.trials, remarks),
         versions=_versions(folder, state.trials),
         commands=_commands(folder, space, state),
         remarks=tuple(remarks),
@@ -85,6 +88,16 @@ def _results(folder: SearchFolder, trial: Trial, remarks: list[str]) -> list[Epo
 def _curve(results: Sequence[EpochResult]) -> Curve:
     scored = [(result.epoch, result.scores.miou) for result in results if result.scores]
     return Curve(tuple(epoch for epoch, _ in scored), tuple(score for _, score in scored))
+
+
+def _confirmation(folder: SearchFolder, trials: Sequence[Trial], remarks: list[str]) -> Confirmation | None:
+    """Return what fresh seeds showed; a damaged file is left out, and a remark of the state says so."""
+    try:
+        return page_confirmation(confirmed.Confirmation.read(folder.confirmation), trials)
+    except InputError as error:
+        if str(error) not in remarks:
+            remarks.append(str(error))
+        return None
 
 
 def _manifest(folder: SearchFolder, trials: Sequence[Trial]) -> Manifest | None:
@@ -109,15 +122,22 @@ def _examples(folder: SearchFolder, wanted: bool, on_done: OnDone | None) -> tup
 
 
 def _classes(
-    state: SearchState, results: Mapping[int, Sequence[EpochResult]], manifest: Manifest | None, seen: Examples | None
+    folder: SearchFolder,
+    state: SearchState,
+    results: Mapping[int, Sequence[EpochResult]],
+    manifest: Manifest | None,
+    seen: Examples | None,
 ) -> tuple[ClassRow, ...]:
-    """Return the IoU of each class in the best epochs of winner and baseline, and of background at the end."""
+    """Return the IoU of each class in the best epochs of winner and baseline, and of background at the end.
+
+    Where fresh seeds confirmed them, it is that of the run with the median score, whose model is kept.
+    """
     order = ranked(state.trials)
     if manifest is None or not order:
         return ()
-    winner = _iou(order[0], results)
+    winner = _iou(folder, order[0], results)
     first = next((trial for trial in state.trials if trial.baseline), None)
-    baseline = _iou(first, results) if first else {}
+    baseline = _iou(folder, first, results) if first else {}
     background, *titles = class_titles(manifest.labels)
     labels = dict(zip(map(str, manifest.labels.classes), titles, strict=True))
     if winner.get("background") is not None:
@@ -134,8 +154,17 @@ def _classes(
     )
 
 
-def _iou(trial: Trial, results: Mapping[int, Sequence[EpochResult]]) -> Mapping[str, float | None]:
-    found = next((result for result in results.get(trial.number, ()) if result.epoch == trial.best_epoch), None)
+def _iou(
+    folder: SearchFolder, trial: Trial, results: Mapping[int, Sequence[EpochResult]]
+) -> Mapping[str, float | None]:
+    epochs, best = results.get(trial.number, ()), trial.best_epoch
+    if trial.confirmed:
+        try:
+            epochs = read_results(RunFolder(folder.path / trial.confirmed.run), trial.epochs)
+        except InputError:
+            return {}
+        best = epochs[-1].best_epoch if epochs else None
+    found = next((result for result in epochs if result.epoch == best), None)
     return found.scores.iou if found and found.scores else {}
 
 

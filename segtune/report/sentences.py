@@ -27,10 +27,10 @@ def headline(report: Report) -> str:
             return "Every trial failed"
         return "No trial learnt anything" if report.state.over else "No trial learnt anything yet"
     if found.verdict is Verdict.SO_FAR:
-        return f"Best so far: {named(best)} with a mean IoU of {best.miou:.3f}"
+        return f"Best so far: {named(best)} with a mean IoU of {_reached(best):.3f}"
     if found.verdict is Verdict.BY_CHANCE:
         return "No winner: the best trial may be better than the baseline by chance"
-    return f"Winner: {named(best)} with a mean IoU of {best.miou:.3f}"
+    return f"Winner: {named(best)} with a mean IoU of {_reached(best):.3f}"
 
 
 def sentences(report: Report) -> list[str]:
@@ -56,8 +56,16 @@ def _best(report: Report, found: Answer) -> str:
         return f"The best of {tried} reached a {_IOU}, of {best.miou:.3f}: it learnt nothing."
     subject = "the baseline" if best.baseline else f"trial #{best.number} ({_main_settings(best.searched)})"
     where = f" in epoch {best.best_epoch}{limit_text(best.settings)}"
+    if best.confirmed:
+        where = ", the mean over fresh random seeds"
     so_far = "So far, the" if found.verdict is Verdict.SO_FAR else "The"
-    return f"{so_far} best of {tried} is {subject}: on the validation tiles it reaches {best.miou:.3f}{where} ({_IOU})."
+    reached = f"on the validation tiles it reaches {_reached(best):.3f}{where}"
+    return f"{so_far} best of {tried} is {subject}: {reached} ({_IOU})."
+
+
+def _reached(best: Trial) -> float:
+    """Return the mean IoU of the best trial: over fresh seeds, where there are some."""
+    return best.confirmed.mean if best.confirmed else best.miou or 0.0
 
 
 def _gained(found: Answer, ended: bool) -> str:

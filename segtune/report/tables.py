@@ -33,7 +33,8 @@ _INDENT = " " * 6  # before the settings below a run
 def ranking(trials: Sequence[Trial]) -> SettingsTable:
     """Return a table of the best trials, best first, with the searched settings."""
     order = ranked(trials)
-    title = f"Trials by mIoU ({min(_SHOWN, len(order))} of {len(trials)}; all in trials.csv)"
+    first = "; the winner over fresh seeds first" if order and order[0].confirmed else ""
+    title = f"Trials by mIoU ({min(_SHOWN, len(order))} of {len(trials)}; all in trials.csv{first})"
     head = ["rank", "trial", "miou", "status", "epochs", "time"]
     planned = any(trial.origin in ("portfolio", "prior") for trial in order)
     table = SettingsTable(title, [*head, "origin"] if planned else head)
@@ -132,6 +133,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     return [
         *lines,
         *summary(search.trials, search.over),
+        *search.confirmation,
         *failures(search.trials),
         *([time] if time else []),
         *search.remarks,

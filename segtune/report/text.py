@@ -125,6 +125,10 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
         yet = "" if ended else " yet"
         return [f"no trial learnt anything{yet}: the best miou is {best.miou:.4f}, of trial #{best.number}"]
     name = {Verdict.BY_CHANCE: "best", Verdict.WINNER: "winner"}.get(verdict, "best so far")
+    if best.confirmed:
+        which = f"trial #{best.number}{', the baseline' if best.baseline else ''}"
+        mean = f"mean miou {best.confirmed.mean:.4f} over fresh seeds ({best.miou:.4f} in the search)"
+        return [f"{name}: {which}, {mean}", f"  {settings_text(best.searched)}"]
     where = f"trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}{limit_text(best.settings)}"
     lines = [f"{name}: {where}", f"  {settings_text(best.searched)}"]
     if verdict is Verdict.BY_CHANCE:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from segtune.mistakes import clash
 from segtune.roles import Acts, declared
+from segtune.space.confirm import AUTO_CONFIRM, TIME_SHARE, Confirm, ConfirmSetting
 
 
 def _gpu_share(value: float) -> float:
@@ -130,6 +131,11 @@ class SearchSettings(BaseModel):
         description="time for the search, over all its starts, such as 8h (a plain number is in seconds); then it "
         "ends, and unfinished trials wait",
     )
+    confirm: Annotated[ConfirmSetting, AtResume.FREE] = Field(
+        AUTO_CONFIRM,
+        description="train the best trials and the baseline again with fresh seeds at the end, such as "
+        "{top: 3, seeds: 3}; auto: that, where there is a time_budget, of which a quarter is kept for it; none: never",
+    )
     patience: Annotated[int | None, AtResume.KEPT] = Field(
         None, ge=1, description="end the search after so many trials in a row without improvement"
     )
@@ -147,6 +153,18 @@ class SearchSettings(BaseModel):
         ge=0,
         description="how often a trial is repeated after a failure not caused by its settings, such as a lost worker",
     )
+
+    def confirms(self) -> Confirm | None:
+        """Return how the winner is confirmed; None where it is not."""
+        if isinstance(self.confirm, str):
+            return Confirm() if self.time_budget is not None else None
+        return self.confirm
+
+    def trials_budget(self) -> float | None:
+        """Return the part of the time budget that trials may use, in seconds; None where there is no budget."""
+        if self.time_budget is None or self.confirms() is None:
+            return self.time_budget
+        return self.time_budget * (1 - TIME_SHARE)
 
     @model_validator(mode="after")
     def _comparable(self) -> SearchSettings:

@@ -9,9 +9,9 @@ from contextlib import closing, contextmanager
 from segtune.data.dataset import DataInfo
 from segtune.planning.resources import Plan
 from segtune.tuning.failures import Failure, beyond_repair
+from segtune.tuning.feed import Feed
 from segtune.tuning.proposals import TrialStart
 from segtune.tuning.scheduler import Decision
-from segtune.tuning.searcher import Searcher
 from segtune.tuning.trial_run import free_memory, note_failure, prepare_process, trial_epochs
 
 
@@ -24,14 +24,14 @@ class InProcess:
     def __init__(self, info: DataInfo, plan: Plan, threads: int) -> None:
         self._info, self._plan, self._threads = info, plan, threads
 
-    def run(self, searcher: Searcher) -> None:
+    def run(self, searcher: Feed) -> None:
         """Run the searcher's trials until no more come."""
         prepare_process()
         with _gpus_as_planned(self._plan):
             while start := searcher.next_trial():
                 searcher.ended(start.number, self._train(searcher, start))
 
-    def _train(self, searcher: Searcher, start: TrialStart) -> Failure | None:
+    def _train(self, searcher: Feed, start: TrialStart) -> Failure | None:
         """Train a trial until it ends, is stopped or is interrupted; return its failure."""
 
         def stop() -> bool:

@@ -38,6 +38,7 @@ class TrialStart:
     path: Path  # its folder
     asked: float = field(default_factory=time.time)  # when, in seconds of the clock
     transforms: TransformsFile | None = None  # the file that `augmentation` names, as the search read it
+    counts_tiles: bool = False  # at its end, write what its best model counts on each validation tile
 
     @property
     def folder(self) -> RunFolder:
@@ -148,18 +149,25 @@ class Proposals:
 
     def _moved(self, settings: dict[str, Any], number: int) -> dict[str, Any]:
         """Return a trial's settings with the data paths and the machine of this start, which may differ from before."""
-        here = self._resolve(self._space.baseline).settings()
-        moved = settings | {name: here[name] for name in (*OF_THE_MACHINE, "class_names")}
-        moved |= {"threads": here["threads"]} if self._space.baseline.threads else {}
-        if not self._folder.trial(number).state.is_file():  # else it goes on with the weights in its state
-            known = (*self._space.values_of("encoder_weights"), self._space.baseline.encoder_weights)
-            moved["encoder_weights"] = _found_again(settings["encoder_weights"], known)
-        return moved
+        return moved(settings, self._space, self._resolve, self._folder.trial(number))
 
     def _enqueue_baseline(self) -> None:
         point = self._space.locate(self._space.baseline.settings())
         # Outside the space, the first trial has no parameters in the study: the sampler learns nothing from it.
         enqueue(self._study, encode(point or {}), "baseline")
+
+
+def moved(
+    settings: dict[str, Any], space: Space, resolve: Callable[[RunConfig], RunConfig], run: RunFolder
+) -> dict[str, Any]:
+    """Return a trial's settings with the data paths and the machine of this start, for a run in a folder."""
+    here = resolve(space.baseline).settings()
+    found = settings | {name: here[name] for name in (*OF_THE_MACHINE, "class_names")}
+    found |= {"threads": here["threads"]} if space.baseline.threads else {}
+    if not run.state.is_file():  # else it goes on with the weights in its state
+        known = (*space.values_of("encoder_weights"), space.baseline.encoder_weights)
+        found["encoder_weights"] = _found_again(settings["encoder_weights"], known)
+    return found
 
 
 def _expected(space: Space, sampler: BaseSampler) -> list[Planned]:

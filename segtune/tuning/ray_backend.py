@@ -9,10 +9,10 @@ from segtune.data.dataset import DataInfo
 from segtune.errors import SegtuneError
 from segtune.files.folders import SearchFolder
 from segtune.planning.resources import Plan
+from segtune.tuning.feed import Feed
 from segtune.tuning.ray_hooks import RayCallback, RayScheduler, RaySearcher, RayStopper
 from segtune.tuning.ray_messages import RayMessages
 from segtune.tuning.ray_session import RayLost, ray_lost_is_raised
-from segtune.tuning.searcher import Searcher
 from segtune.tuning.worker import run_trial
 
 
@@ -31,7 +31,7 @@ class OnRay:
         self._info, self._plan, self._threads, self._hang_time = info, plan, threads, hang_time
         self._folder, self._messages = folder, messages
 
-    def run(self, searcher: Searcher) -> None:
+    def run(self, searcher: Feed) -> None:
         """Run the searcher's trials until no more come; SegtuneError when Ray itself dies."""
         try:
             with ray_lost_is_raised():
@@ -41,7 +41,7 @@ class OnRay:
             cause = f"Ray's {lost.process} died (killed by the system, or out of memory)"
             raise SegtuneError(f"{self._messages.pointed_to(cause)}; --resume goes on with the search") from None
 
-    def _tuner(self, searcher: Searcher) -> Tuner:
+    def _tuner(self, searcher: Feed) -> Tuner:
         trainable = tune.with_parameters(
             run_trial,
             info=self._info,

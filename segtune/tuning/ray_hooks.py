@@ -10,9 +10,9 @@ from ray.tune.search import Searcher as TuneSearcher
 from ray.tune.stopper import Stopper
 
 from segtune.tuning.failures import death_of
+from segtune.tuning.feed import Feed
 from segtune.tuning.proposals import TrialStart
 from segtune.tuning.scheduler import Decision
-from segtune.tuning.searcher import Searcher
 
 
 class _Stateless:
@@ -25,7 +25,7 @@ class _Stateless:
 class RaySearcher(_Stateless, TuneSearcher):  # type: ignore[misc]
     """Gives Ray the next trial, and tells the searcher how trials ended."""
 
-    def __init__(self, searcher: Searcher) -> None:
+    def __init__(self, searcher: Feed) -> None:
         super().__init__(metric="result", mode="max")
         self._searcher = searcher
         self._started: dict[str, TrialStart] = {}  # by Ray's id of a trial
@@ -65,7 +65,7 @@ class RaySearcher(_Stateless, TuneSearcher):  # type: ignore[misc]
 class RayScheduler(_Stateless, FIFOScheduler):  # type: ignore[misc]
     """Passes on every epoch, and returns the decision."""
 
-    def __init__(self, searcher: Searcher) -> None:
+    def __init__(self, searcher: Feed) -> None:
         super().__init__()
         self._searcher = searcher
 
@@ -81,7 +81,7 @@ class RayScheduler(_Stateless, FIFOScheduler):  # type: ignore[misc]
 class RayStopper(_Stateless, Stopper):  # type: ignore[misc]
     """Ends Ray's run when the search is interrupted or out of time."""
 
-    def __init__(self, searcher: Searcher) -> None:
+    def __init__(self, searcher: Feed) -> None:
         self._searcher = searcher
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from segtune.confirmed import Confirmation
 from segtune.errors import InputError, counted
 from segtune.files.atomic import set_aside
 from segtune.files.folders import RunFolder, SearchFolder
@@ -17,6 +18,7 @@ from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_results
 from segtune.trials import Status, Trial, wobble, write_trials
+from segtune.tuning.repeats import rows_of
 from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START, begun, is_paused, origin_of
 
 _STATUS: Mapping[TrialState, Status] = {
@@ -37,13 +39,24 @@ class Results:
         self._paused: dict[int, Trial] = {}  # do not change while they are paused
         self._reported: dict[int, dict[int, EpochResult]] = {}  # by trial and epoch: of this start
         self._damaged: dict[int, str] = {}  # by trial
+        self._live: Callable[[], Collection[str]] = tuple  # the runs with fresh seeds that run now
+        self.confirmation: Confirmation | None = None
+        self._unread: list[str] = []
+        try:
+            self.confirmation = Confirmation.read(folder.confirmation)
+        except InputError as error:
+            self._unread.append(str(error))
+
+    def confirm(self, confirmation: Confirmation, live: Callable[[], Collection[str]] = tuple) -> None:
+        """Use the state of a confirmation from now on; `live` returns the names of its runs that run."""
+        self.confirmation, self._live = confirmation, live
 
     def report(self, number: int, result: EpochResult) -> None:
         """Record an epoch of a trial, so that it need not be read from the trial's files."""
         self._reported.setdefault(number, {})[result.epoch] = result
 
     def trials(self) -> list[Trial]:
-        """Return every trial that has settings, by number."""
+        """Return every trial that has settings, by number, with what fresh seeds showed of the best ones."""
         found = []
         for frozen in self._study.get_trials(deepcopy=False):
             if WARM_START in frozen.user_attrs:
@@ -58,11 +71,11 @@ class Results:
                     self._ended[trial.number] = trial
                     self._reported.pop(trial.number, None)
                 found.append(trial)
-        return found
+        return self.confirmation.attached(found) if self.confirmation else found
 
     def remarks(self) -> list[str]:
-        """Return a line for each trial with a damaged file, among those that `trials` returned."""
-        return [self._damaged[number] for number in sorted(self._damaged)]
+        """Return a line for each trial with a damaged file, among those that `trials` returned, and for others."""
+        return [*(self._damaged[number] for number in sorted(self._damaged)), *self._unread]
 
     def write(self) -> list[Trial]:
         """Bring trials.csv up to date."""
@@ -70,7 +83,8 @@ class Results:
         table = self._folder.trials_csv
         if table.is_dir():  # a damaged table that is a file is simply written again
             set_aside(table, f"lost_{table.name}")
-        write_trials(table, trials)
+        confirmation = self.confirmation
+        write_trials(table, trials, rows_of(confirmation, trials, self._folder, self._live()) if confirmation else ())
         return trials
 
     def _known_pause(self, frozen: FrozenTrial) -> Trial | None:

@@ -69,17 +69,19 @@ class Retention:
     def without_model(self) -> str | None:
         """Return a line if best/ does not hold the winner's model because that is gone; None otherwise."""
         order, best = ranked(self._results.trials()), self._folder.best
-        if not order or self._kept == (order[0].number, order[0].miou) or model_score(best) == order[0].miou:
+        if not order or self._kept == _kept_of(order[0]) or model_score(best) == _kept_of(order[0])[1]:
             return None
         what = "is of another trial" if best.is_dir() else "is missing"
         return f"{best}: {what}; the best trial, #{order[0].number}, no longer has a model"
 
     def _keep_winner(self, order: Sequence[Trial]) -> None:
         """Copy the winner's model to the search's best/; called before anything of another trial is deleted."""
-        if not order or self._kept == (order[0].number, order[0].miou):
+        if not order or self._kept == _kept_of(order[0]):
             return
         winner, run = order[0], self._folder.trial(order[0].number)
-        ended = winner.ended
+        if winner.confirmed:
+            run = RunFolder(self._folder.path / winner.confirmed.run)
+        ended = winner.ended or winner.confirmed is not None
         if ended or not run.held():
             recover_folder(run.best)
         if not run.best.is_dir():
@@ -89,12 +91,17 @@ class Retention:
                 _copy_model(run.best, temporary, None if ended else winner.miou)
         except _ReplacedError:
             return  # the study will be told of the better one
-        self._kept = (winner.number, winner.miou or 0.0)
+        self._kept = _kept_of(winner)
 
     def _write_card(self, trials: int) -> None:
         """Say in the winner's card of how many trials it is the best: its own run knew of no other."""
         if self._folder.best.is_dir() and model_score(self._folder.best) is not None:
             write_card(self._folder.best, trials)
+
+
+def _kept_of(winner: Trial) -> tuple[int, float]:
+    """Return the number of the winner, and the score of the model that best/ holds of it."""
+    return winner.number, winner.confirmed.score if winner.confirmed else winner.miou or 0.0
 
 
 class _ReplacedError(Exception):

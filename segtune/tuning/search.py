@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 
 from segtune.config import RunConfig
+from segtune.confirmed import Confirmation
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import split_places
 from segtune.errors import InputError, SegtuneError
@@ -31,7 +32,9 @@ from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
 from segtune.trials import Trial
 from segtune.tuning.cluster import check_nodes, ray_runtime
+from segtune.tuning.confirm import AS_SET, Asked, Confirming, check_groups
 from segtune.tuning.failures import LOST
+from segtune.tuning.feed import Backend
 from segtune.tuning.in_process import InProcess
 from segtune.tuning.promotion import make_promotion
 from segtune.tuning.proposals import Planned, Proposals
@@ -42,7 +45,7 @@ from segtune.tuning.results import Results
 from segtune.tuning.retention import Retention
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.search_yaml import store_space
-from segtune.tuning.searcher import Backend, Searcher
+from segtune.tuning.searcher import Searcher
 from segtune.tuning.stopping import Cause, EarlyEnd, Rules
 from segtune.tuning.study import open_study, same_data, settle, threads_so_far, trouble
 from segtune.tuning.warm_start import tell_earlier
@@ -75,6 +78,7 @@ class Outcome:
     folder: SearchFolder
     signal: int | None  # the signal that interrupted it
     early: EarlyEnd | None  # why it ended before it had as many trials as requested
+    confirmation: Confirmation | None = None  # of its winner, as far as there is one
 
     @property
     def halted(self) -> bool:
@@ -91,8 +95,9 @@ def run_search(
     resume: bool = False,
     warm_start: Sequence[Path] = (),
     in_process: bool = False,
+    confirm: Asked = AS_SET,
 ) -> Outcome:
-    """Search a space that `check_space` accepted, on the data that `scan_data` read.
+    """Search a space that `check_space` accepted, on the data that `scan_data` read; confirm the winner at the end.
 
     Parameters
     ----------
@@ -103,17 +108,19 @@ def run_search(
     resume: continue the search in the folder, from its study and its trials' folders.
     warm_start: folders of earlier searches that `check_earlier` accepted; their trials teach the sampler.
     in_process: run the trials one after another in this process, without Ray.
+    confirm: what the user asked for beside the setting `confirm`; `alone` does not go on with the search.
 
     SIGINT and SIGTERM end the search in order: running trials are set back to waiting. Raises InputError where the
     folder or the cluster cannot be used, and SegtuneError when the study can no longer be written.
     """
     space = with_weights_decided(space, say=listener.say)  # check_space has done it already
+    check_groups(space, info)
     if in_process:
         one = space.search.model_copy(update={"max_concurrent": 1})
         plan = make_plan(one, [local_resources()], space.baseline.device)
         with _opened(folder, space, info, resume, listener.say) as study:
             listener.say("trials run in this process, one at a time, without Ray")
-            search = _Search(space, info, folder, study, plan, listener, warm_start)
+            search = _Search(space, info, folder, study, plan, listener, warm_start, confirm)
             return search.run(InProcess(_sent(space, info), plan, search.threads))
     # RayMessages is closed last: Ray writes messages when it ends.
     with RayMessages() as messages, ray_runtime(address) as nodes:
@@ -123,7 +130,7 @@ def run_search(
             check_nodes(folder.path.parent, split_places(space.baseline).values(), _initial_files(space))
         with _opened(folder, space, info, resume, listener.say) as study:
             messages.into(folder.ray_log)
-            search = _Search(space, info, folder, study, plan, listener, warm_start, messages)
+            search = _Search(space, info, folder, study, plan, listener, warm_start, confirm, messages)
             outcome = search.run(
                 OnRay(_sent(space, info), plan, search.threads, space.search.hang_time, folder, messages)
             )
@@ -189,8 +196,10 @@ class _Search:
         plan: Plan,
         listener: Listener,
         warm_start: Sequence[Path],
+        confirm: Asked = AS_SET,
         messages: RayMessages | None = None,
     ) -> None:
+        self._space, self._info, self._asked = space, info, confirm
         self._folder, self._study, self._plan = folder, study, plan
         self._listener, self._messages = listener, messages
         self._results = Results(study, folder, space, info.fingerprint)
@@ -201,23 +210,23 @@ class _Search:
         self.threads, remark = trial_threads(space.baseline.threads, threads_so_far(study), plan.cpus_per_trial)
         if remark:
             listener.say(remark)
+        self._absolute = SearchFolder(folder.path.absolute())  # nodes have another working directory
         self._searcher = self._make_searcher(space, info)
         for line in tell_earlier(study, space, resolve(space.baseline, info), warm_start):
             listener.say(line)
 
     def _make_searcher(self, space: Space, info: DataInfo) -> Searcher:
-        study, folder = self._study, SearchFolder(self._folder.path.absolute())  # nodes have another working directory
-
-        def resolved(config: RunConfig) -> RunConfig:
-            gpus = max(1, int(self._plan.gpus_per_trial))
-            return resolve(config.model_copy(update={"threads": self.threads, "gpus": gpus}), info)
-
+        study, folder, resolved = self._study, self._absolute, self._resolved
         study.sampler = build_sampler(space, partial(why_impossible, space, info))
         scheduler = make_promotion(space, study)
         proposals = Proposals(study, space, folder, resolved, self._planned(space, info))
         return Searcher(
             study, folder, proposals, self._plan.concurrent, space.search.retries, scheduler, self._rules, watcher=self
         )
+
+    def _resolved(self, config: RunConfig) -> RunConfig:
+        gpus = max(1, int(self._plan.gpus_per_trial))
+        return resolve(config.model_copy(update={"threads": self.threads, "gpus": gpus}), self._info)
 
     def _planned(self, space: Space, info: DataInfo) -> list[Planned]:
         """Return what a new search tries after its baseline, and say so."""
@@ -228,6 +237,40 @@ class _Search:
         return [Planned("portfolio", point) for point in runs.points]
 
     def run(self, backend: Backend) -> Outcome:
+        """Search, unless only a confirmation is asked for, and confirm the winner of a search that ended."""
+        if self._asked.alone:
+            self._listener.say(str(self._plan))
+            self._retention.update()
+            outcome = Outcome(self._results.trials(), self._folder, None, None)
+        else:
+            outcome = self._search(backend)
+        if outcome.signal or outcome.halted:
+            return outcome
+        return self._confirm(backend, outcome)
+
+    def _confirm(self, backend: Backend, outcome: Outcome) -> Outcome:
+        """Confirm the winner, and return the end of the search with that of the confirmation."""
+        confirming = Confirming(
+            self._space,
+            self._info,
+            self._absolute,
+            self._resolved,
+            self._plan,
+            self._results,
+            self._retention,
+            self._rules,
+            self._asked,
+            self._listener.say,
+        )
+        ended = confirming.run(backend)
+        early = ended.early or outcome.early
+        outcome = replace(outcome, signal=ended.signal, early=early)
+        outcome = replace(outcome, trials=self._results.trials(), confirmation=self._results.confirmation)
+        if not self._asked.alone:
+            self._rules.note_end(None if outcome.signal or outcome.halted else early)
+        return outcome
+
+    def _search(self, backend: Backend) -> Outcome:
         """Run trials until there are enough, or until something else ends the search."""
         trials = self._results.trials()
         for remark in self._results.remarks():

@@ -52,13 +52,6 @@ class Watcher(Protocol):
         """Receive the failure of a trial that is to be repeated."""
 
 
-class Backend(Protocol):
-    """A place where trials run: Ray, this process, or a simulation."""
-
-    def run(self, searcher: Searcher) -> None:
-        """Run the searcher's trials until no more come."""
-
-
 class Searcher:
     """Asks the study for trials and tells it how they ended; a backend calls it.
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from segtune.confirmed import Confirmation
+from segtune.errors import counted
 from segtune.files.folders import SearchFolder
-from segtune.trials import SearchState
+from segtune.trials import SearchState, Trial
+from segtune.tuning.repeats import runs_of
 from segtune.tuning.results import Results
 from segtune.tuning.search_yaml import stored_space
 from segtune.tuning.stopping import reason_of, seconds_of
@@ -16,13 +21,27 @@ def search_state(folder: SearchFolder) -> SearchState:
     space, damage = stored_space(folder)
     study = read_study(folder)
     results = Results(study, folder, space, study.user_attrs.get("fingerprint", ""))
+    trials = results.trials()
     return SearchState(
         folder.path,
-        results.trials(),
+        trials,
         space.trials(),
         seconds_of(study),
         folder.holder(),
         space.search.time_budget,
         reason_of(study),
         [*([damage] if damage else []), *results.remarks()],
+        list(_confirmed(results.confirmation, trials, folder)),
     )
+
+
+def _confirmed(confirmation: Confirmation | None, trials: Sequence[Trial], folder: SearchFolder) -> Iterator[str]:
+    """Yield how the confirmation of the winner stands."""
+    if confirmation is None or not confirmation.holds(trials):
+        return
+    runs = list(runs_of(confirmation, trials, folder))
+    done = sum(run.done for run in runs)
+    failed = f", {len(confirmation.failed)} failed" if confirmation.failed else ""
+    yield f"confirmation: {done} of {counted(len(runs), 'run')} with fresh seeds done{failed}"
+    if confirmation.result:
+        yield f"  {confirmation.result.sentence}"

@@ -42,6 +42,7 @@ class Rules:
 
     def __init__(self, search: SearchSettings, study: optuna.Study) -> None:
         self._search, self._study = search, study
+        self._budget = search.trials_budget()
         self._before = seconds_of(study)
         self._start = self._noted = running_seconds()
 
@@ -64,8 +65,16 @@ class Rules:
             self._study.set_user_attr(_REASON, reason)
 
     def over(self) -> bool:
-        """Return whether the time budget is used up; running trials then wait for the next start."""
-        return self._search.time_budget is not None and self.seconds() >= self._search.time_budget
+        """Return whether the trials' part of the time budget is used up; running ones then wait for the next start."""
+        return self._budget is not None and self.seconds() >= self._budget
+
+    def out_of_time(self) -> bool:
+        """Return whether the whole time budget is used up, with what was kept for the confirmation."""
+        return (left := self.left()) is not None and left <= 0
+
+    def left(self) -> float | None:
+        """Return the seconds that are left of the time budget; None where there is none."""
+        return None if self._search.time_budget is None else self._search.time_budget - self.seconds()
 
     def enough(self) -> bool:
         """Return whether no new trials should start; running ones go on."""
@@ -88,9 +97,10 @@ class Rules:
         """Return why the search ended before it had as many trials as requested; None where it did not."""
         if self.complete():
             return None
-        budget = self._search.time_budget
+        budget, kept = self._search.time_budget, (self._search.time_budget or 0.0) - (self._budget or 0.0)
         if budget is not None and self.over():
-            return EarlyEnd(Cause.TIME, f"the time budget of {duration(budget)} is used up")
+            but = f", but for {duration(kept)} that the confirmation of the winner has" if kept else ""
+            return EarlyEnd(Cause.TIME, f"the time budget of {duration(budget)} is used up{but}")
         trials = self._study.get_trials(deepcopy=False)
         since, patience = without_improvement(trials), self._search.patience
         if patience and since >= patience and len(trials) - told_before(trials) < self._search.trials:

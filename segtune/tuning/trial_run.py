@@ -24,6 +24,7 @@ from segtune.data.splits import split_places
 from segtune.errors import InputError, PlaceError
 from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder
+from segtune.training.repeat import count_tiles
 from segtune.training.result import EpochResult
 from segtune.training.run import Stop
 from segtune.training.runlog import read_results
@@ -60,7 +61,7 @@ def trial_epochs(
     alive, stop: see `train`.
 
     The time that the trial waited for its process, and the caller's own time between epochs, are added to `spent`. A
-    trial with no epoch left yields its last one again.
+    trial with no epoch left yields its last one again. One that counts tiles does so after its last epoch.
     """
     waited = max(0.0, time.time() - start.asked)  # for the process and its imports
     folder = start.folder
@@ -90,7 +91,10 @@ def trial_epochs(
             yield replace(result, spent=spent)
             reporting += running_seconds() - asked
     if result is None and not (stop and stop()):  # a killed driver did not learn of the last epoch
-        yield last_epoch(folder, start.config.epochs)
+        result = last_epoch(folder, start.config.epochs)
+        yield result
+    if start.counts_tiles and result and result.finished:
+        count_tiles(folder, start.config, data, alive)
 
 
 def last_epoch(folder: RunFolder, epochs: int) -> EpochResult:

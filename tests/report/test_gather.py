@@ -73,6 +73,9 @@ def test_a_search_that_is_not_there_is_one_line(folder: SearchFolder) -> None:
         (["--report", "a", "--resume"], "not allowed with --report"),
         (["--report", "a", "--status", "b"], "not allowed with"),
         (["--figures", "--space", "quickstart"], "needs --report NAME"),
+        (["--test-again", "--space", "quickstart"], "needs --confirm NAME"),
+        (["--confirm", "a", "--resume"], "not allowed with --confirm"),
+        (["--confirm", "a", "--dry-run"], "not allowed with --dry-run"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(flags: list[str], said: str) -> None:

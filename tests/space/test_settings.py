@@ -10,6 +10,7 @@ from pydantic import Field
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.roles import declared
+from segtune.space.confirm import Confirm
 from segtune.space.reader import load_space
 from segtune.space.settings import CHANGEABLE, KEPT, AtResume, SearchSettings
 
@@ -31,6 +32,41 @@ def test_a_wrong_duration_is_refused_with_examples(space_of, given: str) -> None
         space_of("space: {lr: [1e-3, 1e-2]}\n", search_overrides={"time_budget": given})
 
 
+@pytest.mark.parametrize(
+    ("given", "confirm"),
+    [
+        ("confirm: none", None),
+        ("confirm: none, time_budget: 8h", None),
+        ("time_budget: 8h", Confirm(3, 3)),
+        ("confirm: {top: 1}", Confirm(1, 3)),
+        (r"confirm: {seeds: 5, group: 'scene_(\d+)'}", Confirm(3, 5, r"scene_(\d+)")),
+        ("trials: 9", None),
+    ],
+)
+def test_the_confirmation_is_on_where_there_is_a_time_budget(space_of, given: str, confirm: Confirm | None) -> None:
+    space = space_of(f"space: {{lr: [1e-3, 1e-2]}}\nsearch: {{{given}}}\n")
+    assert space.search.confirms() == confirm
+    assert SearchSettings.model_validate(space.dump()["search"]) == space.search
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("3", "must be auto, none or a mapping such as {top: 3, seeds: 3}, but got 3"),
+        ("yes_please", "must be auto, none or a mapping such as {top: 3, seeds: 3}, but got 'yes_please'"),
+        ("{top: 0}", "top must be a whole number of at least 1, but got 0"),
+        ("{seeds: 1}", "seeds must be a whole number of at least 2, but got 1"),
+        ("{seed: 3}", "unknown key 'seed'; did you mean 'seeds'?"),
+        ("{group: scene}", "group must be a regular expression with parentheses"),
+        ("{group: '('}", "is not a regular expression"),
+    ],
+)
+def test_a_wrong_confirmation_is_refused(mistakes_of, given: str, said: str) -> None:
+    (mistake,) = mistakes_of(f"space: {{lr: [1e-3, 1e-2]}}\nsearch: {{confirm: {given}}}\n")
+    assert mistake.startswith("s.yaml:2: search.confirm: ")
+    assert said in mistake
+
+
 def test_every_search_setting_declares_what_happens_at_resume() -> None:
     assert tuple(declared(SearchSettings, AtResume)) == tuple(SearchSettings.model_fields)
 
@@ -46,7 +82,7 @@ def test_a_search_setting_that_declares_nothing_is_refused() -> None:
 def test_a_resumed_search_may_change_its_budget_and_its_machine() -> None:
     budget, machine = {"trials", "time_budget", "patience", "disk_gb"}, {"gpus_per_trial", "cpus_per_trial"}
     assert set(KEPT) == {*budget, *machine, "max_concurrent"}
-    assert set(CHANGEABLE) == {*KEPT, "keep", "retries", "hang_time"}
+    assert set(CHANGEABLE) == {*KEPT, "confirm", "keep", "retries", "hang_time"}
 
 
 FORMER = "space: {lr: [1e-3, 1e-2]}\nsearch: {trials: 3, teach: complete}\n"

@@ -139,7 +139,7 @@ def test_a_search_ends_with_its_time_budget_and_goes_on_with_a_larger_one(
     search: Callable[..., Ended],
     tmp_path: Path,
 ) -> None:
-    ended = search("trials: 2, max_concurrent: 1, time_budget: 1")
+    ended = search("trials: 2, max_concurrent: 1, time_budget: 1, confirm: none")
     assert ended.status in (0, 1)  # 1 where that second was not enough for an epoch
     assert "ended early: the time budget of 1.0 s is used up" in ended.out
     folder = tmp_path / "r" / "space"

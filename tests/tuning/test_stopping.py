@@ -39,12 +39,12 @@ def test_without_improvement_for_long_enough_no_more_trials_are_asked_for(tmp_pa
 def test_the_time_budget_is_that_of_all_starts_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("segtune.tuning.stopping.running_seconds", lambda: now)
-    bench = with_rules(tmp_path, "time_budget: 1m")
+    bench = with_rules(tmp_path, "time_budget: 1m, confirm: none")
     bench.start()
     now += 40
     bench.finish(0)
     now = 5.0  # another process, after a reboot
-    bench = with_rules(tmp_path, "time_budget: 1m")
+    bench = with_rules(tmp_path, "time_budget: 1m, confirm: none")
     assert bench.rules.seconds() == 40
     assert bench.searcher.next_trial()
     now += 25
@@ -54,6 +54,23 @@ def test_the_time_budget_is_that_of_all_starts_together(tmp_path: Path, monkeypa
     assert bench.over()
     assert bench.searcher.interrupted
     assert bench.rules.why_over() == EarlyEnd(Cause.TIME, "the time budget of 1 min 00 s is used up")
+
+
+def test_a_quarter_of_the_time_budget_is_kept_for_the_confirmation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("segtune.tuning.stopping.running_seconds", lambda: now)
+    bench = with_rules(tmp_path, "time_budget: 80")
+    now += 59
+    assert not bench.rules.over()
+    now += 2
+    assert bench.rules.over()
+    assert not bench.rules.out_of_time()
+    reason = "the time budget of 1 min 20 s is used up, but for 20 s that the confirmation of the winner has"
+    assert bench.rules.why_over() == EarlyEnd(Cause.TIME, reason)
+    now += 20
+    assert bench.rules.out_of_time()
 
 
 @pytest.mark.parametrize(

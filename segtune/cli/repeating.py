@@ -1,0 +1,110 @@
+"""The work of run_single.py --seeds: train one configuration with several seeds, and say how its score varies."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from segtune.cli.dataset import check_data, ensure_demo
+from segtune.cli.exits import hinted
+from segtune.cli.given import given_config
+from segtune.cli.training import train_and_watch
+from segtune.config import RunConfig
+from segtune.errors import InputError, counted
+from segtune.files.atomic import write_text
+from segtune.files.checks import check_length
+from segtune.files.folders import RunFolder
+from segtune.report.commands import same_command
+
+_FEWEST = 2
+_RUN = "seed_"  # how the names of the folders of the runs begin
+_RESULT = "seeds.json"
+
+
+def repeat_run(arguments: Namespace) -> int:
+    """Train a configuration with the seeds S, S + 1, ..., where S is its own; return the exit status.
+
+    Runs that are done stay as they are, and one that was interrupted goes on.
+    """
+    count, logs = arguments.seeds, Path(arguments.log_dir)
+    if count < _FEWEST:
+        raise InputError(f"--seeds: must be at least {_FEWEST}, but got {count}")
+    if arguments.preview_augmentation is not None:
+        raise InputError("--seeds and --preview-augmentation are different tasks; leave one out")
+    place = _named(logs, arguments.exp_name) if arguments.exp_name else None
+    config = given_config(arguments, _first(place) if place else None)
+    check_data(config, config.channels)
+    # torch takes seconds to import; common mistakes do not wait for it.
+    from segtune.data.scan import scan
+    from segtune.report.console import make_console, reading_bar
+    from segtune.report.text import how_it_ended
+    from segtune.training.repeat import count_tiles
+    from segtune.training.resolve import check_input, check_run, resolve
+    from segtune.training.resume import check_same_settings, transforms_of
+
+    console = make_console()
+    config = check_run(config, True, console.print)
+    transforms = transforms_of(config, None)
+    with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
+        ensure_demo(config.dataset, console.print)
+        info = scan(config, progress=progress, say=say)
+    check_input(config, info, True, transforms)
+    place = place or RunFolder.dated(logs, config).path
+    where = ["--log-dir", str(logs)] if logs != Path("logs") else []
+    hint = f"to go on: {same_command(['--seeds', str(count), '--exp-name', place.name, *where])}"
+    runs = []
+    for seed in range(config.seed, config.seed + count):
+        folder, own = RunFolder(place / f"{_RUN}{seed}"), config.model_copy(update={"seed": seed})
+        if folder.begun:
+            check_same_settings(folder, own)
+        if not (folder.begun and how_it_ended(folder, own)) and (
+            status := train_and_watch(console, own, info, folder, hint)
+        ):
+            return status
+        if not folder.tiles.is_file():
+            count_tiles(folder, resolve(own, info), info, lambda phase: None)
+        runs.append(folder)
+    for line in _result(place, config, runs):
+        console.print(line)
+    return 0
+
+
+def _named(logs: Path, name: str) -> Path:
+    """Return the folder of this name; raise InputError where it holds something else than runs with seeds."""
+    if Path(name).name != name or name in ("", ".."):
+        raise InputError(f"--exp-name: {name!r} is not the name of a folder; --log-dir sets the folder that it lies in")
+    check_length(name, "--exp-name")
+    place = logs / name
+    others = [path for path in place.glob("*") if not path.name.startswith((_RUN, _RESULT, "."))]
+    if others or (place.exists() and not place.is_dir()):
+        raise InputError(f"{place}: exists, and holds no runs of --seeds; choose another name with --exp-name")
+    return place
+
+
+def _first(place: Path) -> RunFolder | None:
+    """Return the run with the smallest seed that began; None where there is none."""
+    begun = [RunFolder(path) for path in place.glob(f"{_RUN}*") if RunFolder(path).begun]
+    return min(begun, key=lambda run: int(run.path.name.removeprefix(_RUN)), default=None)
+
+
+def _result(place: Path, config: RunConfig, runs: Sequence[RunFolder]) -> list[str]:
+    """Write seeds.json, and return lines with the mean, the deviation and the interval."""
+    from segtune.evaluation.confirmation import Repeats, mean_interval
+    from segtune.evaluation.tile_counts import read_tiles
+
+    tiles = tuple(read_tiles(run.tiles)[1] for run in runs)
+    mean, interval = mean_interval(Repeats(place.name, tiles))
+    seeds = [config.seed + number for number in range(len(runs))]
+    median = runs[mean.median].path
+    content = asdict(mean) | {"seeds": seeds, "interval": asdict(interval) if interval else None, "median": median.name}
+    write_text(place / _RESULT, json.dumps(content, indent=2) + "\n")
+    each = ", ".join(f"{score:.4f}" for score in mean.scores)
+    text = f"mean miou {mean.mean:.4f} over {counted(len(runs), 'seed')} ({each}), deviation {mean.deviation:.4f}"
+    if interval:
+        drawn = f"for other seeds and other tiles; {counted(len(tiles[0]), 'tile')}"
+        text += f", 95%: {interval.low:.4f} to {interval.high:.4f} ({drawn})"
+    return [text, f"{median} has the median, {mean.scores[mean.median]:.4f}; {place / _RESULT} has all numbers"]

@@ -1,0 +1,210 @@
+"""What training the best trials of a search again with fresh seeds showed, as plain data, and confirmation.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from segtune.errors import InputError, one_line
+from segtune.evaluation.intervals import Interval
+from segtune.fields import SCORE_NEUTRAL
+from segtune.files.atomic import write_text
+from segtune.trials import Seeds, Trial, by_score
+from segtune.vocabulary import yaml_text
+
+_MUCH_SLOWER = 1.2  # times: a smaller difference of training times is not worth a word
+_NAMED = 2  # settings that a name holds
+_LOOSE = SCORE_NEUTRAL | {"threads"}  # settings in which two trials may differ and be one configuration
+_BASELINE = "the baseline"
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A configuration that was trained with several seeds."""
+
+    trial: int
+    settings: Mapping[str, Any]  # those that the search chose
+    searched: float | None  # the search's own number
+    seeds: tuple[int, ...]  # the first, second, ... fresh seed; without those whose run failed
+    scores: tuple[float, ...]  # mIoU, by seed
+    mean: float
+    deviation: float | None
+    seconds: float  # of training and evaluation: the median over the seeds
+    run: str  # the folder of the run with the median score
+    lead: Interval | None = None  # how much better the winner's mean is; None for the winner
+    probability: float | None = None  # that the winner is better in truth; None for the winner
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it is the baseline."""
+        return self.trial == 0
+
+    @property
+    def score(self) -> float:
+        """The score of the run whose model is kept, which is the median; of two in the middle, the lower one."""
+        return sorted(self.scores)[(len(self.scores) - 1) // 2]
+
+    @property
+    def optimism(self) -> float | None:
+        """How much the search's own number is above the mean over fresh seeds."""
+        return None if self.searched is None else self.searched - self.mean
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The configurations by their means over fresh seeds, the winner first."""
+
+    configurations: tuple[Repeated, ...]
+    tiles: int
+    groups: int | None  # None where tiles were drawn one by one
+    sentence: str = ""
+
+    @property
+    def winner(self) -> Repeated:
+        """The configuration with the best mean."""
+        return self.configurations[0]
+
+    @property
+    def baseline(self) -> Repeated | None:
+        """The baseline; None where it could not be repeated."""
+        return next((one for one in self.configurations if one.baseline), None)
+
+    @property
+    def gained(self) -> bool:
+        """Whether the winner's gain over the baseline is more than chance brings."""
+        return bool(self.baseline and self.baseline.lead and self.baseline.lead.low > 0)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at the test tiles."""
+
+    split: str
+    tiles: int
+    winner: int  # the trial
+    miou: float
+    interval: Interval | None  # of the winner's mIoU; None for a single tile
+    baseline: float | None  # None where the winner is the baseline, or where that could not be repeated
+    gain: Interval | None
+    look: int = 1  # how often the test tiles were looked at, this time included
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The state of a confirmation: what is to be trained, what failed, and what was found."""
+
+    top: int  # as asked for
+    wanted: int  # seeds, as asked for
+    trials: tuple[int, ...]  # those that train again; the baseline among them comes first
+    seeds: int
+    failed: Mapping[str, str] = field(default_factory=dict)  # by folder: the reason
+    result: Confirmed | None = None
+    tests: tuple[Look, ...] = ()
+
+    reduced: bool = False  # fewer trials or seeds than asked for, because time was short
+
+    def holds(self, trials: Sequence[Trial]) -> bool:
+        """Return whether the trials that were trained again are still the best ones of the search."""
+        return chosen(trials, sum(number > 0 for number in self.trials)) == list(self.trials)
+
+    def attached(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the trials with what fresh seeds showed; as they are where that no longer counts."""
+        if not self.result or not self.holds(trials):
+            return list(trials)
+        gained = self.result.gained
+        found = {
+            one.trial: Seeds(one.mean, one.run, one.score, gained and one is self.result.winner)
+            for one in self.result.configurations
+        }
+        return [replace(trial, confirmed=found.get(trial.number)) for trial in trials]
+
+    def write(self, path: Path) -> None:
+        """Write confirmation.json."""
+        write_text(path, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Confirmation | None:
+        """Read confirmation.json; None where there is none. Raises InputError where it is damaged."""
+        try:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise InputError(f"{path}: damaged, not a confirmation ({one_line(error)})") from None
+
+
+def chosen(trials: Iterable[Trial], top: int) -> list[int]:
+    """Return the trials that are to train again: the baseline, and the best others by the search's own numbers.
+
+    A trial that was stopped, or waits, counts with the score that it has. One that failed would fail again. Of trials
+    with the same settings, the best one counts.
+    """
+    found: list[int] = []
+    seen = []
+    known = [trial for trial in by_score(trials) if trial.status != "failed"]
+    for trial in sorted(known, key=lambda trial: not trial.baseline):  # stable
+        settings = {name: value for name, value in trial.settings.items() if name not in _LOOSE}
+        if settings in seen or not (trial.baseline or trial.learnt):
+            continue
+        seen.append(settings)
+        found.append(trial.number)
+    return found[: top + (0 in found)]
+
+
+def sentence(found: Confirmed) -> str:
+    """Say what was found, in one sentence: what is better than what, by how much, and what cannot be told apart."""
+    winner, base = found.winner, found.baseline
+    name = named(found, winner)
+    if base is None:
+        parts = [f"{name} has the best mean over its seeds, {winner.mean:.3f}; the baseline could not be repeated"]
+    elif winner.baseline:
+        parts = [f"{_BASELINE} has the best mean over its seeds, {winner.mean:.3f}: nothing that was tried beats it"]
+    elif found.gained:
+        parts = [f"{name} is better than {_BASELINE} by {_lead(base, '95%: ')}"]
+    else:
+        parts = [f"{name} has the best mean, but is not distinguishable from {_BASELINE} {_close(base)}"]
+    for one in found.configurations[1:]:
+        if not one.baseline and one.lead and one.lead.low <= 0:
+            parts.append(f"{named(found, one)} is not distinguishable from it {_close(one)}{_pace(one, winner)}")
+    return "; ".join(parts) + "."
+
+
+def named(found: Confirmed, one: Repeated) -> str:
+    """Return a configuration as people call it: the baseline, or its number and the settings that set it apart."""
+    if one.baseline:
+        return _BASELINE
+    others = [other.settings for other in found.configurations if not other.baseline]
+    apart = [name for name in one.settings if len({yaml_text(settings.get(name)) for settings in others}) > 1]
+    words = [name for name in apart if isinstance(one.settings[name], str)] or apart
+    values = [_text(name, one.settings[name]) for name in words[:_NAMED]]
+    return f"trial #{one.trial}" + (f" ({', '.join(values)})" if values else "")
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {yaml_text(value)}"
+
+
+def _lead(one: Repeated, before: str) -> str:
+    assert one.lead
+    return f"{one.lead.value:.3f} ({before}{one.lead.low:z.3f} to {one.lead.high:z.3f})"
+
+
+def _close(one: Repeated) -> str:
+    assert one.lead
+    return f"({one.lead.value:.3f}, {one.lead.low:z.3f} to {one.lead.high:z.3f})"
+
+
+def _pace(one: Repeated, winner: Repeated) -> str:
+    if not one.seconds or not winner.seconds:
+        return ""
+    times = one.seconds / winner.seconds
+    if max(times, 1 / times) < _MUCH_SLOWER:
+        return ""
+    return f", and {times:.1f} times slower" if times > 1 else f", and {1 / times:.1f} times faster"

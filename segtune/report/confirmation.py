@@ -1,0 +1,112 @@
+"""What fresh seeds showed of the best trials, as a table and lines of the console and as records of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+
+from segtune.confirmed import Confirmation, Confirmed, Look, Repeated, named
+from segtune.errors import counted
+from segtune.evaluation.intervals import Interval
+from segtune.report import record
+from segtune.report.tables import add_figures, plain_table
+from segtune.report.text import settings_text
+from segtune.trials import Trial
+
+
+def confirmation_results(confirmation: Confirmation | None, trials: Sequence[Trial]) -> list[str | RenderableType]:
+    """Return a table and lines with a confirmation that still counts; nothing where there is none."""
+    if confirmation is None or confirmation.result is None or not confirmation.holds(trials):
+        return []
+    result = confirmation.result
+    lines = [f"failed: {name}: {reason}" for name, reason in confirmation.failed.items()]
+    return [_table(result), result.sentence, *_lines(result), *lines, *map(test_line, confirmation.tests[-1:])]
+
+
+def _table(result: Confirmed) -> RenderableType:
+    drawn = counted(result.tiles, "tile") + (f" in {counted(result.groups, 'group')}" if result.groups else "")
+    table = plain_table(f"Trained again with fresh seeds, best mean first (intervals over seeds and {drawn})")
+    table.add_column("candidate", overflow="fold")
+    for column in ("mean", "deviation", "each seed", "in the search", "winner's lead (95%)", "probability"):
+        add_figures(table, column)
+    for one in result.configurations:
+        table.add_row(
+            named(result, one),
+            f"{one.mean:.4f}",
+            "" if one.deviation is None else f"{one.deviation:.4f}",
+            " ".join(f"{score:.4f}" for score in one.scores),
+            "" if one.searched is None else f"{one.searched:.4f}",
+            "" if one.lead is None else _interval(one.lead),
+            "" if one.probability is None else f"{one.probability:.1%}",
+        )
+    return table
+
+
+def _lines(result: Confirmed) -> Iterator[str]:
+    winner, others = result.winner, result.configurations[1:]
+    second = next((one for one in others if not one.baseline), None)
+    known = [(one, word) for one, word in ((second, "the runner-up"), (result.baseline, "the baseline")) if one]
+    than = [f"{one.probability:.1%} than {word}" for one, word in known if one.probability is not None]
+    if than:
+        yield f"probability that the winner is better: {', '.join(than)}"
+    if winner.optimism is not None:
+        above = winner.optimism >= 0
+        where, why = ("above", ", since a search chooses the largest of many numbers") if above else ("below", "")
+        number = f"the search's own number of the winner, {winner.searched:.4f}"
+        yield f"{number}, is {abs(winner.optimism):.4f} {where} its mean over fresh seeds{why}"
+    yield f"best/ holds the model of its median seed: miou {winner.score:.4f}, from {winner.run}"
+
+
+def test_line(tested: Look) -> str:
+    """Return what the test tiles showed, and how often they were looked at."""
+    text = f"winner {tested.miou:.4f}"
+    if tested.interval:
+        text += f" (95%: {tested.interval.low:.4f} to {tested.interval.high:.4f})"
+    if tested.baseline is not None:
+        text += f", baseline {tested.baseline:.4f}"
+    if tested.gain:
+        text += f", gain {_interval(tested.gain)}"
+    where = f"{tested.split}, {counted(tested.tiles, 'tile')}"
+    if tested.look > 1:
+        return (
+            f"test ({where}), looked at {tested.look} times: {text}; what was chosen after an earlier look makes this "
+            f"too good"
+        )
+    return f"test ({where}), looked at once, after everything else: {text}"
+
+
+def page_confirmation(confirmation: Confirmation | None, trials: Sequence[Trial]) -> record.Confirmation | None:
+    """Return what the page shows of a confirmation that still counts; None where there is none."""
+    if confirmation is None or confirmation.result is None or not confirmation.holds(trials):
+        return None
+    result = confirmation.result
+    rows = [
+        record.Candidate(
+            named(result, one),
+            settings_text(one.settings),
+            one.searched,
+            one.scores,
+            _gain(result, one),
+        )
+        for one in result.configurations
+    ]
+    text = " ".join([result.sentence, *(f"{_capital(test_line(tested))}." for tested in confirmation.tests[-1:])])
+    return record.Confirmation(_capital(text), tuple(rows))
+
+
+def _gain(result: Confirmed, one: Repeated) -> Interval | None:
+    """Return the gain over the baseline, which is known for the winner, or for all where the baseline is the winner."""
+    if one is result.winner:
+        return result.baseline.lead if result.baseline else None
+    if result.winner.baseline and one.lead:
+        return Interval(-one.lead.value, -one.lead.high, -one.lead.low)
+    return None
+
+
+def _interval(found: Interval) -> str:
+    return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,65 @@
+"""Count what the model of a finished run gets right on each validation tile, for a comparison over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from segtune.config import RunConfig
+from segtune.data.batches import Batches
+from segtune.data.dataset import DataInfo
+from segtune.data.store import TileStore
+from segtune.data.tiles import TRAIN, VAL
+from segtune.evaluation.evaluate import evaluate
+from segtune.evaluation.opened import open_predictor
+from segtune.evaluation.overlap import TileCounts
+from segtune.evaluation.predictor import Predictor
+from segtune.evaluation.tile_counts import write_tiles
+from segtune.files.folders import RunFolder
+from segtune.models.device import within_memory
+from segtune.training.stopwatch import Alive
+
+
+def count_tiles(folder: RunFolder, config: RunConfig, info: DataInfo, alive: Alive) -> None:
+    """Measure the model in best/ as its training did, on the sets that the run is scored on; write tiles.npz.
+
+    The score of all tiles together is that of the run to the last digit, on the same device. Raises InputError where
+    there is no sound model, and DeviceMemoryError where memory is too small for one tile at a time.
+    """
+    predictor = open_predictor(folder.best, config.device)
+    names, numbers = list[str](), []
+    with _threads(predictor.manifest.threads):
+        for split, store in scored_sets(config, info).items():
+            numbers.append(_counted(predictor, store, alive).numbers)
+            names += [f"{split}/{store.name(index)}" for index in range(len(store))]
+    write_tiles(folder.tiles, names, TileCounts(np.concatenate(numbers)))
+
+
+def scored_sets(config: RunConfig, info: DataInfo) -> dict[str, TileStore]:
+    """Return the validation sets that a resolved run is scored on."""
+    splits = [split for split in info.counts if split == VAL or (config.use_only_add_val and split != TRAIN)]
+    return {split: info.store(split, config) for split in splits}
+
+
+def _counted(predictor: Predictor, store: TileStore, alive: Alive) -> TileCounts:
+    with Batches(store, predictor.manifest.evaluation_batch_size) as batches:
+
+        def attempt(size: int) -> TileCounts:
+            batches.batch_size = size
+            return evaluate(predictor, batches, on_batch=lambda: alive("evaluation")).tiles
+
+        return within_memory(attempt, predictor.manifest.evaluation_batch_size)[0]
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Let torch use the number of threads of the training for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,376 @@
+"""Confirm the winner of a search: train the best trials and the baseline again with fresh seeds, and compare them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from segtune.config import RunConfig
+from segtune.confirmed import Confirmation, Confirmed, Look, Repeated, chosen, sentence
+from segtune.data.dataset import DataInfo
+from segtune.data.splits import test_place
+from segtune.errors import InputError, SegtuneError, counted, duration, one_line
+from segtune.evaluation.confirmation import Repeats, confirm
+from segtune.evaluation.intervals import bootstrap, compare, tile_groups
+from segtune.evaluation.overlap import TileCounts
+from segtune.evaluation.tile_counts import read_tiles
+from segtune.evaluation.validate import Validation, validate
+from segtune.files.atomic import discard_folder, set_aside
+from segtune.files.folders import SearchFolder
+from segtune.machine import signals_noted
+from segtune.planning.resources import Plan
+from segtune.remarks import Say
+from segtune.space.confirm import Confirm
+from segtune.space.space import Space
+from segtune.training.repeat import scored_sets
+from segtune.training.resolve import resolve
+from segtune.trials import Trial
+from segtune.tuning.confirm_runs import ConfirmRuns
+from segtune.tuning.feed import Backend
+from segtune.tuning.proposals import TrialStart, moved
+from segtune.tuning.repeats import RepeatRun, runs_of
+from segtune.tuning.results import Results
+from segtune.tuning.retention import Retention
+from segtune.tuning.stopping import Cause, EarlyEnd, Rules
+
+_FEWEST = 2  # finished runs of a configuration that can be compared
+_TABLE_EVERY = 10  # epochs between updates of trials.csv
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for beside the settings of the search.
+
+    `alone` confirms a search as it stands, without going on with it, and takes the time that it needs. `test_again`
+    measures the winner on the test tiles once more.
+    """
+
+    alone: bool = False
+    test_again: bool = False
+
+
+AS_SET = Asked()  # nothing: the search goes on, and confirms its winner if its settings say so
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a confirmation ended before its end: by a signal, or for a reason; both None where it is complete."""
+
+    signal: int | None = None
+    early: EarlyEnd | None = None
+
+
+class Confirming:
+    """Confirms the winner of one search, as far as that is not done.
+
+    The folders of the runs and confirmation.json are its only state: a run whose tiles.npz is there is done, and every
+    other one goes on from its last epoch.
+
+    Parameters
+    ----------
+    space, info: what was searched, and the scan of its data.
+    folder: the folder of the search; absolute.
+    resolved: fills in the settings of a run that depend on the data and the machine.
+    plan: how runs share the machine.
+    results, retention, rules: those of the search.
+    asked: what the user asked for.
+    say: receives lines for the user.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        info: DataInfo,
+        folder: SearchFolder,
+        resolved: Callable[[RunConfig], RunConfig],
+        plan: Plan,
+        results: Results,
+        retention: Retention,
+        rules: Rules,
+        asked: Asked,
+        say: Say,
+    ) -> None:
+        self._space, self._info, self._folder, self._resolved = space, info, folder, resolved
+        self._plan, self._results, self._retention, self._rules = plan, results, retention, rules
+        self._asked, self._say = asked, say
+        self._epochs = 0
+
+    def run(self, backend: Backend) -> Ended:
+        """Train what is left, compare, and measure the winner and the baseline on the test tiles, once."""
+        wanted = self._space.search.confirms()
+        trials = self._results.trials()
+        confirmation = self._planned(wanted, trials) if wanted else None
+        if wanted is None or confirmation is None:
+            return Ended()
+        self._note(confirmation)
+        left = [run for run in self._runs() if not run.done and run.name not in confirmation.failed]
+        if left:
+            ended = self._train(backend, left)
+            if ended.signal or ended.early:
+                return ended
+        if self._compare(wanted):
+            self._look_at_test(wanted)
+        return Ended()
+
+    @property
+    def _confirmation(self) -> Confirmation:
+        assert self._results.confirmation
+        return self._results.confirmation
+
+    def _runs(self) -> list[RepeatRun]:
+        return list(runs_of(self._confirmation, self._results.trials(), self._folder))
+
+    def _note(self, confirmation: Confirmation, live: Callable[[], Sequence[str]] = tuple) -> None:
+        """Write the state of the confirmation, and let everybody use it."""
+        confirmation.write(self._folder.confirmation)
+        self._results.confirm(confirmation, live)
+
+    # What is to be trained
+
+    def _planned(self, wanted: Confirm, trials: Sequence[Trial]) -> Confirmation | None:
+        """Return what is to be trained: as an earlier start decided it, where that still fits; None for nothing."""
+        before, best = self._results.confirmation, chosen(trials, wanted.top)
+        if before is None and self._folder.confirmation.exists():
+            aside = set_aside(self._folder.confirmation, f"lost_{self._folder.confirmation.name}")
+            self._say(f"{self._folder.confirmation}: damaged, moved to {aside}; the runs that are done are used again")
+        if reason := self._impossible(best):
+            self._say(f"the winner is not confirmed: {reason}")
+            return None
+        same = before and (before.top, before.wanted) == (wanted.top, wanted.seeds)
+        if before and same and not before.reduced and list(before.trials) == best:
+            return before
+        if before and same and before.reduced and before.holds(trials) and not self._asked.alone:
+            return before
+        whole = Confirmation(wanted.top, wanted.seeds, tuple(best), wanted.seeds)
+        if before:
+            whole = replace(whole, failed=before.failed, tests=before.tests)
+        return self._affordable(whole, trials)
+
+    def _impossible(self, best: Sequence[int]) -> str | None:
+        """Return why nothing can be compared; None where something can."""
+        if not any(number > 0 for number in best):
+            return "no trial beside the baseline learnt anything"
+        if len(best) < 2:
+            return "there is nothing to compare it with"
+        if len(names := _tile_names(self._resolved(self._space.baseline), self._info)) < 2:
+            return f"an interval needs at least 2 validation tiles, and there is {len(names)}"
+        return None
+
+    def _affordable(self, whole: Confirmation, trials: Sequence[Trial]) -> Confirmation | None:
+        """Return the largest confirmation that fits into the time that is left; None where none does."""
+        left = None if self._asked.alone else self._rules.left()
+        if left is None:
+            return whole
+        base, others = [n for n in whole.trials if n == 0], [n for n in whole.trials if n > 0]
+        sizes = [(top, whole.seeds) for top in range(len(others), 0, -1)]
+        for top, seeds in [*sizes, *((1, number) for number in range(whole.seeds - 1, _FEWEST - 1, -1))]:
+            fewer = replace(whole, trials=(*base, *others[:top]), seeds=seeds)
+            fewer = replace(fewer, reduced=(fewer.trials, seeds) != (whole.trials, whole.seeds))
+            if self._seconds(fewer, trials) <= left:
+                return fewer
+        self._say(
+            f"the winner is not confirmed: that takes about {duration(self._seconds(fewer, trials))}, and "
+            f"{duration(max(0.0, left))} of the time budget are left; run_search.py --confirm does it later"
+        )
+        return None
+
+    def _seconds(self, confirmation: Confirmation, trials: Sequence[Trial]) -> float:
+        """Estimate how long the runs take that are left, from how long their trials took."""
+        runs = [run for run in runs_of(confirmation, trials, self._folder) if not run.done]
+        each = [(run.trial.seconds or 0.0) / max(1, run.trial.epochs_done) * run.trial.epochs for run in runs]
+        at_once = min(self._plan.concurrent, len(runs)) or 1
+        return sum(each) / at_once if len(runs) % at_once == 0 else max(each) * math.ceil(len(runs) / at_once)
+
+    # The training
+
+    def _train(self, backend: Backend, left: Sequence[RepeatRun]) -> Ended:
+        confirmation = self._confirmation
+        names = ["the baseline" if number == 0 else f"#{number}" for number in confirmation.trials]
+        took = duration(self._seconds(confirmation, self._results.trials()))
+        self._say(
+            f"confirming the winner: {', '.join(names)} train again with {counted(confirmation.seeds, 'fresh seed')} "
+            f"each; {counted(len(left), 'run')} to go, about {took}"
+        )
+        feed = ConfirmRuns(
+            left,
+            self._start,
+            self._plan.concurrent,
+            self._space.search.retries,
+            self._rules,
+            not self._asked.alone,
+            self._epoch,
+            self._ended,
+        )
+        self._results.confirm(confirmation, feed.live_names)
+        with signals_noted(feed.interrupt) as caught:
+            try:
+                backend.run(feed)
+            finally:
+                self._rules.note_time()
+        self._results.confirm(self._confirmation)
+        self._results.write()
+        if feed.error:
+            raise feed.error
+        if caught:
+            return Ended(signal=caught[0])
+        if feed.fault:
+            return Ended(early=EarlyEnd(Cause.FAULT, feed.fault))
+        if feed.out_of_time:
+            waiting = sum(not run.done and run.name not in self._confirmation.failed for run in left)
+            rest = f"{counted(waiting, 'run')} of the confirmation {'waits' if waiting == 1 else 'wait'}"
+            return Ended(early=EarlyEnd(Cause.TIME, f"the time budget is used up, and {rest}"))
+        return Ended()
+
+    def _start(self, run: RepeatRun, number: int) -> TrialStart:
+        settings = moved(dict(run.settings), self._space, self._resolved, run.folder)
+        config = RunConfig.from_settings(settings)
+        transforms = self._space.transforms_of(config.augmentation)
+        return TrialStart(number, config, run.folder.path, transforms=transforms, counts_tiles=True)
+
+    def _epoch(self) -> None:
+        self._epochs += 1
+        if self._epochs % _TABLE_EVERY == 0:
+            self._results.write()
+
+    def _ended(self, run: RepeatRun, reason: str | None) -> None:
+        """Record the end of a run, and say so; make room where the folder is too large."""
+        which = f"seed {run.seed} of {'the baseline' if run.trial.baseline else f'#{run.trial.number}'}"
+        if reason is None:
+            last = run.epochs()[-1]
+            score = "  -   " if last.best_miou is None else f"{last.best_miou:.4f}"
+            took = duration(last.seconds)
+            self._say(f"{run.name}  {score}  finished {counted(last.epoch, 'epoch')} in {took}  ({which})")
+        else:
+            failed = {**self._confirmation.failed, run.name: reason}
+            confirmation = replace(self._confirmation, failed=failed)
+            confirmation.write(self._folder.confirmation)
+            self._results.confirmation = confirmation
+            self._say(f"{run.name}  failed: {reason}  ({which})")
+        self._results.write()
+        if problem := self._retention.too_large():
+            raise SegtuneError(problem)
+
+    # What it showed
+
+    def _compare(self, wanted: Confirm) -> bool:
+        """Compare the configurations, let best/ hold the winner's model, and return whether there is a result."""
+        runs = [run for run in self._runs() if run.done]
+        counts = {run.name: _read(run) for run in runs}
+        of_trial = {number: [run for run in runs if run.trial.number == number] for number in self._confirmation.trials}
+        compared = {number: found for number, found in of_trial.items() if len(found) >= _FEWEST}
+        if len(compared) < 2:
+            self._say("the winner is not confirmed: too many runs failed")
+            return False
+        names = {tuple(names) for names, _ in counts.values()}
+        if len(names) > 1:
+            raise InputError(f"{self._folder.path}: the runs with fresh seeds were measured on different tiles")
+        groups = _groups(wanted, names.pop())
+        repeats = [Repeats(str(n), tuple(counts[run.name][1] for run in found)) for n, found in compared.items()]
+        found = confirm(repeats, groups)
+        leads = {gain.over: gain for gain in found.gains}
+        configurations = []
+        for mean in found.means:
+            own, lead = compared[int(mean.name)], leads.get(mean.name)
+            seconds = statistics.median(run.epochs()[-1].seconds for run in own)
+            first = own[0].trial
+            configurations.append(
+                Repeated(
+                    first.number,
+                    dict(first.searched),
+                    first.miou,
+                    tuple(run.seed for run in own),
+                    mean.scores,
+                    mean.mean,
+                    mean.deviation,
+                    seconds,
+                    own[mean.median].name,
+                    lead.miou if lead else None,
+                    lead.probability if lead else None,
+                )
+            )
+        result = Confirmed(tuple(configurations), found.tiles, found.groups)
+        self._note(replace(self._confirmation, result=replace(result, sentence=sentence(result))))
+        self._keep(result, runs)
+        return True
+
+    def _keep(self, result: Confirmed, runs: Sequence[RepeatRun]) -> None:
+        """Copy the winner's model to best/, then delete what is no longer needed.
+
+        Models stay of all seeds of the winner, and of the median seed of the others.
+        """
+        medians = {one.run for one in result.configurations}
+        self._retention.update()
+        for run in runs:
+            run.folder.state.unlink(missing_ok=True)
+            if run.name not in medians and run.trial.number != result.winner.trial:
+                discard_folder(run.folder.best)
+
+    def _look_at_test(self, wanted: Confirm) -> None:
+        """Measure the winner and the baseline on the test tiles: once, unless the user asks for another look."""
+        confirmation, place = self._confirmation, test_place(self._space.baseline)
+        result = confirmation.result
+        assert result
+        if place is None:
+            return
+        if confirmation.tests and not self._asked.test_again:
+            if confirmation.tests[-1].winner != result.winner.trial:
+                self._say(
+                    f"{place}: was looked at before, for another winner; --test-again looks again, and the number is "
+                    f"then no longer that of tiles that played no part"
+                )
+            return
+        try:
+            tested = self._measured(wanted, result, place)
+        except InputError as error:
+            self._say(f"{place}: the winner is not measured there: {one_line(error)}")
+            return
+        look = len(confirmation.tests) + 1
+        self._note(replace(confirmation, tests=(*confirmation.tests, replace(tested, look=look))))
+
+    def _measured(self, wanted: Confirm, result: Confirmed, place: Path) -> Look:
+        winner, base = result.winner, result.baseline
+        own = self._validated(winner, place)
+        groups = _groups(wanted, own.measured.names)
+        several, classes = own.tiles > 1, own.manifest.config.classes
+        interval = bootstrap(own.measured.tiles, classes, groups).miou if several else None
+        if base is None or winner.baseline:
+            return Look(str(place), own.tiles, winner.trial, own.scores.miou, interval, None, None)
+        other = self._validated(base, place)
+        tiles = own.measured.tiles, other.measured.tiles
+        gain = compare((str(winner.trial), "0"), tiles, classes, groups).miou if several else None
+        return Look(str(place), own.tiles, winner.trial, own.scores.miou, interval, other.scores.miou, gain)
+
+    def _validated(self, one: Repeated, place: Path) -> Validation:
+        device = self._space.baseline.device if self._plan.gpus_per_trial else "cpu"
+        return validate(self._folder.path / one.run / "best", place, device)
+
+
+def check_groups(space: Space, info: DataInfo) -> None:
+    """Raise InputError where the `group` of `confirm:` does not fit the names of the validation tiles."""
+    wanted = space.search.confirms()
+    if wanted and wanted.group is not None:
+        _groups(wanted, _tile_names(resolve(space.baseline, info), info))
+
+
+def _tile_names(config: RunConfig, info: DataInfo) -> list[str]:
+    return [store.name(index) for store in scored_sets(config, info).values() for index in range(len(store))]
+
+
+def _read(run: RepeatRun) -> tuple[list[str], TileCounts]:
+    try:
+        return read_tiles(run.folder.tiles)
+    except InputError as error:
+        raise InputError(f"{error}; delete {run.folder.path}, and run_search.py --confirm trains it again") from None
+
+
+def _groups(wanted: Confirm, names: Sequence[str]) -> list[str] | None:
+    """Return the group of each tile; None where tiles are drawn one by one."""
+    if wanted.group is None:
+        return None
+    try:
+        return tile_groups(names, wanted.group)
+    except InputError as error:
+        raise InputError(line.replace("--group", "search.confirm.group", 1) for line in error.mistakes) from None

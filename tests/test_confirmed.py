@@ -1,0 +1,160 @@
+"""What fresh seeds showed, as data and as a sentence; and who trains again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segtune.confirmed import Confirmation, Confirmed, Look, Repeated, chosen, named, sentence
+from segtune.errors import InputError
+from segtune.evaluation.intervals import Interval
+from segtune.report.confirmation import confirmation_results, page_confirmation
+from segtune.report.confirmation import test_line as line_of_test
+from segtune.trials import Trial, ranked
+
+
+def trial(number: int, miou: float | None, status: Any = "finished", **settings: Any) -> Trial:
+    plain = {"epochs": 9, "encoder": f"encoder{number}", "seed": 42, "threads": 1}
+    return Trial(number, status, plain | settings, epochs_done=9, miou=miou, best_epoch=9)
+
+
+def repeated(number: int, mean: float, lead: tuple[float, float, float] | None = None, **others: Any) -> Repeated:
+    settings = {"encoder": "resnet34", "loss": "dice+ce", "lr": 1e-3}
+    plain: dict[str, Any] = {"seconds": 100.0, "searched": mean + 0.01, "settings": settings}
+    scores = (mean - 0.01, mean, mean + 0.01)
+    plain |= {"lead": Interval(*lead) if lead else None, "probability": 0.9 if lead else None}
+    run = f"confirm_{number:04d}_s2"
+    return Repeated(
+        trial=number, seeds=(1, 2, 3), scores=scores, mean=mean, deviation=0.01, run=run, **{**plain, **others}
+    )
+
+
+RUNNER_UP = repeated(
+    7, 0.877, (0.003, -0.006, 0.012), seconds=180.0, settings={"encoder": "resnet50", "loss": "dice+ce", "lr": 1e-3}
+)
+BASELINE = repeated(0, 0.859, (0.021, 0.009, 0.033))
+FOUND = Confirmed((repeated(12, 0.880), RUNNER_UP, BASELINE), 54, None)
+TESTED = Look("DATASET/test", 20, 12, 0.86, Interval(0.86, 0.83, 0.89), 0.84, Interval(0.02, 0.01, 0.03))
+
+
+def confirmation(found: Confirmed = FOUND, **others: Any) -> Confirmation:
+    return Confirmation(2, 3, (0, 12, 7), 3, result=replace(found, sentence=sentence(found)), **others)
+
+
+TRIALS = [trial(0, 0.85), trial(7, 0.92), trial(12, 0.95)]
+
+
+def test_the_sentence_says_what_is_better_and_what_cannot_be_told_apart() -> None:
+    assert sentence(FOUND) == (
+        "trial #12 (resnet34) is better than the baseline by 0.021 (95%: 0.009 to 0.033); trial #7 (resnet50) is not "
+        "distinguishable from it (0.003, -0.006 to 0.012), and 1.8 times slower."
+    )
+
+
+@pytest.mark.parametrize(
+    ("configurations", "said"),
+    [
+        (
+            (repeated(12, 0.88), repeated(0, 0.87, (0.01, -0.02, 0.04))),
+            "trial #12 has the best mean, but is not distinguishable from the baseline (0.010, -0.020 to 0.040).",
+        ),
+        (
+            (repeated(0, 0.88), repeated(12, 0.87, (0.01, -0.02, 0.04), seconds=50.0)),
+            "the baseline has the best mean over its seeds, 0.880: nothing that was tried beats it; trial #12 is not "
+            "distinguishable from it (0.010, -0.020 to 0.040), and 2.0 times faster.",
+        ),
+        (
+            (
+                repeated(12, 0.88),
+                repeated(3, 0.8, (0.08, 0.05, 0.11), settings={"encoder": "resnet34", "loss": "dice+ce", "lr": 0.02}),
+            ),
+            "trial #12 (lr 0.001) has the best mean over its seeds, 0.880; the baseline could not be repeated.",
+        ),
+    ],
+    ids=["by chance", "the baseline", "without baseline"],
+)
+def test_the_sentence_of_other_ends(configurations: tuple[Repeated, ...], said: str) -> None:
+    assert sentence(Confirmed(configurations, 54, None)) == said
+
+
+def test_settings_set_apart_what_a_name_says() -> None:
+    assert [named(FOUND, one) for one in FOUND.configurations] == [
+        "trial #12 (resnet34)",
+        "trial #7 (resnet50)",
+        "the baseline",
+    ]
+
+
+def test_the_best_trials_and_the_baseline_train_again() -> None:
+    trials = [
+        trial(0, 0.5),
+        trial(1, 0.9, "failed"),
+        trial(2, 0.7, "stopped"),
+        trial(3, 0.8),
+        trial(4, 0.79, encoder="encoder3", seed=7),  # the same as 3
+        trial(5, 0.78, encoder="encoder0"),  # the same as the baseline
+        trial(6, None),
+        trial(7, 0.6, "paused"),
+        replace(trial(8, 0.95), collapsed=True),
+    ]
+    assert chosen(trials, 9) == [0, 3, 2, 7]
+    assert chosen(trials, 2) == [0, 3, 2]
+    assert chosen([replace(trials[0], status="failed"), *trials[1:]], 2) == [3, 5]
+
+
+def test_the_file_holds_everything(tmp_path: Path) -> None:
+    whole = confirmation(failed={"confirm_0007_s3": "nan"}, tests=(TESTED, replace(TESTED, look=2)))
+    whole.write(tmp_path / "confirmation.json")
+    assert Confirmation.read(tmp_path / "confirmation.json") == whole
+    assert Confirmation.read(tmp_path / "other.json") is None
+    (tmp_path / "confirmation.json").write_text("{}")
+    with pytest.raises(InputError, match=r"confirmation\.json: damaged, not a confirmation \("):
+        Confirmation.read(tmp_path / "confirmation.json")
+
+
+def test_the_winner_over_fresh_seeds_comes_first() -> None:
+    found = Confirmed((RUNNER_UP, repeated(12, 0.8, (0.05, -0.01, 0.09)), BASELINE), 54, None)
+    attached = confirmation(found).attached(TRIALS)
+    assert [one.number for one in ranked(attached)] == [7, 12, 0]
+    assert [one.number for one in ranked(TRIALS)] == [12, 7, 0]
+    better = [*TRIALS, trial(13, 0.99)]
+    assert confirmation(found).attached(better) == better  # it no longer counts
+
+
+def test_the_console_says_how_sure_the_winner_is() -> None:
+    _, *lines = confirmation_results(confirmation(tests=(TESTED,)), TRIALS)
+    assert lines == [
+        sentence(FOUND),
+        "probability that the winner is better: 90.0% than the runner-up, 90.0% than the baseline",
+        "the search's own number of the winner, 0.8900, is 0.0100 above its mean over fresh seeds, since a search "
+        "chooses the largest of many numbers",
+        "best/ holds the model of its median seed: miou 0.8800, from confirm_0012_s2",
+        line_of_test(TESTED),
+    ]
+    assert confirmation_results(None, TRIALS) == []
+    assert confirmation_results(confirmation(), [*TRIALS, trial(13, 0.99)]) == []
+
+
+def test_a_look_at_the_test_tiles_is_marked_as_such() -> None:
+    first, second = line_of_test(TESTED), line_of_test(replace(TESTED, look=2))
+    assert first == (
+        "test (DATASET/test, 20 tiles), looked at once, after everything else: winner 0.8600 (95%: 0.8300 to 0.8900), "
+        "baseline 0.8400, gain +0.0200 (+0.0100 to +0.0300)"
+    )
+    assert "looked at 2 times" in second
+    assert second.endswith("what was chosen after an earlier look makes this too good")
+
+
+def test_the_page_has_the_gain_over_the_baseline() -> None:
+    found = page_confirmation(confirmation(tests=(TESTED,)), TRIALS)
+    assert found
+    assert [one.gain for one in found.candidates] == [BASELINE.lead, None, None]
+    assert found.sentence.startswith("Trial #12 (resnet34) is better than the baseline by 0.021")
+    assert "Test (DATASET/test" in found.sentence
+    best = Confirmed((repeated(0, 0.88), repeated(12, 0.87, (0.01, -0.02, 0.04))), 54, None)
+    found = page_confirmation(replace(confirmation(best), trials=(0, 12)), TRIALS)
+    assert found
+    assert [one.gain for one in found.candidates] == [None, Interval(-0.01, -0.04, 0.02)]
