@@ -191,8 +191,16 @@ def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], 
     yield f"  {counted(found.trials, 'trial')} of {duration(found.trial_seconds)}, {each}"
     yield f"  {_share_text(found)}"
     yield f"  {_concurrency_text(plan)}"
-    if space.search.time_budget:
-        yield f"  but time_budget ends the search after {duration(space.search.time_budget)}"
+    if space.search.time_budget and space.search.trials_budget():
+        trials = space.search.trials_budget() or 0.0
+        kept = ", and the rest of it is for the confirmation" if trials < space.search.time_budget else ""
+        yield f"  but time_budget ends the trials after {duration(trials)}{kept}"
+    if confirm := space.search.confirms():
+        seconds = (confirm.top + 1) * confirm.seeds * found.trial_seconds / plan.concurrent
+        which = (
+            f"the {counted(confirm.top, 'best trial')} and the baseline again, {counted(confirm.seeds, 'seed')} each"
+        )
+        yield f"  then the confirmation trains {which}: about {duration(seconds)}"
 
 
 def _share_text(found: Estimate) -> str:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from segtune.errors import one_line
+from segtune.config import RunConfig
+from segtune.confirmed import Confirmation
+from segtune.errors import InputError, one_line
 from segtune.files.atomic import write_text
 from segtune.files.folders import SearchFolder
 from segtune.report.page import rendered
-from segtune.trials import ENDED
+from segtune.trials import ENDED, Trial
 
 INDEX = "index.html"
 NOT_OWN = "exists, and is not one that segtune wrote; it stays as it is"
@@ -79,10 +81,30 @@ def _listed(folder: SearchFolder) -> Listed:
         return replace(search, damage="no trial has ended an epoch yet")
     try:
         with table.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file)
-            return _read(search, [row for row in rows if row.get("origin") != _CONFIRM])
+            rows = [row for row in csv.DictReader(file) if row.get("origin") != _CONFIRM]
+            return _confirmed(_read(search, rows), rows, folder)
     except (OSError, ValueError, KeyError, csv.Error) as error:
         return replace(search, damage=f"{table.name} cannot be read ({one_line(error)})")
+
+
+def _confirmed(search: Listed, rows: list[dict[str, str]], folder: SearchFolder) -> Listed:
+    """Return the search with its winner over fresh seeds, where these still count."""
+    try:
+        found = Confirmation.read(folder.confirmation)
+    except InputError:
+        return search
+    if found is None or found.result is None or not found.holds([_trial(row) for row in rows]):
+        return search
+    winner, baseline = found.result.winner, found.result.baseline
+    encoder = next((row.get("encoder", "") for row in rows if row["trial"] == str(winner.trial)), "")
+    return replace(search, best=winner.mean, baseline=baseline.mean if baseline else None, encoder=encoder)
+
+
+def _trial(row: dict[str, str]) -> Trial:
+    """Return a row of trials.csv as a trial, with settings as text."""
+    settings = {name: row.get(name) for name in RunConfig.model_fields if name != "epochs"}
+    miou = float(row["miou"]) if row["miou"] else None
+    return Trial(int(row["trial"]), row["status"], settings, miou=miou)  # type: ignore[arg-type]
 
 
 def _read(search: Listed, rows: list[dict[str, str]]) -> Listed:

@@ -54,7 +54,7 @@ def test_a_dry_run_shows_everything_and_writes_nothing(dry_run, tiles: Path, tmp
         "  batch_size: {low: 2, high: 4, step: 2}\n"
         "forbid: [{model: fpn, encoder: mit*}]\n"
         "baseline: {model: unet, encoder: tu-mobilenetv3_small_050}\n"
-        "search: {trials: 12, max_concurrent: 1, gpus_per_trial: 0, cpus_per_trial: 1, grace_period: 3}\n"
+        "search: {trials: 12, max_concurrent: 1, gpus_per_trial: 0, grace_period: 3, time_budget: 8h}\n"
     )
     assert (status, err) == (0, "")
     lines = [line.rstrip() for line in out.splitlines()]
@@ -90,6 +90,8 @@ def test_a_dry_run_shows_everything_and_writes_nothing(dry_run, tiles: Path, tmp
     assert re.search(
         r"asha leaves about \d\d% of all epochs: trials pause after 3 of 9$", "\n".join(lines), re.MULTILINE
     )
+    assert "  but time_budget ends the trials after 6 h 00 min, and the rest of it is for the confirmation" in lines
+    assert "  then the confirmation trains the 3 best trials and the baseline again, 3 seeds each: about " in out
     assert list(left.iterdir()) == []
     assert {path.name for path in tmp_path.iterdir()} == {"s.yaml", "ray_results", "left"}
     assert list(Path("ray_results/s").iterdir()) == []

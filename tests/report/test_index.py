@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from segtune.confirmed import Confirmation, Confirmed, Repeated, chosen
 from segtune.report.index import INDEX, is_own, write_index
 from segtune.trials import write_trials
 from tests.report.reports import parsed, trials
@@ -60,6 +61,24 @@ def test_a_trial_that_was_repeated_counts_once(tmp_path: Path) -> None:
     text = parsed(index_of(tmp_path)).text
     assert "2 of 2" in text
     assert "+0.1000" in text
+
+
+def test_a_confirmed_search_shows_its_winner_over_fresh_seeds(tmp_path: Path) -> None:
+    folder = search(tmp_path / "confirmed", 1e9)
+    numbers = chosen(trials(), 2)
+    means = (0.55, 0.45, 0.65)  # of the baseline, of the search's best trial, and of its second best
+    repeated = [
+        Repeated(number, {}, 0.7, (1, 2), (mean, mean), mean, 0.0, 1.0, f"confirm_{number}")
+        for number, mean in zip(numbers, means, strict=True)
+    ]
+    found = Confirmed((repeated[2], repeated[0], repeated[1]), 9, None)
+    path = folder / "confirmation.json"
+    Confirmation(2, 2, tuple(numbers), 2, result=found).write(path)
+    text = parsed(index_of(tmp_path)).text
+    for said in ("0.6500", "0.5500", "+0.1000"):
+        assert said in text
+    path.write_text("damaged")
+    assert "0.7750" in parsed(index_of(tmp_path)).text
 
 
 def test_a_page_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
