@@ -15,9 +15,9 @@ from simulation import BUDGETS, TABLE, Replay
 
 Array = npt.NDArray[np.float64]
 _CONFIDENCE = 0.95
-_TARGET = 50  # full trainings: what `PLAIN` has reached by then is to be reached
+_TARGETS = (10, 20, 50)  # full trainings: what `PLAIN` has reached by then is to be reached
 # A table holds so few configurations that methods try most of them sooner or later; then all find the same.
-_BUDGETS_IN_TABLE, _TARGET_IN_TABLE = (5, 10), 20
+_BUDGETS_IN_TABLE, _TARGETS_IN_TABLE = (5, 10), (10, 20)
 GEOMETRIC, ARITHMETIC = "geometric mean", "mean"
 _RESAMPLED = 1000  # bootstrap samples of seeds
 
@@ -60,7 +60,7 @@ class Results:
         self.in_table = any(replay.key.landscape == TABLE for replay in replays)
         # Full trainings after which methods are compared.
         self.budgets = _BUDGETS_IN_TABLE if self.in_table else BUDGETS
-        self.target = _TARGET_IN_TABLE if self.in_table else _TARGET
+        self.targets = _TARGETS_IN_TABLE if self.in_table else _TARGETS
         for replay in replays:
             self._found.setdefault((replay.key.set, replay.key.method), {})[replay.key.seed] = replay
         self.methods = [method for method in METHODS if any(method == found for _, found in self._found)]
@@ -131,8 +131,8 @@ class Ratio:
         return f"{self.value:.2f} [{self.low:.2f} {self.high:.2f}]"
 
 
-def ratios(results: Results) -> dict[str, dict[str, Ratio]]:
-    """The training time until what `PLAIN` has after `results.target`, by method and data set, and their means.
+def ratios(results: Results, budget: int) -> dict[str, dict[str, Ratio]]:
+    """The training time until what `PLAIN` has after a budget of full trainings, by method and data set, and means.
 
     The score and the times are medians over seeds. A time that is longer than the largest budget counts as that one,
     so a ratio is never too good. The interval holds 95 % of the ratios of seeds drawn with replacement.
@@ -142,7 +142,7 @@ def ratios(results: Results) -> dict[str, dict[str, Ratio]]:
     samples = np.vstack([np.arange(results.seeds), drawn])  # the seeds as they are come first
     spent: dict[tuple[str, str], Array] = {}
     for name in results.sets:
-        targets, ranks = np.unique(results.at(name, PLAIN, results.target), return_inverse=True)
+        targets, ranks = np.unique(results.at(name, PLAIN, budget), return_inverse=True)
         target = _medians(ranks[samples])
         for method in results.methods:
             times = results.until(name, method, targets.tolist())

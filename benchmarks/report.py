@@ -82,7 +82,7 @@ def _tables(results: Results) -> Iterator[str]:
         yield from _rows(results, {method: _regrets(results, method) for method in results.methods})
     if results.in_table:
         yield "share of the recorded configurations that were begun, mean over data sets and seeds"
-        columns = (*results.budgets, results.target)
+        columns = (*results.budgets, results.targets[-1])
         yield _head(columns)
         shares = {m: [f"{results.share_tried(m, budget):.0%} " for budget in columns] for m in results.methods}
         yield from _rows(results, shares)
@@ -144,12 +144,14 @@ def _sign(ours: Array, rival: Array | None) -> str:
 
 def _times(results: Results) -> Iterator[str]:
     """Training time until an mIoU is reached."""
-    yield f"training time until the mIoU that {PLAIN} has after {results.target} full trainings, as a multiple of its"
-    yield f"time; 95 % interval over seeds; a time beyond {BUDGETS[-1]} counts as {BUDGETS[-1]}"
-    found = ratios(results)
     columns = results.sets if len(results.sets) == 1 else [*results.sets, GEOMETRIC, ARITHMETIC]
-    yield f"{'':{_NAME}}" + "".join(f"{name:>{_CELL}}" for name in columns)
-    yield from _rows(results, {method: [f"{found[method][name]} " for name in columns] for method in results.methods})
+    for budget in results.targets:
+        yield f"training time until the mIoU that {PLAIN} has after {budget} full trainings, as a multiple of its"
+        yield f"time; 95 % interval over seeds; a time beyond {BUDGETS[-1]} counts as {BUDGETS[-1]}"
+        found = ratios(results, budget)
+        yield f"{'':{_NAME}}" + "".join(f"{name:>{_CELL}}" for name in columns)
+        cells = {method: [f"{found[method][name]} " for name in columns] for method in results.methods}
+        yield from _rows(results, cells)
     yield f"aim: at most {_AIM:.2f}, or at least below {_LEAST_AIM:.2f}"
     for method in results.methods:
         mean = found[method][columns[-1]].value

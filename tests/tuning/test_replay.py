@@ -140,7 +140,7 @@ def test_ratios_are_of_medians_and_never_too_good(sets: dict[str, Recorded]) -> 
     replays = [found("random", seed, spent, 0.5) for seed, spent in enumerate((20.0, 30.0, 40.0))]
     replays += [found("tpe", seed, spent, 0.6) for seed, spent in enumerate((3.0, 6.0, 9.0))]
     replays += [found("tpe+asha", seed, 2.0, 0.4) for seed in range(3)]  # never reaches 0.5
-    ratio = ratios(Results(replays, {"north": sets["north"]}))
+    ratio = ratios(Results(replays, {"north": sets["north"]}), 50)
     assert (ratio["random"]["north"].value, ratio["tpe"]["north"].value) == (1.0, 0.2)
     assert (ratio["tpe"]["north"].low, ratio["tpe"]["north"].high) == pytest.approx((3 / 20, 9 / 40))  # paired by seed
     assert ratio["tpe+asha"]["north"].value == pytest.approx(50 / 30)
