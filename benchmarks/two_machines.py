@@ -43,11 +43,12 @@ def speed(first: Recordings, second: Recordings) -> tuple[float, float, float]:
     for row, (_, _, machine) in enumerate(runs):
         x[row, [column[term] for term in terms[row]]] = 1
         x[row, -1] = machine
-    if np.linalg.matrix_rank(x) == np.linalg.matrix_rank(x[:, :-1]):
+    rank = np.linalg.matrix_rank(x)
+    if rank == np.linalg.matrix_rank(x[:, :-1]):
         raise InputError("--second: has no encoder, loss or other setting in common with --first")
     y = np.log([curve.seconds[-1] for _, curve, _ in runs])
     found, *_ = np.linalg.lstsq(x, y)
-    deviation = float((y - x @ found).std())
+    deviation = math.sqrt(np.sum((y - x @ found) ** 2) / (len(y) - rank))
     error = deviation * math.sqrt(np.linalg.pinv(x.T @ x)[-1, -1])
     return math.exp(found[-1]), error, deviation
 
@@ -76,6 +77,9 @@ def main() -> None:
         first, second = _read(given.first), _read(given.second)
         if first.keys() != second.keys():
             raise InputError("--second: needs the same data sets as --first")
+        for name, curves in first.items():
+            if twice := {(c.number, c.seed) for c in curves} & {(c.number, c.seed) for c in second[name]}:
+                raise InputError(f"--second: has configuration {min(twice)[0]} of {name}, which --first has, too")
         multiple, error, deviation = speed(first, second)
         for name, curves in first.items():
             later = [in_seconds_of_the_first(curve, multiple) for curve in second[name]]

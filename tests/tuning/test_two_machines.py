@@ -38,7 +38,7 @@ def test_the_speed_of_a_machine_is_found_from_other_configurations() -> None:
     multiple, error, deviation = speed(first, second)
     assert abs(np.log(multiple / FASTER)) < 3 * error
     assert 0.005 < error < 0.03
-    assert 0.07 < deviation < 0.12
+    assert 0.08 < deviation < 0.13
 
 
 def test_a_failed_run_tells_nothing_of_the_speed() -> None:
@@ -77,3 +77,17 @@ def test_the_script_joins_the_files_in_the_seconds_of_the_first(tmp_path: Path) 
     assert joined[:60] == first
     assert joined[60].miou == second[0].miou
     assert joined[60].seconds[-1] == pytest.approx(second[0].seconds[-1] / multiple, abs=0.02)
+
+
+def test_a_run_of_both_recordings_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    searched = load_space(COMMON).searched()
+    for folder, numbers in (("first", range(60)), ("second", range(59, 120))):
+        (tmp_path / folder).mkdir()
+        write_curves(tmp_path / folder / "demo.csv", searched, recording("demo", numbers, 1.0))
+    command = [sys.executable, "benchmarks/two_machines.py", "--first", str(tmp_path / "first" / "demo.csv")]
+    command += ["--second", str(tmp_path / "second" / "demo.csv"), "--to", str(tmp_path / "first")]
+    before = (tmp_path / "first" / "demo.csv").read_text()
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert found.stderr == "error: --second: has configuration 59 of demo, which --first has, too\n"
+    assert (tmp_path / "first" / "demo.csv").read_text() == before
