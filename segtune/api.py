@@ -148,7 +148,8 @@ class SearchResult:
 
     folder: with search.yaml, trials.csv, report.html, the folders of the trials, and the winner's model in best/.
     trial: the number of the winner.
-    miou: of the winner's best epoch, on the validation tiles.
+    miou: of the model in best/, on the validation tiles: of the winner's best epoch. Where fresh seeds confirmed the
+        winner, it is that of its median seed.
     trials: the rows of trials.csv, a dict per trial, in the order of their numbers.
     """
 
@@ -222,7 +223,8 @@ def _search_result(outcome: Outcome) -> SearchResult:
         raise SegtuneError(f"{folder}: {outcome.early.reason}; resume=True goes on with the search")
     if not order or order[0].miou is None:
         raise SegtuneError(f"{folder}: no trial has a score; trials.csv has the reasons")
-    return SearchResult(folder, order[0].number, order[0].miou, tuple(trial.row() for trial in outcome.trials))
+    miou = order[0].confirmed.score if order[0].confirmed else order[0].miou
+    return SearchResult(folder, order[0].number, miou, tuple(trial.row() for trial in outcome.trials))
 
 
 def _run_folder(path: Path) -> RunFolder:

@@ -129,10 +129,16 @@ class SearchState:
     reason: str | None = None  # why it ended before all of its trials
     remarks: Sequence[str] = ()  # what is wrong with its files
     confirmation: Sequence[str] = ()  # how its confirmation stands, in lines
+    waiting: int = 0  # runs of its confirmation that are neither done nor failed
 
     @property
     def over(self) -> bool:
-        """Whether nothing is left to do: no process runs it, and it has its trials or a reason to end before."""
+        """Whether nothing is left to do: its trials are over, and its confirmation as well if there is one."""
+        return self.searched and not self.waiting
+
+    @property
+    def searched(self) -> bool:
+        """Whether its trials are over: no process runs it, and it has its trials or a reason to end before."""
         counts = Counter(trial.status for trial in self.trials)
         if self.holder or counts["pending"] or counts["running"] or counts["paused"]:
             return False

@@ -45,8 +45,11 @@ network = smp.from_pretrained("FOLDER")
 """
 
 
-def model_card(manifest: Manifest, trials: int | None = None) -> str:
-    """Return the card of a model; `trials` is how many trials with a score it is the best of, None for a single run."""
+def model_card(manifest: Manifest, trials: int | None = None, fresh_seed: bool = False) -> str:
+    """Return the card of a model; `trials` is how many trials with a score it is the best of, None for a single run.
+
+    `fresh_seed`: the best trial was trained again with other seeds, and this is the model of one of them.
+    """
     config, miou = manifest.config, manifest.metrics.get("miou")
     name = printable(Path(config.dataset).name) or "tiles"
     size = f"{config.image_size} x {config.image_size} pixels, fit `{config.fit}`"
@@ -64,7 +67,7 @@ def model_card(manifest: Manifest, trials: int | None = None) -> str:
             f"A network for semantic segmentation with {manifest.parameters:,} parameters, trained by segtune. Its "
             f"encoder started from {_WEIGHTS.get(config.encoder_weights) or _code(Path(config.encoder_weights).name)}.",
             "",
-            *_score_lines(manifest, trials),
+            *_score_lines(manifest, trials, fresh_seed),
             "## Data",
             "",
             f"- data set: {_code(name)} ({tiles or 'unknown number of'} tiles{resolution}), fingerprint "
@@ -78,12 +81,12 @@ def model_card(manifest: Manifest, trials: int | None = None) -> str:
     )
 
 
-def write_card(folder: Path, trials: int | None = None) -> None:
-    """Write the card of a model into its folder, unless it is there already; `trials` as for `model_card`.
+def write_card(folder: Path, trials: int | None = None, fresh_seed: bool = False) -> None:
+    """Write the card of a model into its folder, unless it is there already; `trials`, `fresh_seed`: see `model_card`.
 
     Raises InputError where run.yaml is damaged.
     """
-    text, path = model_card(Manifest.read(folder / MANIFEST), trials), folder / CARD
+    text, path = model_card(Manifest.read(folder / MANIFEST), trials, fresh_seed), folder / CARD
     if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
         write_text(path, text)
 
@@ -134,7 +137,7 @@ def _metadata(manifest: Manifest, name: str, miou: float | None) -> str:
     return str(data.to_yaml(line_break="\n")).strip()
 
 
-def _score_lines(manifest: Manifest, trials: int | None) -> list[str]:
+def _score_lines(manifest: Manifest, trials: int | None, fresh_seed: bool) -> list[str]:
     """Return the section with the scores, and what they are worth."""
     labels, metrics = manifest.labels, manifest.metrics
     low, high = metrics.get("miou_low"), metrics.get("miou_high")
@@ -144,9 +147,10 @@ def _score_lines(manifest: Manifest, trials: int | None) -> list[str]:
     classes = [f"- {_code(labels.text(label))}: IoU {_score(metrics.get(f'iou/{label}'))}" for label in labels.classes]
     if (background := metrics.get("iou/background")) is not None:
         classes.append(f"- background: IoU {_score(background)}, not in the mean")
-    best = (
-        "the best epoch of its run" if trials is None else f"the best epoch of the best of {counted(trials, 'trial')}"
-    )
+    best = "the best epoch of its run"
+    if trials is not None:
+        again = " after training again with a fresh seed" if fresh_seed else ""
+        best = f"the best epoch of the best of {counted(trials, 'trial')}{again}"
     return [
         "## Score",
         "",

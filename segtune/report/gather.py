@@ -195,7 +195,8 @@ def _versions(folder: SearchFolder, trials: Sequence[Trial]) -> dict[str, str]:
 
 def _commands(folder: SearchFolder, space: Space, state: SearchState) -> tuple[Command, ...]:
     """Return what to type to go on with a search, to repeat it, to measure its winner and to predict with it."""
-    found = [] if state.over else [Command("go on with this search", _script("run_search.py", "--resume", folder))]
+    flag = "confirm" if state.searched else "resume"
+    found = [] if state.over else [Command("go on with this search", _script("run_search.py", f"--{flag}", folder))]
     again = ["--space", str(folder.search_yaml), "--name", f"{folder.path.name}_again"]
     found.append(Command("repeat this search", script_command("run_search.py", [*again, *_results_dir(folder)])))
     what = ("measure the winner again", "train the winner again, for N epochs") if folder.best.is_dir() else ()

@@ -111,7 +111,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     if not search.holder and search.reason:
         how += f"; ended early: {search.reason}"
     elif not (search.holder or search.over):
-        how += "; --resume goes on with it"
+        how += f"; --{'confirm' if search.searched else 'resume'} goes on with it"
     split = ", ".join(f"{counts[status]} {status}" for status in ENDED if counts[status])
     lines: list[str | RenderableType] = [f"{search.path}: {how}"]
     lines.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -30,18 +30,26 @@ def count_tiles(folder: RunFolder, config: RunConfig, info: DataInfo, alive: Ali
     there is no sound model, and DeviceMemoryError where memory is too small for one tile at a time.
     """
     predictor = open_predictor(folder.best, config.device)
-    names, numbers = list[str](), []
+    sets = scored_sets(config, info)
     with _threads(predictor.manifest.threads):
-        for split, store in scored_sets(config, info).items():
-            numbers.append(_counted(predictor, store, alive).numbers)
-            names += [f"{split}/{store.name(index)}" for index in range(len(store))]
-    write_tiles(folder.tiles, names, TileCounts(np.concatenate(numbers)))
+        numbers = [_counted(predictor, store, alive).numbers for store in sets.values()]
+    write_tiles(folder.tiles, tile_names(sets), TileCounts(np.concatenate(numbers)))
 
 
 def scored_sets(config: RunConfig, info: DataInfo) -> dict[str, TileStore]:
     """Return the validation sets that a resolved run is scored on."""
     splits = [split for split in info.counts if split == VAL or (config.use_only_add_val and split != TRAIN)]
     return {split: info.store(split, config) for split in splits}
+
+
+def tile_names(sets: Mapping[str, TileStore]) -> list[str]:
+    """Return the names of all tiles of some sets as tiles.npz holds them: SPLIT/NAME."""
+    return [f"{split}/{store.name(index)}" for split, store in sets.items() for index in range(len(store))]
+
+
+def name_in_set(name: str) -> str:
+    """Return the name that a tile has in its set, from its name in tiles.npz."""
+    return name.partition("/")[2]
 
 
 def _counted(predictor: Predictor, store: TileStore, alive: Alive) -> TileCounts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +15,8 @@ from segtune.data.dataset import DataInfo
 from segtune.data.splits import test_place
 from segtune.errors import InputError, SegtuneError, counted, duration, one_line
 from segtune.evaluation.confirmation import Repeats, confirm
-from segtune.evaluation.intervals import bootstrap, compare, tile_groups
 from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.tile_counts import read_tiles
-from segtune.evaluation.validate import Validation, validate
 from segtune.files.atomic import discard_folder, set_aside
 from segtune.files.folders import SearchFolder
 from segtune.machine import signals_noted
@@ -25,9 +24,9 @@ from segtune.planning.resources import Plan
 from segtune.remarks import Say
 from segtune.space.confirm import Confirm
 from segtune.space.space import Space
-from segtune.training.repeat import scored_sets
-from segtune.training.resolve import resolve
+from segtune.training.repeat import name_in_set, scored_sets, tile_names
 from segtune.trials import Trial
+from segtune.tuning.confirm_looks import groups_of, look_at
 from segtune.tuning.confirm_runs import ConfirmRuns
 from segtune.tuning.feed import Backend
 from segtune.tuning.proposals import TrialStart, moved
@@ -38,6 +37,7 @@ from segtune.tuning.stopping import Cause, EarlyEnd, Rules
 
 _FEWEST = 2  # finished runs of a configuration that can be compared
 _TABLE_EVERY = 10  # epochs between updates of trials.csv
+_MARGIN = 1.15  # times the estimated time must fit into the time that is left
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,17 @@ class Confirming:
         self._epochs = 0
 
     def run(self, backend: Backend) -> Ended:
-        """Train what is left, compare, and measure the winner and the baseline on the test tiles, once."""
+        """Train what is left, compare, and measure the winner and the baseline on the test tiles, once.
+
+        Where time is short, what is done is compared. What goes wrong ends the confirmation, not the search.
+        """
+        try:
+            return self._run(backend)
+        except SegtuneError as error:
+            reason = " ".join(str(error).split())
+            return Ended(early=EarlyEnd(Cause.FAULT, f"the winner is not confirmed: {reason}"))
+
+    def _run(self, backend: Backend) -> Ended:
         wanted = self._space.search.confirms()
         trials = self._results.trials()
         confirmation = self._planned(wanted, trials) if wanted else None
@@ -107,13 +117,12 @@ class Confirming:
             return Ended()
         self._note(confirmation)
         left = [run for run in self._runs() if not run.done and run.name not in confirmation.failed]
-        if left:
-            ended = self._train(backend, left)
-            if ended.signal or ended.early:
-                return ended
-        if self._compare(wanted):
+        ended = self._train(backend, left) if left else Ended()
+        if ended.signal or (ended.early and ended.early.cause is Cause.FAULT):
+            return ended
+        if self._compare(wanted) and not ended.early:
             self._look_at_test(wanted)
-        return Ended()
+        return ended
 
     @property
     def _confirmation(self) -> Confirmation:
@@ -132,7 +141,7 @@ class Confirming:
 
     def _planned(self, wanted: Confirm, trials: Sequence[Trial]) -> Confirmation | None:
         """Return what is to be trained: as an earlier start decided it, where that still fits; None for nothing."""
-        before, best = self._results.confirmation, chosen(trials, wanted.top)
+        before, best = self._without_failures(), chosen(trials, wanted.top)
         if before is None and self._folder.confirmation.exists():
             aside = set_aside(self._folder.confirmation, f"lost_{self._folder.confirmation.name}")
             self._say(f"{self._folder.confirmation}: damaged, moved to {aside}; the runs that are done are used again")
@@ -146,8 +155,19 @@ class Confirming:
             return before
         whole = Confirmation(wanted.top, wanted.seeds, tuple(best), wanted.seeds)
         if before:
-            whole = replace(whole, failed=before.failed, tests=before.tests)
+            # What was found counts until something else is: best/ holds the model of its winner.
+            result = before.result if before.holds(trials) else None
+            whole = replace(whole, failed=before.failed, tests=before.tests, result=result)
         return self._affordable(whole, trials)
+
+    def _without_failures(self) -> Confirmation | None:
+        """Return the state of an earlier start; a failed run whose folder is gone trains again, with --confirm all."""
+        before = self._results.confirmation
+        if before is None:
+            return None
+        kept = {} if self._asked.alone else before.failed
+        failed = {name: reason for name, reason in kept.items() if (self._folder.path / name).exists()}
+        return replace(before, failed=failed)
 
     def _impossible(self, best: Sequence[int]) -> str | None:
         """Return why nothing can be compared; None where something can."""
@@ -155,7 +175,8 @@ class Confirming:
             return "no trial beside the baseline learnt anything"
         if len(best) < 2:
             return "there is nothing to compare it with"
-        if len(names := _tile_names(self._resolved(self._space.baseline), self._info)) < 2:
+        sets = scored_sets(self._resolved(self._space.baseline), self._info)
+        if len(names := tile_names(sets)) < 2:
             return f"an interval needs at least 2 validation tiles, and there is {len(names)}"
         return None
 
@@ -169,13 +190,19 @@ class Confirming:
         for top, seeds in [*sizes, *((1, number) for number in range(whole.seeds - 1, _FEWEST - 1, -1))]:
             fewer = replace(whole, trials=(*base, *others[:top]), seeds=seeds)
             fewer = replace(fewer, reduced=(fewer.trials, seeds) != (whole.trials, whole.seeds))
-            if self._seconds(fewer, trials) <= left:
+            if (needed := _MARGIN * self._seconds(fewer, trials)) <= left:
                 return fewer
         self._say(
-            f"the winner is not confirmed: that takes about {duration(self._seconds(fewer, trials))}, and "
-            f"{duration(max(0.0, left))} of the time budget are left; run_search.py --confirm does it later"
+            f"the winner is not confirmed: that takes up to {duration(needed)}, and "
+            f"{duration(max(0.0, left))} of the time budget are left; {self._later()} does it later"
         )
         return None
+
+    def _later(self) -> str:
+        """Return the command that confirms the winner later."""
+        place = self._folder.path
+        usual = place.parent == Path("ray_results").absolute()
+        return f"run_search.py --confirm {shlex.quote(place.name if usual else str(place))}"
 
     def _seconds(self, confirmation: Confirmation, trials: Sequence[Trial]) -> float:
         """Estimate how long the runs take that are left, from how long their trials took."""
@@ -221,7 +248,8 @@ class Confirming:
         if feed.out_of_time:
             waiting = sum(not run.done and run.name not in self._confirmation.failed for run in left)
             rest = f"{counted(waiting, 'run')} of the confirmation {'waits' if waiting == 1 else 'wait'}"
-            return Ended(early=EarlyEnd(Cause.TIME, f"the time budget is used up, and {rest}"))
+            reason = f"the time budget is used up, and {rest}; {self._later()} goes on"
+            return Ended(early=EarlyEnd(Cause.TIME, reason))
         return Ended()
 
     def _start(self, run: RepeatRun, number: int) -> TrialStart:
@@ -239,10 +267,10 @@ class Confirming:
         """Record the end of a run, and say so; make room where the folder is too large."""
         which = f"seed {run.seed} of {'the baseline' if run.trial.baseline else f'#{run.trial.number}'}"
         if reason is None:
-            last = run.epochs()[-1]
-            score = "  -   " if last.best_miou is None else f"{last.best_miou:.4f}"
-            took = duration(last.seconds)
-            self._say(f"{run.name}  {score}  finished {counted(last.epoch, 'epoch')} in {took}  ({which})")
+            last = next(reversed(run.epochs()), None)  # none where its metrics.csv is damaged
+            score = f"{last.best_miou:.4f}" if last and last.best_miou is not None else "  -   "
+            took = f" {counted(last.epoch, 'epoch')} in {duration(last.seconds)}" if last else ""
+            self._say(f"{run.name}  {score}  finished{took}  ({which})")
         else:
             failed = {**self._confirmation.failed, run.name: reason}
             confirmation = replace(self._confirmation, failed=failed)
@@ -262,19 +290,21 @@ class Confirming:
         of_trial = {number: [run for run in runs if run.trial.number == number] for number in self._confirmation.trials}
         compared = {number: found for number, found in of_trial.items() if len(found) >= _FEWEST}
         if len(compared) < 2:
-            self._say("the winner is not confirmed: too many runs failed")
+            waits = len(runs) + len(self._confirmation.failed) < len(self._runs())
+            why = "too few runs are done" if waits else "too many runs failed"
+            self._say(f"the winner is not confirmed: {why}")
             return False
         names = {tuple(names) for names, _ in counts.values()}
         if len(names) > 1:
             raise InputError(f"{self._folder.path}: the runs with fresh seeds were measured on different tiles")
-        groups = _groups(wanted, names.pop())
+        groups = groups_of(wanted, [name_in_set(name) for name in names.pop()])
         repeats = [Repeats(str(n), tuple(counts[run.name][1] for run in found)) for n, found in compared.items()]
         found = confirm(repeats, groups)
         leads = {gain.over: gain for gain in found.gains}
         configurations = []
         for mean in found.means:
             own, lead = compared[int(mean.name)], leads.get(mean.name)
-            seconds = statistics.median(run.epochs()[-1].seconds for run in own)
+            seconds = [epochs[-1].seconds for run in own if (epochs := run.epochs())]
             first = own[0].trial
             configurations.append(
                 Repeated(
@@ -285,7 +315,7 @@ class Confirming:
                     mean.scores,
                     mean.mean,
                     mean.deviation,
-                    seconds,
+                    statistics.median(seconds) if seconds else 0.0,
                     own[mean.median].name,
                     lead.miou if lead else None,
                     lead.probability if lead else None,
@@ -299,14 +329,21 @@ class Confirming:
     def _keep(self, result: Confirmed, runs: Sequence[RepeatRun]) -> None:
         """Copy the winner's model to best/, then delete what is no longer needed.
 
-        Models stay of all seeds of the winner, and of the median seed of the others.
+        Models stay of all runs: if more seeds are added, another one is the median. Where `disk_gb` is short, they stay
+        of all seeds of the winner, and of the median seed of the others.
         """
         medians = {one.run for one in result.configurations}
         self._retention.update()
         for run in runs:
             run.folder.state.unlink(missing_ok=True)
-            if run.name not in medians and run.trial.number != result.winner.trial:
-                discard_folder(run.folder.best)
+        spare = [run for run in runs if run.name not in medians and run.trial.number != result.winner.trial]
+        while (problem := self._retention.too_large()) and spare:
+            discard_folder(spare.pop().folder.best)
+        if line := self._retention.without_model():
+            place = self._folder.path / result.winner.run
+            self._say(f"{line}; to train it again, delete {place} and type {self._later()}")
+        if problem:
+            raise SegtuneError(problem)
 
     def _look_at_test(self, wanted: Confirm) -> None:
         """Measure the winner and the baseline on the test tiles: once, unless the user asks for another look."""
@@ -315,48 +352,28 @@ class Confirming:
         assert result
         if place is None:
             return
-        if confirmation.tests and not self._asked.test_again:
-            if confirmation.tests[-1].winner != result.winner.trial:
+        known = max(self._results.looks(), confirmation.tests, key=len)
+        if known and not self._asked.test_again:
+            self._note_looks(known)
+            if known[-1].winner != result.winner.trial:
                 self._say(
                     f"{place}: was looked at before, for another winner; --test-again looks again, and the number is "
                     f"then no longer that of tiles that played no part"
                 )
             return
+        device = self._space.baseline.device if self._plan.gpus_per_trial else "cpu"
         try:
-            tested = self._measured(wanted, result, place)
-        except InputError as error:
+            tested = look_at(place, result, wanted, self._folder, device)
+        except (SegtuneError, OSError) as error:
             self._say(f"{place}: the winner is not measured there: {one_line(error)}")
             return
-        look = len(confirmation.tests) + 1
-        self._note(replace(confirmation, tests=(*confirmation.tests, replace(tested, look=look))))
+        self._note_looks((*known, replace(tested, look=len(known) + 1)))
 
-    def _measured(self, wanted: Confirm, result: Confirmed, place: Path) -> Look:
-        winner, base = result.winner, result.baseline
-        own = self._validated(winner, place)
-        groups = _groups(wanted, own.measured.names)
-        several, classes = own.tiles > 1, own.manifest.config.classes
-        interval = bootstrap(own.measured.tiles, classes, groups).miou if several else None
-        if base is None or winner.baseline:
-            return Look(str(place), own.tiles, winner.trial, own.scores.miou, interval, None, None)
-        other = self._validated(base, place)
-        tiles = own.measured.tiles, other.measured.tiles
-        gain = compare((str(winner.trial), "0"), tiles, classes, groups).miou if several else None
-        return Look(str(place), own.tiles, winner.trial, own.scores.miou, interval, other.scores.miou, gain)
-
-    def _validated(self, one: Repeated, place: Path) -> Validation:
-        device = self._space.baseline.device if self._plan.gpus_per_trial else "cpu"
-        return validate(self._folder.path / one.run / "best", place, device)
-
-
-def check_groups(space: Space, info: DataInfo) -> None:
-    """Raise InputError where the `group` of `confirm:` does not fit the names of the validation tiles."""
-    wanted = space.search.confirms()
-    if wanted and wanted.group is not None:
-        _groups(wanted, _tile_names(resolve(space.baseline, info), info))
-
-
-def _tile_names(config: RunConfig, info: DataInfo) -> list[str]:
-    return [store.name(index) for store in scored_sets(config, info).values() for index in range(len(store))]
+    def _note_looks(self, looks: tuple[Look, ...]) -> None:
+        """Record the looks at the test tiles, in the study as well: confirmation.json may get lost."""
+        self._results.note_looks(looks)
+        if looks != self._confirmation.tests:
+            self._note(replace(self._confirmation, tests=looks))
 
 
 def _read(run: RepeatRun) -> tuple[list[str], TileCounts]:
@@ -364,13 +381,3 @@ def _read(run: RepeatRun) -> tuple[list[str], TileCounts]:
         return read_tiles(run.folder.tiles)
     except InputError as error:
         raise InputError(f"{error}; delete {run.folder.path}, and run_search.py --confirm trains it again") from None
-
-
-def _groups(wanted: Confirm, names: Sequence[str]) -> list[str] | None:
-    """Return the group of each tile; None where tiles are drawn one by one."""
-    if wanted.group is None:
-        return None
-    try:
-        return tile_groups(names, wanted.group)
-    except InputError as error:
-        raise InputError(line.replace("--group", "search.confirm.group", 1) for line in error.mistakes) from None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import TypeAdapter
 
-from segtune.confirmed import Confirmation
+from segtune.confirmed import Confirmation, Look
 from segtune.errors import InputError, counted
 from segtune.files.atomic import set_aside
 from segtune.files.folders import RunFolder, SearchFolder
@@ -21,6 +23,7 @@ from segtune.trials import Status, Trial, wobble, write_trials
 from segtune.tuning.repeats import rows_of
 from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START, begun, is_paused, origin_of
 
+_LOOKS = "test_looks"  # user attribute of the study: the looks at the test tiles
 _STATUS: Mapping[TrialState, Status] = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "stopped",
@@ -50,6 +53,15 @@ class Results:
     def confirm(self, confirmation: Confirmation, live: Callable[[], Collection[str]] = tuple) -> None:
         """Use the state of a confirmation from now on; `live` returns the names of its runs that run."""
         self.confirmation, self._live = confirmation, live
+
+    def looks(self) -> tuple[Look, ...]:
+        """Return the looks at the test tiles that were noted, whatever became of confirmation.json."""
+        return TypeAdapter(tuple[Look, ...]).validate_python(self._study.user_attrs.get(_LOOKS, ()))
+
+    def note_looks(self, looks: tuple[Look, ...]) -> None:
+        """Note the looks at the test tiles in the study."""
+        if looks != self.looks():
+            self._study.set_user_attr(_LOOKS, [asdict(look) for look in looks])
 
     def report(self, number: int, result: EpochResult) -> None:
         """Record an epoch of a trial, so that it need not be read from the trial's files."""

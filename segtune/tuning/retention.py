@@ -32,7 +32,7 @@ class Retention:
         trials = self._results.write()
         order = ranked(trials)
         self._keep_winner(order)
-        self._write_card(len(order))
+        self._write_card(order)
         kept = {trial.number for trial in [t for t in order if t.ended][: self._search.keep]}
         for trial in trials:
             if trial.ended:
@@ -93,10 +93,11 @@ class Retention:
             return  # the study will be told of the better one
         self._kept = _kept_of(winner)
 
-    def _write_card(self, trials: int) -> None:
+    def _write_card(self, order: Sequence[Trial]) -> None:
         """Say in the winner's card of how many trials it is the best: its own run knew of no other."""
+        fresh_seed = bool(order) and order[0].confirmed is not None and self._kept == _kept_of(order[0])
         if self._folder.best.is_dir() and model_score(self._folder.best) is not None:
-            write_card(self._folder.best, trials)
+            write_card(self._folder.best, len(order), fresh_seed)
 
 
 def _kept_of(winner: Trial) -> tuple[int, float]:

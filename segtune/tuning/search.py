@@ -32,7 +32,8 @@ from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
 from segtune.trials import Trial
 from segtune.tuning.cluster import check_nodes, ray_runtime
-from segtune.tuning.confirm import AS_SET, Asked, Confirming, check_groups
+from segtune.tuning.confirm import AS_SET, Asked, Confirming
+from segtune.tuning.confirm_looks import check_groups
 from segtune.tuning.failures import LOST
 from segtune.tuning.feed import Backend
 from segtune.tuning.in_process import InProcess
@@ -118,7 +119,7 @@ def run_search(
     if in_process:
         one = space.search.model_copy(update={"max_concurrent": 1})
         plan = make_plan(one, [local_resources()], space.baseline.device)
-        with _opened(folder, space, info, resume, listener.say) as study:
+        with _opened(folder, space, info, resume, listener.say, confirm) as study:
             listener.say("trials run in this process, one at a time, without Ray")
             search = _Search(space, info, folder, study, plan, listener, warm_start, confirm)
             return search.run(InProcess(_sent(space, info), plan, search.threads))
@@ -128,7 +129,7 @@ def run_search(
         if address:
             check_precision(space, plan)
             check_nodes(folder.path.parent, split_places(space.baseline).values(), _initial_files(space))
-        with _opened(folder, space, info, resume, listener.say) as study:
+        with _opened(folder, space, info, resume, listener.say, confirm) as study:
             messages.into(folder.ray_log)
             search = _Search(space, info, folder, study, plan, listener, warm_start, confirm, messages)
             outcome = search.run(
@@ -155,8 +156,13 @@ def _sent(space: Space, info: DataInfo) -> DataInfo:
 
 
 @contextmanager
-def _opened(folder: SearchFolder, space: Space, info: DataInfo, resume: bool, say: Say) -> Iterator[optuna.Study]:
-    """Lock the folder for this process, and yield its study, new or as an earlier start left it."""
+def _opened(
+    folder: SearchFolder, space: Space, info: DataInfo, resume: bool, say: Say, asked: Asked
+) -> Iterator[optuna.Study]:
+    """Lock the folder for this process, and yield its study, new or as an earlier start left it.
+
+    A confirmation alone leaves the stored space as it is.
+    """
     try:
         folder.path.mkdir(parents=True, exist_ok=resume)
     except FileExistsError:
@@ -171,7 +177,8 @@ def _opened(folder: SearchFolder, space: Space, info: DataInfo, resume: bool, sa
         check_drawn_from(study, space, folder)
         for remark in reconcile(study, folder):
             say(remark)
-        store_space(folder, study, space)
+        if not asked.alone:
+            store_space(folder, study, space)
         yield study
 
 

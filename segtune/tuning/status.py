@@ -32,7 +32,15 @@ def search_state(folder: SearchFolder) -> SearchState:
         reason_of(study),
         [*([damage] if damage else []), *results.remarks()],
         list(_confirmed(results.confirmation, trials, folder)),
+        _waiting(results.confirmation, trials, folder),
     )
+
+
+def _waiting(confirmation: Confirmation | None, trials: Sequence[Trial], folder: SearchFolder) -> int:
+    """Return how many runs are left of a confirmation that counts."""
+    if confirmation is None or not confirmation.holds(trials):
+        return 0
+    return sum(not run.done and run.name not in confirmation.failed for run in runs_of(confirmation, trials, folder))
 
 
 def _confirmed(confirmation: Confirmation | None, trials: Sequence[Trial], folder: SearchFolder) -> Iterator[str]:

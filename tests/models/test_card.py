@@ -50,7 +50,9 @@ def test_the_interval_and_the_number_of_trials_are_said(manifest: Manifest) -> N
     card = model_card(manifest.with_metrics(scores), trials=16)
     assert "mIoU 0.5000 on the validation tiles (95% interval 0.0000 to 0.6124, by bootstrap over tiles)" in card
     assert "- `300`: IoU 0.6000\n- background: IoU 0.9000, not in the mean\n" in card
-    assert "The model is the best epoch of the best of 16 trials" in card
+    assert "The model is the best epoch of the best of 16 trials, chosen" in card
+    card = model_card(manifest.with_metrics(scores), trials=16, fresh_seed=True)
+    assert "the best epoch of the best of 16 trials after training again with a fresh seed, chosen" in card
 
 
 def test_the_hub_reads_the_metadata(saved: Path) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from segtune.errors import InputError
+from segtune.confirmed import Look
+from segtune.errors import DeviceMemoryError
+from segtune.evaluation.intervals import Interval
+from segtune.files.atomic import discard_folder
 from segtune.report.confirmation import confirmation_results
 from segtune.report.tables import state_of
 from segtune.report.text import summary
+from segtune.space.confirm import Confirm
 from segtune.trials import ranked
 from segtune.tuning.confirm import Asked
+from segtune.tuning.confirm_looks import check_groups
 from segtune.tuning.failures import Failure, Fault
+from segtune.tuning.stopping import Cause
 from tests.tuning.confirming import Data, Searched, Trains
 from tests.tuning.searched import state
 from tests.tuning.searches import rows
@@ -22,6 +30,8 @@ from tests.tuning.searches import rows
 VALUES, SKILLS = [0.70, 0.80, 0.90, 0.60], {0: 0.70, 1: 0.85, 2: 0.80, 3: 0.90}
 MEDIAN = "confirm_0001_s1"  # of trial 1
 SIX = [f"confirm_{trial:04d}_s{seed}" for seed in (1, 2) for trial in (0, 2, 1)]
+
+LOOK = Look("DATASET/test", 3, 1, 0.8, Interval(0.8, 0.7, 0.9), 0.6, None)
 
 
 def test_the_best_mean_over_fresh_seeds_wins_everywhere(tmp_path: Path) -> None:
@@ -102,14 +112,83 @@ def test_a_killed_confirmation_ends_as_it_would_have(tmp_path: Path, monkeypatch
     assert search.model == MEDIAN
 
 
-def test_models_and_states_that_nobody_needs_are_deleted(tmp_path: Path) -> None:
+def test_states_are_deleted_and_models_stay_as_far_as_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = Searched(tmp_path / "s", VALUES)
+    folder = search.bench.folder.path
+
+    def models() -> set[str]:
+        return {path.parent.name for path in folder.glob("confirm_*/best")}
+
+    search.confirm(Trains(SKILLS))
+    assert models() == set(SIX)
+    assert not list(folder.glob("confirm_*/state.pt"))
+    monkeypatch.setattr(
+        "segtune.tuning.retention.Retention.too_large", lambda _: "disk_gb: full" if len(models()) > 4 else None
+    )
+    search.confirm(Trains(SKILLS))
+    result = search.confirmation.result
+    assert result
+    assert models() == {one.run for one in result.configurations} | {"confirm_0001_s1", "confirm_0001_s2"}
+
+
+def more_seeds(search: Searched, seeds: int) -> None:
+    search.bench.space = search.bench.space.with_search({"confirm": Confirm(2, seeds)})
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_another_median_has_its_model_or_a_line_says_that_it_is_gone(tmp_path: Path, deleted: bool) -> None:
     search = Searched(tmp_path / "s", VALUES)
     search.confirm(Trains(SKILLS))
-    result, folder = search.confirmation.result, search.bench.folder.path
+    before = search.confirmation.result
+    assert before
+    other = next(one for one in before.configurations if one.trial == 2)
+    more_seeds(search, 3)
+    if deleted:
+        for seed in (1, 2):
+            discard_folder(search.bench.folder.repeat(2, seed).best)
+    search.confirm(Trains({0: 0.1, 1: 0.1, 2: 0.98}))
+    result = search.confirmation.result
     assert result
-    kept = {one.run for one in result.configurations} | {"confirm_0001_s1", "confirm_0001_s2"}
-    assert {path.parent.name for path in folder.glob("confirm_*/best")} == kept
-    assert not list(folder.glob("confirm_*/state.pt"))
+    assert result.winner.trial == 2
+    assert result.winner.run not in (other.run, "confirm_0002_s3")
+    assert (search.model == result.winner.run) is not deleted
+    said = f"the best trial, #2, no longer has a model; to train it again, delete {search.bench.folder.path}"
+    assert (
+        any(f"{said}/{result.winner.run} and type run_search.py --confirm" in line for line in search.said) is deleted
+    )
+
+
+def test_a_result_counts_until_a_larger_confirmation_has_one(tmp_path: Path) -> None:
+    search = Searched(tmp_path / "s", VALUES)
+    search.confirm(Trains(SKILLS))
+    before = search.confirmation.result
+    more_seeds(search, 3)
+    ended = search.confirm(Trains(SKILLS, interrupt_after=1))
+    assert ended.early
+    assert search.confirmation.result == before
+    assert ranked(search.results.trials())[0].number == 1
+    assert search.model == MEDIAN
+    found = state(search.bench)
+    assert (found.waiting, found.over) == (2, False)
+    search.confirm(Trains(SKILLS))
+    assert search.confirmation.result != before
+
+
+def test_a_failed_run_trains_again_without_its_folder_or_where_asked(tmp_path: Path) -> None:
+    search = Searched(tmp_path / "s", VALUES)
+    failure = Failure("nan", Fault.DIVERGED)
+    search.confirm(Trains(SKILLS, {"confirm_0001_s2": [failure], "confirm_0002_s2": [failure]}))
+    search.bench.folder.repeat(2, 2).path.mkdir()
+    again = Trains(SKILLS)
+    search.confirm(again)
+    assert again.trained == ["confirm_0001_s2"]
+    assert search.confirmation.failed == {"confirm_0002_s2": "nan"}
+    again = Trains(SKILLS)
+    search.confirm(again, Asked(alone=True))
+    assert again.trained == ["confirm_0002_s2"]
+    assert search.confirmation.failed == {}
 
 
 def test_a_failed_run_is_left_out_and_ends_nothing(tmp_path: Path) -> None:
@@ -179,7 +258,7 @@ def test_a_worse_trial_later_changes_nothing(tmp_path: Path) -> None:
     assert search.model == MEDIAN
 
 
-@pytest.mark.parametrize(("left", "trials", "seeds"), [(20.0, (0, 2, 1), 2), (14.0, (0, 2), 2), (9.0, None, 0)])
+@pytest.mark.parametrize(("left", "trials", "seeds"), [(21.0, (0, 2, 1), 2), (20.0, (0, 2), 2), (13.0, None, 0)])
 def test_a_short_time_confirms_fewer_trials_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float, trials: tuple[int, ...] | None, seeds: int
 ) -> None:
@@ -188,11 +267,32 @@ def test_a_short_time_confirms_fewer_trials_or_none(
     search.confirm(Trains(SKILLS))
     if trials is None:
         assert not search.bench.folder.confirmation.exists()
-        assert "the winner is not confirmed: that takes about 12 s, and 9.0 s of the time budget" in search.said[-1]
+        assert (
+            "the winner is not confirmed: that takes up to 14 s, and 13 s of the time budget are left"
+            in search.said[-1]
+        )
+        assert search.said[-1].endswith(f"run_search.py --confirm {search.bench.folder.path} does it later")
     else:
         assert (search.confirmation.trials, search.confirmation.seeds) == (trials, seeds)
     search.confirm(Trains(SKILLS), Asked(alone=True))  # which takes its time
     assert search.confirmation.trials == (0, 2, 1)
+
+
+def test_what_is_done_is_compared_when_the_time_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Searched(tmp_path / "s", VALUES, "time_budget: 1h, confirm: {top: 2, seeds: 2}")
+    backend = Trains(SKILLS)
+    monkeypatch.setattr(search.bench.rules, "out_of_time", lambda: len(backend.trained) == 5)
+    ended = search.confirm(backend)
+    assert ended.early
+    assert ended.early.reason.startswith(
+        "the time budget is used up, and 1 run of the confirmation waits; run_search.py --confirm "
+    )
+    result = search.confirmation.result
+    assert result
+    assert [one.trial for one in result.configurations] == [2, 0]
+    assert search.model == result.winner.run
+    search.confirm(Trains(SKILLS), Asked(alone=True))
+    assert search.model == MEDIAN
 
 
 def test_a_search_without_it_or_without_a_second_one_is_left_alone(tmp_path: Path) -> None:
@@ -207,8 +307,10 @@ def test_a_search_without_it_or_without_a_second_one_is_left_alone(tmp_path: Pat
     assert not any(search.bench.folder.confirmation.exists() for search in (off, alone, few))
 
 
-def test_tiles_of_one_scene_are_drawn_together(tmp_path: Path) -> None:
-    search = Searched(tmp_path / "s", VALUES, r"confirm: {top: 2, seeds: 2, group: 'scene_(\d+)'}")
+def test_tiles_of_one_scene_are_drawn_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Searched(tmp_path / "s", VALUES, r"confirm: {top: 2, seeds: 2, group: '^scene_(\d+)'}")
+    monkeypatch.setattr("segtune.tuning.confirm_looks.resolve", lambda config, _: config)
+    check_groups(search.bench.space, Data())  # type: ignore[arg-type]
     search.confirm(Trains(SKILLS))
     result = search.confirmation.result
     assert result
@@ -233,5 +335,52 @@ def test_damaged_counts_of_a_run_name_what_to_delete(tmp_path: Path) -> None:
     search.confirm(Trains(SKILLS))
     run = search.bench.folder.repeat(2, 1)
     run.tiles.write_bytes(b"x")
-    with pytest.raises(InputError, match=r"tiles\.npz: damaged.*; delete .*confirm_0002_s1, and .* trains it again"):
-        search.confirm(Trains(SKILLS))
+    early = search.confirm(Trains(SKILLS)).early
+    assert early
+    assert early.cause is Cause.FAULT
+    assert "tiles.npz: damaged" in early.reason
+    assert early.reason.endswith(f"delete {run.path}, and run_search.py --confirm trains it again")
+    assert ranked(search.results.trials())[0].number == 1  # what was found before still counts
+
+
+def test_a_damaged_table_of_a_run_costs_its_time_only(tmp_path: Path) -> None:
+    search = Searched(tmp_path / "s", VALUES)
+    search.confirm(Trains(SKILLS))
+    for seed in (1, 2):
+        search.bench.folder.repeat(1, seed).metrics_csv.write_text("damaged")
+    assert search.confirm(Trains(SKILLS)).early is None
+    assert search.confirmation.result
+    assert search.confirmation.result.winner.seconds == 0.0
+
+
+def test_test_tiles_are_not_looked_at_again_without_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = Searched(tmp_path / "s", VALUES)
+    looked: list[str] = []
+
+    def look(place: Path, *_: Any) -> Look:
+        looked.append(str(place))
+        return LOOK
+
+    monkeypatch.setattr("segtune.tuning.confirm.test_place", lambda _: Path("DATASET/test"))
+    monkeypatch.setattr("segtune.tuning.confirm.look_at", look)
+    search.confirm(Trains(SKILLS))
+    assert search.confirmation.tests == (LOOK,)
+    search.bench.folder.confirmation.unlink()
+    search.confirm(Trains(SKILLS))
+    assert looked == ["DATASET/test"]
+    assert search.confirmation.tests == (LOOK,)
+    search.bench.folder.confirmation.unlink()
+    search.confirm(Trains(SKILLS), Asked(alone=True, test_again=True))
+    assert search.confirmation.tests == (LOOK, replace(LOOK, look=2))
+
+
+def test_a_look_that_fails_leaves_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(*_: Any) -> Look:
+        raise DeviceMemoryError("memory is too small")
+
+    monkeypatch.setattr("segtune.tuning.confirm.test_place", lambda _: Path("DATASET/test"))
+    monkeypatch.setattr("segtune.tuning.confirm.look_at", look)
+    search = Searched(tmp_path / "s", VALUES)
+    assert search.confirm(Trains(SKILLS)).early is None
+    assert search.said[-1] == "DATASET/test: the winner is not measured there: memory is too small"
+    assert search.model == MEDIAN

@@ -58,7 +58,9 @@ def plain(data_set: WriteDataSet, tmp_path_factory: pytest.TempPathFactory) -> P
 def confirmed(plain: Path) -> tuple[SearchFolder, Ended]:
     """A copy of it, interrupted after its first run with a fresh seed, then confirmed by the script."""
     folder = SearchFolder(Path(shutil.copytree(plain, plain.parent / "copy")))
-    space = load_space(folder.search_yaml, search_overrides={"confirm": {"top": 1, "seeds": 2}})
+    text = folder.search_yaml.read_text()
+    folder.search_yaml.write_text(text.replace("  confirm: auto\n", "  confirm: {top: 1, seeds: 2}\n"))
+    space = load_space(folder.search_yaml)
     listener, asked = InterruptsAtOnce(), Asked(alone=True)
     outcome = run_search(space, scan_data(space), folder, listener, resume=True, in_process=True, confirm=asked)
     assert outcome.signal == signal.SIGINT
