@@ -168,4 +168,5 @@ def test_the_optimizers_of_the_first_release_are_those_of_torch(name: str) -> No
     more = {"momentum": 0.8, "nesterov": True} if name == "sgd" else {}
     assert type(optimizer) is kinds[name]
     assert len(optimizer.param_groups) == 4
-    assert steps(model, optimizer, 5) == steps(twin, kinds[name](groups, lr=0.01, **more), 5)
+    # A fused update rounds as a plain one on Intel's processors, and differs in the last digit on AMD's.
+    assert steps(model, optimizer, 5) == pytest.approx(steps(twin, kinds[name](groups, lr=0.01, **more), 5), rel=1e-6)

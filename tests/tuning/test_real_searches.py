@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,10 @@ def test_a_search_is_interrupted_when_its_time_is_used_up() -> None:
     timed.epoch(0, result)
     assert timed.best == [0.5]
     timed = Timed(0.0)
-    with pytest.raises(KeyboardInterrupt):
-        timed.epoch(0, result)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without one
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            timed.epoch(0, result)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert timed.best == []
