@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
-
-import torch
 
 from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, shares, survey
@@ -28,7 +25,7 @@ from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.scene_scale import tile_remarks
 from segtune.files.folders import find_model
 from segtune.machine import versions
-from segtune.models.device import within_memory
+from segtune.models.device import torch_threads, within_memory
 from segtune.models.manifest import MEMORY_FORMAT, Manifest
 from segtune.remarks import Say, unheard
 from segtune.values import OVERLAP
@@ -169,7 +166,7 @@ def validate(
     for remark in _remarks(tiles, manifest):  # before the first prediction is passed on
         say(remark)
     workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)
-    with _threads(manifest.threads), Batches(store, manifest.evaluation_batch_size, workers=workers) as batches:
+    with torch_threads(manifest.threads), Batches(store, manifest.evaluation_batch_size, workers=workers) as batches:
         passes = _Passes(predictor, batches, overlap, on_done, len(tiles) * (2 if sweep else 1))
         measures, counted = passes.measure(tiles, store, on_tile, worst, sweep)
         areas = passes.areas(measures) if sweep else None
@@ -264,14 +261,3 @@ def _remarks(tiles: Split, manifest: Manifest) -> list[str]:
     ]
     remarks = mask_remarks(config, [masks]) if manifest.labels.predicts_background or not unknown else wrong
     return [*([order] if order else []), *unread, *scale, *remarks]
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch use this number of threads for a while; None changes nothing."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

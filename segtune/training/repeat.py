@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import numpy as np
-import torch
 
 from segtune.config import RunConfig
 from segtune.data.batches import Batches
@@ -19,7 +17,7 @@ from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.tile_counts import write_tiles
 from segtune.files.folders import RunFolder
-from segtune.models.device import within_memory
+from segtune.models.device import torch_threads, within_memory
 from segtune.training.stopwatch import Alive
 
 
@@ -31,7 +29,7 @@ def count_tiles(folder: RunFolder, config: RunConfig, info: DataInfo, alive: Ali
     """
     predictor = open_predictor(folder.best, config.device)
     sets = scored_sets(config, info)
-    with _threads(predictor.manifest.threads):
+    with torch_threads(predictor.manifest.threads):
         numbers = [_counted(predictor, store, alive).numbers for store in sets.values()]
     write_tiles(folder.tiles, tile_names(sets), TileCounts(np.concatenate(numbers)))
 
@@ -60,14 +58,3 @@ def _counted(predictor: Predictor, store: TileStore, alive: Alive) -> TileCounts
             return evaluate(predictor, batches, on_batch=lambda: alive("evaluation")).tiles
 
         return within_memory(attempt, predictor.manifest.evaluation_batch_size)[0]
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Let torch use the number of threads of the training for a while."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
