@@ -76,15 +76,17 @@ def cluster() -> Iterator[None]:
     import ray
 
     from segtune.tuning.cluster import ENVIRONMENT
+    from segtune.tuning.ray_session import authentication_put_back
 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # "local": not a cluster that something else runs on this machine.
-    ray.init(
-        address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
-    )
-    yield
-    ray.shutdown()
+    with authentication_put_back():  # another test's Ray, later in this process, chooses for itself
+        # "local": not a cluster that something else runs on this machine.
+        ray.init(
+            address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

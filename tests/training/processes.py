@@ -192,6 +192,6 @@ def line(config: RunConfig, where: Path) -> list[str]:
 def lives(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second one: it ended between opening and reading
         return False
     return state != "Z"

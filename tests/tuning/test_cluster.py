@@ -37,6 +37,7 @@ from segtune.tuning import worker as trial_module
 from segtune.tuning.cluster import alive_nodes, ray_runtime, wait_for_nodes
 from segtune.tuning.failures import Failure, Fault
 from segtune.tuning.proposals import TrialStart
+from segtune.tuning.ray_session import authentication_put_back
 from segtune.tuning.search import run_search as search
 from segtune.tuning.worker import run_trial
 from tests.conftest import WriteDataSet
@@ -67,10 +68,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, _own_cache: None) -> Iterato
     # As for a user who has a token, from a search without a cluster, while this cluster asks for none.
     token = tmp_path_factory.mktemp("token") / "auth_token"
     token.write_text("0123456789abcdef" * 4)
-    # A Ray of its own, which other tests may have started in this process, left it behind. Not put back: the next one
-    # decides again.
-    os.environ.pop("RAY_AUTH_MODE", None)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, authentication_put_back():
         patch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
         AuthenticationTokenLoader.instance().reset_cache()
         share = {"num_cpus": 1, "num_gpus": 1}

@@ -40,8 +40,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-            patch.setenv(name, "")  # as it was after the test: other tests choose anew
-            patch.delenv(name)
+            patch.delenv(name, raising=False)
         patch.setenv("HOME", str(home))
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("t" * 100)))
         patch.chdir(tmp_path_factory.mktemp("work"))
