@@ -83,18 +83,18 @@ def main() -> int:
         space = to_resume(space, started, search, console.print)
     space = check_space(space, arguments.address, not arguments.dry_run, started, console.print)
     again = tasks.command_to_resume(arguments)
-    hint = hinted(None if arguments.dry_run else f"to go on: {again}")
-    with hint, reading_bar(console) as (progress, say):
-        ensure_demo(space.baseline.dataset, console.print)
-        info = scan_data(space, progress, say)
-    if arguments.dry_run:
-        return show_dry_run(console, space, info, arguments.address)
-    check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
-    console.print(f"{space.baseline.dataset}: {info.counted()}; searching {', '.join(space.searched())}")
-    with hinted(f"to go on: {again}"), SearchDisplay(console, space.trials(), folder) as listener:
+    with hinted(None if arguments.dry_run else f"to go on: {again}"):
+        with reading_bar(console) as (progress, say):
+            ensure_demo(space.baseline.dataset, console.print)
+            info = scan_data(space, progress, say)
+        if arguments.dry_run:
+            return show_dry_run(console, space, info, arguments.address)
+        check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
+        console.print(f"{space.baseline.dataset}: {info.counted()}; searching {', '.join(space.searched())}")
         address, alone = arguments.address, arguments.in_process
         teachers, asked = arguments.warm_start, Asked(bool(arguments.confirm), arguments.test_again)
-        outcome = run_search(space, info, folder, listener, address, arguments.resume, teachers, alone, asked)
+        with SearchDisplay(console, space.trials(), folder) as listener:
+            outcome = run_search(space, info, folder, listener, address, arguments.resume, teachers, alone, asked)
     return show_outcome(console, outcome, space, again)
 
 
