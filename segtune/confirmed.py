@@ -38,6 +38,10 @@ class Repeated:
     run: str  # the folder of the run with the median score
     lead: Interval | None = None  # how much better the winner's mean is; None for the winner
     probability: float | None = None  # that the winner is better in truth; None for the winner
+    interval: Interval | None = None  # of the mean, for other seeds and other tiles
+    gain: Interval | None = (
+        None  # of the mean over that of the baseline; None for the baseline, or where that is missing
+    )
 
     @property
     def baseline(self) -> bool:
@@ -118,7 +122,9 @@ class Confirmation:
             return list(trials)
         gained = self.result.gained
         found = {
-            one.trial: Seeds(one.mean, one.run, one.score, gained and one is self.result.winner)
+            one.trial: Seeds(
+                one.mean, one.run, one.score, gained and one is self.result.winner, one.deviation, one.interval
+            )
             for one in self.result.configurations
         }
         return [replace(trial, confirmed=found.get(trial.number)) for trial in trials]

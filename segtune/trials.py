@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from segtune.config import RunConfig
 from segtune.errors import printable
+from segtune.evaluation.intervals import Interval
 from segtune.files.atomic import write_text
 from segtune.training.stopwatch import PHASES
 
@@ -37,6 +38,8 @@ class Seeds:
     run: str  # the folder of the run with the median score, inside that of the search
     score: float  # mIoU of that run
     gained: bool  # whether the best trial's gain over the baseline is more than chance brings
+    deviation: float | None = None  # standard deviation of mIoU from seed to seed
+    interval: Interval | None = None  # of the mean, for other seeds and other tiles
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Trial:
     wobble: float | None = None  # see `wobble`; None where there are too few epochs
     origin: Origin = "sampler"
     confirmed: Seeds | None = None  # None where it was not trained again, or where that no longer counts
+    interval: Interval | None = None  # of `miou`, over the validation tiles; None where its model is gone
 
     @property
     def baseline(self) -> bool:

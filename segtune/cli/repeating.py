@@ -93,18 +93,18 @@ def _first(place: Path) -> RunFolder | None:
 
 def _result(place: Path, config: RunConfig, runs: Sequence[RunFolder]) -> list[str]:
     """Write seeds.json, and return lines with the mean, the deviation and the interval."""
-    from segtune.evaluation.confirmation import Repeats, mean_interval
+    from segtune.evaluation.confirmation import Repeats, mean_of
     from segtune.evaluation.tile_counts import read_tiles
 
     tiles = tuple(read_tiles(run.tiles)[1] for run in runs)
-    mean, interval = mean_interval(Repeats(place.name, tiles))
+    mean = mean_of(Repeats(place.name, tiles))
     seeds = [config.seed + number for number in range(len(runs))]
     median = runs[mean.median].path
-    content = asdict(mean) | {"seeds": seeds, "interval": asdict(interval) if interval else None, "median": median.name}
+    content = asdict(mean) | {"seeds": seeds, "median": median.name}
     write_text(place / _RESULT, json.dumps(content, indent=2) + "\n")
     each = ", ".join(f"{score:.4f}" for score in mean.scores)
     text = f"mean miou {mean.mean:.4f} over {counted(len(runs), 'seed')} ({each}), deviation {mean.deviation:.4f}"
-    if interval:
+    if interval := mean.interval:
         drawn = f"for other seeds and other tiles; {counted(len(tiles[0]), 'tile')}"
         text += f", 95%: {interval.low:.4f} to {interval.high:.4f} ({drawn})"
     return [text, f"{median} has the median, {mean.scores[mean.median]:.4f}; {place / _RESULT} has all numbers"]

@@ -8,8 +8,8 @@ are not: the deviation from seed to seed is taken to be that of one normal distr
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Mean:
     scores: tuple[float, ...]
     mean: float
     deviation: float | None  # standard deviation from seed to seed; None for a single seed
+    interval: Interval | None = None  # of the mean, for other seeds and other tiles; None for fewer than two tiles
 
     @property
     def median(self) -> int:
@@ -68,6 +69,7 @@ class Confirmation:
     gains: tuple[Gain, ...]  # over each of the others, in the order of the means
     tiles: int
     groups: int | None  # None if tiles were drawn
+    over_reference: Mapping[str, Gain] = field(default_factory=dict)  # how much better each one is than that, by name
 
     @property
     def best(self) -> Mean:
@@ -83,7 +85,9 @@ class Confirmation:
         return asdict(self)
 
 
-def confirm(repeats: Sequence[Repeats], groups: Sequence[Hashable] | None = None) -> Confirmation:
+def confirm(
+    repeats: Sequence[Repeats], groups: Sequence[Hashable] | None = None, reference: str | None = None
+) -> Confirmation:
     """Return the configurations by their mean mIoU over seeds, with the gains of the best over each of the others.
 
     The 95% intervals allow for the choice of the best: their half-width is the standard error of the difference times
@@ -97,6 +101,7 @@ def confirm(repeats: Sequence[Repeats], groups: Sequence[Hashable] | None = None
     ----------
     repeats: at least two configurations, and one of them with two seeds or more.
     groups: the group of each tile, such as its scene; tiles of one scene are alike, and are drawn together.
+    reference: the name of the configuration with which each of the others is compared as well, such as a baseline.
 
     Raises InputError if there are fewer than two tiles, or groups, and ValueError where the runs have not the same
     number of tiles, where no class occurs, or where no configuration has two seeds.
@@ -110,22 +115,29 @@ def confirm(repeats: Sequence[Repeats], groups: Sequence[Hashable] | None = None
     units = len(units_of(repeats[0].tiles[0], groups))
     spread = _Spread.of(means, draws, units)
     gains = [spread.gain(means, draws, order[0], other) for other in order[1:]]
+    compared = [position for position in order if means[position].name == reference]
+    over = {
+        means[other].name: spread.gain(means, draws, other, position)
+        for position in compared
+        for other in order
+        if other != position
+    }
+    own = [spread.of_mean(mean, drawn) for mean, drawn in zip(means, draws, strict=True)]
     count = None if groups is None else units
-    return Confirmation(tuple(means[position] for position in order), tuple(gains), sizes.pop(), count)
+    return Confirmation(tuple(own[position] for position in order), tuple(gains), sizes.pop(), count, over)
 
 
-def mean_interval(repeats: Repeats, groups: Sequence[Hashable] | None = None) -> tuple[Mean, Interval | None]:
-    """Return the mean of one configuration over its seeds, and its 95% interval, for other seeds and other tiles.
+def mean_of(repeats: Repeats, groups: Sequence[Hashable] | None = None) -> Mean:
+    """Return the mean of one configuration over its seeds, with its 95% interval.
 
-    The interval is None with fewer than two tiles, or groups. Parameters and errors are those of `confirm`.
+    Parameters and errors are those of `confirm`.
     """
     mean = _mean(repeats)
     sums = [counts if groups is None else counts.grouped(groups) for counts in repeats.tiles]
     if len(sums[0]) < 2:
-        return mean, None
+        return mean
     drawn = np.stack([_drawn(counts) for counts in sums])
-    spread = _Spread.of([mean], [drawn], len(sums[0]))
-    return mean, spread.interval(mean.mean, drawn.mean(axis=0), 1 / len(drawn))[0]
+    return _Spread.of([mean], [drawn], len(sums[0])).of_mean(mean, drawn)
 
 
 @dataclass(frozen=True)
@@ -149,11 +161,16 @@ class _Spread:
         return cls(variance, max(0.0, variance - of_tiles), freedom, units, max(1, len(means) - 1))
 
     def gain(self, means: Sequence[Mean], draws: Sequence[Floats], best: int, other: int) -> Gain:
-        """Return the gain of a configuration over another one."""
+        """Return the gain of a configuration, such as the best, over another one."""
         difference = draws[best].mean(axis=0) - draws[other].mean(axis=0)
         times = sum(1 / len(means[position].scores) for position in (best, other))
         interval, probability = self.interval(means[best].mean - means[other].mean, difference, times)
         return Gain(means[other].name, interval, probability)
+
+    def of_mean(self, mean: Mean, drawn: Floats) -> Mean:
+        """Return a mean with its interval; `drawn` are the scores of its runs in the draws of tiles, (seeds, draws)."""
+        alone = replace(self, comparisons=1)
+        return replace(mean, interval=alone.interval(mean.mean, drawn.mean(axis=0), 1 / len(drawn))[0])
 
     def interval(self, value: float, drawn: Floats, times: float) -> tuple[Interval, float]:
         """Return the interval of a mean or a difference, and the probability that it is above zero in truth.

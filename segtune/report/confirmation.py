@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
 
-from segtune.confirmed import Confirmation, Confirmed, Look, Repeated, named
+from segtune.confirmed import Confirmation, Confirmed, Look, named
 from segtune.errors import counted
 from segtune.evaluation.intervals import Interval
 from segtune.report import record
@@ -87,21 +87,12 @@ def page_confirmation(confirmation: Confirmation | None, trials: Sequence[Trial]
             settings_text(one.settings),
             one.searched,
             one.scores,
-            _gain(result, one),
+            one.gain,
         )
         for one in result.configurations
     ]
     text = " ".join([result.sentence, *(f"{_capital(test_line(tested))}." for tested in confirmation.tests[-1:])])
     return record.Confirmation(_capital(text), tuple(rows))
-
-
-def _gain(result: Confirmed, one: Repeated) -> Interval | None:
-    """Return the gain over the baseline, which is known for the winner, or for all where the baseline is the winner."""
-    if one is result.winner:
-        return result.baseline.lead if result.baseline else None
-    if result.winner.baseline and one.lead:
-        return Interval(-one.lead.value, -one.lead.high, -one.lead.low)
-    return None
 
 
 def _interval(found: Interval) -> str:

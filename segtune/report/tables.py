@@ -25,31 +25,53 @@ from segtune.space.space import Space
 from segtune.trials import ENDED, SearchState, Trial, ranked
 
 _SHOWN = 10  # trials in the ranking; all are in trials.csv
+_SHOWN_OF_STATE = 3  # of a search as it stands
 _WORDS = ("run", "status", "origin", "on")  # columns of text
 _ANY_WIDTH = 10_000  # wider than any table, in characters
 _INDENT = " " * 6  # before the settings below a run
 
 
-def ranking(trials: Sequence[Trial]) -> SettingsTable:
-    """Return a table of the best trials, best first, with the searched settings."""
+def ranking(trials: Sequence[Trial], most: int = _SHOWN) -> SettingsTable:
+    """Return a table of the best trials, best first, with their scores, intervals and searched settings.
+
+    It has at most so many rows, and one of the baseline. Columns of what no row has are left out.
+    """
     order = ranked(trials)
     first = "; the winner over fresh seeds first" if order and order[0].confirmed else ""
-    title = f"Trials by mIoU ({min(_SHOWN, len(order))} of {len(trials)}; all in trials.csv{first})"
-    head = ["rank", "trial", "miou", "status", "epochs", "time"]
+    title = f"Trials by mIoU ({min(most, len(order))} of {len(trials)}; all in trials.csv{first})"
+    shown = [(place, trial) for place, trial in enumerate(order, start=1) if place <= most or trial.baseline]
+    rows = [
+        {
+            "rank": str(place),
+            "trial": f"#{trial.number}",
+            **_scores_of(trial),
+            "status": "baseline" if trial.baseline else trial.status,
+            "epochs": f"{trial.epochs_done}/{trial.epochs}",
+            "time": duration(trial.seconds or 0.0),
+            "origin": trial.origin,
+        }
+        for place, trial in shown
+    ]
     planned = any(trial.origin in ("portfolio", "prior") for trial in order)
-    table = SettingsTable(title, [*head, "origin"] if planned else head)
-    for place, trial in enumerate(order, start=1):
-        if place <= _SHOWN or trial.baseline:
-            figures = [
-                str(place),
-                f"#{trial.number}",
-                f"{trial.miou:.4f}",
-                "baseline" if trial.baseline else trial.status,
-                f"{trial.epochs_done}/{trial.epochs}",
-                duration(trial.seconds or 0.0),
-            ]
-            table.add([*figures, trial.origin] if planned else figures, trial.searched)
+    head = (
+        [name for name in rows[0] if any(row[name] for row in rows) and (planned or name != "origin")] if rows else []
+    )
+    table = SettingsTable(title, head)
+    for row, (_, trial) in zip(rows, shown, strict=True):
+        table.add([row[name] for name in head], trial.searched)
     return table
+
+
+def _scores_of(trial: Trial) -> dict[str, str]:
+    """Return the score of a trial, its mean over fresh seeds, and the interval of that mean, else of the score."""
+    seeds = trial.confirmed
+    interval = seeds.interval if seeds else trial.interval
+    return {
+        "miou": f"{trial.miou:.4f}",
+        "mean": f"{seeds.mean:.4f}" if seeds else "",
+        "deviation": f"{seeds.deviation:.4f}" if seeds and seeds.deviation is not None else "",
+        "95%": f"{interval.low:.4f} to {interval.high:.4f}" if interval else "",
+    }
 
 
 def comparison(trials: Sequence[Trial], space: Space) -> Table:
@@ -133,6 +155,7 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     return [
         *lines,
         *summary(search.trials, search.over),
+        *([ranking(search.trials, _SHOWN_OF_STATE)] if ranked(search.trials) else []),
         *search.confirmation,
         *failures(search.trials),
         *([time] if time else []),

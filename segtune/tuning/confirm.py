@@ -299,11 +299,11 @@ class Confirming:
             raise InputError(f"{self._folder.path}: the runs with fresh seeds were measured on different tiles")
         groups = groups_of(wanted, [name_in_set(name) for name in names.pop()])
         repeats = [Repeats(str(n), tuple(counts[run.name][1] for run in found)) for n, found in compared.items()]
-        found = confirm(repeats, groups)
+        found = confirm(repeats, groups, reference="0")
         leads = {gain.over: gain for gain in found.gains}
         configurations = []
         for mean in found.means:
-            own, lead = compared[int(mean.name)], leads.get(mean.name)
+            own, lead, gain = compared[int(mean.name)], leads.get(mean.name), found.over_reference.get(mean.name)
             seconds = [epochs[-1].seconds for run in own if (epochs := run.epochs())]
             first = own[0].trial
             configurations.append(
@@ -319,6 +319,8 @@ class Confirming:
                     own[mean.median].name,
                     lead.miou if lead else None,
                     lead.probability if lead else None,
+                    mean.interval,
+                    gain.miou if gain else None,
                 )
             )
         result = Confirmed(tuple(configurations), found.tiles, found.groups)

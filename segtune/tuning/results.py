@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,7 +13,8 @@ from pydantic import TypeAdapter
 
 from segtune.confirmed import Confirmation, Look
 from segtune.errors import InputError, counted
-from segtune.files.atomic import set_aside
+from segtune.evaluation.intervals import Interval
+from segtune.files.atomic import MANIFEST, set_aside
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.models.manifest import Manifest
@@ -167,6 +169,21 @@ class Results:
             return {name: settings[name] for name in self._space.searched()}
         names = (key.rsplit(".", 1)[-1] for key in frozen.params)  # optimizer.sgd.momentum
         return {name: settings[name] for name in names}
+
+
+def with_intervals(trials: Sequence[Trial], folder: SearchFolder) -> list[Trial]:
+    """Return the trials with the intervals of their scores, as far as their models are still there to tell."""
+    return [replace(trial, interval=_interval(trial, folder.trial(trial.number).best)) for trial in trials]
+
+
+def _interval(trial: Trial, best: Path) -> Interval | None:
+    try:
+        metrics = Manifest.read(best / MANIFEST).metrics if trial.miou is not None and best.is_dir() else {}
+    except InputError:
+        return None
+    miou, low, high = (metrics.get(name) for name in ("miou", "miou_low", "miou_high"))
+    # A running trial may have a newer model than the study knows of, and older releases wrote no interval.
+    return None if miou is None or low is None or high is None or miou != trial.miou else Interval(miou, low, high)
 
 
 def _running(frozen: FrozenTrial, run_yaml: Mapping[str, Any]) -> dict[str, Any]:

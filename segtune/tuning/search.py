@@ -42,7 +42,7 @@ from segtune.tuning.proposals import Planned, Proposals
 from segtune.tuning.ray_backend import OnRay
 from segtune.tuning.ray_messages import RayMessages
 from segtune.tuning.recovery import catch_up_all, check_drawn_from, reconcile
-from segtune.tuning.results import Results
+from segtune.tuning.results import Results, with_intervals
 from segtune.tuning.retention import Retention
 from segtune.tuning.sampler import build_sampler
 from segtune.tuning.search_yaml import store_space
@@ -251,9 +251,9 @@ class _Search:
             outcome = Outcome(self._results.trials(), self._folder, None, None)
         else:
             outcome = self._search(backend)
-        if outcome.signal or outcome.halted:
-            return outcome
-        return self._confirm(backend, outcome)
+        if not (outcome.signal or outcome.halted):
+            outcome = self._confirm(backend, outcome)
+        return replace(outcome, trials=with_intervals(outcome.trials, self._folder))
 
     def _confirm(self, backend: Backend, outcome: Outcome) -> Outcome:
         """Confirm the winner, and return the end of the search with that of the confirmation."""

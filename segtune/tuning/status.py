@@ -9,7 +9,7 @@ from segtune.errors import counted
 from segtune.files.folders import SearchFolder
 from segtune.trials import SearchState, Trial
 from segtune.tuning.repeats import runs_of
-from segtune.tuning.results import Results
+from segtune.tuning.results import Results, with_intervals
 from segtune.tuning.search_yaml import stored_space
 from segtune.tuning.stopping import reason_of, seconds_of
 from segtune.tuning.study import read_study
@@ -21,7 +21,7 @@ def search_state(folder: SearchFolder) -> SearchState:
     space, damage = stored_space(folder)
     study = read_study(folder)
     results = Results(study, folder, space, study.user_attrs.get("fingerprint", ""))
-    trials = results.trials()
+    trials = with_intervals(results.trials(), folder)
     return SearchState(
         folder.path,
         trials,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segtune.errors import InputError
-from segtune.evaluation.confirmation import Confirmation, Repeats, confirm, mean_interval
+from segtune.evaluation.confirmation import Confirmation, Repeats, confirm, mean_of
 from segtune.evaluation.metrics import mean_iou
 from segtune.evaluation.overlap import TileCounts
 
@@ -190,8 +190,28 @@ def test_intervals_cover_the_truth_whatever_varies(world: dict[str, float]) -> N
 def test_the_interval_of_a_mean_covers_other_seeds_and_other_tiles() -> None:
     whole = World(np.random.default_rng(99), tiles=3000).repeats("A", 0.75, 30)
     truth = np.mean([mean_iou(counts.total()) for counts in whole.tiles])
-    found = [mean_interval(World(np.random.default_rng(n), style=0.0).repeats("A", 0.75)) for n in range(30)]
-    assert sum(interval.low <= truth <= interval.high for _, interval in found if interval) >= 26
-    mean, none = mean_interval(World(np.random.default_rng(0), tiles=1).repeats("A", 0.7))
-    assert none is None
+    found = [mean_of(World(np.random.default_rng(n), style=0.0).repeats("A", 0.75)).interval for n in range(30)]
+    assert sum(interval.low <= truth <= interval.high for interval in found if interval) >= 26
+    mean = mean_of(World(np.random.default_rng(0), tiles=1).repeats("A", 0.7))
+    assert mean.interval is None
     assert mean.deviation is not None
+
+
+def test_each_one_has_an_interval_and_a_gain_over_the_reference() -> None:
+    world = World(np.random.default_rng(3))
+    repeats = [world.repeats(name, skill) for name, skill in (("0", 0.6), ("A", 0.7), ("B", 0.8))]
+    found = confirm(repeats, reference="0")
+    assert [mean.interval.value for mean in found.means if mean.interval] == [mean.mean for mean in found.means]
+    assert list(found.over_reference) == ["B", "A"]
+    assert found.over_reference["B"].miou == found.gains[-1].miou
+    base = found.means[-1].mean
+    for mean in found.means[:-1]:
+        gain = found.over_reference[mean.name].miou
+        assert gain.value == mean.mean - base
+        assert 0 < gain.low < gain.value < gain.high
+    alone = [mean_of(each).interval for each in repeats]
+    widths = [own.high - own.low for own in alone if own]
+    # All seeds together say how scores vary from seed to seed, so that no interval is far from the others.
+    pooled = [mean.interval.high - mean.interval.low for mean in found.means if mean.interval]
+    assert max(pooled) / min(pooled) < max(widths) / min(widths)
+    assert confirm(repeats).over_reference == {}

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from segtune.data.labels import Labels
 from segtune.evaluation.class_scores import ClassScore, ClassScores
+from segtune.evaluation.intervals import Interval
 from segtune.report.console import trial_line
 from segtune.report.tables import SettingsTable, comparison, ranking, state_of
 from segtune.report.validation import class_scores_table
 from segtune.space.reader import load_space
 from segtune.space.space import Space
-from segtune.trials import SearchState
+from segtune.trials import SearchState, Seeds
 from tests.report.trials import TRIALS
 
 
@@ -75,6 +76,39 @@ def test_the_ranking_is_complete_at_every_width(width: int) -> None:
     assert not any("…" in line for line in lines)
 
 
+@pytest.mark.parametrize("width", [100, 200])
+def test_the_ranking_has_the_intervals_that_are_known(width: int) -> None:
+    seeds = Seeds(0.8802, "confirm_0000_s2", 0.8824, True, 0.0061, Interval(0.8802, 0.8611, 0.8993))
+    trials = [
+        replace(TRIALS[0], confirmed=seeds, interval=Interval(0.9123, 0.9, 0.92)),
+        replace(TRIALS[1], interval=Interval(0.9023, 0.88, 0.91)),
+        TRIALS[2],
+    ]
+    lines = [" ".join(line.split()) for line in shown(ranking(trials), width)]
+    assert lines[0] == "Trials by mIoU (3 of 3; all in trials.csv; the winner over fresh seeds first)"
+    head = "rank trial miou mean deviation 95% status epochs time"
+    assert any(line.startswith(head) for line in lines)
+    for row in (
+        "1 #0 0.9123 0.8802 0.0061 0.8611 to 0.8993 baseline 12/12",
+        "2 #1 0.9023 0.8800 to 0.9100 finished 12/12",
+        "3 #2 0.8923 finished 12/12",
+    ):
+        assert any(line.startswith(row) for line in lines)
+    state = SearchState(Path("x"), trials, 3, 300.0, None)
+    (table,) = (part for part in state_of(state, 0.0) if isinstance(part, SettingsTable))
+    assert [" ".join(line.split()) for line in shown(table, width)] == lines
+
+
+def test_the_state_of_a_search_has_its_three_best_trials_and_the_baseline() -> None:
+    trials = [replace(TRIALS[0], number=n, miou=0.5 + n / 10) for n in range(5)]
+    (table,) = (
+        part for part in state_of(SearchState(Path("x"), trials, 5, 1.0, None), 0.0) if not isinstance(part, str)
+    )
+    lines = shown(table, 200)  # type: ignore[arg-type]
+    assert lines[0].strip() == "Trials by mIoU (3 of 5; all in trials.csv)"
+    assert [line.split()[:2] for line in lines if "#" in line] == [["1", "#4"], ["2", "#3"], ["3", "#2"], ["5", "#0"]]
+
+
 @pytest.mark.parametrize("width", [60, 160])
 def test_settings_are_shown_as_in_yaml(width: int) -> None:
     searched = {"dropout": None, "sync_batchnorm": False, "channels": [], "decoder_channels": [64, 32], "lr": 0.00123}
@@ -115,7 +149,7 @@ def test_the_ranking_says_which_trials_came_from_a_portfolio() -> None:
 def test_running_trials_are_complete_at_every_width(width: int) -> None:
     running = replace(TRIALS[1], status="running", epochs_done=3, since=1.0, where="node-17, GPU 3")
     state = SearchState(Path("ray_results/x"), [TRIALS[0], running], 20, 300.0, "process 1 on node-17")
-    (table,) = (part for part in state_of(state, 100.0) if isinstance(part, SettingsTable))
+    table, _ = (part for part in state_of(state, 100.0) if isinstance(part, SettingsTable))
     lines = shown(table, width)
     assert max(map(len, lines)) <= width
     assert any(" ".join(line.split()).startswith("#1 3/12 0.9023 1 min 39 s sampler node-17, GPU 3") for line in lines)

@@ -50,6 +50,12 @@ def test_the_best_mean_over_fresh_seeds_wins_everywhere(tmp_path: Path) -> None:
     assert summary(trials)[0].startswith(f"winner: trial #1, mean miou {result.winner.mean:.4f} over fresh seeds")
     found = state(search.bench)
     assert ranked(found.trials)[0].number == 1
+    for one in (ranked(found.trials)[0].confirmed, result.winner):
+        assert one
+        assert one.interval
+        assert one.interval.low < one.mean == one.interval.value < one.interval.high
+        assert one.deviation is not None
+    assert [one.gain is None for one in result.configurations] == [False, False, True]  # the baseline's is the last
     lines = [line for line in state_of(found, 0.0) if isinstance(line, str)]
     assert "confirmation: 6 of 6 runs with fresh seeds done" in lines
     assert f"  {result.sentence}" in lines

@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import create_trial
 from rich.console import Console
 
+from segtune.evaluation.intervals import Interval
 from segtune.report.console import SearchConsole
 from segtune.report.tables import state_of
 from segtune.tuning.stopping import Rules
@@ -101,3 +102,13 @@ def test_the_micro_batch_is_read_as_the_former_release_stored_it(tmp_path: Path)
     bench.study.add_trial(create_trial(value=0.4, user_attrs={"settings": dict(trials[0].settings), "spent": former}))
     found = bench.results().trials()[2]
     assert (found.micro_batch, found.spent) == (2, trials[0].spent)
+
+
+def test_the_interval_of_a_score_is_that_of_its_model(tmp_path: Path) -> None:
+    bench, _ = searched(tmp_path / "s", [0.5, 0.7, 0.8, 0.9])
+    for number, miou in ((0, 0.5), (1, 0.6), (2, 0.8)):  # trial 1 has another model by now
+        ends = {"miou_low": miou - 0.1, "miou_high": miou + 0.1} if number < 2 else {}  # 2 is of an older release
+        metrics = {"epoch": 3, "miou": miou, **ends}
+        manifest().with_metrics(metrics).write(bench.folder.trial(number).best / "run.yaml")
+    (bench.folder.trial(3).best / "run.yaml").write_text("damaged")
+    assert [trial.interval for trial in state(bench).trials] == [Interval(0.5, 0.4, 0.6), None, None, None]
