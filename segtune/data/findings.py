@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,10 @@ from segtune.data.fitting import Decoded, Fit, decode
 from segtune.data.mask_values import count_labels, looks_shaded
 from segtune.data.reading import Image, Valid, read_tile, readable_at_once
 from segtune.data.statistics import Extremes, Moments
-from segtune.data.tiles import ReadSettings, Split, Tile
+from segtune.data.tiles import ReadSettings, Tile
 from segtune.values import Alpha
 
+Found = TypeVar("Found")
 _AHEAD = 2  # tiles that each thread decodes ahead of the one that is written
 
 
@@ -137,10 +138,10 @@ class SplitFindings:
         )
 
 
-def in_parallel(tiles: Split, look: Callable[[Tile], TileFindings]) -> Iterator[Future[TileFindings]]:
+def in_parallel(tiles: Sequence[Tile], look: Callable[[Tile], Found]) -> Iterator[Future[Found]]:
     """Run `look` on tiles in threads and yield the results in order; few more tiles than threads are in memory."""
     threads = readable_at_once(tiles)
-    ahead: deque[Future[TileFindings]] = deque()
+    ahead: deque[Future[Found]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for tile in tiles:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +103,7 @@ def read_tile(tile: Tile, settings: ReadSettings = _AS_IT_IS, compare_places: bo
         sources.append(channel)
         valid &= channel_valid
     with opened(tile.mask, "a mask", compare_places) as raster:
-        mask = _labels(raster)
+        mask = read_labels(raster)
         places[tile.mask] = place_of(raster)
     _same_size(tile.image, image, tile.mask, mask)
     compare(tile.image, place, places)
@@ -212,19 +212,12 @@ def read_mask(path: Path) -> npt.NDArray[np.integer]:
     be a label is one: label editors declare labels that are in use.
     """
     with opened(path, "a mask") as raster:
-        return _labels(raster)
+        return read_labels(raster)
 
 
-def _labels(raster: Raster) -> npt.NDArray[np.integer]:
-    """Read the labels of an open mask, (H, W)."""
-    if raster.bands != 1:
-        raise InputError(f"{raster.path}: a mask has one band of labels, but this has {_counted(raster)}")
-    mask, (nodata,) = raster.source.read(1), raster.source.nodatavals
-    labelled = raster.mask()
-    mask = np.ascontiguousarray(raster.orientation.upright(mask))
-    missing = _without_label(mask, nodata)
-    if labelled is not None:
-        missing |= ~raster.orientation.upright(labelled)
+def read_labels(raster: Raster) -> npt.NDArray[np.integer]:
+    """Read the labels of an open mask, (H, W), as `read_mask` does."""
+    mask, missing = read_values(raster)
     if mask.dtype.kind not in "iu":
         with np.errstate(invalid="ignore"):
             whole = mask.real.astype(np.int64)
@@ -234,6 +227,19 @@ def _labels(raster: Raster) -> npt.NDArray[np.integer]:
     return np.where(missing, UNLABELLED, mask.astype(np.int64)) if missing.any() else mask
 
 
+def read_values(raster: Raster) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Read the values of an open mask, (H, W), as they are stored, and which of its pixels have no label, (H, W)."""
+    if raster.bands != 1:
+        raise InputError(f"{raster.path}: a mask has one band of labels, but this has {_counted(raster)}")
+    mask, (nodata,) = raster.source.read(1), raster.source.nodatavals
+    labelled = raster.mask()
+    mask = np.ascontiguousarray(raster.orientation.upright(mask))
+    missing = _without_label(mask, nodata)
+    if labelled is not None:
+        missing |= ~raster.orientation.upright(labelled)
+    return mask, missing
+
+
 def _counted(raster: Raster) -> str:
     """Describe the bands or pages of a mask that has several."""
     if raster.more:
@@ -241,7 +247,7 @@ def _counted(raster: Raster) -> str:
     return f"{raster.bands}{', one of them transparency' if raster.alpha else ''}"
 
 
-def _without_label(mask: npt.NDArray[np.generic], nodata: float | None) -> npt.NDArray[np.bool_]:
+def _without_label(mask: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
     """Return which pixels of a mask, (H, W), are NaN or a nodata value that cannot be a label."""
     missing = np.zeros(mask.shape, bool) if mask.dtype.kind in "iu" else np.isnan(mask)
     if nodata is not None and not (0 <= nodata <= _LARGEST_DECLARED_LABEL and nodata == round(nodata)):

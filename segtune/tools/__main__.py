@@ -3,6 +3,7 @@
     python -m segtune.tools weights --encoders resnet34 mit_b0 --to FOLDER     ImageNet weights, to be taken along
     python -m segtune.tools weights --space encoders.yaml --to FOLDER          those of all encoders of a space
     python -m segtune.tools portfolio ray_results/* --to portfolio.yaml        what did well in your own searches
+    python -m segtune.tools relabel data/*/gt --labels 255:1 0:0 --beside labels       masks with other labels
 
 `weights` downloads the ImageNet weights of encoders, or takes them from the local cache, and writes a file for each
 one. Copy FOLDER to a machine without a network and set SEGTUNE_WEIGHTS=FOLDER there: the scripts then use its files.
@@ -10,6 +11,9 @@ FOLDER/origins.yaml says where each file comes from. A file that is there alread
 
 `portfolio` reads the trials of your searches, groups them by data set, and writes the configurations that did best over
 all of them. With `search: {start: portfolio.yaml}`, a new search tries these after its baseline.
+
+`relabel` writes masks with other labels into new folders: from labels, from colours (also palettes that differ from
+file to file), or from grey values by threshold. Values without a rule are refused with their counts.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from segtune.errors import InputError
 from segtune.files.checks import check_writable
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
+from segtune.tools import relabel
 from segtune.vocabulary import encoder_name
 
 
@@ -86,7 +91,11 @@ def _portfolio(arguments: Namespace) -> None:
 
 
 Tool = tuple[Callable[[argparse.ArgumentParser], None], Callable[[Namespace], None]]  # its flags, and what it does
-TOOLS: Mapping[str, Tool] = {"weights": (_weights_flags, _weights), "portfolio": (_portfolio_flags, _portfolio)}
+TOOLS: Mapping[str, Tool] = {
+    "weights": (_weights_flags, _weights),
+    "portfolio": (_portfolio_flags, _portfolio),
+    "relabel": (relabel.flags, relabel.run),
+}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+"""Put files into new folders, whole or not at all; a file that exists is replaced only if that was asked for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from segtune.data.listing import changes_reading, list_folder
+from segtune.errors import InputError, counted, first_few
+from segtune.files.checks import check_writable
+from segtune.files.temporary import workplace
+
+
+def check_target(folder: Path, setting: str, force: bool) -> None:
+    """Raise InputError, naming the setting, where a folder cannot be written to or holds files already."""
+    check_writable(folder, setting)
+    if force or not folder.is_dir():
+        return
+    held = [name for name in os.listdir(folder) if not name.startswith(".")]
+    if held:
+        raise InputError(
+            f"{setting}: {folder} exists and holds {counted(len(held), 'file')}, such as {min(held)}; give another "
+            f"folder, or --force to replace files of the same names"
+        )
+
+
+@contextmanager
+def joined_tree(final: Path) -> Iterator[Path]:
+    """Yield a temporary folder; move all files below it to the same places below `final` at the end of the block.
+
+    Nothing is moved if the block raises an error.
+    """
+    with workplace(final) as work:
+        tree = work / "files"
+        tree.mkdir()
+        yield tree
+        for folder, _, names in os.walk(tree):
+            target = final / Path(folder).relative_to(tree)
+            target.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                os.replace(os.path.join(folder, name), target / name)
+
+
+def place_file(source: Path, target: Path, copy: bool, flag: str = "--copy") -> None:
+    """Link a file to a second name, or copy it; links are followed. The folder of `target` is made.
+
+    Raises InputError, naming the flag that copies, where the file system cannot link.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if copy:
+        shutil.copy2(source, target)
+        return
+    try:
+        os.link(source.resolve(), target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+        raise InputError(f"{source}: cannot be linked to {target.parent} ({error.strerror}); use {flag}") from None
+
+
+def sidecars(folder: Path, files: Iterable[str]) -> list[str]:
+    """Return the names of files in a folder that change what is read from these files: georeference, masks, facts."""
+    images = set(files)
+    stems = {os.path.splitext(name)[0] for name in images}
+    return [name for name in list_folder(folder).files if changes_reading(name, images, stems)]
+
+
+def check_one_name_each(folder: Path, names: Iterable[str]) -> None:
+    """Raise InputError where files of a folder would be written under one name."""
+    twice = sorted(name for name, number in Counter(names).items() if number > 1)
+    if twice:
+        raise InputError(f"{folder}: several files would become {first_few(twice)}; rename some of them")
