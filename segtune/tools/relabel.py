@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> None:
     if arguments.beside and Path(arguments.beside).name != arguments.beside:
         raise InputError(f"--beside: is the name of a folder, not a path, but got {arguments.beside}")
     flag = "--to" if arguments.to else "--beside"
-    targets = [arguments.to or folder.absolute().parent / arguments.beside for folder in arguments.folders]
+    targets = [arguments.to or _parent(folder) / arguments.beside for folder in arguments.folders]
     for folder, target in zip(arguments.folders, targets, strict=True):
         if target.resolve() == folder.resolve():
             raise InputError(
@@ -61,3 +61,7 @@ def run(arguments: Namespace) -> None:
             console.print,
         )
     console.print("a dry run: nothing was written" if arguments.dry_run else "all masks are written")
+
+
+def _parent(folder: Path) -> Path:
+    return folder.absolute().resolve().parent if folder.name in ("", "..") else folder.parent
