@@ -1,0 +1,107 @@
+"""How alike images are: equal pixels, and nearly the same picture by a perceptual hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from segtune.data.reading import Image, Valid
+from segtune.machine import available_cpus
+
+_SIDE, _HASHED, _LOW = 64, 32, 8  # of the small picture, of the one that is hashed, and of the frequencies kept
+_FLAT = 1e-3  # deviation, relative to the largest value, below which a picture has no content to compare
+_BITS = 16  # of 64 that may differ between candidates; between unrelated pictures about 32 do
+_AT_ONCE = 128  # pictures that are compared with all others in one step
+_FINE, _COARSE = 1.0, 4.0  # deviations of blurs: what is finer is lost in storing, what is coarser is light and shade
+_STEP = 6  # rows and columns of the small picture by which two may be shifted
+_ALIKE = 0.85  # correlation of details, at the best shift: copies have 0.94 and more, unrelated pictures up to 0.7
+_CONTRAST = 32  # of the details: steps of int8 per standard deviation
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What is remembered of an image to find others like it, about 4 kB."""
+
+    digest: bytes  # of the pixels
+    hash: int  # 64 bits
+    details: npt.NDArray[np.int8] | None  # of a small grey picture, (64, 64); None where the image is constant
+
+    @classmethod
+    def of(cls, image: Image, valid: Valid) -> Likeness:
+        """Compute the likeness of an image, (H, W, bands), of whose pixels the `valid` ones hold data.
+
+        The hash is pHash: the signs, against their median, of the lowest frequencies of the cosine transform of a small
+        grey picture (Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions).
+        """
+        digest = hashlib.blake2b(repr((image.shape, image.dtype.str)).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(image).data)
+        small = _small(image, valid)
+        if small is None:
+            return cls(digest.digest(), 0, None)
+        lowest = cv2.dct(cv2.resize(small, (_HASHED, _HASHED), interpolation=cv2.INTER_AREA))[:_LOW, :_LOW].ravel()
+        bits = lowest > np.median(lowest[1:])  # the first one is the mean
+        details = cv2.GaussianBlur(small, (0, 0), _FINE) - cv2.GaussianBlur(small, (0, 0), _COARSE)
+        details *= _CONTRAST / max(float(details.std()), 1e-6)
+        code = int.from_bytes(np.packbits(bits).tobytes(), "big")
+        return cls(digest.digest(), code, np.clip(np.rint(details), -127, 127).astype(np.int8))
+
+
+def _small(image: Image, valid: Valid) -> npt.NDArray[np.float32] | None:
+    """Return a grey picture of 64 x 64 with mean 0; None where nothing can be seen."""
+    if not valid.any():
+        return None
+    if not valid.all():
+        image = image.copy()
+        image[~valid] = image[valid].mean(axis=0).astype(image.dtype)
+    small = cv2.resize(image, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    grey = small.reshape(_SIDE, _SIDE, -1).mean(axis=2, dtype=np.float64)
+    spread = float(grey.std())
+    if not spread > _FLAT * max(float(abs(grey).max()), 1e-12):
+        return None
+    return ((grey - grey.mean()) / spread).astype(np.float32)
+
+
+def equal_groups(found: Sequence[Likeness]) -> list[list[int]]:
+    """Return the positions of images with equal pixels, in groups of at least two."""
+    groups: dict[bytes, list[int]] = {}
+    for position, likeness in enumerate(found):
+        groups.setdefault(likeness.digest, []).append(position)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def near_pairs(found: Sequence[Likeness]) -> list[tuple[int, int]]:
+    """Return the positions of pairs of images that show nearly the same picture, but differ in pixels.
+
+    They were stored again with loss, made brighter or darker, or moved by a few pixels. Turned images are not found.
+    """
+    # One image stands for all that are equal to it.
+    first = {likeness.digest: position for position, likeness in reversed(list(enumerate(found)))}
+    positions = sorted(position for position in first.values() if found[position].details is not None)
+    codes = np.array([found[position].hash for position in positions], np.uint64)
+    with ThreadPoolExecutor(available_cpus()) as pool:
+        steps = pool.map(lambda start: list(_candidates(codes, start)), range(0, len(codes), _AT_ONCE))
+        pairs = [(positions[i], positions[j]) for step in steps for i, j in step]
+    return [(i, j) for i, j in pairs if alike(found[i], found[j])]
+
+
+def _candidates(codes: npt.NDArray[np.uint64], start: int) -> Iterator[tuple[int, int]]:
+    rows = codes[start : start + _AT_ONCE, None]
+    few = np.bitwise_count(rows ^ codes[None, start:]) <= _BITS
+    for i, j in zip(*map(np.ndarray.tolist, np.nonzero(few)), strict=True):
+        if i < j:
+            yield start + i, start + j
+
+
+def alike(one: Likeness, other: Likeness) -> bool:
+    """Return whether two images show nearly the same picture, perhaps moved by a few pixels."""
+    if one.details is None or other.details is None:
+        return False
+    inner = other.details.astype(np.float32)[_STEP:-_STEP, _STEP:-_STEP]
+    found = cv2.matchTemplate(one.details.astype(np.float32), inner, cv2.TM_CCOEFF_NORMED)
+    return bool(found.max() >= _ALIKE)
