@@ -109,6 +109,7 @@ class Trial:
             "note": _printable(self.note),
             "repeats": printable("; ".join(self.repeats)),
             "micro_batch": self.micro_batch,
+            "collapsed": self.collapsed,
             "origin": self.origin,
             **{f"spent_{name}": _rounded(self.spent.get(name)) for name in PHASES},
         }

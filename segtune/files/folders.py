@@ -192,6 +192,10 @@ class SearchFolder:
         """Return the folder in which a trial trains again with the first, second, ... of its fresh seeds."""
         return RunFolder(self.path / f"confirm_{trial:04d}_s{seed}")
 
+    def repeats(self) -> list[RunFolder]:
+        """Return the existing folders of trials that train again."""
+        return [RunFolder(path) for path in sorted(self.path.glob("confirm_[0-9]*_s[0-9]*")) if path.is_dir()]
+
     @property
     def report_html(self) -> Path:
         """The page of the search."""

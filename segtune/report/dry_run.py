@@ -24,6 +24,7 @@ from segtune.report.text import settings_text, value_text
 from segtune.space.parameters import Parameter, Range
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
+from segtune.tuning.confirm_looks import too_few_tiles, trials_search
 
 _HEADERS = 64  # tiles of a split whose sizes are read
 
@@ -191,11 +192,13 @@ def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], 
     yield f"  {counted(found.trials, 'trial')} of {duration(found.trial_seconds)}, {each}"
     yield f"  {_share_text(found)}"
     yield f"  {_concurrency_text(plan)}"
-    if space.search.time_budget and space.search.trials_budget():
-        trials = space.search.trials_budget() or 0.0
+    few = too_few_tiles(resolve(space.baseline, info), info)
+    if space.search.time_budget and (trials := trials_search(space, info).trials_budget()):
         kept = ", and the rest of it is for the confirmation" if trials < space.search.time_budget else ""
         yield f"  but time_budget ends the trials after {duration(trials)}{kept}"
-    if confirm := space.search.confirms():
+    if (confirm := space.search.confirms()) and few:
+        yield f"  then the winner is not confirmed: {few}"
+    elif confirm:
         seconds = (confirm.top + 1) * confirm.seeds * found.trial_seconds / plan.concurrent
         which = (
             f"the {counted(confirm.top, 'best trial')} and the baseline again, {counted(confirm.seeds, 'seed')} each"

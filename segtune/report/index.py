@@ -104,7 +104,8 @@ def _trial(row: dict[str, str]) -> Trial:
     """Return a row of trials.csv as a trial, with settings as text."""
     settings = {name: row.get(name) for name in RunConfig.model_fields if name != "epochs"}
     miou = float(row["miou"]) if row["miou"] else None
-    return Trial(int(row["trial"]), row["status"], settings, miou=miou)  # type: ignore[arg-type]
+    collapsed = row.get("collapsed") == str(True)  # older releases did not write it
+    return Trial(int(row["trial"]), row["status"], settings, miou=miou, collapsed=collapsed)  # type: ignore[arg-type]
 
 
 def _read(search: Listed, rows: list[dict[str, str]]) -> Listed:

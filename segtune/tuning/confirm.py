@@ -24,12 +24,13 @@ from segtune.planning.resources import Plan
 from segtune.remarks import Say
 from segtune.space.confirm import Confirm
 from segtune.space.space import Space
-from segtune.training.repeat import name_in_set, scored_sets, tile_names
+from segtune.training.repeat import name_in_set
 from segtune.trials import Trial
-from segtune.tuning.confirm_looks import groups_of, look_at
+from segtune.tuning.confirm_looks import groups_of, look_at, too_few_tiles
 from segtune.tuning.confirm_runs import ConfirmRuns
 from segtune.tuning.feed import Backend
 from segtune.tuning.proposals import TrialStart, moved
+from segtune.tuning.recovery import set_aside_damage
 from segtune.tuning.repeats import RepeatRun, runs_of
 from segtune.tuning.results import Results
 from segtune.tuning.retention import Retention
@@ -117,6 +118,10 @@ class Confirming:
             return Ended()
         self._note(confirmation)
         left = [run for run in self._runs() if not run.done and run.name not in confirmation.failed]
+        for run in left:
+            # A run that has all epochs but no counts needs its state, too: it goes on from there.
+            if damage := set_aside_damage(run.name, run.folder, run.trial.epochs + 1, "run"):
+                self._say(damage)
         ended = self._train(backend, left) if left else Ended()
         if ended.signal or (ended.early and ended.early.cause is Cause.FAULT):
             return ended
@@ -175,10 +180,7 @@ class Confirming:
             return "no trial beside the baseline learnt anything"
         if len(best) < 2:
             return "there is nothing to compare it with"
-        sets = scored_sets(self._resolved(self._space.baseline), self._info)
-        if len(names := tile_names(sets)) < 2:
-            return f"an interval needs at least 2 validation tiles, and there is {len(names)}"
-        return None
+        return too_few_tiles(self._resolved(self._space.baseline), self._info)
 
     def _affordable(self, whole: Confirmation, trials: Sequence[Trial]) -> Confirmation | None:
         """Return the largest confirmation that fits into the time that is left; None where none does."""

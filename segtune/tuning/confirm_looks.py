@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from segtune.config import RunConfig
 from segtune.confirmed import Confirmed, Look, Repeated
 from segtune.data.dataset import DataInfo
 from segtune.errors import InputError
@@ -12,6 +13,7 @@ from segtune.evaluation.intervals import bootstrap, compare, tile_groups
 from segtune.evaluation.validate import Validation, validate
 from segtune.files.folders import SearchFolder
 from segtune.space.confirm import Confirm
+from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
 from segtune.training.repeat import name_in_set, scored_sets, tile_names
 from segtune.training.resolve import resolve
@@ -37,6 +39,19 @@ def look_at(place: Path, result: Confirmed, wanted: Confirm, folder: SearchFolde
     tiles = own.measured.tiles, other.measured.tiles
     gain = compare((str(winner.trial), "0"), tiles, classes, groups).miou if several else None
     return Look(str(place), own.tiles, winner.trial, own.scores.miou, interval, other.scores.miou, gain)
+
+
+def too_few_tiles(baseline: RunConfig, info: DataInfo) -> str | None:
+    """Return why nothing can be compared on the validation tiles of a resolved run; None where something can."""
+    names = tile_names(scored_sets(baseline, info))
+    return None if len(names) > 1 else f"an interval needs at least 2 validation tiles, and there is {len(names)}"
+
+
+def trials_search(space: Space, info: DataInfo) -> SearchSettings:
+    """Return the settings of a search as its trials see them: no time is kept for a confirmation that cannot be."""
+    search = space.with_search({"trials": space.trials()}).search
+    none = search.confirms() and too_few_tiles(resolve(space.baseline, info), info)
+    return search.model_copy(update={"confirm": None}) if none else search
 
 
 def check_groups(space: Space, info: DataInfo) -> None:

@@ -52,6 +52,18 @@ def reconcile(study: optuna.Study, folder: SearchFolder) -> list[str]:
     return remarks
 
 
+def set_aside_damage(name: str, run: RunFolder, budget: int, noun: str = "trial") -> str | None:
+    """Set aside what keeps an unfinished run from going on; return a line that says so, or None where nothing does.
+
+    A run that did fewer epochs than its budget needs its state.
+    """
+    if mistake := _damage(run, budget):
+        return f"{name}: {mistake}; its files are now in {_lost(run.path)}, and the {noun} starts again"
+    if mistake := _damaged_rows(run):
+        return f"{name}: {mistake}; moved to {_lost(run.metrics_csv)}, and the {noun} continues from its state"
+    return None
+
+
 def check_drawn_from(study: optuna.Study, space: Space, folder: SearchFolder) -> None:
     """Raise InputError for a space that the study's trials were not drawn from.
 
@@ -159,11 +171,8 @@ def _damaged_rows(run: RunFolder) -> str | None:
 
 def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iterator[str]:
     name = f"trial {trial.number}"
-    if mistake := _damage(run, trial.user_attrs["settings"]["epochs"]):
-        yield f"{name}: {mistake}; its files are now in {_lost(run.path)}, and the trial starts again"
-        return
-    if mistake := _damaged_rows(run):
-        yield f"{name}: {mistake}; moved to {_lost(run.metrics_csv)}, and the trial continues from its state"
+    if damage := set_aside_damage(name, run, trial.user_attrs["settings"]["epochs"]):
+        yield damage
         return
     known, done = max(trial.intermediate_values, default=0), epochs_done(run)
     if catch_up(study, trial.number, run):
@@ -173,9 +182,9 @@ def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iter
 
 
 def _outlive_orphans(folder: SearchFolder) -> None:
-    """Wait for the trials' processes of a killed search; they end when they notice it."""
+    """Wait for the processes of a killed search that train; they end when they notice it."""
     limit = running_seconds() + _ORPHANS_S
-    for run in folder.trials():
+    for run in [*folder.trials(), *folder.repeats()]:
         while run.held():
             if running_seconds() > limit:
                 raise InputError(

@@ -67,6 +67,7 @@ def rows_of(
 def _row(run: RepeatRun, confirmation: Confirmation, live: bool) -> Trial:
     trial, epochs = run.trial, run.epochs()
     last = epochs[-1] if epochs else None
+    best = next((epoch for epoch in epochs if last and epoch.epoch == last.best_epoch), None)
     error = confirmation.failed.get(run.name)
     status: Status = "failed" if error else "finished" if run.done else "running" if live else "pending"
     return Trial(
@@ -82,5 +83,6 @@ def _row(run: RepeatRun, confirmation: Confirmation, live: bool) -> Trial:
         trial.parameters,
         micro_batch=last.micro_batch if last else None,
         searched=trial.searched,
+        collapsed=best is not None and best.collapsed_epochs > 0,
         origin="confirm",
     )

@@ -13,7 +13,7 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.models.card import write_card
 from segtune.models.checkpoint import model_score
 from segtune.space.settings import SearchSettings
-from segtune.trials import Trial, ranked
+from segtune.trials import Trial, by_score, ranked
 from segtune.tuning.results import Results
 
 _COPY_PAUSE = 20.0  # pause between two copies while trials run, as a multiple of the time that the last copy took
@@ -33,7 +33,9 @@ class Retention:
         order = ranked(trials)
         self._keep_winner(order)
         self._write_card(order)
-        kept = {trial.number for trial in [t for t in order if t.ended][: self._search.keep]}
+        # By the search's own numbers: those of the best ones are needed again where a confirmation no longer counts.
+        best = [trial for trial in by_score(trials) if trial.ended][: self._search.keep]
+        kept = {trial.number for trial in (*order[:1], *best)}
         for trial in trials:
             if trial.ended:
                 _discard(self._folder.trial(trial.number), weights=trial.number not in kept)

@@ -33,7 +33,7 @@ from segtune.training.result import EpochResult
 from segtune.trials import Trial
 from segtune.tuning.cluster import check_nodes, ray_runtime
 from segtune.tuning.confirm import AS_SET, Asked, Confirming
-from segtune.tuning.confirm_looks import check_groups
+from segtune.tuning.confirm_looks import check_groups, trials_search
 from segtune.tuning.failures import LOST
 from segtune.tuning.feed import Backend
 from segtune.tuning.in_process import InProcess
@@ -211,7 +211,7 @@ class _Search:
         self._listener, self._messages = listener, messages
         self._results = Results(study, folder, space, info.fingerprint)
         self._retention = Retention(self._results, folder, space.search)
-        self._rules = Rules(space.with_search({"trials": space.trials()}).search, study)
+        self._rules = Rules(trials_search(space, info), study)
         self._look_at = 0.0  # by time.monotonic()
         self._making_room = False  # trials that are stopped for it call `ended`
         self.threads, remark = trial_threads(space.baseline.threads, threads_so_far(study), plan.cpus_per_trial)

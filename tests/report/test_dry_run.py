@@ -97,6 +97,18 @@ def test_a_dry_run_shows_everything_and_writes_nothing(dry_run, tiles: Path, tmp
     assert list(Path("ray_results/s").iterdir()) == []
 
 
+def test_a_dry_run_says_where_nothing_can_be_confirmed(dry_run, data_set: WriteDataSet, tmp_path: Path) -> None:
+    data = data_set(tmp_path / "one", train=4, val=1)
+    status, out, _ = dry_run(
+        f"dataset: {data}\nrun: {{{SMALL}, cache_dir: none}}\nspace: {{lr: [1e-3, 1e-2]}}\n"
+        "search: {trials: 2, max_concurrent: 1, gpus_per_trial: 0, time_budget: 8h}\n"
+    )
+    assert status == 0
+    assert "  but time_budget ends the trials after 8 h 00 min\n" in out
+    few = "an interval needs at least 2 validation tiles, and there is 1"
+    assert f"  then the winner is not confirmed: {few}\n" in out
+
+
 def test_a_dry_run_of_a_grid_shows_its_first_runs_and_checks_it(dry_run, tiles: Path) -> None:
     text = (
         f"dataset: {tiles}\nclasses: [3, 7, 255]\nrun: {{{SMALL}, cache_dir: none}}\n"

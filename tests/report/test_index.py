@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from segtune.confirmed import Confirmation, Confirmed, Repeated, chosen
@@ -91,3 +92,15 @@ def test_a_page_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     for _ in range(2):  # the second replaces the first
         assert is_own(index)
         write_index(tmp_path)
+
+
+def test_a_trial_that_collapsed_does_not_hide_the_winner_over_fresh_seeds(tmp_path: Path) -> None:
+    folder = search(tmp_path / "confirmed", 1e9)
+    found = [*trials(), replace(trials()[1], number=12, miou=0.99, collapsed=True)]
+    write_trials(folder / "trials.csv", found)
+    numbers = chosen(found, 1)
+    assert 12 not in numbers
+    repeated = [Repeated(number, {}, 0.7, (1,), (0.654,), 0.654, 0.0, 1.0, f"confirm_{number}") for number in numbers]
+    confirmed = Confirmed((repeated[1], repeated[0]), 9, None)
+    Confirmation(1, 2, tuple(numbers), 2, result=confirmed).write(folder / "confirmation.json")
+    assert "0.6540" in parsed(index_of(tmp_path)).text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from segtune.report.confirmation import confirmation_results
 from segtune.report.tables import state_of
 from segtune.report.text import summary
 from segtune.space.confirm import Confirm
+from segtune.training.state import save_state
 from segtune.trials import ranked
 from segtune.tuning.confirm import Asked
-from segtune.tuning.confirm_looks import check_groups
+from segtune.tuning.confirm_looks import check_groups, trials_search
 from segtune.tuning.failures import Failure, Fault
+from segtune.tuning.retention import Retention
 from segtune.tuning.stopping import Cause
 from tests.tuning.confirming import Data, Searched, Trains
 from tests.tuning.searched import state
@@ -311,6 +314,69 @@ def test_a_search_without_it_or_without_a_second_one_is_left_alone(tmp_path: Pat
     few.confirm(Trains({}), data=Data(1))
     assert few.said == ["the winner is not confirmed: an interval needs at least 2 validation tiles, and there is 1"]
     assert not any(search.bench.folder.confirmation.exists() for search in (off, alone, few))
+
+
+@pytest.mark.parametrize(("tiles", "seconds"), [(1, 80.0), (2, 60.0)])
+def test_no_time_is_kept_where_nothing_can_be_confirmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiles: int, seconds: float
+) -> None:
+    search = Searched(tmp_path / "s", VALUES, "time_budget: 80, confirm: auto")
+    monkeypatch.setattr("segtune.tuning.confirm_looks.resolve", lambda config, _: config)
+    assert trials_search(search.bench.space, Data(tiles)).trials_budget() == seconds  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("part", "content"),
+    [("state.pt", b""), ("state.pt", b"PK\x03\x04cut off"), ("run.yaml", b"lr: "), ("metrics.csv", b"epoch\nx\n")],
+)
+def test_a_damaged_run_starts_again_and_nothing_else_is_lost(tmp_path: Path, part: str, content: bytes) -> None:
+    search = Searched(tmp_path / "s", VALUES)
+    search.confirm(Trains(SKILLS, interrupt_after=4))
+    run = search.bench.folder.repeat(2, 2)
+    for name in ("run.yaml", "metrics.csv"):
+        run.path.mkdir(exist_ok=True)
+        shutil.copy(search.bench.folder.repeat(2, 1).path / name, run.path / name)
+    save_state(run.state, {"epoch": 1})
+    (run.path / part).write_bytes(content)
+    search.said.clear()
+    again = Trains(SKILLS)
+    search.confirm(again)
+    assert again.trained == SIX[4:]
+    (damaged,) = (line for line in search.said if line.startswith(f"{run.path.name}: {run.path / part}"))
+    if part == "metrics.csv":
+        assert damaged.endswith("and the run continues from its state")
+    else:
+        lost = search.bench.folder.path / f"lost_{run.path.name}_1"
+        assert damaged.endswith(f"its files are now in {lost}, and the run starts again")
+        assert (lost / part).read_bytes() == content
+    whole = Searched(tmp_path / "whole", VALUES)
+    whole.confirm(Trains(SKILLS))
+    assert search.confirmation == whole.confirmation
+
+
+def test_a_run_with_all_epochs_but_without_state_and_counts_starts_again(tmp_path: Path) -> None:
+    search = Searched(tmp_path / "s", VALUES)
+    search.confirm(Trains(SKILLS))
+    run = search.bench.folder.repeat(2, 2)
+    run.tiles.unlink()
+    again = Trains(SKILLS)
+    search.confirm(again)
+    assert again.trained == [run.path.name]
+    assert any(line.startswith(f"{run.path.name}: {run.state} is missing; ") for line in search.said)
+
+
+def test_the_best_of_the_search_has_its_model_when_it_is_no_longer_confirmed(tmp_path: Path) -> None:
+    search = Searched(tmp_path / "s", VALUES, "keep: 1, confirm: {top: 2, seeds: 2}")
+    search.confirm(Trains(SKILLS))
+    assert search.model == MEDIAN
+    assert [run.path.name for run in search.bench.folder.trials() if run.best.is_dir()] == ["trial_0002"]
+    search.add([0.85])  # now among the best two: the confirmation no longer counts
+    results = search.bench.results()
+    retention = Retention(results, search.bench.folder, search.bench.space.search)
+    retention.update()
+    assert ranked(results.trials())[0].number == 2
+    assert search.model == "2"
+    assert retention.without_model() is None
 
 
 def test_tiles_of_one_scene_are_drawn_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
