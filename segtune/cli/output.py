@@ -20,9 +20,12 @@ class _Dropping(io.FileIO):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write what can be written; return the full length."""
+        rest = memoryview(data).cast("B")
+        length = len(rest)
         with suppress(OSError):
-            return super().write(data) or _bytes(data)  # None: a non-blocking pipe is full
-        return _bytes(data)
+            while rest:
+                rest = rest[super().write(rest) or len(rest) :]  # None: a non-blocking pipe is full
+        return length
 
 
 def drop_what_cannot_be_written() -> None:
@@ -52,13 +55,7 @@ def _dropping(stream: TextIO | None, number: int) -> TextIO:
     with suppress(OSError):
         stream.flush()
     # A descriptor of its own, so that output which a library writes to number 2 can be redirected.
-    return io.TextIOWrapper(
-        io.BufferedWriter(_Dropping(os.dup(number), "w")),
-        encoding=stream.encoding,
-        errors=stream.errors,
-        line_buffering=True,
-    )
-
-
-def _bytes(data: ReadableBuffer) -> int:
-    return memoryview(data).nbytes
+    file = _Dropping(os.dup(number), "w")
+    # No BufferedWriter between them: a line during whose write a signal arrives would stay in it, and come once more
+    # when Python ends, behind the last message.
+    return io.TextIOWrapper(file, encoding=stream.encoding, errors=stream.errors, line_buffering=True)
