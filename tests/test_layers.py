@@ -68,7 +68,11 @@ ORDER = (
         "validate_flags places applicable own_files described outputs validation comparing choosing predicting "
         "deploying",
     ),
-    ("tools", "weights portfolio placing label_rules mask_maps relabel __main__"),
+    (
+        "tools",
+        "weights portfolio placing label_rules mask_maps relabel scenes windows outlines layers tile_writer tile "
+        "tile_flags __main__",
+    ),
     ("", "loaded api"),
 )
 MODULES = [".".join(filter(None, ("segtune", package, name))) for package, names in ORDER for name in names.split()]

@@ -27,6 +27,11 @@ _DRIVERS = {
     b"\xff\xd8\xff": "JPEG",
     b"BM": "BMP",
 }
+# Of scenes that are cut into tiles, where a file is none of these: drivers that read one local raster each.
+OTHER_DRIVERS = (
+    *("JP2OpenJPEG", "HFA", "ENVI", "EHdr", "NITF", "AAIGrid", "GRASSASCIIGrid", "SRTMHGT", "DTED", "USGSDEM"),
+    *("RST", "SAGA", "GSAG", "GSBG", "GS7BG", "PNM", "WEBP", "GIF"),
+)
 _OTHERS = {  # names of formats in error messages
     b"GIF8": "GIF",
     b"\0\0\0\x0cjP  ": "JPEG 2000",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,16 @@ from rasterio._err import CPLE_BaseError  # errors of GDAL that rasterio does no
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from segtune.data.formats import MOST_BANDS, UPRIGHT, Orientation, Page, driver_of, png_orientation, tiff_pages
+from segtune.data.formats import (
+    MOST_BANDS,
+    OTHER_DRIVERS,
+    UPRIGHT,
+    Orientation,
+    Page,
+    driver_of,
+    png_orientation,
+    tiff_pages,
+)
 from segtune.data.georeference import Place, read_place
 from segtune.data.listing import FACTS, MASKS, place_files
 from segtune.data.vrt import checked_vrt, is_vrt
@@ -114,21 +123,23 @@ class Raster:
 
 
 @contextmanager
-def opened(path: Path, what: str, place: bool = False, scene: bool = False) -> Iterator[Raster]:
+def opened(
+    path: Path, what: str, place: bool = False, scene: bool = False, any_format: bool = False
+) -> Iterator[Raster]:
     """Open a file; errors name `what` was expected, such as "an image".
 
     With `place`, GDAL also reads files beside it that hold its georeference. A `scene` is read in parts: it may be
-    larger than memory, and a VRT. Raises InputError where it cannot be read, here or in the block, has another format,
-    or needs more memory than there is.
+    larger than memory, and a VRT; with `any_format`, it may have other formats of local rasters, too. Raises InputError
+    where it cannot be read, here or in the block, has another format, or needs more memory than there is.
     """
     virtual = checked_vrt(path) if scene and is_vrt(path) else None
-    driver = "VRT" if virtual else driver_of(path, what)
+    driver = "VRT" if virtual else _driver(path, what, any_format)
     pages = tiff_pages(path, what) if driver == "GTiff" else []
     first = pages[0] if pages else None
     with reading(path, what):
         turn = first.orientation if first else png_orientation(path) if driver == "PNG" else None
         # Whether a picture is shown turned depends on whether its place is known.
-        sidecars = not virtual and _has_sidecars(path, place or turn != UPRIGHT)
+        sidecars = not virtual and (driver in OTHER_DRIVERS or _has_sidecars(path, place or turn != UPRIGHT))
         settings = rasterio.Env(**_GDAL, GDAL_DISABLE_READDIR_ON_OPEN=_WITH_SIDECARS if sidecars else _ALONE)
         with settings, rasterio.open(virtual or _name(path, first), driver=driver) as source:
             raster = Raster(path, source, pages[1:], _shown(source, turn))
@@ -136,6 +147,22 @@ def opened(path: Path, what: str, place: bool = False, scene: bool = False) -> I
             for mask in MASKS:
                 _check_mask_beside(raster, beside(path, mask))
             yield raster
+
+
+def _driver(path: Path, what: str, any_format: bool) -> str:
+    """Return the driver of a file by its content, or the first of `OTHER_DRIVERS` that opens it."""
+    try:
+        return driver_of(path, what)
+    except InputError:
+        if any_format and path.is_file():
+            for driver in OTHER_DRIVERS:
+                with (
+                    suppress(RasterioError, CPLE_BaseError),
+                    rasterio.Env(**_GDAL, GDAL_DISABLE_READDIR_ON_OPEN=_WITH_SIDECARS),
+                    rasterio.open(path, driver=driver),
+                ):
+                    return driver
+        raise
 
 
 @contextmanager
@@ -149,10 +176,10 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened_together(paths: Sequence[Path], what: str) -> Iterator[Raster]:
+def opened_together(paths: Sequence[Path], what: str, any_format: bool = False) -> Iterator[Raster]:
     """Open the files of a scene, whose bands follow each other, with their places; InputError as of `opened`."""
     with ExitStack() as stack:
-        first, *others = (stack.enter_context(opened(path, what, place=True, scene=True)) for path in paths)
+        first, *others = (stack.enter_context(opened(path, what, True, True, any_format)) for path in paths)
         yield replace(first, files=others)
 
 

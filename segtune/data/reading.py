@@ -136,7 +136,7 @@ def read_pixels(raster: Raster, settings: ReadSettings, span: Span | None = None
     palette = _palette(raster)
     if settings.order and palette is None:
         array, declared = _ordered(raster, array, settings.order), [declared[i - 1] for i in settings.order]
-    valid = _with_data(array, declared)
+    valid = has_data(array, declared)
     if (mask := raster.mask(span)) is not None:
         valid &= mask
     if transparent:
@@ -151,7 +151,7 @@ def read_pixels(raster: Raster, settings: ReadSettings, span: Span | None = None
             array = array.astype(np.float32, copy=False)
         valid &= np.isfinite(array).all(axis=0)
     if settings.nodata is not None:
-        valid &= _with_data(array, [settings.nodata] * len(array))
+        valid &= has_data(array, [settings.nodata] * len(array))
     image = raster.orientation.upright(array).transpose(1, 2, 0)
     return np.ascontiguousarray(image), np.ascontiguousarray(raster.orientation.upright(valid))
 
@@ -182,7 +182,7 @@ def _coloured(palette: npt.NDArray[np.uint8], array: Image) -> Image:
     return palette[:, :3][array[0]].transpose(2, 0, 1)
 
 
-def _with_data(array: Image, nodata: Sequence[float | None]) -> Valid:
+def has_data(array: npt.NDArray[Any], nodata: Sequence[float | None]) -> Valid:
     """Return which pixels, (H, W), of an array (bands, H, W) hold data; each band may have a nodata value.
 
     A pixel has no data where all of its bands have the nodata value: a single black band, such as water in near

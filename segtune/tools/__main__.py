@@ -4,6 +4,7 @@
     python -m segtune.tools weights --space encoders.yaml --to FOLDER          those of all encoders of a space
     python -m segtune.tools portfolio ray_results/* --to portfolio.yaml        what did well in your own searches
     python -m segtune.tools relabel data/*/gt --labels 255:1 0:0 --beside labels       masks with other labels
+    python -m segtune.tools tile SCENE.tif --mask OUTLINES.gpkg --size 512 --to FOLDER     cut scenes into tiles
 
 `weights` downloads the ImageNet weights of encoders, or takes them from the local cache, and writes a file for each
 one. Copy FOLDER to a machine without a network and set SEGTUNE_WEIGHTS=FOLDER there: the scripts then use its files.
@@ -14,6 +15,9 @@ all of them. With `search: {start: portfolio.yaml}`, a new search tries these af
 
 `relabel` writes masks with other labels into new folders: from labels, from colours (also palettes that differ from
 file to file), or from grey values by threshold. Values without a rule are refused with their counts.
+
+`tile` cuts scenes into tiles, which are called SCENE_r0512_c1024 by their first row and column. Images are rasters,
+VRTs, or lists of one-band files; masks are rasters or outlines.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from segtune.errors import InputError
 from segtune.files.checks import check_writable
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
-from segtune.tools import relabel
+from segtune.tools import relabel, tile_flags
 from segtune.vocabulary import encoder_name
 
 
@@ -95,6 +99,7 @@ TOOLS: Mapping[str, Tool] = {
     "weights": (_weights_flags, _weights),
     "portfolio": (_portfolio_flags, _portfolio),
     "relabel": (relabel.flags, relabel.run),
+    "tile": (tile_flags.add_flags, tile_flags.run),
 }
 
 

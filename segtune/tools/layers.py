@@ -1,0 +1,233 @@
+"""Open the files of a scene on the grid of its image, and read parts of them as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.vrt import WarpedVRT
+
+from segtune.data.alignment import difference, georeference_of
+from segtune.data.formats import UPRIGHT
+from segtune.data.georeference import Place
+from segtune.data.raster import Raster, Span, opened, opened_together, reading
+from segtune.data.reading import Valid, has_data
+from segtune.errors import InputError
+from segtune.tools.outlines import Outlines, burnt
+from segtune.tools.scenes import IMAGES, MASKS, Scene
+
+RESAMPLINGS = ("nearest", "bilinear", "cubic", "average")
+_RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+
+Pixels = npt.NDArray[Any]  # (bands, H, W)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the files of tiles keep of a scene's file, besides its pixels and its place."""
+
+    dtype: str
+    bands: int
+    nodata: float | None = None
+    alpha: int | None = None  # the band, counted from 1
+    rgb: bool = False  # whether the first three bands are red, green and blue
+    palette: dict[int, tuple[int, int, int, int]] | None = None
+    descriptions: tuple[str | None, ...] = ()
+
+    def seen(self, pixels: Pixels) -> Valid:
+        """Return which pixels, (H, W), hold data by their values alone: nodata and alpha."""
+        bands = [band for band in range(len(pixels)) if band + 1 != self.alpha]
+        valid = has_data(pixels[bands], [self.nodata] * len(bands))
+        return valid if self.alpha is None else valid & (pixels[self.alpha - 1] > 0)
+
+
+class Layer(Protocol):
+    """A file of a scene, or its outlines, on the grid of the scene's image."""
+
+    folder: str  # of its tiles: images, gt, or the name of a channel
+    form: Form
+
+    def read(self, span: Span) -> tuple[Pixels, Valid]:
+        """Return these rows and columns as they are stored, and which pixels, (H, W), hold data."""
+
+
+class ImageLayer:
+    """The bands of a scene's image."""
+
+    folder = IMAGES
+
+    def __init__(self, raster: Raster) -> None:
+        self._raster = raster
+        sources = [raster.source, *(file.source for file in raster.files)]
+        declared = [value for source in sources for value in source.nodatavals]
+        first, common = declared[0], len({repr(value) for value in declared}) == 1
+        names = [name for source in sources for name in source.descriptions]
+        self.form = Form(
+            dtype=np.result_type(*(source.dtypes[0] for source in sources)).name,
+            bands=raster.bands,
+            nodata=first if common else None,
+            alpha=raster.alpha,
+            rgb=tuple(raster.source.colorinterp[:3]) == _RGB,
+            palette=_palette(raster) if raster.bands == 1 else None,
+            descriptions=tuple(names) if len(names) == raster.bands else (),
+        )
+
+    def read(self, span: Span) -> tuple[Pixels, Valid]:
+        """Return these rows and columns as they are stored, and which pixels, (H, W), hold data."""
+        with reading(self._raster.path, "an image"):
+            pixels, declared = self._raster.read(span=span)
+            bands = [band for band in range(len(pixels)) if band + 1 != self.form.alpha]
+            valid = has_data(pixels[bands], [declared[band] for band in bands])
+            if (mask := self._raster.mask(span)) is not None:
+                valid &= mask
+        if self.form.alpha:
+            valid &= pixels[self.form.alpha - 1] > 0
+        return pixels, valid
+
+
+class BandLayer:
+    """An extra channel or a mask of a scene: one band.
+
+    Pixels of a mask that its file does not reach get the label `background`.
+    """
+
+    def __init__(self, raster: Raster, folder: str, background: int | None = None) -> None:
+        self.folder, self._raster, self._background = folder, raster, background
+        source = raster.source
+        self.form = Form(source.dtypes[0], 1, source.nodatavals[0], palette=_palette(raster))
+
+    def read(self, span: Span) -> tuple[Pixels, Valid]:
+        """Return these rows and columns as they are stored, and which pixels, (H, W), hold data."""
+        source = self._raster.source
+        with reading(self._raster.path, "an image" if self._background is None else "a mask"):
+            pixels = source.read([1], window=span)
+            valid = source.read_masks(1, window=span) > 0
+        if self._background is None:
+            return pixels, valid
+        if isinstance(source, WarpedVRT):
+            pixels[0][~valid] = self._background
+        # A declared nodata value of a mask may be a label that is in use: only its file's own mask counts.
+        own = None if isinstance(source, WarpedVRT) else self._raster.mask(span)
+        return pixels, np.ones(valid.shape, bool) if own is None else own
+
+
+class OutlineLayer:
+    """Outlines of objects, as a mask: the label of what covers the centre of a pixel, else `background`."""
+
+    folder = MASKS
+
+    def __init__(self, outlines: Outlines, background: int) -> None:
+        self._outlines, self._background = outlines, background
+        self.form = Form(outlines.dtype, 1)
+
+    def read(self, span: Span) -> tuple[Pixels, Valid]:
+        """Return the labels, (1, H, W), in these rows and columns; all pixels hold data."""
+        labels = burnt(self._outlines, span, self._background)
+        return labels[None], np.ones(labels.shape, bool)
+
+
+@dataclass(frozen=True)
+class OpenScene:
+    """The open files of a scene: its image first, then its channels, and its mask last where there is one."""
+
+    height: int
+    width: int
+    place: Place
+    layers: tuple[Layer, ...]
+
+
+@contextmanager
+def opened_layers(
+    scene: Scene, outlines: Outlines | None, resample: str | None, background: int
+) -> Iterator[OpenScene]:
+    """Open the files of a scene.
+
+    Parameters
+    ----------
+    scene: the files.
+    outlines: those of the scene's mask, if it is a file of outlines and they are prepared.
+    resample: how a channel of another grid is brought onto the image's; masks take the nearest label.
+    background: the label of pixels that a mask does not reach.
+
+    Raises InputError where a file cannot be read, has several bands though it is a channel or a mask, or lies on
+    another grid while `resample` is None.
+    """
+    with ExitStack() as stack:
+        image = stack.enter_context(opened_together(scene.image, "an image", any_format=True))
+        for raster in (image, *image.files):
+            _check_upright(raster)
+            if differs := _differing(image, raster):
+                raise InputError(f"{raster.path}: {differs}; the files of one image have the same grid")
+        layers: list[Layer] = [ImageLayer(image)]
+        for name, path in scene.channels:
+            raster = _aligned(stack, path, image, resample, "an extra channel")
+            layers.append(BandLayer(raster, name))
+        if scene.mask and not scene.outlined:
+            raster = _aligned(stack, scene.mask, image, resample and "nearest", "a mask")
+            layers.append(BandLayer(raster, MASKS, background))
+        if outlines:
+            layers.append(OutlineLayer(outlines, background))
+        found = OpenScene(*image.size, image.place, tuple(layers))
+        still_open = stack.pop_all()
+    try:  # not inside the contexts: they take each OSError for one of reading
+        yield found
+    finally:
+        still_open.close()
+
+
+def _palette(raster: Raster) -> dict[int, tuple[int, int, int, int]] | None:
+    return raster.source.colormap(1) if raster.source.colorinterp[0] == ColorInterp.palette else None
+
+
+def _check_upright(raster: Raster) -> None:
+    if raster.orientation != UPRIGHT:
+        raise InputError(f"{raster.path}: is shown turned by its metadata; write it upright before it is cut")
+
+
+def _aligned(stack: ExitStack, path: Path, image: Raster, resample: str | None, what: str) -> Raster:
+    """Open a file of one band on the grid of an image, resampled where it has another one."""
+    raster = stack.enter_context(opened(path, what, place=True, scene=True, any_format=True))
+    _check_upright(raster)
+    if raster.bands - (raster.alpha is not None) != 1:
+        raise InputError(f"{path}: {what} has one band, but this has {raster.bands}")
+    differs = _differing(image, raster)
+    if differs is None:
+        return raster
+    own, wanted = georeference_of(raster), georeference_of(image)
+    if not own or not wanted or not own.crs or not wanted.crs:
+        raise InputError(
+            f"{path}: {differs}; without a coordinate system in both files there is no telling where it lies: bring "
+            f"it to the image's size first"
+        )
+    if resample is None:
+        hint = "with the nearest labels" if what == "a mask" else "with bilinear interpolation, say"
+        raise InputError(f"{path}: {differs}; --resample bilinear brings it onto the image's grid, {hint}")
+    source = raster.source
+    alpha = source.nodata is None and raster.alpha is None  # tells where the file does not reach
+    warped = WarpedVRT(
+        source,
+        src_crs=own.crs,
+        crs=wanted.crs,
+        transform=wanted.transform,
+        height=wanted.height,
+        width=wanted.width,
+        resampling=Resampling[resample],
+        add_alpha=alpha,
+    )
+    return replace(raster, source=stack.enter_context(warped))
+
+
+def _differing(image: Raster, other: Raster) -> str | None:
+    """Describe how the grid of a file differs from that of the image of its scene; None where it does not."""
+    if other.size != image.size:
+        sizes = " and ".join(f"{width}x{height}" for height, width in (other.size, image.size))
+        return f"its size differs from that of {image.path} ({sizes})"
+    own, wanted = georeference_of(other), georeference_of(image)
+    differs = difference(wanted, own) if own and wanted else None
+    return differs and f"does not lie where {image.path} does: {differs}"
