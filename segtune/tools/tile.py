@@ -18,11 +18,11 @@ import rasterio
 from segtune.data.alignment import Georeference
 from segtune.data.raster import alone
 from segtune.errors import InputError, SegtuneError, counted
-from segtune.files.temporary import workplace
 from segtune.remarks import Say
 from segtune.tools.layers import Layer, OpenScene, Pixels, opened_layers
 from segtune.tools.outlines import Labelling, Outlines, check_packages, dtype_of, labels_of, prepare
-from segtune.tools.scenes import IMAGES, MASKS, Scene
+from segtune.tools.placing import joined_tree
+from segtune.tools.scenes import MASKS, Scene
 from segtune.tools.tile_writer import place_of_tile, write_tile
 from segtune.tools.windows import TILE_NAME, Window, chunks, starts, windows
 
@@ -191,8 +191,8 @@ def tile(
     Raises InputError where a file turns out to be damaged, and where no tile reaches the shares that `cut` asks for.
     """
     looked, total, done = Looked(), sum(one.tiles for one in planned), 0
-    with workplace(to / IMAGES) as work:
-        parts = _parts(planned, cut, work, workers, say)
+    with joined_tree(to) as tree:
+        parts = _parts(planned, cut, tree, workers, say)
         with _results(parts, workers) as results:
             for found, part in zip(results, parts, strict=True):
                 looked, done = looked.plus(found), done + len(part.windows)
@@ -201,10 +201,6 @@ def tile(
             raise InputError(_none_kept(cut, looked))
         for old in replaced:
             old.unlink(missing_ok=True)
-        for folder in sorted((work / "tiles").iterdir(), reverse=True):
-            (to / folder.name).mkdir(exist_ok=True)
-            for file in folder.iterdir():
-                os.replace(file, to / folder.name / file.name)
     return looked
 
 
@@ -214,20 +210,19 @@ def _none_kept(cut: Cut, looked: Looked) -> str:
     return f"--min-valid: no tile has a share of {cut.min_valid:g}; the largest is {looked.most_valid:.4g}"
 
 
-def _parts(planned: Sequence[Planned], cut: Cut, work: Path, workers: int, say: Say) -> list[_Part]:
+def _parts(planned: Sequence[Planned], cut: Cut, tree: Path, workers: int, say: Say) -> list[_Part]:
     """Return the parts of all scenes, with their outlines prepared."""
     everything = sum(one.bytes_per_pixel * one.tiles * cut.size**2 for one in planned)
     most = min(_LARGEST, max(_SMALLEST, everything / (_PARTS * workers)))
     dtype = dtype_of([label for one in planned if one.labels for label in (*one.labels[1].values(), *cut.background)])
     parts: list[_Part] = []
-    folder = work / "tiles"
     for name in {name for one in planned for name, _ in one.bands} | {MASKS for one in planned if one.labels}:
-        (folder / name).mkdir(parents=True)
+        (tree / name).mkdir()
     for number, one in enumerate(planned):
         outlines = None
         if one.labels and one.georeference and one.scene.mask:
             layer, labels = one.labels
-            target = Outlines(work / f"outlines_{number}.gpkg", dtype, 0)
+            target = Outlines(tree.parent / f"outlines_{number}.gpkg", dtype, 0)
             attribute = cut.labelling.attribute
             outlines, lines = prepare(one.scene.mask, layer, attribute, labels, one.georeference, target)
             for line in lines:
@@ -235,7 +230,7 @@ def _parts(planned: Sequence[Planned], cut: Cut, work: Path, workers: int, say: 
             if not outlines.number:
                 say(f"warning: no outline of {one.scene.mask} lies in {one.scene.name}; its masks hold background only")
         groups = chunks(one.rows, cut.size, int(most / one.bytes_per_pixel))
-        parts += [_Part(one.scene, outlines, group, cut, folder) for group in groups]
+        parts += [_Part(one.scene, outlines, group, cut, tree) for group in groups]
     return parts
 
 

@@ -26,7 +26,7 @@ def place_of_tile(scene: Place, top: int, left: int) -> Place:
     rpcs = copy.copy(scene.rpcs)
     if rpcs:
         rpcs.line_off, rpcs.samp_off = rpcs.line_off - top, rpcs.samp_off - left
-    transform = scene.transform and scene.transform * Affine.translation(left, top)
+    transform = scene.transform and scene.transform @ Affine.translation(left, top)
     return replace(scene, transform=transform, gcps=gcps, rpcs=rpcs)
 
 

@@ -92,7 +92,7 @@ def test_tiles_hold_the_pixels_of_their_place(scene: Path, write_image: WriteIma
         part = np.s_[top : top + 20, left : left + 20]
         image, transform, profile = stored(one.image)
         assert np.array_equal(image, pixels()[part].transpose(2, 0, 1))
-        assert transform == PLACE * Affine.translation(left, top)
+        assert transform == PLACE @ Affine.translation(left, top)
         assert profile["crs"] == CRS_OF_SCENES
         assert np.array_equal(stored(one.channels[0])[0][0], pixels(bands=1, dtype="uint16")[part][..., 0] + 900)
         assert np.array_equal(read_mask(one.mask), labels[part])
@@ -149,7 +149,7 @@ def test_a_list_names_the_bands_of_an_image(write_image: WriteImage) -> None:
     assert tile("s.txt", "--size", 30, "--to", "tiles").status == 0
     image, transform, _ = stored(Path("tiles/images/s_r0020_c0030.tif"))
     assert np.array_equal(image, bands[20:, 30:60, [2, 0]].transpose(2, 0, 1))
-    assert transform == PLACE * Affine.translation(30, 20)
+    assert transform == PLACE @ Affine.translation(30, 20)
 
 
 def test_a_vrt_is_cut_as_one_scene(write_image: WriteImage) -> None:
@@ -184,7 +184,7 @@ def test_other_rasters_are_cut_too(write_image: WriteImage) -> None:
         assert tile(name, "--size", 50, "--to", "tiles").status == 0
         image, transform, _ = stored(Path(f"tiles/images/{name[0]}_r0000_c0020.tif"))
         assert np.array_equal(image[0], band[:, 20:])
-        assert transform == PLACE * Affine.translation(20, 0)
+        assert transform == PLACE @ Affine.translation(20, 0)
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".geojson", ".shp"])
@@ -203,7 +203,7 @@ def test_outlines_in_another_system_get_the_labels_of_values(scene: Path, suffix
     for left in (0, 20):
         mask, transform, profile = stored(Path(f"tiles/gt/a_r0000_c{left:04d}.tif"))
         assert np.array_equal(mask[0], wanted[:, left : left + 50])
-        assert transform == PLACE * Affine.translation(left, 0)
+        assert transform == PLACE @ Affine.translation(left, 0)
         assert profile["dtype"] == "uint16"
 
 
@@ -221,7 +221,7 @@ def test_outlines_without_an_attribute_get_one_label(scene: Path) -> None:
 
 
 def test_another_grid_is_refused_or_resampled(scene: Path, write_image: WriteImage) -> None:
-    coarse = PLACE * Affine.translation(-5, -5) * Affine.scale(5)
+    coarse = PLACE @ Affine.translation(-5, -5) @ Affine.scale(5)
     dem = np.repeat(np.arange(100, 116, dtype=np.float32)[None], 12, axis=0)
     write_image(Path("dem.tif"), dem, crs=CRS_OF_SCENES, transform=coarse)
     mask = np.zeros((12, 10), np.uint8)
@@ -347,7 +347,7 @@ def test_scenes_of_a_folder_have_their_files_beside(write_image: WriteImage) -> 
     ],
 )
 def test_a_mistake_is_one_line(scene: Path, write_image: WriteImage, arguments: str, complaint: str) -> None:
-    moved = PLACE * Affine.translation(1, 0)
+    moved = PLACE @ Affine.translation(1, 0)
     write_image(Path("b.tif"), pixels(bands=1)[..., 0], crs=CRS_OF_SCENES, transform=moved)
     write_image(Path("c.tif"), pixels(bands=1)[..., 0])
     write_image(Path("n.tif"), pixels())
