@@ -24,9 +24,9 @@ ORDER = (
     ),
     (
         "data",
-        "diagnosis listing tiles pairs splits labels bands formats vrt mask_values georeference raster footprints "
-        "alpha alignment reading likeness leaks fitting statistics findings tile_sizes cache_folder cache_entry cache "
-        "store dataset balance augment "
+        "diagnosis listing exclusion tiles pairs splits labels bands formats vrt mask_values georeference raster "
+        "footprints alpha alignment reading likeness leaks fitting statistics findings tile_sizes cache_folder "
+        "cache_entry cache store dataset balance augment "
         "transform_nodes transforms mix distances batches checks scan demo_canvas demo_scene demo",
     ),
     (

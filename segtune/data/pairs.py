@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+from segtune.data.exclusion import check_present, excluded_from
 from segtune.data.listing import SUFFIXES, Listing, composed, list_folder, read_list
 from segtune.data.tiles import Layout, Split
 from segtune.errors import InputError, first_few
@@ -35,6 +36,7 @@ def find_tiles(place: Path, layout: Layout) -> Split:
     """Find the tiles of one split, a folder or a list file; InputError where a file has no partner.
 
     A list file names one tile per line, with or without extension; its tiles lie beside it, in the layout's folders.
+    Tiles that an exclude.txt beside the split leaves out are not looked at.
     """
     folders = split_folders(place, layout)
     listed = None if place.is_dir() else _listed(place, layout.image_suffix)
@@ -46,6 +48,11 @@ def find_tiles(place: Path, layout: Layout) -> Split:
     unread = tuple(f"{folder}: not read: {text} (only {_READ} are)" for folder, text in what.items() if text)
     if listed is not None:
         files = [_only_listed(place, listed, folder, found) for folder, found in zip(folders, files, strict=True)]
+    if excluded := excluded_from(place):
+        check_present(excluded, place, {name for found in files for name in found})
+        files = [{name: file for name, file in found.items() if name not in excluded.names} for found in files]
+        if not files[0]:
+            raise InputError(f"{excluded.path}: leaves out all tiles of {place}")
     images = files[0]
     if not images:
         ending = f"*{layout.image_suffix}" if layout.image_suffix else ""
@@ -59,7 +66,8 @@ def find_tiles(place: Path, layout: Layout) -> Split:
         raise InputError(mistakes)
     names = tuple(sorted(images))
     rows = tuple(tuple(map(found.__getitem__, names)) for found in files)
-    return Split(tuple(str(folder.absolute()) for folder in folders), names, rows, unread=unread)
+    own_folders = tuple(str(folder.absolute()) for folder in folders)
+    return Split(own_folders, names, rows, unread=unread, excluded=excluded)
 
 
 def _listed(path: Path, suffix: str) -> frozenset[str]:

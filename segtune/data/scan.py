@@ -32,6 +32,7 @@ from segtune.data.checks import (
     with_shades,
 )
 from segtune.data.dataset import DataInfo, image_size
+from segtune.data.exclusion import exclusion_lines
 from segtune.data.findings import Kind, SplitFindings, SplitInfo, in_parallel, look_at
 from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
@@ -71,6 +72,8 @@ def scan(
     """
     channels = tuple(config.channels if channels is None else channels)
     tiles = find_data_set(config, channels)
+    for line in exclusion_lines(split.excluded for split in tiles.values()):
+        say(line)
     reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say)
     seen, entries, kept = reader.read(wanted or [(config.fit, config.image_size)])
     pixels = {split: info.pixels for split, info in seen.items()}

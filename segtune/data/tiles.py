@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import overload
 
 from segtune.config import RunConfig
+from segtune.data.exclusion import Excluded
 from segtune.data.listing import changes_reading, composed
 from segtune.errors import InputError
 from segtune.values import Alpha
@@ -67,6 +68,7 @@ class Split(Sequence[Tile]):
     files: tuple[tuple[str, ...], ...]  # for each folder, the name of each tile's file in it
     left_out: int = 0  # tiles of the split that are not in this selection
     unread: tuple[str, ...] = ()  # a line per folder with files that are not read
+    excluded: Excluded | None = None  # tiles that a file leaves out
 
     def __len__(self) -> int:
         return len(self.names)

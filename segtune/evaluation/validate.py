@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from segtune.data.batches import Batches
 from segtune.data.checks import check_kept, mask_remarks, shares, survey
+from segtune.data.exclusion import exclusion_lines
 from segtune.data.pairs import find_tiles
 from segtune.data.reading import ground_resolution, readable_at_once
 from segtune.data.store import DecodedTiles, TileStore
@@ -260,4 +261,4 @@ def _remarks(tiles: Split, manifest: Manifest) -> list[str]:
         f"no background, so it is always wrong there"
     ]
     remarks = mask_remarks(config, [masks]) if manifest.labels.predicts_background or not unknown else wrong
-    return [*([order] if order else []), *unread, *scale, *remarks]
+    return [*exclusion_lines([tiles.excluded]), *([order] if order else []), *unread, *scale, *remarks]
