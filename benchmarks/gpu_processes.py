@@ -113,10 +113,13 @@ def _end_after(arguments: Sequence[str], folder: RunFolder, epochs: int, number:
     command = [sys.executable, str(SCRIPTS / arguments[0]), *arguments[1:]]
     limit = time.monotonic() + PROCESS_S
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and time.monotonic() < limit and epochs_done(folder) < epochs:
-            time.sleep(0.05)
-        process.send_signal(number if time.monotonic() < limit else signal.SIGKILL)
-        return process.wait()
+        try:
+            while process.poll() is None and time.monotonic() < limit and epochs_done(folder) < epochs:
+                time.sleep(0.05)
+            process.send_signal(number if time.monotonic() < limit else signal.SIGKILL)
+            return process.wait(PROCESS_S)
+        finally:
+            process.kill()  # if it is still there: the time of all checks is up
 
 
 def shared(bench: Bench) -> Outcome:

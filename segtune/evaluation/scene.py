@@ -30,6 +30,7 @@ from segtune.evaluation.scene_scale import Scale, scene_scale
 from segtune.evaluation.scene_source import SceneSource, network_input
 from segtune.models.device import within_memory
 from segtune.models.manifest import Manifest
+from segtune.remarks import Say, unheard
 from segtune.values import OVERLAP
 
 _LEAST_CACHE = 64  # MB of decoded blocks that GDAL keeps
@@ -64,7 +65,7 @@ def predict_scene(
     overlap: float = OVERLAP,
     on_window: OnWindow | None = None,
     resolution: float | str | None = None,
-    say: Callable[[str], object] = lambda line: None,
+    say: Say = unheard,
 ) -> SceneResult:
     """Predict a scene and write it, without holding all of it in memory.
 

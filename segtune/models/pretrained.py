@@ -160,9 +160,14 @@ def fetch_weights(encoders: Iterable[str]) -> dict[str, str]:
     return lost
 
 
+def bringing_command(encoders: Iterable[str]) -> str:
+    """Return the command that writes the encoders' weights to a folder, to be run where there is a network."""
+    return f"python -m segtune.tools weights --encoders {' '.join(encoders)} --to FOLDER"
+
+
 def how_to_bring(encoders: Iterable[str]) -> str:
     """Return how to bring the encoders' weights to a machine without a network."""
-    command = f"python -m segtune.tools weights --encoders {' '.join(encoders)} --to FOLDER"
+    command = bringing_command(encoders)
     return f"to bring the weights along, run `{command}` where there is a network, and set {WEIGHTS_FOLDER}=FOLDER here"
 
 
