@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --only fp16 speed_256_safe
-    python benchmarks/gpu.py --dry-run            a minute on any machine: does the script run
+    python benchmarks/gpu.py --dry-run            some minutes on any machine: does the script run
 
 Everything is made here, in a temporary folder; no network is needed. Each check prints a line: its name, ok or FAILED,
 and its figures; one that fails does not stop the others, and makes the exit status 1. Speed compares, in one run,

@@ -173,9 +173,10 @@ def architectures(bench: Bench) -> Outcome:
     """Train and evaluate each architecture briefly, with encoders of every kind."""
     failed = []
     tiny: dict[str, Any] = {"epochs": 1, "samples_per_epoch": 4, "val_samples": 2, "image_size": 128}
-    for model, encoder in PAIRS[:2] if bench.small else PAIRS:
+    pairs = PAIRS[:2] if bench.small else PAIRS
+    for model, encoder in pairs:
         try:
             bench.train(f"{model}-{encoder}", model=model, encoder=encoder, **tiny)
         except Exception as error:
             failed.append(f"{model} with {encoder}: {' '.join(str(error).split())[:150]}")
-    return Outcome(not failed, "; ".join(failed) or f"{len(PAIRS)} models trained and evaluated")
+    return Outcome(not failed, "; ".join(failed) or f"{len(pairs)} models trained and evaluated")
