@@ -70,7 +70,7 @@ def main() -> int:
             continue
         measured = measure(place, arguments, wanted, console)
         found.append(measured)
-        console.print(*validation_lines(measured.result, measured.intervals), sep="\n")
+        console.print(*validation_lines(measured.result, measured.intervals, measured.drawn), sep="\n")
         if arguments.compare:
             console.print(compared.difference(place, measured))
         if arguments.store_threshold:

@@ -20,10 +20,12 @@ from segtune.cli.dataset import check_data, ensure_demo
 from segtune.cli.searching import SearchDisplay, write_last_page
 from segtune.cli.tasks import SPACES
 from segtune.config import RunConfig
+from segtune.data.pairs import find_tiles
 from segtune.data.scan import scan
 from segtune.data.splits import check_split
 from segtune.errors import InputError, SegtuneError
-from segtune.evaluation.intervals import Interval, bootstrap
+from segtune.evaluation.grouping import find_groups, grouped_intervals
+from segtune.evaluation.intervals import Interval
 from segtune.evaluation.validate import validate
 from segtune.files.checks import check_writable
 from segtune.files.folders import RunFolder, SearchFolder
@@ -50,7 +52,8 @@ class Evaluation:
 
     miou: mean IoU of the classes that occur in the masks, from one confusion matrix over all tiles.
     iou: the IoU of each class by its label, as text, and of `background`; None for a class that no mask contains.
-    interval: the 95% interval of `miou`, by bootstrap over the tiles; None for a single tile.
+    interval: the 95% interval of `miou`, by bootstrap over the tiles; None for a single tile. Tiles that are
+        neighbours on the ground are drawn together, unless all of them are.
     confusion: (K + 1, K + 1), int64: pixels by true (rows) and predicted class (columns), background first.
     tiles: the number of tiles.
     """
@@ -79,8 +82,8 @@ def evaluate(model: Model | Place, split: Place, *, device: str = "auto") -> Eva
         loaded = model if isinstance(model, Model) else load(model, device=device)
         check_split(Path(split), loaded._predictor.manifest.layout)
         found = validate(loaded.folder, Path(split), loaded.device, say=remarks.append, changes=loaded._changes)
-        several = found.tiles > 1
-        intervals = bootstrap(found.measured.tiles, found.manifest.config.classes) if several else None
+        grouping = find_groups(find_tiles(Path(split), found.manifest.layout))
+        intervals, _ = grouped_intervals(found.measured.tiles, found.manifest.config.classes, grouping)
     warn(remarks)
     return Evaluation(
         found.scores.miou,

@@ -67,6 +67,7 @@ class Confirmed:
     tiles: int
     groups: int | None  # None where tiles were drawn one by one
     sentence: str = ""
+    drawn: str = ""  # what was drawn for the intervals, where that matters
 
     @property
     def winner(self) -> Repeated:

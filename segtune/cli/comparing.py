@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from segtune.cli.places import Place, run_of
-from segtune.cli.validation import METRICS, Found, changes_of, groups_of, validated
+from segtune.cli.validation import METRICS, Found, changes_of, validated
 from segtune.data.listing import shortest_ends
 from segtune.data.pairs import find_tiles
 from segtune.errors import InputError, first_few
@@ -46,7 +46,7 @@ class Compared:
         _check_same_pixels(own, theirs)
         names = _names(own.model_folder, theirs.model_folder)
         tiles = own.measured.tiles, theirs.measured.tiles
-        comparison = compare(names, tiles, own.manifest.config.classes, groups_of(own, self._arguments))
+        comparison = compare(names, tiles, own.manifest.config.classes, found.grouping.groups)
         if (metrics := read_own_json(place.out / METRICS, "miou", "-o")) is not None:
             write_text(place.out / METRICS, json.dumps(metrics | {"comparison": comparison.plain()}, indent=2) + "\n")
         return comparison.sentence()

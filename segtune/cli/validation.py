@@ -17,7 +17,8 @@ from segtune.cli.validate_flags import Wanted, band_order
 from segtune.data.pairs import find_tiles
 from segtune.data.tiles import Layout
 from segtune.errors import counted
-from segtune.evaluation.intervals import Intervals, bootstrap, tile_groups
+from segtune.evaluation.grouping import Grouping, find_groups, grouped_intervals
+from segtune.evaluation.intervals import Intervals
 from segtune.evaluation.opened import Changes
 from segtune.evaluation.validate import PredictedTile, Validation, validate
 from segtune.files.atomic import write_text
@@ -41,14 +42,15 @@ class Found:
 
     result: Validation
     intervals: Intervals | None  # None where there is one tile alone
+    grouping: Grouping
+    drawn: str | None  # a line about what was drawn for the intervals, where that matters
     plot: Picture | None  # only for --vis
 
 
 def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console) -> Found:
     """Measure a model on a split with masks, and write OUT."""
-    if arguments.group:
-        config = manifest_of(place.model, place.described).config
-        tile_groups(find_tiles(place.data[0], Layout.of(config, ())).names, arguments.group)  # not after hours
+    config = manifest_of(place.model, place.described).config
+    grouping = find_groups(find_tiles(place.data[0], Layout.of(config, ())), arguments.group)  # not after hours
     check_writable(place.out, "-o")
     sweep = arguments.sweep_threshold or arguments.store_threshold
     own = OwnFiles(place, named=bool(arguments.output_dir))
@@ -65,12 +67,12 @@ def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console
                 plots.append(panels(panels_of(seen), seen.manifest.labels, seen.manifest.threshold))
 
         result = validated(place, place.model, arguments, on_tile, console, arguments.worst, sweep)
-    intervals = _intervals(result, arguments)
+    intervals, drawn = grouped_intervals(result.measured.tiles, result.manifest.config.classes, grouping)
     if wanted.metrics:
         own.claim([place.out / METRICS, *summary])
-        _write(place, result, intervals)
+        _write(place, result, intervals, grouping)
     own.finish(wanted.folders)
-    return Found(result, intervals, plots[0] if plots else None)
+    return Found(result, intervals, grouping, drawn, plots[0] if plots else None)
 
 
 def validated(
@@ -117,21 +119,11 @@ def changes_of(arguments: Namespace, described: Described | None) -> Changes:
     )
 
 
-def groups_of(result: Validation, arguments: Namespace) -> list[str] | None:
-    """Return the group of each tile; None without --group."""
-    return tile_groups(result.measured.names, arguments.group) if arguments.group else None
-
-
-def _intervals(result: Validation, arguments: Namespace) -> Intervals | None:
-    if result.tiles < 2:
-        return None
-    return bootstrap(result.measured.tiles, result.manifest.config.classes, groups_of(result, arguments))
-
-
-def _write(place: Place, result: Validation, intervals: Intervals | None) -> None:
+def _write(place: Place, result: Validation, intervals: Intervals | None, grouping: Grouping) -> None:
     """Write metrics.json, metrics.csv and the pictures of a split."""
     place.out.mkdir(parents=True, exist_ok=True)
-    metrics = result.metrics() | {"intervals": intervals.plain() if intervals else None}
+    drawn = intervals.plain() | {"grouped_by": grouping.by} if intervals else None
+    metrics = result.metrics() | {"intervals": drawn}
     write_text(place.out / METRICS, json.dumps(metrics, indent=2) + "\n")
     write_text(place.out / "metrics.csv", result.measured.table())
     measured, labels = result.measured, result.manifest.labels

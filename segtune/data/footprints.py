@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -13,8 +15,11 @@ from rasterio._err import CPLE_BaseError  # errors of PROJ that rasterio does no
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as reproject
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from segtune.data.raster import Raster
+from segtune.data.raster import Raster, opened
+from segtune.machine import available_cpus
 
 _SAME = 0.5  # share of the smaller footprint from which two tiles show the same place
 _NEAR = 0.1  # of a tile's side: a gap up to twice this makes neighbours
@@ -55,6 +60,30 @@ def footprint_of(raster: Raster) -> Footprint | None:
     crs = CRS.from_user_input(place.crs) if place.crs else None
     ring = place.on_map(np.array([[0.0, 0], [width, 0], [width, height], [0, height]]))
     return None if ring is None or not np.isfinite(ring).all() else Footprint(crs, ring, min(height, width))
+
+
+def read_footprints(images: Sequence[Path]) -> list[Footprint | None]:
+    """Read the footprints of images from their files; raise InputError where one cannot be read."""
+
+    def read(path: Path) -> Footprint | None:
+        with opened(path, "an image", place=True) as raster:
+            return footprint_of(raster)
+
+    with ThreadPoolExecutor(available_cpus()) as pool:
+        return list(pool.map(read, images))
+
+
+def patches(footprints: Sequence[Footprint | None]) -> list[int]:
+    """Return the number of the patch that each tile is part of: tiles that meet, directly or by others.
+
+    Tiles of the same place at different dates are one patch. A tile whose place is not known is one of its own.
+    """
+    count = len(footprints)
+    pairs = [(meeting.first, meeting.second) for meeting in meetings(footprints, list(map(str, range(count))))]
+    rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    links = coo_array((np.ones(len(pairs), dtype=bool), (rows, columns)), shape=(count, count))
+    numbers: npt.NDArray[np.int32] = connected_components(links, directed=False)[1]
+    return numbers.tolist()
 
 
 def meetings(footprints: Sequence[Footprint | None], groups: Sequence[str]) -> list[Meeting]:

@@ -55,6 +55,8 @@ def _lines(result: Confirmed) -> Iterator[str]:
         where, why = ("above", ", since a search chooses the largest of many numbers") if above else ("below", "")
         number = f"the search's own number of the winner, {winner.searched:.4f}"
         yield f"{number}, is {abs(winner.optimism):.4f} {where} its mean over fresh seeds{why}"
+    if result.drawn:
+        yield result.drawn
     yield f"best/ holds the model of its median seed: miou {winner.score:.4f}, from {winner.run}"
 
 

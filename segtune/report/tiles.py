@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from segtune.data.pairs import find_tiles
 from segtune.data.tiles import VAL
 from segtune.errors import InputError
-from segtune.evaluation.intervals import bootstrap
+from segtune.evaluation.grouping import find_groups, grouped_intervals
 from segtune.evaluation.spread import Spread, SpreadTile
 from segtune.evaluation.validate import OnDone, PredictedTile, Validation, validate
 from segtune.files.folders import SearchFolder, find_model
@@ -44,7 +45,8 @@ def _seen(folder: Path, split: Path, classes: int, on_done: OnDone | None) -> Ex
     labels, measured = found.manifest.labels, found.measured
     # A search on some of the tiles has another score than all of them, and the interval would not be around it.
     same = found.tiles == found.manifest.tiles.get(VAL, found.tiles)
-    intervals = bootstrap(measured.tiles, labels.classes) if found.tiles > 1 and same else None
+    grouping = find_groups(find_tiles(split, found.manifest.layout))
+    intervals = grouped_intervals(measured.tiles, labels.classes, grouping)[0] if same else None
     support = {label: score.support for label, score in measured.classes.by_label.items()}
     total = max(1, sum(support.values()))
     return Examples(

@@ -33,8 +33,11 @@ def class_scores_table(labels: Labels, classes: ClassScores, boundary: Mapping[s
     return table
 
 
-def validation_lines(result: Validation, intervals: Intervals | None) -> list[RenderableType]:
-    """Return a table and lines that say how good a model is on a split, and over which labels its mIoU is the mean."""
+def validation_lines(result: Validation, intervals: Intervals | None, drawn: str | None = None) -> list[RenderableType]:
+    """Return a table and lines that say how good a model is on a split, and over which labels its mIoU is the mean.
+
+    `drawn` is a line about what was drawn for the intervals.
+    """
     measured, scores = result.measured, result.scores
     listed = ", ".join(mean_over(measured.labels, scores))
     interval = ""
@@ -50,6 +53,8 @@ def validation_lines(result: Validation, intervals: Intervals | None) -> list[Re
     lines.append(f"expected calibration error {measured.calibration.ece:.4f}")
     if result.absent():
         lines.append(f"warning: no mask contains {', '.join(result.absent())}; left out of the mean")
+    if drawn:
+        lines.append(drawn)
     if intervals:
         lines += intervals.remarks()
     return [*lines, *_sweep_lines(result)]

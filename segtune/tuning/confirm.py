@@ -14,7 +14,9 @@ from segtune.confirmed import Confirmation, Confirmed, Look, Repeated, chosen, s
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import test_place
 from segtune.errors import InputError, SegtuneError, counted, duration, one_line
+from segtune.evaluation.confirmation import Confirmation as Compared
 from segtune.evaluation.confirmation import Repeats, confirm
+from segtune.evaluation.grouping import Grouping
 from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.tile_counts import read_tiles
 from segtune.files.atomic import discard_folder, set_aside
@@ -24,7 +26,6 @@ from segtune.planning.resources import Plan
 from segtune.remarks import Say
 from segtune.space.confirm import Confirm
 from segtune.space.space import Space
-from segtune.training.repeat import name_in_set
 from segtune.trials import Trial
 from segtune.tuning.confirm_looks import groups_of, look_at, too_few_tiles
 from segtune.tuning.confirm_runs import ConfirmRuns
@@ -299,9 +300,9 @@ class Confirming:
         names = {tuple(names) for names, _ in counts.values()}
         if len(names) > 1:
             raise InputError(f"{self._folder.path}: the runs with fresh seeds were measured on different tiles")
-        groups = groups_of(wanted, [name_in_set(name) for name in names.pop()])
+        grouping = groups_of(wanted, names.pop(), self._space.baseline)
         repeats = [Repeats(str(n), tuple(counts[run.name][1] for run in found)) for n, found in compared.items()]
-        found = confirm(repeats, groups, reference="0")
+        found = confirm(repeats, grouping.groups, reference="0")
         leads = {gain.over: gain for gain in found.gains}
         configurations = []
         for mean in found.means:
@@ -325,7 +326,8 @@ class Confirming:
                     gain.miou if gain else None,
                 )
             )
-        result = Confirmed(tuple(configurations), found.tiles, found.groups)
+        drawn = _drawn(grouping, found, repeats)
+        result = Confirmed(tuple(configurations), found.tiles, found.groups, drawn=drawn)
         self._note(replace(self._confirmation, result=replace(result, sentence=sentence(result))))
         self._keep(result, runs)
         return True
@@ -378,6 +380,15 @@ class Confirming:
         self._results.note_looks(looks)
         if looks != self._confirmation.tests:
             self._note(replace(self._confirmation, tests=looks))
+
+
+def _drawn(grouping: Grouping, found: Compared, repeats: Sequence[Repeats]) -> str:
+    """Return a line about what was drawn for the intervals, where that matters; empty for none."""
+    if grouping.groups is None:
+        return grouping.remark or ""
+    first, single = found.gains[0], confirm(repeats).gain_over(found.gains[0].over)
+    what = "the interval of the winner's lead"
+    return (single and grouping.difference(first.miou, single.miou, what)) or ""
 
 
 def _read(run: RepeatRun) -> tuple[list[str], TileCounts]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from segtune.config import RunConfig
 from segtune.confirmed import Confirmed, Look, Repeated
 from segtune.data.dataset import DataInfo
+from segtune.data.pairs import find_tiles
+from segtune.data.splits import find_data_set
 from segtune.errors import InputError
-from segtune.evaluation.intervals import bootstrap, compare, tile_groups
+from segtune.evaluation.grouping import Grouping, find_groups, groups_by_name
+from segtune.evaluation.intervals import bootstrap, compare
 from segtune.evaluation.validate import Validation, validate
 from segtune.files.folders import SearchFolder
 from segtune.space.confirm import Confirm
@@ -17,6 +21,8 @@ from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
 from segtune.training.repeat import name_in_set, scored_sets, tile_names
 from segtune.training.resolve import resolve
+
+_SETTING = "search.confirm.group"
 
 
 def look_at(place: Path, result: Confirmed, wanted: Confirm, folder: SearchFolder, device: str) -> Look:
@@ -30,7 +36,8 @@ def look_at(place: Path, result: Confirmed, wanted: Confirm, folder: SearchFolde
 
     winner, base = result.winner, result.baseline
     own = validated(winner)
-    groups = groups_of(wanted, own.measured.names)
+    tiles_there = find_tiles(place, own.manifest.layout)
+    groups = find_groups(tiles_there, wanted.group, _SETTING).groups
     several, classes = own.tiles > 1, own.manifest.config.classes
     interval = bootstrap(own.measured.tiles, classes, groups).miou if several else None
     if base is None or winner.baseline:
@@ -59,17 +66,23 @@ def check_groups(space: Space, info: DataInfo) -> None:
     wanted = space.search.confirms()
     if wanted and wanted.group is not None:
         names = tile_names(scored_sets(resolve(space.baseline, info), info))
-        groups_of(wanted, [name_in_set(name) for name in names])
+        _by_names(names, wanted.group)
 
 
-def groups_of(wanted: Confirm, names: Sequence[str]) -> list[str] | None:
-    """Return the group of each tile by its name in its set; None where tiles are drawn one by one.
+def groups_of(wanted: Confirm, names: Sequence[str], config: RunConfig) -> Grouping:
+    """Return which validation tiles are drawn together; `names` are those in tiles.npz, and `config` finds the files.
 
     Raises InputError where the pattern does not fit the names.
     """
-    if wanted.group is None:
-        return None
-    try:
-        return tile_groups(names, wanted.group)
-    except InputError as error:
-        raise InputError(line.replace("--group", "search.confirm.group", 1) for line in error.mistakes) from None
+    if wanted.group is not None:
+        return _by_names(names, wanted.group)
+    with suppress(InputError):  # the cache may hold tiles whose files are gone
+        sets = find_data_set(config, config.channels)
+        tiles = {f"{split}/{tile.name}": tile for split, found in sets.items() for tile in found}
+        if tiles.keys() >= set(names):
+            return find_groups([tiles[name] for name in names], None, _SETTING)
+    return Grouping(remark="tiles are drawn one by one, since the files that tell their places are gone")
+
+
+def _by_names(names: Sequence[str], pattern: str) -> Grouping:
+    return groups_by_name([name_in_set(name) for name in names], pattern, _SETTING)

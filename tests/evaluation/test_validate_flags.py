@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
+from rasterio.crs import CRS
 from sklearn.metrics import jaccard_score, precision_recall_fscore_support
 
 from tests.evaluation.runs import SIZE, Run, Trained, errors, pixels
@@ -160,6 +162,28 @@ def test_tiles_are_drawn_in_the_groups_of_their_names(
     assert run("-cd", binary.folder, "-d", split, "-o", tmp_path / "y", "--com", "--group", "place") == 2
     assert errors(capsys)[0].startswith("error: --group: ")
     assert not (tmp_path / "y").exists()
+
+
+def test_tiles_are_drawn_with_their_neighbours_on_the_ground(
+    binary: Trained, tmp_path: Path, run: Run, capsys: Capsys
+) -> None:
+    shutil.copytree(binary.val, tmp_path / "val")
+    for path in (tmp_path / "val").rglob("*.tif"):
+        number = int(path.stem)
+        with rasterio.open(path, "r+") as file:
+            file.crs = CRS.from_epsg(32632)
+            file.transform = Affine(0.5, 0, 500_000 + 20 * (number % 2) + 500 * (number // 2), 0, -0.5, 5_000_000)
+    assert run("-cd", binary.folder, "-d", tmp_path / "val", "-o", tmp_path / "x", "--com") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "tiles of 2 places (neighbours on the ground) are drawn together: the interval is" in said
+    assert "warning: 2 groups are few" in said
+    found = metrics(tmp_path / "x")["intervals"]
+    assert (found["tiles"], found["groups"], found["grouped_by"]) == (4, 2, "places")
+    assert run("-cd", binary.folder, "-d", binary.val, "-o", tmp_path / "y", "--com") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "all tiles are neighbours on the ground" in said
+    found = metrics(tmp_path / "y")["intervals"]
+    assert (found["tiles"], found["groups"], found["grouped_by"]) == (4, None, None)
 
 
 def test_the_sheet_of_the_worst_tiles_has_a_row_for_each(binary: Trained, tmp_path: Path, run: Run) -> None:

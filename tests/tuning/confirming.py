@@ -49,10 +49,11 @@ class Names:
         return f"scene_{index // 2}_{index}"
 
 
-def counts(skill: float, seed: int) -> TileCounts:
-    """What a run of this skill counts on tiles that are hard for all runs alike."""
+def counts(skill: float, seed: int, style: float = 0.0) -> TileCounts:
+    """What a run of this skill counts: tiles are hard for all runs alike, but for its style on pairs of tiles."""
     hard = np.random.default_rng(0).normal(0, 0.05, TILES)
-    right = np.clip(skill + hard + np.random.default_rng(seed).normal(0, 0.01), 0.02, 0.98)
+    own = style * np.random.default_rng(round(100 * skill)).normal(size=TILES // 2).repeat(2)
+    right = np.clip(skill + hard + own + np.random.default_rng(seed).normal(0, 0.01), 0.02, 0.98)
     objects = np.full(TILES, PIXELS // 2)
     hits = np.round(objects * right).astype(np.int64)
     numbers = [PIXELS - objects, np.zeros(TILES, dtype=np.int64), objects - hits, hits]
@@ -66,6 +67,7 @@ class Trains:
     skills: Mapping[int, float]
     failures: dict[str, list[Failure]] = field(default_factory=dict)
     interrupt_after: int | None = None  # runs
+    style: float = 0.0  # deviation of a configuration on pairs of tiles
     trained: list[str] = field(default_factory=list)
     starts: list[TrialStart] = field(default_factory=list)
 
@@ -81,14 +83,14 @@ class Trains:
                 searcher.ended(start.number)
                 return
             self.trained.append(name)
-            leave_run(start, self.skills[int(name[8:12])])
+            leave_run(start, self.skills[int(name[8:12])], self.style)
             searcher.epoch(start.number, epoch_result(3))
             searcher.ended(start.number)
 
 
-def leave_run(start: TrialStart, skill: float) -> None:
+def leave_run(start: TrialStart, skill: float, style: float = 0.0) -> None:
     """Write what a run with a fresh seed leaves."""
-    found = counts(skill, start.config.seed)
+    found = counts(skill, start.config.seed, style)
     miou = mean_iou(found.total())
     assert miou is not None
     leave_model(start.folder.best, 3, miou, data=start.path.name.encode())

@@ -21,7 +21,7 @@ from segtune.space.confirm import Confirm
 from segtune.training.state import save_state
 from segtune.trials import ranked
 from segtune.tuning.confirm import Asked
-from segtune.tuning.confirm_looks import check_groups, trials_search
+from segtune.tuning.confirm_looks import trials_search
 from segtune.tuning.failures import Failure, Fault
 from segtune.tuning.retention import Retention
 from segtune.tuning.stopping import Cause
@@ -377,16 +377,6 @@ def test_the_best_of_the_search_has_its_model_when_it_is_no_longer_confirmed(tmp
     assert ranked(results.trials())[0].number == 2
     assert search.model == "2"
     assert retention.without_model() is None
-
-
-def test_tiles_of_one_scene_are_drawn_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    search = Searched(tmp_path / "s", VALUES, r"confirm: {top: 2, seeds: 2, group: '^scene_(\d+)'}")
-    monkeypatch.setattr("segtune.tuning.confirm_looks.resolve", lambda config, _: config)
-    check_groups(search.bench.space, Data())  # type: ignore[arg-type]
-    search.confirm(Trains(SKILLS))
-    result = search.confirmation.result
-    assert result
-    assert (result.tiles, result.groups) == (12, 6)
 
 
 def test_a_damaged_confirmation_is_set_aside_and_the_runs_are_used_again(tmp_path: Path) -> None:
