@@ -59,8 +59,8 @@ ORDER = (
     ),
     (
         "report",
-        "commands answer text tables console dry_run validation record confirmation sentences effects plot charts "
-        "tiles gather page index figures written",
+        "terminal commands answer text tables console dry_run validation record confirmation sentences effects plot "
+        "charts tiles gather page index figures written",
     ),
     (
         "cli",

@@ -3,98 +3,28 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.style import Style
-from rich.text import Text
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 from segtune.clock import running_seconds
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
-from segtune.errors import counted, duration, printable
+from segtune.errors import counted, duration
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
-from segtune.remarks import Say
+from segtune.report.terminal import Bar, make_console, reading_bar, step_bar
 from segtune.report.text import paused_line, settings_text, waiting_text
 from segtune.training.result import EpochResult
 from segtune.training.runlog import epochs_done
 from segtune.trials import UNKNOWN, Trial
 
+__all__ = ["RunConsole", "SearchConsole", "epoch_line", "make_console", "reading_bar", "step_bar", "trial_line"]
+
 _SHOWN_EVERY_S = 0.5  # seconds between steps of a run on the bar
-_PLAIN_WIDTH = 160  # columns of tables when the output goes to a file
-
-
-class _PrintsAsGiven(Console):
-    """A console that prints text as it is, without markup.
-
-    Characters that are not `printable`, or that the encoding of the terminal lacks, are escaped, in lines and in cells
-    of tables. So a text never spans several lines.
-    """
-
-    def render_str(self, text: str, *, style: str | Style = "", **layout: Any) -> Text:
-        """Return the text of a line or a cell; called by rich for each of them."""
-        given = {name: layout[name] for name in ("justify", "overflow") if name in layout}
-        shown = printable(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
-        return Text(shown, style, **given)
-
-
-def make_console() -> Console:
-    """Return the console for stdout; where that is not a terminal, it prints plain text of a fixed width."""
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    # Long lines are left to the terminal to wrap, because a path or a command with a line break cannot be copied.
-    return _PrintsAsGiven(force_terminal=terminal, width=None if terminal else _PLAIN_WIDTH, soft_wrap=True)
-
-
-class _Bar:
-    """A progress bar, shown on terminals only."""
-
-    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task("", total=None)
-
-    def update(self, done: float, total: float | None, text: str) -> None:
-        self._progress.update(self._task, completed=done, total=total, description=printable(text))
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-
-def step_bar(console: Console) -> _Bar:
-    """Return a bar that counts tiles or batches."""
-    return _Bar(
-        console, TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    )
-
-
-@contextmanager
-def reading_bar(console: Console) -> Iterator[tuple[Callable[[int, int], None], Say]]:
-    """Show a bar while tiles are read; yield a function that moves it, and one that prints a line above it."""
-    with step_bar(console) as bar:
-        yield (
-            lambda done, total: bar.update(done, total, "reading the tiles"),
-            lambda line: console.print(line),
-        )
 
 
 class RunConsole:
@@ -159,7 +89,7 @@ class SearchConsole:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total = console, total
-        self._bar = _Bar(
+        self._bar = Bar(
             console, BarColumn(bar_width=30), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
         )
         self._running: dict[int, float] = {}  # share of its epochs that each running trial has done, by number

@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> None:
             )
         check_target(target, flag, arguments.force)
     # torch and rasterio take seconds to import; --help and common mistakes do not wait for them.
-    from segtune.report.console import make_console, step_bar
+    from segtune.report.terminal import make_console, step_bar
     from segtune.tools.mask_maps import find_masks, relabel_folders
 
     folders = [find_masks(source, target) for source, target in zip(arguments.folders, targets, strict=True)]

@@ -73,7 +73,7 @@ def run(arguments: Namespace) -> None:
         raise InputError("--attribute, --labels and --layer are for outlines, but no --mask is a file of outlines")
     planned = plan(scenes, cut)
     replaced = check_free(planned, arguments.to, arguments.force)
-    from segtune.report.console import make_console, step_bar
+    from segtune.report.terminal import make_console, step_bar
 
     console = make_console()
     for one in planned:
