@@ -20,9 +20,11 @@ from typing import Any
 
 import pytest
 import ray
+import timm
 import yaml
 from ray._raylet import AuthenticationTokenLoader
 from ray.cluster_utils import Cluster
+from safetensors.torch import save_file
 
 from segtune.config import RunConfig
 from segtune.data.scan import scan
@@ -43,10 +45,11 @@ from segtune.tuning.worker import run_trial
 from tests.conftest import WriteDataSet
 from tests.scripts import call
 
+ENCODER = "tu-mobilenetv3_small_050"
 RUN = (
-    "run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: EPOCHS, "
-    "encoder_weights: none, augmentation: safe, "
-    "workers: 0}\n"
+    "run: {{model: unet, encoder: {encoder}, image_size: 32, epochs: {epochs}, "
+    "encoder_weights: {weights}, augmentation: safe, "
+    "workers: 0}}\n"
 )
 
 
@@ -132,10 +135,20 @@ def machine_of(folder: SearchFolder, number: int) -> dict[str, str]:
     return machine
 
 
-def space_of(folder: Path, tiles: Path | str, epochs: int, search: str, gpus: int = 0) -> Space:
+@pytest.fixture
+def weights_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImageNet weights for this process: $SEGTUNE_WEIGHTS is typed where the search starts, and no node has it."""
+    (tmp_path / "weights").mkdir()
+    tensors = timm.create_model(ENCODER.removeprefix("tu-")).state_dict()
+    save_file(tensors, tmp_path / "weights" / f"{ENCODER}.safetensors")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEGTUNE_WEIGHTS", "weights")
+
+
+def space_of(folder: Path, tiles: Path | str, epochs: int, search: str, gpus: int = 0, weights: str = "none") -> Space:
     path = folder / "space.yaml"
     path.write_text(
-        f"dataset: {tiles}\n{RUN.replace('EPOCHS', str(epochs))}"
+        f"dataset: {tiles}\n{RUN.format(encoder=ENCODER, epochs=epochs, weights=weights)}"
         f"space: {{lr: [1e-3, 2e-3, 3e-3, 4e-3]}}\n"
         f"search: {{sampler: grid, scheduler: none, gpus_per_trial: {gpus}, {search}}}\n"
     )
@@ -147,10 +160,11 @@ def entries(cache: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("weights_here")
 def test_trials_run_on_both_nodes_each_with_a_gpu_and_a_cache_of_its_own(
     nodes: Nodes, tiles: Path, tmp_path: Path
 ) -> None:
-    space = space_of(tmp_path, tiles, 60, "trials: 2", gpus=1)
+    space = space_of(tmp_path, tiles, 60, "trials: 2", gpus=1, weights="auto")
     folder = SearchFolder(tmp_path / "found")
     watch = Watch(folder, nodes=2)
     before = set(entries(nodes.caches[0]))
@@ -166,6 +180,8 @@ def test_trials_run_on_both_nodes_each_with_a_gpu_and_a_cache_of_its_own(
         assert machine["host"] == socket.gethostname()
         assert place <= {node.node_id for node in nodes.cluster.list_all_nodes()}
         assert machine["cuda_visible_devices"] == "0"  # the one that each node has
+        settings = yaml.safe_load(folder.trial(number).run_yaml.read_text())
+        assert settings["encoder_weights"] == "imagenet"  # of the folder that the search was started with
     with folder.trials_csv.open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["finished"] * 2
     assert (folder.best / "model.safetensors").is_file()
