@@ -70,8 +70,8 @@ ORDER = (
     ),
     (
         "tools",
-        "weights portfolio placing label_rules mask_maps relabel scenes windows outlines layers tile_writer tile "
-        "tile_flags __main__",
+        "weights portfolio placing label_rules mask_maps relabel scenes windows outlines layers tile_writer "
+        "tile tile_flags conditions tile_files filtered filtering collected collect __main__",
     ),
     ("", "loaded api"),
 )

@@ -5,6 +5,8 @@
     python -m segtune.tools portfolio ray_results/* --to portfolio.yaml        what did well in your own searches
     python -m segtune.tools relabel data/*/gt --labels 255:1 0:0 --beside labels       masks with other labels
     python -m segtune.tools tile SCENE.tif --mask OUTLINES.gpkg --size 512 --to FOLDER     cut scenes into tiles
+    python -m segtune.tools filter data/mine --where "share(1) > 0.05 and valid > 0.9" --to data/few     some tiles
+    python -m segtune.tools collect data/mine nir --from /archive/nir           files of a channel that came later
 
 `weights` downloads the ImageNet weights of encoders, or takes them from the local cache, and writes a file for each
 one. Copy FOLDER to a machine without a network and set SEGTUNE_WEIGHTS=FOLDER there: the scripts then use its files.
@@ -18,6 +20,12 @@ file to file), or from grey values by threshold. Values without a rule are refus
 
 `tile` cuts scenes into tiles, which are called SCENE_r0512_c1024 by their first row and column. Images are rasters,
 VRTs, or lists of one-band files; masks are rasters or outlines.
+
+`filter` keeps some of the tiles: by their pixels, by lists, by the folders that hold them. All files of a tile go
+together, into a new data set; or the names are listed.
+
+`collect` finds files with the names of tiles in other folders, and puts them into a folder of each split. Files whose
+size or place on the ground differs from the image's are refused.
 """
 
 from __future__ import annotations
@@ -35,7 +43,7 @@ from segtune.errors import InputError
 from segtune.files.checks import check_writable
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
-from segtune.tools import relabel, tile_flags
+from segtune.tools import collect, filtering, relabel, tile_flags
 from segtune.vocabulary import encoder_name
 
 
@@ -100,6 +108,8 @@ TOOLS: Mapping[str, Tool] = {
     "portfolio": (_portfolio_flags, _portfolio),
     "relabel": (relabel.flags, relabel.run),
     "tile": (tile_flags.add_flags, tile_flags.run),
+    "filter": (filtering.flags, filtering.run),
+    "collect": (collect.flags, collect.run),
 }
 
 

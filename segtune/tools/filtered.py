@@ -1,0 +1,140 @@
+"""Keep some tiles of a data set: by their pixels, by list, by folder; all files of a tile go together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from segtune.data.exclusion import exclusion_lines
+from segtune.data.findings import in_parallel
+from segtune.data.listing import list_folder
+from segtune.data.mask_values import count_labels
+from segtune.data.reading import read_tile
+from segtune.data.tiles import Split, Tile
+from segtune.errors import InputError, counted
+from segtune.files.atomic import replaced_file
+from segtune.remarks import Say
+from segtune.tools.conditions import Condition, TileFacts
+from segtune.tools.placing import joined_tree, place_file
+from segtune.tools.tile_files import all_names, files_by_tile
+
+_MOST_MISTAKES = 5  # that are shown
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which tiles are kept: those that meet all of these."""
+
+    condition: Condition | None
+    ignore: Sequence[int]  # labels that do not count as labelled
+    only: Mapping[str, set[str]] | None  # tiles by split
+    without: Mapping[str, set[str]] | None
+    folders: Sequence[str]  # folders in which a tile must have a file
+
+
+def kept_tiles(dataset: Path, splits: Mapping[str, Split], wanted: Wanted, progress: Progress) -> dict[str, list[str]]:
+    """Return the names of the tiles to keep, by split.
+
+    Tiles are read only where there is a condition. Raises InputError where a tile cannot be read, and where a split
+    keeps none.
+    """
+    kept = {split: _by_name(dataset / split, split, tiles, wanted) for split, tiles in splits.items()}
+    if wanted.condition:
+        total, done, mistakes = sum(map(len, kept.values())), 0, list[str]()
+        for split, tiles in splits.items():
+            chosen = [tile for tile in tiles if tile.name in kept[split]]
+            look = partial(_holds, condition=wanted.condition, ignore=wanted.ignore)
+            for tile, looking in zip(chosen, in_parallel(chosen, look), strict=True):
+                try:
+                    if not looking.result():
+                        kept[split].remove(tile.name)
+                except InputError as error:
+                    mistakes += error.mistakes
+                done += 1
+                progress(done, total)
+        if mistakes:
+            rest = len(mistakes) - _MOST_MISTAKES
+            raise InputError(
+                [*mistakes[:_MOST_MISTAKES], *([f"{dataset}: {counted(rest, 'more mistake')}"] if rest > 0 else [])]
+            )
+    if empty := [split for split in splits if not kept[split]]:
+        raise InputError(f"{dataset / split}: no tile is kept of {len(splits[split])}" for split in empty)
+    return {split: sorted(names) for split, names in kept.items()}
+
+
+def _by_name(place: Path, split: str, tiles: Split, wanted: Wanted) -> set[str]:
+    names = set(tiles.names)
+    if wanted.only is not None:
+        names &= wanted.only[split]
+    if wanted.without is not None:
+        names -= wanted.without[split]
+    for folder in wanted.folders:
+        if not (place / folder).is_dir():
+            raise InputError(f"--has: {place / folder}: no such folder")
+        names &= files_by_tile(place / folder, all_names(tiles)).keys()
+    return names
+
+
+def _holds(tile: Tile, condition: Condition, ignore: Sequence[int]) -> bool:
+    facts = _facts(tile, ignore)
+    try:
+        return condition(facts)
+    except InputError as error:
+        raise InputError(f"{mistake} in {tile.image}" for mistake in error.mistakes) from None
+
+
+def _facts(tile: Tile, ignore: Sequence[int]) -> TileFacts:
+    _, valid, mask = read_tile(tile)
+    pixels = count_labels(mask)  # those without a label are not among them
+    labelled = sum(number for label, number in pixels.items() if label not in ignore)
+    height, width = mask.shape
+    return TileFacts(pixels, width, height, float(np.mean(valid)), labelled / mask.size)
+
+
+def write_data_set(
+    dataset: Path,
+    splits: Mapping[str, Split],
+    kept: Mapping[str, Sequence[str]],
+    target: Path,
+    copy: bool,
+    progress: Progress,
+) -> int:
+    """Link or copy all files of tiles into a new data set; return their number.
+
+    These are, in every folder of a split, the files that have the name of a tile, whatever their extension.
+    """
+    files = [
+        (dataset / split / folder / file, Path(split) / folder / file)
+        for split, names in ((split, frozenset(names)) for split, names in kept.items())
+        for folder in list_folder(dataset / split).folders
+        for name, own in files_by_tile(dataset / split / folder, all_names(splits[split])).items()
+        if name in names
+        for file in own
+    ]
+    with joined_tree(target) as place:
+        for done, (source, inside) in enumerate(files, start=1):
+            place_file(source, place / inside, copy)
+            progress(done, len(files))
+    return len(files)
+
+
+def write_lists(dataset: Path, kept: Mapping[str, Sequence[str]], name: str) -> list[Path]:
+    """Write the names of tiles into a list file of this name in the folder of each split; return the files."""
+    paths = [dataset / split / name for split in kept]
+    for path, names in zip(paths, kept.values(), strict=True):
+        with replaced_file(path) as temporary:
+            temporary.write_text("".join(f"{tile}\n" for tile in names), encoding="utf-8")
+    return paths
+
+
+def tell(dataset: Path, splits: Mapping[str, Split], kept: Mapping[str, Sequence[str]], say: Say) -> None:
+    """Say how many tiles of each split are kept, and how many a file of the data set leaves out."""
+    for line in exclusion_lines(tiles.excluded for tiles in splits.values()):
+        say(line)
+    for split, tiles in splits.items():
+        say(f"{dataset / split}: {len(kept[split])} of {counted(len(tiles), 'tile')} kept")

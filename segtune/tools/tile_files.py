@@ -1,0 +1,84 @@
+"""The splits of a data set, and all files of its tiles: in every folder, with the files beside them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+
+from segtune.data.listing import composed, list_folder, read_list
+from segtune.data.pairs import find_tiles
+from segtune.data.tiles import Layout, Split
+from segtune.errors import InputError, counted, first_few
+
+_POLYNOMIALS = ("_RPC.TXT", "_rpc.txt")
+WHOLE = ""  # the name of the only split of a folder that is one itself
+
+
+def find_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
+    """Return the splits of a data set by their names, or a folder that is a split itself by an empty name.
+
+    Raises InputError where there is none, and with the mistakes of all splits.
+    """
+    if not dataset.is_dir():
+        raise InputError(f"{dataset}: no such data set folder")
+    if (dataset / layout.images_dir).is_dir():
+        names = [WHOLE]
+    else:
+        names = [name for name in list_folder(dataset).folders if (dataset / name / layout.images_dir).is_dir()]
+    if not names:
+        raise InputError(
+            f"{dataset}: holds no split: neither {layout.images_dir} nor a folder with {layout.images_dir}, such as "
+            f"train/{layout.images_dir}; --images-dir names another folder"
+        )
+    found, mistakes = dict[str, Split](), list[str]()
+    for name in names:
+        try:
+            found[name] = find_tiles(dataset / name, layout)
+        except InputError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise InputError(mistakes)
+    return found
+
+
+def all_names(split: Split) -> frozenset[str]:
+    """Return the names of a split's tiles, with those that a file of the data set leaves out."""
+    return frozenset(split.names) | (split.excluded.names if split.excluded else frozenset())
+
+
+def files_by_tile(folder: Path, names: Collection[str]) -> dict[str, list[str]]:
+    """Return the files of a folder by the tiles that they belong to: NAME with any extensions, a.tif, a.tfw, a.tif.msk.
+
+    `names` are those of all tiles of the split, as of `all_names`: a file of the tile a.b is none of the tile a.
+    """
+    names = frozenset(names)
+    found: dict[str, list[str]] = {}
+    for file in list_folder(folder).files:
+        stem = next((file.removesuffix(end) for end in _POLYNOMIALS if file.endswith(end)), os.path.splitext(file)[0])
+        while composed(stem) not in names and "." in stem:
+            stem = stem.rpartition(".")[0]
+        if (name := composed(stem)) in names:
+            found.setdefault(name, []).append(file)
+    return found
+
+
+def listed_tiles(path: Path, flag: str, splits: dict[str, Split]) -> dict[str, set[str]]:
+    """Return the tiles that a list names, by split.
+
+    A line is a name with or without extension; ``train/`` before it means that split alone, and what stands after
+    a blank and # is a comment. Raises InputError, naming the flag, for names that no split has.
+    """
+    tiles: dict[str, set[str]] = {split: set() for split in splits}
+    known = {split: frozenset(found.names) for split, found in splits.items()}
+    absent = []
+    for line in read_list(path):
+        name = PurePosixPath(composed(line.split(" #")[0].strip()))
+        meant = [name.parts[-2]] if len(name.parts) > 1 and name.parts[-2] in splits else list(splits)
+        held = [(split, spelt) for split in meant for spelt in (name.name, name.stem) if spelt in known[split]]
+        for split, spelt in held:
+            tiles[split].add(spelt)
+        absent += [] if held else [str(name)]
+    if absent:
+        raise InputError(f"{flag}: {path}: {counted(len(absent), 'name')} of no tile: {first_few(absent)}")
+    return tiles
