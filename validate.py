@@ -17,10 +17,9 @@ from pathlib import Path
 from segtune.cli.applicable import check_applicable, unused_overlap
 from segtune.cli.described import description, description_line
 from segtune.cli.exits import run_script
-from segtune.cli.places import places_of
+from segtune.cli.places import models_of, places_of
 from segtune.cli.validate_flags import Wanted, band_order, check_validate_flags, validate_parser
 from segtune.files.checks import check_writable
-from segtune.models.chosen import model_at, models_in
 from segtune.models.foreign import manifest_of
 
 
@@ -34,13 +33,10 @@ def main() -> int:
     wanted = Wanted.of(arguments)
     if arguments.output_dir:
         check_writable(Path(arguments.output_dir), "-o")
-    if arguments.check_path:
-        models = [model_at(Path(arguments.check_path))]
-    else:
-        models = models_in(Path(arguments.check_dir), arguments.trial, arguments.top)
+    models, averaged = models_of(arguments)
     described = description(models, arguments)
     manifests = {model: manifest_of(model, described).with_order(band_order(arguments)) for model in models}
-    places = places_of(manifests, arguments, described)
+    places = places_of(manifests, arguments, described, averaged)
     check_applicable(arguments, places, manifests, described)
     # torch takes seconds to import; --help and common mistakes do not wait for it.
     from segtune.cli.choosing import check_choice, store_threshold

@@ -33,7 +33,7 @@ ORDER = (
         "models",
         "device tensors networks probe compatibility weights pretrained normalization batchnorm build auto_weights "
         "run_yaml "
-        "manifest card foreign foreign_network checkpoint chosen export_metadata export hub",
+        "manifest card foreign foreign_network checkpoint averaged chosen ensemble export_metadata export hub",
     ),
     (
         "evaluation",

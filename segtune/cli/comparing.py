@@ -45,6 +45,8 @@ class Compared:
         theirs = self._measured[split]
         _check_same_pixels(own, theirs)
         names = _names(own.model_folder, theirs.model_folder)
+        if own.ensemble:
+            names = f"the mean of {1 + len(own.ensemble)} models", str(theirs.model_folder)
         tiles = own.measured.tiles, theirs.measured.tiles
         comparison = compare(names, tiles, own.manifest.config.classes, found.grouping.groups)
         if (metrics := read_own_json(place.out / METRICS, "miou", "-o")) is not None:

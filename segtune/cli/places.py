@@ -14,6 +14,8 @@ from segtune.data.pairs import find_tiles
 from segtune.data.splits import check_split
 from segtune.data.tiles import Layout
 from segtune.errors import InputError
+from segtune.models.chosen import model_at, models_in
+from segtune.models.ensemble import ensemble_of
 from segtune.models.foreign import Described, scaled_line
 from segtune.models.manifest import Manifest
 
@@ -27,9 +29,26 @@ class Place:
     measurable: bool  # whether there are masks
     out: Path
     described: Described | None = None  # what a model without run.yaml was trained on
+    ensemble: tuple[Path, ...] = ()  # other models whose probabilities are averaged with its own
 
 
-def places_of(models: Mapping[Path, Manifest], arguments: Namespace, described: Described | None = None) -> list[Place]:
+def models_of(arguments: Namespace) -> tuple[list[Path], tuple[Path, ...]]:
+    """Return the folders of the models that the flags name, and of those that --ensemble averages with the first."""
+    if arguments.check_path:
+        return [model_at(Path(arguments.check_path))], ()
+    folder = Path(arguments.check_dir)
+    if arguments.ensemble:
+        first, *others = ensemble_of(folder)
+        return [first], tuple(others)
+    return models_in(folder, arguments.trial, arguments.top), ()
+
+
+def places_of(
+    models: Mapping[Path, Manifest],
+    arguments: Namespace,
+    described: Described | None = None,
+    ensemble: tuple[Path, ...] = (),
+) -> list[Place]:
     """Return every model with every data set; raise InputError where one does not exist or cannot be used."""
     data = _data_sets([Path(name) for name in arguments.dataset_dir])
     names = _names([files[0] for files in data])
@@ -38,7 +57,7 @@ def places_of(models: Mapping[Path, Manifest], arguments: Namespace, described: 
         for files, name in zip(data, names, strict=True):
             out = _out(folder, name, len(models), len(data), arguments)
             _check_apart(out, files[0])
-            place = Place(folder, files, _measurable(files, manifest), out)
+            place = Place(folder, files, _measurable(files, manifest), out, ensemble=ensemble)
             found.append(replace(place, described=_suited(place, manifest, described)) if described else place)
     return found
 
@@ -91,6 +110,8 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _out(model: Path, name: str, models: int, sets: int, arguments: Namespace) -> Path:
     """Return OUT, with a folder for each model and each data set if there are several."""
+    if not arguments.output_dir and arguments.ensemble:
+        return Path(arguments.check_dir) / "validation" / f"{name}_ensemble"
     if not arguments.output_dir:
         return run_of(model) / "validation" / name
     out = model_out(model, models, arguments)

@@ -53,7 +53,9 @@ def check_predicting(places: Iterable[Place], arguments: Namespace) -> None:
 
 def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console) -> None:
     """Predict every image of a place, and write OUT."""
-    predictor = open_predictor(place.model, device_of(arguments), changes_of(arguments, place.described))
+    predictor = open_predictor(
+        place.model, device_of(arguments), changes_of(arguments, place.described, place.ensemble)
+    )
     files = [place.data] if place.data[0].is_file() else scenes_in(place.data[0], predictor.manifest)
     scenes = [find_scene(paths, predictor.manifest) for paths in files]
     _check_names(scenes)
@@ -81,7 +83,7 @@ def predict(place: Place, arguments: Namespace, wanted: Wanted, console: Console
             (place.out / PLOTS).mkdir(parents=True, exist_ok=True)
             write_png(place.out / PLOTS / f"{scene.name}.png", picture)
     settings = prediction_settings(
-        place.model, predictor.manifest, str(predictor.device), predictor.tta, arguments.overlap
+        place.model, predictor.manifest, str(predictor.device), predictor.tta, arguments.overlap, place.ensemble
     )
     write_text(place.out / PREDICTION, json.dumps({"images": images} | settings, indent=2) + "\n")
     own.finish({BINARY, *wanted.folders})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from segtune.report.commands import same_command
 _FEWEST = 2
 _RUN = "seed_"  # how the names of the folders of the runs begin
 _RESULT = "seeds.json"
+_VALIDATION = "validation"  # what validate.py --ensemble leaves
 
 
 def repeat_run(arguments: Namespace) -> int:
@@ -79,7 +81,7 @@ def _named(logs: Path, name: str) -> Path:
         raise InputError(f"--exp-name: {name!r} is not the name of a folder; --log-dir sets the folder that it lies in")
     check_length(name, "--exp-name")
     place = logs / name
-    others = [path for path in place.glob("*") if not path.name.startswith((_RUN, _RESULT, "."))]
+    others = [path for path in place.glob("*") if not path.name.startswith((_RUN, _RESULT, _VALIDATION, "."))]
     if others or (place.exists() and not place.is_dir()):
         raise InputError(f"{place}: exists, and holds no runs of --seeds; choose another name with --exp-name")
     return place
@@ -107,4 +109,8 @@ def _result(place: Path, config: RunConfig, runs: Sequence[RunFolder]) -> list[s
     if interval := mean.interval:
         drawn = f"for other seeds and other tiles; {counted(len(tiles[0]), 'tile')}"
         text += f", 95%: {interval.low:.4f} to {interval.high:.4f} ({drawn})"
-    return [text, f"{median} has the median, {mean.scores[mean.median]:.4f}; {place / _RESULT} has all numbers"]
+    return [
+        text,
+        f"{median} has the median, {mean.scores[mean.median]:.4f}; {place / _RESULT} has all numbers",
+        f"validate.py -cd {shlex.quote(str(place))} --ensemble averages the models",
+    ]

@@ -17,6 +17,7 @@ _EXPORTS = tuple(EXPORT_FILES)
 
 
 PLOTS, BINARY, RAW = "plots", "binary", "raw"
+_OF_ONE = ("--store-threshold", "--export", "--push-to-hub")
 TILE_FOLDERS = (PLOTS, BINARY, RAW)  # in OUT
 
 
@@ -66,6 +67,8 @@ def _add_model(parser: Parser) -> None:
     model.add_argument("-cd", "--check-dir", metavar="FOLDER", help="folder of a search, a run or a model")
     group.add_argument("--trial", type=int, metavar="N", help="trial of the search in -cd [its winner]")
     group.add_argument("--top", type=int, metavar="N", help="the N best trials of the search in -cd, one after another")
+    averaged = "average the models of a confirmed search's winner, one of each seed, or all models in the folder -cd"
+    group.add_argument("--ensemble", action="store_true", help=averaged)
     _add_description(group)
     group.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N [auto]")
     group.add_argument("--cpu", action="store_true", help="short for --device cpu")
@@ -186,6 +189,12 @@ def check_validate_flags(arguments: argparse.Namespace) -> None:
         mistakes.append(f"--worst: must be at least 0, but got {arguments.worst}")
     if arguments.trial is not None and arguments.top is not None:
         mistakes.append("--trial and --top both choose trials; leave one out")
+    alone = {"-c": arguments.check_path, "--trial": arguments.trial is not None, "--top": arguments.top is not None}
+    alone |= {name: getattr(arguments, name[2:].replace("-", "_")) for name in _OF_ONE}
+    if arguments.ensemble and (flags := [flag for flag, given in alone.items() if given]):
+        mistakes.append(
+            f"--ensemble: averages the models that -cd names, and {flags[0]} is for one model; leave one out"
+        )
     if arguments.cpu and arguments.device not in (None, "cpu"):
         mistakes.append(f"--device: --cpu and --device {arguments.device} contradict each other")
     if not (arguments.dataset_dir or arguments.export or arguments.push_to_hub):

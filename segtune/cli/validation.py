@@ -93,7 +93,7 @@ def validated(
             device_of(arguments),
             on_tile,
             console.print,
-            changes_of(arguments, place.described),
+            changes_of(arguments, place.described, place.ensemble if model == place.model else ()),
             arguments.overlap,
             worst,
             sweep,
@@ -106,7 +106,7 @@ def device_of(arguments: Namespace) -> str:
     return "cpu" if arguments.cpu else arguments.device or "auto"
 
 
-def changes_of(arguments: Namespace, described: Described | None) -> Changes:
+def changes_of(arguments: Namespace, described: Described | None, ensemble: tuple[Path, ...] = ()) -> Changes:
     """Return what the flags ask to do otherwise than the training's evaluation."""
     return Changes(
         arguments.thres,
@@ -116,6 +116,7 @@ def changes_of(arguments: Namespace, described: Described | None) -> Changes:
         arguments.tta,
         band_order(arguments),
         described,
+        ensemble,
     )
 
 

@@ -9,6 +9,7 @@ import torch
 
 from segtune.errors import InputError, one_line
 from segtune.evaluation.predictor import Predictor
+from segtune.models.averaged import Averaged
 from segtune.models.checkpoint import load_model
 from segtune.models.device import resolve_device, resolve_precision
 from segtune.models.foreign import Described
@@ -26,6 +27,7 @@ class Changes:
     tta: str = "none"
     order: tuple[int, ...] = ()  # bands of the image files to read, from 1; empty for all, as they lie
     described: Described | None = None  # what a model without run.yaml was trained on
+    ensemble: tuple[Path, ...] = ()  # other models, of the same kind, whose probabilities are averaged with its own
 
     def of(self, manifest: Manifest) -> Manifest:
         """Return a copy of a manifest with these changes; raise InputError for a value that cannot be."""
@@ -66,6 +68,9 @@ def open_predictor(folder: Path, device: str = "auto", changes: Changes = UNCHAN
     """
     place = resolve_device(device)
     model, manifest = load_model(folder, place, changes.described)
+    if changes.ensemble:
+        others = [load_model(other, place)[0] for other in changes.ensemble]
+        model = Averaged([model, *others], manifest.labels.binary)
     manifest = changes.of(manifest)
     resolve_precision(manifest.config.model_copy(update={"precision": manifest.precision}), place)
     predictor = Predictor(model, manifest, place, changes.tta)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +62,7 @@ class Validation:
     device: str
     tta: str
     overlap: float
+    ensemble: tuple[Path, ...] = ()  # other models whose probabilities were averaged with its own
 
     @property
     def scores(self) -> Scores:
@@ -88,7 +89,7 @@ class Validation:
             "calibration": found.calibration.plain(),
             "confusion": {"labels": ["background", *map(str, config.classes)], "pixels": found.confusion.tolist()},
             **{name: sweep.plain() for name, sweep in sweeps.items() if sweep},
-        } | prediction_settings(self.model_folder, self.manifest, self.device, self.tta, self.overlap)
+        } | prediction_settings(self.model_folder, self.manifest, self.device, self.tta, self.overlap, self.ensemble)
 
     def absent(self) -> list[str]:
         """Return the classes that no mask contains; they are not part of the mean."""
@@ -96,11 +97,18 @@ class Validation:
         return [labels.text(label) for label, value in self.scores.iou.items() if value is None]
 
 
-def prediction_settings(folder: Path, manifest: Manifest, device: str, tta: str, overlap: float) -> dict[str, Any]:
-    """Return what predictions were made with, as it stands in metrics.json."""
+def prediction_settings(
+    folder: Path, manifest: Manifest, device: str, tta: str, overlap: float, ensemble: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Return what predictions were made with, as it stands in metrics.json.
+
+    `ensemble` are other models whose probabilities were averaged with those of the model in the folder.
+    """
     config = manifest.config
     return {
         "model": str(folder),
+        "models": 1 + len(ensemble),
+        **({"ensemble": [str(model) for model in (folder, *ensemble)]} if ensemble else {}),
         "classes": config.classes,
         "class_names": config.class_names,
         "ignore": config.ignore,
@@ -178,7 +186,8 @@ def validate(
             f"{tiles.folders[1]}: no valid pixel of any class occurs in the masks ({config.classes})"
         ) from None
     manifest = replace(manifest, evaluation_batch_size=passes.at_once)  # the size that memory was enough for
-    return Validation(model_folder, split, manifest, measured, store, str(predictor.device), predictor.tta, overlap)
+    device, ensemble = str(predictor.device), changes.ensemble
+    return Validation(model_folder, split, manifest, measured, store, device, predictor.tta, overlap, ensemble)
 
 
 class _Passes:

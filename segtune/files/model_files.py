@@ -85,7 +85,7 @@ def no_model_file(path: Path) -> str:
 def no_model_folder(folder: Path) -> str:
     """Return what a folder without weights of its own holds instead."""
     names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
-    if models := list(_models_below(folder)):
+    if models := list(models_below(folder)):
         trials = f"; a search without a winner yet: -cd {folder} --trial N takes one of them"
         which = trials if (folder / "search.yaml").is_file() else f"; name one of them, such as -cd {models[0]}"
         return f"holds no {WEIGHTS} itself, but models in {first_few((path.name for path in models), 3)}{which}"
@@ -98,7 +98,7 @@ def no_model_folder(folder: Path) -> str:
     return f"holds no model: neither {WEIGHTS} nor best/{WEIGHTS}" if names else "is empty; a model was expected"
 
 
-def _models_below(folder: Path) -> Iterator[Path]:
+def models_below(folder: Path) -> Iterator[Path]:
     """Yield the folders in a folder that are models, or runs with one."""
     for path in sorted(folder.iterdir()):
         if path.name[0] != "." and any((path / place / WEIGHTS).is_file() for place in ("", "best")):

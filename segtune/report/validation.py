@@ -43,8 +43,11 @@ def validation_lines(result: Validation, intervals: Intervals | None, drawn: str
     interval = ""
     if intervals:
         interval = f" (95% interval {intervals.miou.low:.4f} to {intervals.miou.high:.4f})"
+    model = str(result.model_folder)
+    if result.ensemble:
+        model = f"the mean of {1 + len(result.ensemble)} models, {model} and others,"
     lines: list[RenderableType] = [
-        f"{result.model_folder} on {counted(result.tiles, 'tile')} of {result.split}",
+        f"{model} on {counted(result.tiles, 'tile')} of {result.split}",
         class_scores_table(measured.labels, measured.classes, measured.boundary.iou),
         f"miou {scores.miou:.4f}{interval}, the mean over {listed}",
     ]

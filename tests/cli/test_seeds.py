@@ -10,7 +10,7 @@ import pytest
 
 from segtune.files.folders import RunFolder
 from tests.cli.runs import best_miou, measured, settings, train_in
-from tests.scripts import call
+from tests.scripts import call, status_of
 
 
 def test_runs_with_seeds_give_a_mean_and_more_of_them_go_on(tiles: Path, tmp_path: Path) -> None:
@@ -19,6 +19,9 @@ def test_runs_with_seeds_give_a_mean_and_more_of_them_go_on(tiles: Path, tmp_pat
     assert (ended.status, ended.err) == (0, ""), ended
     first = RunFolder(name / "seed_42")
     before = first.metrics_csv.stat().st_mtime_ns
+    assert f"validate.py -cd {name} --ensemble averages the models" in ended.out.splitlines()
+    assert status_of("validate", "-cd", name, "--ensemble", "-d", tiles / "val", "--com") == 0
+    assert (name / "validation" / "val_ensemble" / "metrics.json").is_file()
     ended = call("run_single", "--seeds", 3, "--exp-name", "run", "--log-dir", logs)
     assert (ended.status, ended.err) == (0, ""), ended
     assert first.metrics_csv.stat().st_mtime_ns == before
