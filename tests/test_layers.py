@@ -70,8 +70,9 @@ ORDER = (
     ),
     (
         "tools",
-        "weights portfolio placing label_rules mask_maps relabel scenes windows outlines layers tile_writer "
-        "tile tile_flags conditions tile_files filtered filtering collected collect __main__",
+        "weights portfolio looks mask_findings image_findings checking check placing label_rules mask_maps relabel "
+        "scenes windows outlines layers tile_writer tile tile_flags conditions tile_files filtered filtering "
+        "collected collect __main__",
     ),
     ("", "loaded api"),
 )

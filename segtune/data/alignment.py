@@ -75,13 +75,12 @@ def georeference_of(raster: Raster) -> Georeference | None:
 
 def difference(image: Georeference, other: Georeference) -> str | None:
     """Describe where another file of a tile lies otherwise than its image; None where that is only rounding."""
-    crs = f"its CRS is {_name(other)}, and that one's {_name(image)}"
     places = [other.transform @ corner for corner in other.corners()]
     same_crs = image.crs is None or other.crs is None or image.crs == other.crs
     if not same_crs:
         places = _reprojected(places, other.crs, image.crs)
     if not places:
-        return crs
+        return _systems(image, other)
     seen = [~image.transform @ place for place in places]
     right, down = max(
         ((x - column, y - row) for (x, y), (column, row) in zip(seen, image.corners(), strict=True)),
@@ -90,7 +89,7 @@ def difference(image: Georeference, other: Georeference) -> str | None:
     if hypot(right, down) <= _ROUNDING:
         return None
     if not same_crs:
-        return crs
+        return _systems(image, other)
     if (other.transform.e > 0) != (image.transform.e > 0):
         begins = {True: "in the south", False: "in the north"}
         return f"its rows begin {begins[other.transform.e > 0]}, and that one's {begins[image.transform.e > 0]}"
@@ -110,6 +109,10 @@ def _reprojected(places: _Points, source: CRS, target: CRS) -> _Points:
     except (RasterioError, CPLE_BaseError):
         return []
     return list(zip(xs, ys, strict=True)) if all(map(isfinite, (*xs, *ys))) else []
+
+
+def _systems(image: Georeference, other: Georeference) -> str:
+    return f"its CRS is {_name(other)}, and that one's {_name(image)}"
 
 
 def _name(found: Georeference) -> str:

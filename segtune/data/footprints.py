@@ -57,9 +57,8 @@ def footprint_of(raster: Raster) -> Footprint | None:
     height, width = raster.source.shape
     if not place.located(height):
         return None
-    crs = CRS.from_user_input(place.crs) if place.crs else None
     ring = place.on_map(np.array([[0.0, 0], [width, 0], [width, height], [0, height]]))
-    return None if ring is None or not np.isfinite(ring).all() else Footprint(crs, ring, min(height, width))
+    return None if ring is None or not np.isfinite(ring).all() else Footprint(place.crs, ring, min(height, width))
 
 
 def read_footprints(images: Sequence[Path]) -> list[Footprint | None]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from segtune.data.labels import UNLABELLED
 
+_EXACT = 2**24  # pixels that float32 counts
 _COMMON = 0.05  # share of a mask's pixels from which a value counts as a label
 FEWEST_SHADES = 3  # values between two labels; fewer may be rare labels
 _MOST_IN_BLOCKS, _LEAST_ON_SLOPES = 0.3, 0.25  # shares of the shades' pixels, found on drawn, resampled and real masks
@@ -18,6 +19,9 @@ _ANCHOR, _APART = 0.02, 1 / 8  # least share of all pixels, and of the range of 
 
 def count_labels(mask: npt.NDArray[np.integer]) -> dict[int, int]:
     """Count the pixels of each label of a mask, without unlabelled ones."""
+    if mask.dtype == np.uint8 and 0 < mask.size < _EXACT:  # OpenCV counts in float32
+        found = cv2.calcHist([mask.reshape(1, -1)], [0], None, [256], [0, 256]).ravel()
+        return {label: int(found[label]) for label in np.flatnonzero(found).tolist()}
     if mask.dtype.kind == "u" and mask.dtype.itemsize <= 2:  # counting is faster than the sorting of np.unique
         counts = np.bincount(mask.ravel())
         labels = np.flatnonzero(counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from segtune.data.exclusion import check_present, excluded_from
@@ -32,11 +33,30 @@ def split_folders(place: Path, layout: Layout) -> list[Path]:
     return folders
 
 
+@dataclass(frozen=True)
+class Unpaired:
+    """Files of one folder that have no partner in another one."""
+
+    what: str  # the mistake, for people
+    names: tuple[str, ...]  # of the tiles
+
+
 def find_tiles(place: Path, layout: Layout) -> Split:
     """Find the tiles of one split, a folder or a list file; InputError where a file has no partner.
 
     A list file names one tile per line, with or without extension; its tiles lie beside it, in the layout's folders.
     Tiles that an exclude.txt beside the split leaves out are not looked at.
+    """
+    tiles, unpaired = find_pairs(place, layout)
+    if unpaired:
+        raise InputError(found.what for found in unpaired)
+    return tiles
+
+
+def find_pairs(place: Path, layout: Layout) -> tuple[Split, list[Unpaired]]:
+    """Find the tiles of one split whose files all have partners, and the files that have none.
+
+    Raises InputError where folders are missing, or where names do not tell which files belong together.
     """
     folders = split_folders(place, layout)
     listed = None if place.is_dir() else _listed(place, layout.image_suffix)
@@ -58,16 +78,14 @@ def find_tiles(place: Path, layout: Layout) -> Split:
         ending = f"*{layout.image_suffix}" if layout.image_suffix else ""
         held = f"; it holds {what[folders[0]]}" if what[folders[0]] else ""
         raise InputError(f"{folders[0]}: no images {ending}({_READ}){held}")
-    mistakes = []
+    unpaired = []
     for folder, found in zip(folders[1:], files[1:], strict=True):
-        mistakes += _unpaired(folders[0], images, folder, found, what[folder])
-    mistakes += _unpaired(folders[1], files[1], folders[0], images, what[folders[0]])
-    if mistakes:
-        raise InputError(mistakes)
-    names = tuple(sorted(images))
+        unpaired += _unpaired(folders[0], images, folder, found, what[folder])
+    unpaired += _unpaired(folders[1], files[1], folders[0], images, what[folders[0]])
+    names = tuple(sorted(set(images).intersection(*files[1:])))
     rows = tuple(tuple(map(found.__getitem__, names)) for found in files)
     own_folders = tuple(str(folder.absolute()) for folder in folders)
-    return Split(own_folders, names, rows, unread=unread, excluded=excluded)
+    return Split(own_folders, names, rows, unread=unread, excluded=excluded), unpaired
 
 
 def _listed(path: Path, suffix: str) -> frozenset[str]:
@@ -121,10 +139,12 @@ def _by_name(listing: Listing, ending: str, other: str, optional: bool) -> dict[
 
 def _unpaired(
     folder: Path, files: dict[str, str], other: Path, partners: dict[str, str], unread: str | None
-) -> list[str]:
-    alone = [file for name, file in files.items() if name not in partners]
+) -> list[Unpaired]:
+    alone = {name: file for name, file in files.items() if name not in partners}
     if not alone:
         return []
     hint = f"; not read in {other}: {unread}" if unread else ""
     have = "has" if len(alone) == 1 else "have"
-    return [f"{folder}: {len(alone)} of {len(files)} files {have} no partner in {other}: {first_few(alone)}{hint}"]
+    shown = first_few(alone.values())
+    what = f"{folder}: {len(alone)} of {len(files)} files {have} no partner in {other}: {shown}{hint}"
+    return [Unpaired(what, tuple(alone))]

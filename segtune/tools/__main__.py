@@ -3,6 +3,7 @@
     python -m segtune.tools weights --encoders resnet34 mit_b0 --to FOLDER     ImageNet weights, to be taken along
     python -m segtune.tools weights --space encoders.yaml --to FOLDER          those of all encoders of a space
     python -m segtune.tools portfolio ray_results/* --to portfolio.yaml        what did well in your own searches
+    python -m segtune.tools check DATASET                                      everything wrong with a data set, at once
     python -m segtune.tools relabel data/*/gt --labels 255:1 0:0 --beside labels       masks with other labels
     python -m segtune.tools tile SCENE.tif --mask OUTLINES.gpkg --size 512 --to FOLDER     cut scenes into tiles
     python -m segtune.tools filter data/mine --where "share(1) > 0.05 and valid > 0.9" --to data/few     some tiles
@@ -14,6 +15,10 @@ FOLDER/origins.yaml says where each file comes from. A file that is there alread
 
 `portfolio` reads the trials of your searches, groups them by data set, and writes the configurations that did best over
 all of them. With `search: {start: portfolio.yaml}`, a new search tries these after its baseline.
+
+`check` reads every tile of a data set once and shows what is wrong with it, how bad that is, and what to do: files,
+labels, masks, values, duplicates, and leaks between splits. --json FILE writes it all; --exclude-file FILE lists tiles
+to leave out. The exit status is 1 if there are errors, and 0 if there are warnings and notes only.
 
 `relabel` writes masks with other labels into new folders: from labels, from colours (also palettes that differ from
 file to file), or from grey values by threshold. Values without a rule are refused with their counts.
@@ -43,7 +48,7 @@ from segtune.errors import InputError
 from segtune.files.checks import check_writable
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
-from segtune.tools import collect, filtering, relabel, tile_flags
+from segtune.tools import check, collect, filtering, relabel, tile_flags
 from segtune.vocabulary import encoder_name
 
 
@@ -106,6 +111,7 @@ Tool = tuple[Callable[[argparse.ArgumentParser], None], Callable[[Namespace], No
 TOOLS: Mapping[str, Tool] = {
     "weights": (_weights_flags, _weights),
     "portfolio": (_portfolio_flags, _portfolio),
+    "check": (check.flags, check.run),
     "relabel": (relabel.flags, relabel.run),
     "tile": (tile_flags.add_flags, tile_flags.run),
     "filter": (filtering.flags, filtering.run),

@@ -1,0 +1,186 @@
+"""Check a whole data set: pair its files, look at every tile once, and collect all findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segtune.config import RunConfig
+from segtune.data.alpha import alpha_taken
+from segtune.data.checks import has_jpeg
+from segtune.data.diagnosis import Finding, by_severity
+from segtune.data.exclusion import exclusion_lines
+from segtune.data.leaks import find_leaks
+from segtune.data.listing import SUFFIXES, list_folder
+from segtune.data.pairs import find_pairs
+from segtune.data.reading import TilePixels, read_tile
+from segtune.data.splits import TEST, split_places, test_place
+from segtune.data.tiles import TRAIN, Layout, ReadSettings, Split
+from segtune.errors import InputError, first_few
+from segtune.machine import versions
+from segtune.tools.image_findings import image_findings
+from segtune.tools.looks import Look, look_at_all
+from segtune.tools.mask_findings import Meaning, mask_findings, pixels_by_split
+
+FORMAT = 1  # of the JSON
+_SAMPLED_ALPHA = 32  # images whose alpha bands are examined
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found in a data set."""
+
+    dataset: str
+    channels: tuple[str, ...]
+    tiles: Mapping[str, int]  # that were looked at, by split
+    labels: Mapping[str, Mapping[int, int]]  # pixels of each label, by split
+    holders: Mapping[str, Mapping[int, int]]  # tiles that hold each label, by split
+    findings: Sequence[Finding]  # errors first
+    remarks: Sequence[str]  # lines on what was left out
+    own: frozenset[str]  # splits that lie in the data set's folder under their names, as lists of tiles name them
+
+    def plain(self) -> dict[str, Any]:
+        """Return the result as JSON values; see docs/data-tools.md."""
+        splits = {
+            split: {
+                "tiles": self.tiles[split],
+                "labels": {
+                    str(label): {
+                        "pixels": number,
+                        "share": number / sum(self.labels[split].values()),
+                        "tiles": self.holders[split][label],
+                    }
+                    for label, number in self.labels[split].items()
+                },
+            }
+            for split in self.tiles
+        }
+        return {
+            "format": FORMAT,
+            "segtune": versions()["segtune"],
+            "dataset": self.dataset,
+            "channels": list(self.channels),
+            "splits": splits,
+            "findings": [finding.plain() for finding in self.findings],
+        }
+
+    def reasons(self) -> dict[str, list[str]]:
+        """Return why each tile that a finding would leave out is to be left out, by SPLIT/NAME."""
+        found: dict[str, list[str]] = {}
+        for finding in self.findings:
+            for tile in finding.leave_out:
+                if tile.rpartition("/")[0] not in self.own:
+                    continue
+                partners = {other for pair in finding.pairs if tile in pair for other in pair if other != tile}
+                found.setdefault(tile, []).append(" ".join([finding.kind, *sorted(partners)[:1]]))
+        return found
+
+
+def check_data_set(
+    config: RunConfig, channels: Sequence[str] | None, with_classes: bool, progress: Callable[[int, int], None]
+) -> Checked:
+    """Read every tile of a data set once and return all that is wrong with it.
+
+    Parameters
+    ----------
+    config: where the data lies and how it is read.
+    channels: the extra channels; None for all folders beside images and masks that every split has.
+    with_classes: whether `config.classes` is meant; otherwise all labels count.
+    progress: called with the number of tiles read and the number to read.
+
+    Raises InputError where no data set is found.
+    """
+    places = split_places(config) | ({TEST: found} if (found := test_place(config)) else {})
+    if not any(place.exists() for place in places.values()):
+        raise InputError(f"{config.dataset}: has neither {TRAIN}/ nor val/, and no list of tiles ({TRAIN}.txt)")
+    channels = tuple(_channels(places.values(), config) if channels is None else channels)
+    tiles, findings = _pair(places, Layout.of(config, channels))
+    settings = _settings(tiles, config, findings)
+    looks = list(look_at_all(list(tiles.items()), settings, progress))
+    findings += _faults(looks)
+    meaning = Meaning(tuple(config.classes) if with_classes else (), tuple(config.ignore))
+    positions = {f"{split}/{name}": (split, i) for split, found in tiles.items() for i, name in enumerate(found.names)}
+
+    def read(name: str) -> TilePixels:
+        split, position = positions[name]
+        return read_tile(tiles[split][position], settings)
+
+    findings += mask_findings(looks, meaning, read)
+    findings += image_findings(looks, channels)
+    traced = [(look.trace, look.split) for look in looks if look.trace]
+    findings += find_leaks([trace for trace, _ in traced], [split for _, split in traced])
+    counts = {split: len(found) for split, found in tiles.items()}
+    labels = {split: dict(sorted(found.items())) for split, found in pixels_by_split(looks).items()}
+    holders = {
+        split: {label: sum(label in look.labels for look in looks if look.split == split) for label in found}
+        for split, found in labels.items()
+    }
+    remarks = exclusion_lines(found.excluded for found in tiles.values())
+    root = Path(config.dataset).resolve()
+    own = frozenset(name for name, place in places.items() if place.resolve().with_suffix("") == root / name)
+    return Checked(config.dataset, channels, counts, labels, holders, by_severity(findings), remarks, own)
+
+
+def _channels(places: Iterable[Path], config: RunConfig) -> list[str]:
+    """Return the names of the folders beside images and masks that hold images in every split."""
+    found: list[set[str]] = []
+    for place in places:
+        root = place if place.is_dir() else place.parent
+        if place.exists():
+            folders = list_folder(root).folders
+            found.append({name for name in folders if any(_is_image(file) for file in list_folder(root / name).files)})
+    return sorted(set.intersection(*found) - {config.images_dir, config.masks_dir})
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _pair(places: Mapping[str, Path], layout: Layout) -> tuple[dict[str, Split], list[Finding]]:
+    """Return the tiles of each split whose files are all there, and what is wrong with the others."""
+    tiles: dict[str, Split] = {}
+    findings: list[Finding] = []
+    for split, place in places.items():
+        try:
+            tiles[split], unpaired = find_pairs(place, layout)
+        except InputError as error:
+            do = "correct the folders, or say where they lie (docs/data-sets.md)"
+            findings += [Finding("error", "folders", mistake, do) for mistake in error.mistakes]
+            continue
+        for found in unpaired:
+            named = tuple(f"{split}/{name}" for name in sorted(found.names))
+            findings.append(
+                Finding("error", "unpaired", found.what, "add the files, or leave the tiles out", named, (), named)
+            )
+        for line in tiles[split].unread:
+            findings.append(Finding("warning", "unread", line, "convert these files, or move them away"))
+        if has_jpeg(tiles[split]):
+            what = f"{tiles[split].folders[1]}: JPEG does not keep labels"
+            findings.append(
+                Finding("warning", "mask_jpeg", what, "write masks as PNG (python -m segtune.tools relabel)")
+            )
+    return tiles, findings
+
+
+def _settings(tiles: Mapping[str, Split], config: RunConfig, findings: list[Finding]) -> ReadSettings:
+    """Decide what an alpha band is, for all images alike; add a note on it where there is one."""
+    alpha = config.alpha
+    images = [tile.image for split in tiles.values() for tile in split[:: -(-len(split) // _SAMPLED_ALPHA) or 1]]
+    try:
+        found = alpha_taken(images) if alpha == "auto" else None
+    except InputError:  # reported when the tiles are read
+        found = None
+    return ReadSettings(config.nodata, found.taken if found else alpha)
+
+
+def _faults(looks: Sequence[Look]) -> Iterator[Finding]:
+    """Yield one finding per kind of fault of single files, with the first few in words."""
+    groups: dict[tuple[Any, str, str], dict[str, str]] = {}
+    for look in looks:
+        for fault in look.faults:
+            groups.setdefault((fault.severity, fault.kind, fault.do), {}).setdefault(look.name, fault.what)
+    for (severity, kind, do), found in groups.items():
+        what = first_few(found.values(), 3)
+        yield Finding(severity, kind, what, do, tuple(found), leave_out=tuple(found))

@@ -1,0 +1,221 @@
+"""What a check remembers of each tile, read once: its faults, its labels, its values, and what finds others like it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segtune.data.alignment import Georeference, difference, georeference_of
+from segtune.data.diagnosis import Severity
+from segtune.data.footprints import Footprint, footprint_of
+from segtune.data.labels import UNLABELLED
+from segtune.data.leaks import Trace
+from segtune.data.likeness import Likeness
+from segtune.data.mask_values import count_labels, looks_shaded
+from segtune.data.raster import Raster, opened
+from segtune.data.reading import Image, Valid, read_labels, read_pixels, read_values, readable_at_once
+from segtune.data.statistics import Extremes, Moments
+from segtune.data.tiles import TRAIN, ReadSettings, Split, Tile
+from segtune.errors import InputError
+
+_SAMPLED = 1500  # pixels of a tile that statistics are computed from
+_SEEN = 16  # of them, from which a label's colours count
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one file of a tile."""
+
+    severity: Severity
+    kind: str
+    what: str
+    do: str
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """The values of a mask that does not hold whole numbers."""
+
+    low: float
+    high: float
+    between: int  # pixels whose values are neither
+
+
+@dataclass
+class Look:
+    """What is remembered of a tile; what could not be read is empty."""
+
+    split: str
+    name: str  # SPLIT/NAME
+    faults: list[Fault] = field(default_factory=list)
+    size: tuple[int, int] | None = None  # height and width of the image
+    dtypes: tuple[str, ...] = ()  # of the image and of each channel
+    bands: tuple[int, ...] = ()
+    trace: Trace | None = None
+    without_data: float = 0.0  # share of the pixels
+    constant: bool = False  # the image shows nothing
+    moments: Moments | None = None  # of a sample of the valid pixels; bands of the image, then channels
+    extremes: Extremes | None = None
+    labels: Mapping[int, int] = field(default_factory=dict)  # pixels of each
+    colours: Mapping[int, npt.NDArray[np.float64]] = field(default_factory=dict)  # see `colours_of`
+    shaded: bool = False  # the mask shades from label to label
+    fractions: Fractions | None = None
+    mask: str = ""  # path
+
+
+@dataclass(frozen=True)
+class _File:
+    """What was read of one image file."""
+
+    pixels: Image
+    valid: Valid
+    place: Georeference | None
+
+
+def look_at_all(
+    tiles: Sequence[tuple[str, Split]], settings: ReadSettings, progress: Callable[[int, int], None]
+) -> Iterator[Look]:
+    """Look at the tiles of splits, by name, on all cores; yield them in order."""
+    total, done = sum(len(split) for _, split in tiles), 0
+    for name, split in tiles:
+        look = partial(look_at, name, settings=settings)
+        with ThreadPoolExecutor(readable_at_once(split)) as pool:
+            for found in pool.map(look, split):
+                yield found
+                done += 1
+                progress(done, total)
+
+
+def look_at(split: str, tile: Tile, settings: ReadSettings) -> Look:
+    """Read the files of a tile and note all of their faults; nothing raises."""
+    found = Look(split, f"{split}/{tile.name}", mask=str(tile.mask))
+    image = _image(found, tile, settings)
+    files = [image, *(_channel(found, path, settings) for path in tile.channels)]
+    mask = _mask(found, tile.mask)
+    if image and mask:
+        _compare(found, tile.image, image, tile.mask, mask[0].shape, mask[1])
+    for path, file in zip(tile.channels, files[1:], strict=True):
+        if image and file:
+            _compare(found, tile.image, image, path, file.pixels.shape, file.place)
+    read = [file for file in files if file]
+    if len(read) == len(files) and len({file.valid.shape for file in read}) == 1:
+        _values(found, read, mask[0] if mask else None)
+    return found
+
+
+def _image(found: Look, tile: Tile, settings: ReadSettings) -> _File | None:
+    def read(raster: Raster) -> _File:
+        pixels, valid = read_pixels(raster, settings)
+        footprint: Footprint | None = footprint_of(raster)
+        found.size = pixels.shape[:2]
+        likeness = Likeness.of(pixels, valid)
+        found.constant = likeness.details is None and bool(valid.any())
+        found.trace = Trace(tile.name, likeness, footprint)
+        return _File(pixels, valid, georeference_of(raster))
+
+    return _read(found, tile.image, "an image", read)
+
+
+def _channel(found: Look, path: Path, settings: ReadSettings) -> _File | None:
+    def read(raster: Raster) -> _File | None:
+        pixels, valid = read_pixels(raster, ReadSettings(settings.nodata, bands=1))
+        if pixels.shape[2] == 1:
+            return _File(pixels, valid, georeference_of(raster))
+        what = f"{path}: an extra channel has one band, but this has {pixels.shape[2]}"
+        found.faults.append(Fault("error", "bands", what, "write one band to each extra folder"))
+        return None
+
+    return _read(found, path, "an image", read)
+
+
+def _mask(found: Look, path: Path) -> tuple[npt.NDArray[np.integer], Georeference | None] | None:
+    def read(raster: Raster) -> tuple[npt.NDArray[np.integer], Georeference | None] | None:
+        if raster.bands != 1:
+            what = f"{path}: a mask has one band of labels, but this has {raster.bands}"
+            do = "write labels instead of colours (python -m segtune.tools relabel --labels R,G,B:LABEL)"
+            found.faults.append(Fault("error", "mask_bands", what, do))
+            return None
+        try:
+            labels = read_labels(raster)
+        except InputError:
+            found.fractions = _fractions(*read_values(raster))
+            return None
+        found.labels = {label: number for label, number in count_labels(labels).items() if label != UNLABELLED}
+        found.shaded = looks_shaded(labels, found.labels)
+        return labels, georeference_of(raster)
+
+    return _read(found, path, "a mask", read)
+
+
+def _fractions(values: npt.NDArray[Any], missing: npt.NDArray[np.bool_]) -> Fractions:
+    labelled = values.real[~missing]
+    low, high = float(labelled.min()), float(labelled.max())
+    return Fractions(low, high, int(np.count_nonzero((labelled != low) & (labelled != high))))
+
+
+def _read(found: Look, path: Path, what: str, read: Callable[[Raster], Any]) -> Any:
+    """Return what `read` returns for an open file; None, and a fault, where that fails."""
+    try:
+        with opened(path, what, place=True) as raster:
+            return read(raster)
+    except InputError as error:
+        do = "replace the file, or leave the tile out"
+        found.faults += [Fault("error", "unreadable", mistake, do) for mistake in error.mistakes]
+        return None
+
+
+def _compare(
+    found: Look, path: Path, image: _File, other: Path, shape: tuple[int, ...], place: Georeference | None
+) -> None:
+    """Note where another file of a tile differs from the image in size or place."""
+    height, width = image.valid.shape
+    if shape[:2] != (height, width):
+        what = f"{other}: is {shape[1]}x{shape[0]} pixels, and {path} is {width}x{height}"
+        do = "cut or resample one of them; masks by nearest neighbour"
+        found.faults.append(Fault("error", "size", what, do))
+    elif image.place and place and (differing := difference(image.place, place)):
+        what = f"{other}: does not lie where {path} does: {differing}"
+        do = "align the two, or remove the georeference that is wrong"
+        found.faults.append(Fault("error", "georeference", what, do))
+
+
+def _values(found: Look, files: Sequence[_File], mask: npt.NDArray[np.integer] | None) -> None:
+    """Note types and a sample of the values of a tile whose images are all of one size."""
+    found.dtypes = tuple(file.pixels.dtype.name for file in files)
+    found.bands = tuple(file.pixels.shape[2] for file in files)
+    valid = files[0].valid.copy()
+    for file in files[1:]:
+        valid &= file.valid
+    found.without_data = 1 - np.count_nonzero(valid) / valid.size
+    sampled = grid(valid.shape)
+    kept = valid[sampled]
+    pixels = np.concatenate([file.pixels[sampled][kept].astype(np.float64) for file in files], axis=1)
+    found.moments, found.extremes = Moments.of(pixels), Extremes.of(pixels) if found.split == TRAIN else None
+    if mask is not None and mask.shape == valid.shape:
+        found.colours = colours_of(pixels, mask[sampled][kept])
+
+
+def grid(shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the rows and columns of a sample of an image of this size."""
+    step = max(1, round((shape[0] * shape[1] / _SAMPLED) ** 0.5))
+    return slice(step // 2, None, step), slice(step // 2, None, step)
+
+
+def colours_of(pixels: npt.NDArray[np.float64], labels: npt.NDArray[np.integer]) -> dict[int, npt.NDArray[np.float64]]:
+    """Return the mean values, (bands,), at the pixels of each label, in deviations from the mean of the whole tile.
+
+    `pixels` is (N, bands), and `labels` (N,). Labels of few pixels are left out. So brightness does not matter.
+    """
+    spread = pixels.std(axis=0) if len(pixels) else np.zeros(0)
+    if not len(pixels) or not spread.any():
+        return {}
+    scaled = (pixels - pixels.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    counts = {int(label): labels == label for label in np.unique(labels)[:16] if label != UNLABELLED}
+    return {label: scaled[where].mean(axis=0) for label, where in counts.items() if where.sum() >= _SEEN}

@@ -1,0 +1,222 @@
+"""python -m segtune.tools check: every fault that is planted in a sound data set is found, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from affine import Affine
+
+from tests.tools.sets import (
+    SIZE,
+    all_val,
+    change,
+    copy,
+    cut_short,
+    found,
+    halves,
+    image,
+    mask,
+    moved,
+    place,
+    smooth,
+    write,
+)
+
+Harm = Callable[[Path], object]
+
+FAULTS: dict[str, tuple[Harm, str, str, list[str]]] = {
+    # what is done: how, and then the severity, the kind and the tiles of the finding
+    "no mask": (lambda root: (root / mask(2)).unlink(), "error", "unpaired", ["train/t02"]),
+    "no image": (lambda root: (root / image(2, "val")).unlink(), "error", "unpaired", ["val/t02"]),
+    "no channel": (lambda root: (root / "train/nir/t05.tif").unlink(), "error", "unpaired", ["train/t05"]),
+    "an image cut short": (lambda root: cut_short(root / image(1)), "error", "unreadable", ["train/t01"]),
+    "a mask of nothing": (lambda root: (root / mask(1)).write_bytes(b""), "error", "unreadable", ["train/t01"]),
+    "a smaller mask": (lambda root: change(root / mask(6), lambda p: p[:-4]), "error", "size", ["train/t06"]),
+    "a channel elsewhere": (
+        lambda root: write(
+            root / "val/nir/t03.tif", np.full((SIZE, SIZE), 9, np.uint8) + np.eye(SIZE, dtype=np.uint8), place(0, 50)
+        ),
+        "error",
+        "georeference",
+        ["val/t03"],
+    ),
+    "an image of four bands": (
+        lambda root: change(root / image(3), lambda p: np.dstack([p, p[..., :1] // 2]), alpha="no"),
+        "error",
+        "bands",
+        ["train/t03"],
+    ),
+    "an image of uint16": (
+        lambda root: change(root / image(3), lambda p: p.astype(np.uint16)),
+        "error",
+        "types",
+        ["train/t03"],
+    ),
+    "a channel of three bands": (
+        lambda root: shutil.copy(root / image(3), root / "train/nir/t03.tif"),
+        "error",
+        "bands",
+        ["train/t03"],
+    ),
+    "a mask of colours": (
+        lambda root: shutil.copy(root / image(3), root / mask(3)),
+        "error",
+        "mask_bands",
+        ["train/t03"],
+    ),
+    "a mask of fractions": (
+        lambda root: change(root / mask(3), lambda p: cv2.blur(p.astype(np.float32), (3, 3))),
+        "error",
+        "mask_fractions",
+        ["train/t03"],
+    ),
+    "smooth masks": (smooth, "warning", "mask_shades", [f"train/t{i:02d}" for i in range(14)]),
+    "an inverted mask": (lambda root: change(root / mask(3), lambda p: 1 - p), "warning", "inverted", ["train/t03"]),
+    "swapped masks": (halves, "warning", "swapped", ["train/t03", "train/t04"]),
+    "a constant image": (
+        lambda root: change(root / image(3), lambda p: np.full_like(p, 77)),
+        "warning",
+        "constant",
+        ["train/t03"],
+    ),
+    "an image without data": (
+        lambda root: change(root / image(3), lambda p: np.zeros_like(p), nodata=0),
+        "warning",
+        "no_data",
+        ["train/t03"],
+    ),
+    "an equal image": (
+        lambda root: copy(root, image(3), image(5, "val")),
+        "warning",
+        "duplicate",
+        ["train/t03", "val/t05"],
+    ),
+    "an equal image in one split": (
+        lambda root: copy(root, image(3), image(5)),
+        "warning",
+        "duplicate",
+        ["train/t03", "train/t05"],
+    ),
+    "a brighter image": (
+        lambda root: copy(root, image(3), image(5, "val"), lambda p: (p * 1.2 + 8).clip(0, 255).astype(np.uint8)),
+        "warning",
+        "near_duplicate",
+        ["train/t03", "val/t05"],
+    ),
+    "a moved image": (
+        lambda root: copy(root, image(3), image(5, "val"), lambda p: np.roll(p, (2, -1), (0, 1))),
+        "warning",
+        "near_duplicate",
+        ["train/t03", "val/t05"],
+    ),
+    "an overlap": (lambda root: moved(root, image(5, "val"), 9.6, 0), "warning", "overlap", ["train/t03", "val/t05"]),
+    "a neighbour": (
+        lambda root: moved(root, image(5, "val"), 10, 0),
+        "warning",
+        "neighbours",
+        ["train/t03", "val/t05"],
+    ),
+    "the same place": (
+        lambda root: moved(root, image(5, "val"), 9, 0),
+        "warning",
+        "same_place",
+        ["train/t03", "val/t05"],
+    ),
+    "another resolution": (
+        lambda root: moved(root, image(3), 9, 20, Affine.scale(2.0)),
+        "warning",
+        "resolution",
+        ["train/t03"],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_and_nothing_else(root: Path, fault: str) -> None:
+    harm, severity, kind, tiles = FAULTS[fault]
+    harm(root)
+    status, findings = found(root)
+    told = [(finding["severity"], finding["kind"], finding["tiles"]) for finding in findings]
+    assert told == [(severity, kind, tiles)]
+    assert status == (1 if severity == "error" else 0)
+    assert findings[0]["do"]
+
+
+SPLITS: dict[str, tuple[Harm, str, str, str]] = {
+    # what is done to a split as a whole: how, the severity, the kind, and words of the finding
+    "another scale": (lambda root: all_val(root, lambda p: (p // 16).astype(np.uint8)), "error", "scale", "val: "),
+    "darker": (lambda root: all_val(root, lambda p: p // 2), "warning", "distribution", "val: other values"),
+    "more of a class": (
+        lambda root: [
+            change(root / mask(i, "val"), lambda p: np.maximum(p, np.mgrid[:SIZE, :SIZE][0] > 12).astype(np.uint8))
+            for i in range(8)
+        ],
+        "warning",
+        "class_shares",
+        "val: other shares",
+    ),
+    "a class that val lacks": (
+        lambda root: change(root / mask(3), lambda p: np.where(p == 1, 7, p)),
+        "warning",
+        "class_absent",
+        "val: no mask holds 7",
+    ),
+    "a class that train lacks": (
+        lambda root: change(root / mask(3, "val"), lambda p: np.where(p == 1, 7, p)),
+        "warning",
+        "class_absent",
+        "train: no mask holds 7",
+    ),
+    "a mask of another format": (
+        lambda root: (root / "train/images/x.gif").write_bytes(b"GIF89a"),
+        "warning",
+        "unread",
+        "1 .gif",
+    ),
+    "tiles of two sizes": (
+        lambda root: [change(root / "train" / f / "t03.tif", lambda p: p[:-8]) for f in ("images", "gt", "nir")],
+        "note",
+        "sizes",
+        "2 sizes",
+    ),
+    "some pixels without data": (
+        lambda root: change(
+            root / "train/nir/t03.tif",
+            lambda p: np.where(np.mgrid[:SIZE, :SIZE][0] > 40, 255, p[..., 0]).astype(np.uint8),
+            nodata=255,
+        ),
+        "note",
+        "partly_no_data",
+        "1 tile with pixels that hold no data",
+    ),
+    "an undeclared fill value": (
+        lambda root: (
+            [
+                change(
+                    root / "train/nir" / f"t{i:02d}.tif",
+                    lambda p: np.where(np.mgrid[:SIZE, :SIZE][0] > 50, -9999, p[..., 0].astype(np.int16)),
+                )
+                for i in range(14)
+            ]
+            + [change(root / "val/nir" / f"t{i:02d}.tif", lambda p: p[..., 0].astype(np.int16)) for i in range(8)]
+        ),
+        "warning",
+        "fill_value",
+        "the value -9999",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", SPLITS)
+def test_what_is_odd_about_a_split_is_told(root: Path, fault: str) -> None:
+    harm, severity, kind, words = SPLITS[fault]
+    harm(root)
+    _, findings = found(root)
+    (finding,) = [finding for finding in findings if finding["kind"] == kind]
+    assert finding["severity"] == severity
+    assert words in finding["what"]
