@@ -72,7 +72,8 @@ ORDER = (
         "tools",
         "weights portfolio looks mask_findings image_findings checking check placing label_rules mask_maps relabel "
         "scenes windows outlines layers tile_writer tile tile_flags conditions tile_files filtered filtering "
-        "collected collect __main__",
+        "collected collect annotations coco_json labelme_json cvat_xml yolo_labels drawing imported importing "
+        "__main__",
     ),
     ("", "loaded api"),
 )

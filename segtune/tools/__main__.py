@@ -8,6 +8,7 @@
     python -m segtune.tools tile SCENE.tif --mask OUTLINES.gpkg --size 512 --to FOLDER     cut scenes into tiles
     python -m segtune.tools filter data/mine --where "share(1) > 0.05 and valid > 0.9" --to data/few     some tiles
     python -m segtune.tools collect data/mine nir --from /archive/nir           files of a channel that came later
+    python -m segtune.tools import coco instances.json --images FOLDER --to data/mine/train      annotations as masks
 
 `weights` downloads the ImageNet weights of encoders, or takes them from the local cache, and writes a file for each
 one. Copy FOLDER to a machine without a network and set SEGTUNE_WEIGHTS=FOLDER there: the scripts then use its files.
@@ -31,6 +32,8 @@ together, into a new data set; or the names are listed.
 
 `collect` finds files with the names of tiles in other folders, and puts them into a folder of each split. Files whose
 size or place on the ground differs from the image's are refused.
+
+`import` draws annotations (COCO, labelme, CVAT, Ultralytics) as masks, and puts the images beside them.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ from segtune.errors import InputError
 from segtune.files.checks import check_writable
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
-from segtune.tools import check, collect, filtering, relabel, tile_flags
+from segtune.tools import check, collect, filtering, importing, relabel, tile_flags
 from segtune.vocabulary import encoder_name
 
 
@@ -116,6 +119,7 @@ TOOLS: Mapping[str, Tool] = {
     "tile": (tile_flags.add_flags, tile_flags.run),
     "filter": (filtering.flags, filtering.run),
     "collect": (collect.flags, collect.run),
+    "import": (importing.flags, importing.run),
 }
 
 

@@ -41,8 +41,8 @@ def run(arguments: Namespace) -> None:
         check_target(dataset / split / name, "NAME", arguments.force)
         if any((dataset / split / name).resolve().is_relative_to(place.resolve()) for place in arguments.places):
             raise InputError(f"--from: the new folder {dataset / split / name} lies in a folder that is searched")
-    # torch and rasterio take seconds to import; --help and common mistakes do not wait for them.
-    from segtune.report.console import make_console, step_bar
+    # rasterio takes a second to import; --help and common mistakes do not wait for it.
+    from segtune.report.terminal import make_console, step_bar
     from segtune.tools.collected import check_fits, find_files, missing_lines, write_files
 
     console = make_console()

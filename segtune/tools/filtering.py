@@ -57,8 +57,8 @@ def run(arguments: Namespace) -> None:
         check_target(arguments.to, "--to", arguments.force)
     else:
         _check_lists(arguments.dataset, splits, arguments.list, arguments.force)
-    # torch and rasterio take seconds to import; --help and common mistakes do not wait for them.
-    from segtune.report.console import make_console, step_bar
+    # rasterio takes a second to import; --help and common mistakes do not wait for it.
+    from segtune.report.terminal import make_console, step_bar
     from segtune.tools.filtered import Wanted, kept_tiles, tell, write_data_set, write_lists
 
     console = make_console()

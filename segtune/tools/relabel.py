@@ -46,7 +46,7 @@ def run(arguments: Namespace) -> None:
                 f"{flag}: {target} is the folder of the masks; masks are never replaced, so name a new one"
             )
         check_target(target, flag, arguments.force)
-    # torch and rasterio take seconds to import; --help and common mistakes do not wait for them.
+    # rasterio takes a second to import; --help and common mistakes do not wait for it.
     from segtune.report.terminal import make_console, step_bar
     from segtune.tools.mask_maps import find_masks, relabel_folders
 

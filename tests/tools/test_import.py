@@ -1,0 +1,225 @@
+"""python -m segtune.tools import: annotations become masks, to the pixel."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from segtune.data.pairs import find_tiles
+from segtune.data.reading import read_mask
+from segtune.data.tiles import Layout
+from tests.conftest import WriteImage
+from tests.tools.annotated import (
+    BIG,
+    HEIGHT,
+    HOOK,
+    SMALL,
+    WIDTH,
+    below,
+    coco,
+    convert,
+    labelme,
+    shares,
+    with_object,
+    write,
+    yolo,
+)
+
+# What pycocotools 2.0.11 makes of the mask that `of_runs` returns, and of random pixels of seed 3.
+RUNS = r"01R35`M000000L@0`00@0`00@0`040000000000000000T42jK00000000000A"
+NOISE = (
+    r"132O51L0NN120N1010M20N0021N32LN0130OO0000N002000N20N00000230M00N0024NM0021ON00O110OO00100011OOO000020N00020N000"
+    r"100000051KN000220OOOO0051M0OO11N0030L1000O00360KM1041KOO111ON1010O1OO010O20O21NO0O032MN40M0O10O10010O01OO10O23O"
+    r"NOO0010O10O01053KNOO11OO1003OM30N3OM0200100OO0020N1OO000110O50J1102O31L2NN1083GM5OK020O0O010O00241MOO11M00O2100"
+    r"00O0OO42LO0O1143LL12NN21N0110N10N0100001OO1020N0O0001071JO01"
+)
+
+Mask = npt.NDArray[np.uint8]
+
+
+def inside(points: list[tuple[float, float]]) -> npt.NDArray[np.bool_]:
+    """Return the pixels whose centres lie inside of a polygon: a ray to the right crosses its sides an odd number."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    odd = np.zeros((HEIGHT, WIDTH), bool)
+    for (x1, y1), (x2, y2) in zip(points, [*points[1:], points[0]], strict=True):
+        if y1 == y2:
+            continue
+        odd ^= ((y1 <= y) != (y2 <= y)) & (x < x1 + (y - y1) / (y2 - y1) * (x2 - x1))
+    return odd
+
+
+def drawn(*shapes: tuple[npt.NDArray[np.bool_], int]) -> Mask:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for pixels, label in shapes:
+        mask[pixels] = label
+    return mask
+
+
+def of_runs() -> npt.NDArray[np.bool_]:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[3:9, 4:20] = True
+    mask[5:7, 8:11] = False
+    mask[15:23, 25:32] = True
+    mask[0, 0] = True
+    return mask
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_image: WriteImage) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "b.jpg", "deep/c.tif"):
+        write_image(Path("pictures", name), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+
+
+def test_coco_outlines_become_masks_to_the_pixel() -> None:
+    write(coco())
+    ended = convert("coco", "instances.json", "--images", "pictures", "--to", "data/train")
+    assert (ended.status, ended.err) == (0, "")
+    assert below("data/train") == ["gt/a.png", "gt/b.png", "gt/c.tif", "images/a.png", "images/b.jpg", "images/c.tif"]
+    assert os.path.samefile("data/train/images/b.jpg", "pictures/b.jpg")
+    masks = {name: read_mask(Path("data/train/gt", name)) for name in ("a.png", "b.png", "c.tif")}
+    assert np.array_equal(masks["a.png"], drawn((inside(SMALL), 2), (inside(BIG), 1), (inside(HOOK), 1)))
+    assert not masks["b.png"].any()
+    assert np.array_equal(masks["c.tif"], drawn((inside(HOOK), 2)))
+    rows = [line.split() for line in ended.out.splitlines()]
+    share = np.mean([masks[name] == 1 for name in masks])
+    assert ["3", "building", "1", "1", "1", f"{share:.2%}"] in rows
+    assert ended.out.splitlines()[-3:] == [
+        "for the space file:",
+        "classes: {1: building, 2: road}",
+        "data/train: 3 images with masks",
+    ]
+    assert len(find_tiles(Path("data/train"), Layout())) == 3
+
+
+def test_smaller_objects_can_lie_on_top_and_labels_can_be_given() -> None:
+    write(coco())
+    flags = ("--on-top", "smaller", "--classes", "5:road", "300:building", "--copy")
+    assert convert("coco", "instances.json", "--images", "pictures", "--to", "new", *flags).status == 0
+    expected = np.where(inside(SMALL), 5, np.where(inside(BIG) | inside(HOOK), 300, 0))
+    assert np.array_equal(read_mask(Path("new/gt/a.png")), expected)
+    assert not os.path.samefile("new/images/a.png", "pictures/a.png")
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (RUNS, of_runs()),
+        (NOISE, np.random.default_rng(3).random((HEIGHT, WIDTH)) > 0.5),
+        ([0, 1, HEIGHT * WIDTH - 3, 2], np.isin(np.arange(HEIGHT * WIDTH), [0, 766, 767]).reshape(WIDTH, HEIGHT).T),
+    ],
+    ids=["text", "noise", "numbers"],
+)
+def test_runs_of_coco_are_those_of_its_own_api(counts: object, expected: npt.NDArray[np.bool_]) -> None:
+    write(with_object(segmentation={"size": [HEIGHT, WIDTH], "counts": counts}, iscrowd=1))
+    assert convert("coco", "instances.json", "--images", "pictures", "--to", "new").status == 0
+    assert np.array_equal(read_mask(Path("new/gt/a.png")), expected)
+
+
+def test_labelme_folders_become_masks() -> None:
+    patch = np.zeros((4, 6), np.uint8)
+    patch[1:3, 2:] = 255
+    stored = base64.b64encode(cv2.imencode(".png", patch)[1].tobytes()).decode()
+    write(
+        labelme(
+            {"label": "tree", "points": BIG, "shape_type": "polygon"},
+            {"label": "pond", "points": [[20.2, 15.8], [10.4, 5.7]], "shape_type": "rectangle"},
+            {"label": "roof", "points": [[16, 12], [16, 15.2]], "shape_type": "circle"},
+            {"label": "tree", "points": [[1, 2], [6, 5]], "shape_type": "mask", "mask": stored},
+            {"label": "__ignore__", "points": SMALL},
+            {"label": "_background_", "points": [[0, 22.2], [32, 22.2], [32, 24]]},
+        ),
+        "marked/a.json",
+    )
+    write(labelme(imagePath="b.jpg"), "marked/b.json")
+    ended = convert("labelme", "marked", "--images", "pictures", "--to", "new")
+    assert (ended.status, ended.err) == (0, "")
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    expected = drawn(
+        (inside(BIG), 3),
+        ((x > 10.4) & (x < 20.2) & (y > 5.7) & (y < 15.8), 1),
+        (np.hypot(x - 16, y - 12) < 3.2, 2),
+    )
+    expected[2:6, 1:7][patch > 0] = 3
+    expected[inside(SMALL)] = 255
+    expected[inside([(0, 22.2), (32, 22.2), (32, 24)])] = 0
+    assert np.array_equal(read_mask(Path("new/gt/a.png")), expected)
+    assert ended.out.splitlines()[-3:-1] == ["classes: {1: pond, 2: roof, 3: tree}", "ignore: [255]"]
+
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version>
+<meta><job><labels><label><name>road</name></label><label><name>roof</name></label></labels></job></meta>
+<image id="0" name="a.png" width="32" height="24">
+  <polygon label="roof" points="{small}" z_order="1"></polygon>
+  <polygon label="road" points="{big}" z_order="0"></polygon>
+  <box label="roof" xtl="26.2" ytl="1.3" xbr="30.4" ybr="4.8" z_order="0"></box>
+  <box label="roof" xtl="10" ytl="19.3" xbr="20" ybr="22.1" rotation="90" z_order="0"></box>
+  <ellipse label="road" cx="28" cy="18" rx="3.1" ry="2.2" z_order="0"></ellipse>
+  <mask label="roof" rle="1, 2, 3" left="30" top="22" width="3" height="2" z_order="3"></mask>
+</image>
+<image id="1" name="deep/c.tif" width="32" height="24"></image>
+</annotations>"""
+
+
+def test_xml_of_cvat_becomes_masks_by_order_of_depth() -> None:
+    small, big = (";".join(f"{x},{y}" for x, y in points) for points in (SMALL, BIG))
+    write(CVAT.format(small=small, big=big), "annotations.xml")
+    ended = convert("cvat", "annotations.xml", "--images", "pictures", "--to", "new")
+    assert (ended.status, ended.err) == (0, "")
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    expected = drawn(
+        (inside(BIG), 1),
+        ((x > 26.2) & (x < 30.4) & (y > 1.3) & (y < 4.8), 2),
+        ((abs(x - 15) < 1.4) & (abs(y - 20.7) < 5), 2),
+        (((x - 28) / 3.1) ** 2 + ((y - 18) / 2.2) ** 2 < 1, 1),
+        (inside(SMALL), 2),
+    )
+    expected[22, 31] = 2  # the third column of the box lies outside
+    assert np.array_equal(read_mask(Path("new/gt/a.png")), expected)
+    assert not read_mask(Path("new/gt/c.tif")).any()
+
+
+def test_segments_of_ultralytics_become_a_data_set() -> None:
+    yolo(f"1 {shares(BIG)}\n\n0 {shares(SMALL)}\n")
+    ended = convert("yolo", "set/data.yaml", "--to", "data")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines()[0] == "1 image without a file of labels: all background"
+    assert ended.out.splitlines()[-2] == "classes: {1: car, 2: bus}"
+    assert below("data") == ["train/gt/a.png", "train/images/a.png", "val/gt/b.png", "val/images/b.png"]
+    assert np.array_equal(read_mask(Path("data/train/gt/a.png")), drawn((inside(BIG), 2), (inside(SMALL), 1)))
+
+
+def test_images_of_one_name_keep_their_folders(write_image: WriteImage) -> None:
+    images = [{"id": i, "file_name": f"{folder}/a.png", "width": 4, "height": 4} for i, folder in enumerate("xy")]
+    for folder in "xy":
+        write_image(Path(f"{folder}/a.png"), np.zeros((4, 4), np.uint8))
+    write(coco(images=images, annotations=[]))
+    assert convert("coco", "instances.json", "--to", "new").status == 0
+    assert below("new/images") == ["x_a.png", "y_a.png"]
+
+
+def test_objects_without_an_outline_are_left_out_only_if_asked() -> None:
+    write(with_object(segmentation=[]))
+    (mistake,) = convert("coco", "instances.json", "--images", "pictures", "--to", "new").mistakes
+    assert mistake.startswith("instances.json: objects without an outline cannot be drawn: 1 box alone; --skip leaves")
+    ended = convert("coco", "instances.json", "--images", "pictures", "--to", "new", "--skip")
+    assert ended.out.splitlines()[0] == "left out: 1 box alone"
+    assert not read_mask(Path("new/gt/a.png")).any()
+
+
+def test_a_dry_run_writes_nothing_and_only_force_replaces() -> None:
+    write(coco())
+    flags = ("coco", "instances.json", "--images", "pictures", "--to", "new")
+    assert convert(*flags, "--dry-run").out.splitlines()[-1] == "a dry run: nothing was written: 3 images with masks"
+    assert not Path("new").exists()
+    assert convert(*flags).status == 0
+    (mistake,) = convert(*flags).mistakes
+    assert mistake.startswith("--to: new exists and holds 2 files, such as gt; ")
+    assert convert(*flags, "--force").status == 0
