@@ -5,6 +5,7 @@
     python run_single.py --from-search ray_results/NAME --epochs 200   train the winner of a search for longer
     python run_single.py --exp-name NAME                               continue a run that was stopped or killed
     python run_single.py -d DATASET --seeds 3                          train with three seeds; say how the score varies
+    python run_single.py -d DATASET --folds 5                          score all tiles of train and val, in five folds
 
 The run's folder, logs/NAME, gets run.yaml (the settings), metrics.csv (a row per epoch), TensorBoard events, the
 model of the best epoch in best/, and the training state from which the run continues.
@@ -19,10 +20,11 @@ from pathlib import Path
 from segtune.cli.dataset import check_data, ensure_demo
 from segtune.cli.exits import hinted, run_script
 from segtune.cli.flags import add_assignments, add_settings
+from segtune.cli.folding import run_folds
 from segtune.cli.given import given_config, kept_threads
 from segtune.cli.parser import make_parser
 from segtune.cli.repeating import repeat_run
-from segtune.cli.training import train_and_watch
+from segtune.cli.training import check_tasks, train_and_watch
 from segtune.errors import counted
 from segtune.files.checks import check_writable
 from segtune.files.folders import RunFolder
@@ -43,6 +45,10 @@ def parse() -> Namespace:
     parser.add_argument("--preview-augmentation", type=int, metavar="N", help=preview)
     seeds = "train with N seeds, one after another, and say how the score varies"
     parser.add_argument("--seeds", type=int, metavar="N", help=seeds)
+    folds = "deal the tiles of train and val to N folds, and score each with a model of the others"
+    parser.add_argument("--folds", type=int, metavar="N", help=folds)
+    group = "with --folds: tiles whose names match in the pattern's group stay in one fold: 'scene(\\d+)'"
+    parser.add_argument("--group", metavar="PATTERN", help=group)
     add_settings(parser)
     return parser.parse_args()
 
@@ -51,8 +57,11 @@ def main() -> int:
     arguments = parse()
     logs = Path(arguments.log_dir)
     check_writable(logs, "--log-dir")
+    check_tasks(arguments)
     if arguments.seeds is not None:
         return repeat_run(arguments)
+    if arguments.folds is not None:
+        return run_folds(arguments)
     folder = RunFolder.named(logs, arguments.exp_name) if arguments.exp_name else None
     config = given_config(arguments, folder)
     preview = arguments.preview_augmentation

@@ -27,7 +27,7 @@ ORDER = (
         "diagnosis listing exclusion tiles pairs splits labels bands formats vrt mask_values georeference raster "
         "footprints alpha alignment reading likeness leaks fitting statistics findings tile_sizes cache_folder "
         "cache_entry cache store dataset balance augment "
-        "transform_nodes transforms mix distances batches checks scan demo_canvas demo_scene demo",
+        "transform_nodes transforms mix distances batches checks scan folds demo_canvas demo_scene demo",
     ),
     (
         "models",
@@ -37,8 +37,8 @@ ORDER = (
     ),
     (
         "evaluation",
-        "overlap tile_counts metrics class_scores boundary calibration intervals grouping chance confirmation "
-        "thresholds areas worst spread predictor predict "
+        "overlap tile_counts metrics class_scores boundary calibration intervals grouping cross_validation chance "
+        "confirmation thresholds areas worst spread predictor predict "
         "evaluate predicted_masks blending scene_source scene_scale scene_output polygons scene images opened measures "
         "validate",
     ),
@@ -64,7 +64,7 @@ ORDER = (
     ),
     (
         "cli",
-        "output assignments flags parser given dataset reporting searching tasks exits training repeating "
+        "output assignments flags parser given dataset reporting searching tasks exits training repeating folding "
         "validate_flags places applicable own_files described outputs validation comparing choosing predicting "
         "deploying",
     ),

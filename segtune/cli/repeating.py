@@ -24,7 +24,7 @@ from segtune.report.commands import same_command
 _FEWEST = 2
 _RUN = "seed_"  # how the names of the folders of the runs begin
 _RESULT = "seeds.json"
-_VALIDATION = "validation"  # what validate.py --ensemble leaves
+_OWN = (_RUN, _RESULT, "validation")  # the last is what validate.py --ensemble leaves
 
 
 def repeat_run(arguments: Namespace) -> int:
@@ -35,10 +35,8 @@ def repeat_run(arguments: Namespace) -> int:
     count, logs = arguments.seeds, Path(arguments.log_dir)
     if count < _FEWEST:
         raise InputError(f"--seeds: must be at least {_FEWEST}, but got {count}")
-    if arguments.preview_augmentation is not None:
-        raise InputError("--seeds and --preview-augmentation are different tasks; leave one out")
-    place = _named(logs, arguments.exp_name) if arguments.exp_name else None
-    config = given_config(arguments, _first(place) if place else None)
+    place = named_place(logs, arguments.exp_name, _OWN, "--seeds") if arguments.exp_name else None
+    config = given_config(arguments, first_run(place, _RUN) if place else None)
     check_data(config, config.channels)
     # torch takes seconds to import; common mistakes do not wait for it.
     from segtune.data.scan import scan
@@ -75,22 +73,25 @@ def repeat_run(arguments: Namespace) -> int:
     return 0
 
 
-def _named(logs: Path, name: str) -> Path:
-    """Return the folder of this name; raise InputError where it holds something else than runs with seeds."""
+def named_place(logs: Path, name: str, own: tuple[str, ...], flag: str) -> Path:
+    """Return the folder of this name; raise InputError where it holds something else than the runs of a flag.
+
+    `own` is how the names of what it may hold begin.
+    """
     if Path(name).name != name or name in ("", ".."):
         raise InputError(f"--exp-name: {name!r} is not the name of a folder; --log-dir sets the folder that it lies in")
     check_length(name, "--exp-name")
     place = logs / name
-    others = [path for path in place.glob("*") if not path.name.startswith((_RUN, _RESULT, _VALIDATION, "."))]
+    others = [path for path in place.glob("*") if not path.name.startswith((*own, "."))]
     if others or (place.exists() and not place.is_dir()):
-        raise InputError(f"{place}: exists, and holds no runs of --seeds; choose another name with --exp-name")
+        raise InputError(f"{place}: exists, and holds no runs of {flag}; choose another name with --exp-name")
     return place
 
 
-def _first(place: Path) -> RunFolder | None:
-    """Return the run with the smallest seed that began; None where there is none."""
-    begun = [RunFolder(path) for path in place.glob(f"{_RUN}*") if RunFolder(path).begun]
-    return min(begun, key=lambda run: int(run.path.name.removeprefix(_RUN)), default=None)
+def first_run(place: Path, start: str) -> RunFolder | None:
+    """Return the run with the smallest number that began; None where there is none. Names begin with `start`."""
+    begun = [RunFolder(path) for path in place.glob(f"{start}*") if RunFolder(path).begun]
+    return min(begun, key=lambda run: int(run.path.name.removeprefix(start)), default=None)
 
 
 def _result(place: Path, config: RunConfig, runs: Sequence[RunFolder]) -> list[str]:

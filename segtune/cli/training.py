@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from segtune.cli.exits import hinted
 from segtune.config import RunConfig
-from segtune.errors import counted
+from segtune.errors import InputError, counted
 from segtune.files.folders import RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from segtune.data.dataset import DataInfo
+
+
+def check_tasks(arguments: Namespace) -> None:
+    """Raise InputError where flags ask for several things at once, or for nothing that a flag could act on."""
+    given = {
+        "--seeds": arguments.seeds,
+        "--folds": arguments.folds,
+        "--preview-augmentation": arguments.preview_augmentation,
+    }
+    if len(tasks := [flag for flag, value in given.items() if value is not None]) > 1:
+        raise InputError(f"{' and '.join(tasks)} are different tasks; leave one out")
+    if arguments.group is not None and arguments.folds is None:
+        raise InputError("--group: says what stays in one fold; it needs --folds N")
 
 
 def train_and_watch(console: Console, config: RunConfig, info: DataInfo, folder: RunFolder, hint: str) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from segtune.config import RunConfig
 from segtune.data.bands import IMAGE, Band
 from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
-from segtune.data.store import CachedTiles, DecodedTiles, TileStore
+from segtune.data.store import CachedTiles, DecodedTiles, PickedTiles, TileStore
 from segtune.data.tiles import TRAIN, Split
 
 _AUTO_SIZE_LIMIT, _SIZE_MULTIPLE = 512, 32
@@ -34,6 +34,8 @@ class DataInfo:
     fingerprint: str  # digest of the names and pixels of all tiles, and of classes and ignored labels
     entries: Mapping[tuple[str, str], Path]  # folders of cache entries, by split and key
     wanted: tuple[str, ...]  # keys of the entries that runs need
+    # Positions of the tiles that count, by split, among those that were scanned; a split without has all of them.
+    picked: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def counted(self) -> str:
         """List the number of tiles of each split: ``64 train, 10 val tiles (14 val left out)``."""
@@ -61,6 +63,10 @@ class DataInfo:
 
     def store(self, split: str, config: RunConfig) -> TileStore:
         """Return the tiles of a split as a run sees them; the run's image_size must be set."""
+        scanned = self._scanned(split, config)
+        return PickedTiles(scanned, self.picked[split]) if split in self.picked else scanned
+
+    def _scanned(self, split: str, config: RunConfig) -> TileStore:
         fit, sources = Fit.of(config), self.sources(config.channels)
         padding = self.labels.padding if split == TRAIN else None
         entry = self.entries.get((split, fit.key))

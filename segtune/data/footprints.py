@@ -23,6 +23,7 @@ from segtune.machine import available_cpus
 
 _SAME = 0.5  # share of the smaller footprint from which two tiles show the same place
 _NEAR = 0.1  # of a tile's side: a gap up to twice this makes neighbours
+_TOUCH = 0.5  # pixels: a smaller gap between tiles comes from rounding in their files
 _COMMON = CRS.from_epsg(4326)  # in which places are compared when tiles have different systems
 
 Relation = Literal["same", "overlap", "near"]
@@ -73,23 +74,24 @@ def read_footprints(images: Sequence[Path]) -> list[Footprint | None]:
 
 
 def patches(footprints: Sequence[Footprint | None]) -> list[int]:
-    """Return the number of the patch that each tile is part of: tiles that meet, directly or by others.
+    """Return the number of the patch that each tile is part of: tiles that touch or overlap, directly or by others.
 
     Tiles of the same place at different dates are one patch. A tile whose place is not known is one of its own.
     """
     count = len(footprints)
-    pairs = [(meeting.first, meeting.second) for meeting in meetings(footprints, list(map(str, range(count))))]
+    reach = _TOUCH / 2 / min((found.side for found in footprints if found), default=1)
+    pairs = [(each.first, each.second) for each in meetings(footprints, list(map(str, range(count))), reach)]
     rows, columns = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     links = coo_array((np.ones(len(pairs), dtype=bool), (rows, columns)), shape=(count, count))
     numbers: npt.NDArray[np.int32] = connected_components(links, directed=False)[1]
     return numbers.tolist()
 
 
-def meetings(footprints: Sequence[Footprint | None], groups: Sequence[str]) -> list[Meeting]:
+def meetings(footprints: Sequence[Footprint | None], groups: Sequence[str], reach: float = _NEAR) -> list[Meeting]:
     """Find all pairs of tiles of different groups that overlap or lie beside each other, in order of their positions.
 
-    Two tiles are neighbours where the gap between them is less than a fifth of a side. Tiles without a place meet none;
-    nor do tiles without a coordinate system meet those that have one.
+    Two tiles are neighbours where the gap between them is less than twice `reach`, as a share of a side. Tiles without
+    a place meet none; nor do tiles without a coordinate system meet those that have one.
     """
     known = [position for position, found in enumerate(footprints) if found]
     systems = {found.crs.to_wkt() if found.crs else None for found in footprints if found}
@@ -99,7 +101,7 @@ def meetings(footprints: Sequence[Footprint | None], groups: Sequence[str]) -> l
         own = [i for i in known if (footprints[i].crs is None) == without]  # type: ignore[union-attr]
         rings = _rings([footprints[i] for i in own], as_they_are=alike or without)  # type: ignore[misc]
         inside = [(i, ring) for i, ring in zip(own, rings, strict=True) if np.isfinite(ring).all()]
-        found += _meetings([i for i, _ in inside], [ring for _, ring in inside], footprints, groups)
+        found += _meetings([i for i, _ in inside], [ring for _, ring in inside], footprints, groups, reach)
     return sorted(found, key=lambda meeting: (meeting.first, meeting.second))
 
 
@@ -123,13 +125,17 @@ def _rings(found: Sequence[Footprint], as_they_are: bool) -> list[Ring]:
 
 
 def _meetings(
-    positions: Sequence[int], rings: Sequence[Ring], footprints: Sequence[Footprint | None], groups: Sequence[str]
+    positions: Sequence[int],
+    rings: Sequence[Ring],
+    footprints: Sequence[Footprint | None],
+    groups: Sequence[str],
+    reach: float,
 ) -> Iterator[Meeting]:
     if not rings:
         return
     corners = np.stack(rings)
     low, high = corners.min(axis=1), corners.max(axis=1)
-    low, high = low - _NEAR * (high - low), high + _NEAR * (high - low)
+    low, high = low - reach * (high - low), high + reach * (high - low)
     kinds = {name: number for number, name in enumerate(dict.fromkeys(groups))}
     group = np.array([kinds[groups[position]] for position in positions])
     order = np.argsort(low[:, 0], kind="stable")
@@ -141,11 +147,11 @@ def _meetings(
         for j in (np.flatnonzero(near) + i + 1).tolist():
             first, second = sorted((positions[order[i]], positions[order[j]]))
             sides = [found.side for k in (first, second) if (found := footprints[k])]
-            if relation := _relation(corners[i], corners[j], min(sides)):
+            if relation := _relation(corners[i], corners[j], min(sides), reach):
                 yield Meeting(first, second, *relation)
 
 
-def _relation(one: Ring, other: Ring, side: int) -> tuple[Relation, float] | None:
+def _relation(one: Ring, other: Ring, side: int, reach: float) -> tuple[Relation, float] | None:
     """Return how two footprints lie to each other; None where they do not meet. `side` is in pixels."""
     low = one.min(axis=0)
     scale = one.max(axis=0) - low  # coordinates in float32 keep no metres in large numbers
@@ -158,7 +164,7 @@ def _relation(one: Ring, other: Ring, side: int) -> tuple[Relation, float] | Non
         return "same", share
     if share > 1 / side:  # less than a row of pixels is rounding
         return "overlap", share
-    return ("near", share) if _common(_grown(a), _grown(b)) > 0 else None
+    return ("near", share) if _common(_grown(a, reach), _grown(b, reach)) > 0 else None
 
 
 def _area(ring: Ring) -> float:
@@ -169,6 +175,6 @@ def _common(one: Ring, other: Ring) -> float:
     return float(cv2.intersectConvexConvex(one.astype(np.float32), other.astype(np.float32))[0])
 
 
-def _grown(ring: Ring) -> Ring:
+def _grown(ring: Ring, reach: float) -> Ring:
     middle = ring.mean(axis=0)
-    return middle + (1 + 2 * _NEAR) * (ring - middle)
+    return middle + (1 + 2 * reach) * (ring - middle)

@@ -38,6 +38,7 @@ from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
 from segtune.data.reading import ground_resolution
 from segtune.data.splits import find_data_set, split_places
+from segtune.data.statistics import Moments
 from segtune.data.tile_sizes import kept_bytes, largest_side
 from segtune.data.tiles import TRAIN, ReadSettings, Split
 from segtune.errors import InputError, counted
@@ -56,6 +57,7 @@ def scan(
     progress: Progress | None = None,
     wanted: Iterable[Wanted] | None = None,
     say: Say = unheard,
+    tiles: Mapping[str, Split] | None = None,
 ) -> DataInfo:
     """Scan a data set: take findings from the cache, or read each tile once, into the cache where there is room.
 
@@ -66,18 +68,20 @@ def scan(
     progress: called with the number of tiles read and the number to read.
     wanted: fits and image sizes that the cache should hold; None for those of the run.
     say: gets lines on the cache and on everything unusual in the data.
+    tiles: the tiles of each split; None for those of the data set.
 
     Raises InputError for unreadable files, for differing sizes, bands or types, for files of a tile that lie elsewhere
     on the ground, and for classes that no training mask contains.
     """
     channels = tuple(config.channels if channels is None else channels)
-    tiles = find_data_set(config, channels)
+    tiles = find_data_set(config, channels) if tiles is None else tiles
     for line in exclusion_lines(split.excluded for split in tiles.values()):
         say(line)
     reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say)
     seen, entries, kept = reader.read(wanted or [(config.fit, config.image_size)])
     pixels = {split: info.pixels for split, info in seen.items()}
-    bands = _bands(seen[TRAIN], channels, config.dataset)
+    names = [f"{IMAGE}:{i + 1}" for i in range(seen[TRAIN].bands[0])] + list(channels)
+    bands = bands_of(seen[TRAIN].moments, names, config.dataset)
     masks = _masks(config, tiles, seen)
     check_classes(config, masks)
     unread = dict.fromkeys(line for split in tiles.values() for line in split.unread)
@@ -300,11 +304,10 @@ def _masks(config: RunConfig, tiles: Mapping[str, Split], seen: Mapping[str, Spl
     }
 
 
-def _bands(info: SplitInfo, channels: Sequence[str], dataset: str) -> tuple[Band, ...]:
-    total = info.moments
+def bands_of(total: Moments | None, names: Sequence[str], dataset: str) -> tuple[Band, ...]:
+    """Return the bands with these names; InputError, naming the data set, where its training images hold no pixel."""
     if total is None:
         raise InputError(f"{dataset}: the training images hold no valid pixel (all NaN or nodata)")
-    names = [f"{IMAGE}:{i + 1}" for i in range(info.bands[0])] + list(channels)
     # A constant band has no deviation; dividing by one leaves it at zero.
     std = np.sqrt(total.squares / total.count)
     std[std == 0] = 1.0

@@ -88,6 +88,35 @@ class CachedTiles:
             raise TileError(f"{self._entry.path}: decoded tiles cannot be read ({one_line(error)})") from None
 
 
+class PickedTiles:
+    """Some of the tiles of another store.
+
+    Parameters
+    ----------
+    store: the other store.
+    positions: of the tiles in it, in the order in which they count here.
+    """
+
+    def __init__(self, store: TileStore, positions: Sequence[int]) -> None:
+        self._store, self._positions = store, positions
+        self.decoded = store.decoded
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def name(self, index: int) -> str:
+        """Return the name of a tile."""
+        return self._store.name(self._positions[index])
+
+    def image(self, index: int) -> Array:
+        """Return the image of a tile."""
+        return self._store.image(self._positions[index])
+
+    def target(self, index: int) -> Indices:
+        """Return the mask of a tile as indices."""
+        return self._store.target(self._positions[index])
+
+
 def joined(parts: Sequence[Array]) -> Array:
     """Join images, (H, W, bands), of one type along their bands."""
     if len(parts) == 1:

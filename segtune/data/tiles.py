@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -69,6 +69,17 @@ class Split(Sequence[Tile]):
     left_out: int = 0  # tiles of the split that are not in this selection
     unread: tuple[str, ...] = ()  # a line per folder with files that are not read
     excluded: Excluded | None = None  # tiles that a file leaves out
+    parts: tuple[Split, ...] = ()  # the splits that it was joined from, in their order
+
+    @classmethod
+    def joined(cls, splits: Mapping[str, Split]) -> Split:
+        """Return the tiles of several splits as those of one; names are ``split/name``, and files have whole paths."""
+        names = tuple(f"{split}/{name}" for split, tiles in splits.items() for name in tiles.names)
+        parts = tuple(splits.values())
+        rows = zip(*(_whole_paths(part) for part in parts), strict=True)
+        files = tuple(tuple(path for row in paths for path in row) for paths in rows)
+        unread = tuple(line for part in parts for line in part.unread)
+        return cls(parts[0].folders, names, files, sum(part.left_out for part in parts), unread, parts=parts)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -92,6 +103,9 @@ class Split(Sequence[Tile]):
         Files beside them that change what is read count too, such as the mask of a GeoTIFF. Raises InputError where a
         file has vanished since it was listed.
         """
+        if self.parts:
+            known = repr((self.names, [part.identity() for part in self.parts]))
+            return hashlib.blake2b(known.encode(), digest_size=16).hexdigest()
         text = "\0".join((repr((self.folders, len(self))), *self.names, *(name for row in self.files for name in row)))
         digest = hashlib.blake2b(text.encode(), digest_size=16)
         with ThreadPoolExecutor(_STATS_AT_ONCE) as pool:
@@ -116,6 +130,12 @@ class Split(Sequence[Tile]):
         files = tuple(tuple(row[i] for i in kept) for row in self.files)
         left_out = self.left_out + len(self) - number
         return replace(self, names=tuple(self.names[i] for i in kept), files=files, left_out=left_out)
+
+
+def _whole_paths(tiles: Split) -> list[list[str]]:
+    """Return for each folder the paths of the tiles' files."""
+    places = zip(tiles.folders, tiles.files, strict=True)
+    return [[os.path.join(folder, file) for file in row] for folder, row in places]
 
 
 def _beside(folder: str, files: Sequence[str]) -> list[str]:

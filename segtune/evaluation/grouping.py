@@ -30,6 +30,19 @@ class Grouping:
     by: By | None = None
     remark: str | None = None  # a line for the user where it is not known which tiles belong together
 
+    def for_folds(self, count: int) -> Grouping:
+        """Return the grouping for so many folds: places that are fewer are not kept together, and a remark says so."""
+        if self.by != "places" or len(set(self.groups or ())) >= count:
+            return self
+        return Grouping(
+            remark=f"warning: tiles of {self._counted()} cannot fill {count} folds, so tiles are dealt one by one: "
+            "neighbours in different folds make scores too good"
+        )
+
+    def together(self) -> str | None:
+        """Return a line about what stays in one fold, or what could be done where that is not known; None for none."""
+        return self.remark if self.groups is None else f"tiles of {self._counted()} stay together"
+
     def difference(self, grouped: Interval, single: Interval, what: str = "the interval") -> str | None:
         """Return a line that says how much wider an interval is than from single tiles; None where it hardly is."""
         if self.groups is None or single.high <= single.low:
@@ -37,16 +50,20 @@ class Grouping:
         times = (grouped.high - grouped.low) / (single.high - single.low)
         if abs(times - 1) < _ALIKE:
             return None
+        return (
+            f"tiles of {self._counted()} are drawn together: {what} is {times:.1f} times as wide as from single tiles"
+        )
+
+    def _counted(self) -> str:
         kind = "scenes" if self.by == "names" else "places (neighbours on the ground)"
-        drawn = f"tiles of {len(set(self.groups))} {kind} are drawn together"
-        return f"{drawn}: {what} is {times:.1f} times as wide as from single tiles"
+        return f"{len(set(self.groups or ()))} {kind}"
 
 
 def find_groups(tiles: Sequence[Tile], pattern: str | None = None, setting: str = FLAG) -> Grouping:
     """Return which tiles are drawn together: by a pattern for their names, or else by where their images lie.
 
-    Tiles that overlap on the ground or lie side by side, directly or by others, belong together. Where all tiles do, or
-    where places are not known, each is drawn on its own, and a remark says what could be done.
+    Tiles that touch or overlap on the ground, directly or by others, belong together. Where all tiles do, or where
+    places are not known, each is drawn on its own, and a remark says what could be done.
 
     Parameters
     ----------

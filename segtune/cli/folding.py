@@ -1,0 +1,139 @@
+"""The work of run_single.py --folds: train one configuration on parts of the tiles, and score it on all of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segtune.cli.dataset import check_data, ensure_demo
+from segtune.cli.exits import hinted
+from segtune.cli.given import given_config
+from segtune.cli.repeating import first_run, named_place
+from segtune.cli.training import train_and_watch
+from segtune.config import RunConfig
+from segtune.errors import InputError, counted
+from segtune.files.atomic import discard_folder, write_text
+from segtune.files.checks import read_own_json
+from segtune.files.folders import RunFolder
+from segtune.report.commands import same_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from segtune.data.dataset import DataInfo
+    from segtune.data.folds import Folded
+    from segtune.evaluation.grouping import Grouping
+
+_RUN = "fold_"  # how the names of the folders of the runs begin
+_RESULT = "folds.json"
+_FEWEST, _MOST = 2, 10  # folds
+
+
+def run_folds(arguments: Namespace) -> int:
+    """Train a configuration once for each fold, on the tiles of the others; return the exit status.
+
+    Runs that are done stay as they are, and one that was interrupted goes on.
+    """
+    count, logs = arguments.folds, Path(arguments.log_dir)
+    if not _FEWEST <= count <= _MOST:
+        raise InputError(f"--folds: must be between {_FEWEST} and {_MOST}, but got {count}")
+    place = named_place(logs, arguments.exp_name, (_RUN, _RESULT), "--folds") if arguments.exp_name else None
+    config = given_config(arguments, first_run(place, _RUN) if place else None)
+    check_data(config, config.channels)
+    # torch takes seconds to import; common mistakes do not wait for it.
+    from segtune.data.folds import FoldTiles
+    from segtune.evaluation.grouping import find_groups
+    from segtune.report.console import make_console, reading_bar
+    from segtune.training.resolve import check_input, check_run
+    from segtune.training.resume import transforms_of
+
+    console = make_console()
+    config = check_run(config, True, console.print)
+    transforms = transforms_of(config, None)
+    with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
+        ensure_demo(config.dataset, console.print)
+        found = FoldTiles(config)
+        grouping = find_groups(found.tiles, arguments.group).for_folds(count)
+        folded = found.deal(count, grouping.groups, progress, say)
+    if line := grouping.together():
+        console.print(line)
+    console.print(f"{counted(count, 'fold')} of {folded.sizes()}: each is scored by a model of the others")
+    if line := folded.unequal():
+        console.print(line)
+    for info in folded.infos:
+        check_input(config, info, True, transforms)
+    place = place or RunFolder.dated(logs, config).path
+    runs = [RunFolder(place / f"{_RUN}{number}") for number in range(1, count + 1)]
+    plan = _planned(place, config, folded, grouping)
+    where = ["--log-dir", str(logs)] if logs != Path("logs") else []
+    group = ["--group", arguments.group] if arguments.group else []
+    hint = f"to go on: {same_command(['--folds', str(count), *group, '--exp-name', place.name, *where])}"
+    for info, folder in zip(folded.infos, runs, strict=True):
+        if status := _train(console, config, info, folder, hint):
+            return status
+    for line in _result(place, config, folded, grouping, plan, runs):
+        console.print(line)
+    return 0
+
+
+def _planned(place: Path, config: RunConfig, folded: Folded, grouping: Grouping) -> dict[str, Any]:
+    """Write which tile is in which fold into folds.json; InputError where an earlier start had other folds."""
+    tiles = {name: fold + 1 for name, fold in zip(folded.names, folded.folds, strict=True)}
+    plan = {"folds": len(folded.infos), "epochs": config.epochs, "grouped_by": grouping.by, "tiles": tiles}
+    before = read_own_json(place / _RESULT, "folds", "--exp-name")
+    if before is None:
+        place.mkdir(parents=True, exist_ok=True)
+        write_text(place / _RESULT, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
+        return plan
+    for name, value in plan.items():
+        if before.get(name) != value:
+            values = "other tiles in its folds" if name == "tiles" else f"{name} {before.get(name)}, not {value}"
+            raise InputError(f"{place}: cannot go on: it has {values}; choose another name with --exp-name")
+    return plan
+
+
+def _train(console: Console, config: RunConfig, info: DataInfo, folder: RunFolder, hint: str) -> int:
+    """Train the run of a fold, or what is left of it, and count what its model gets right; return the exit status.
+
+    The model and the state are deleted then: a model of a fold is no better than one that is trained on all of train.
+    """
+    from segtune.report.text import how_it_ended
+    from segtune.training.repeat import count_tiles
+    from segtune.training.resolve import resolve
+    from segtune.training.resume import check_same_settings
+
+    if folder.begun:
+        check_same_settings(folder, config)
+    if not folder.tiles.is_file():
+        if not (folder.begun and how_it_ended(folder, config)) and (
+            status := train_and_watch(console, config, info, folder, hint)
+        ):
+            return status
+        count_tiles(folder, resolve(config, info), info, lambda phase: None)
+    folder.state.unlink(missing_ok=True)
+    discard_folder(folder.best)
+    return 0
+
+
+def _result(
+    place: Path, config: RunConfig, folded: Folded, grouping: Grouping, plan: dict[str, Any], runs: list[RunFolder]
+) -> list[str]:
+    """Write folds.json, and return lines with the mean, the deviation and the interval."""
+    from segtune.evaluation.cross_validation import cross_validated
+    from segtune.evaluation.tile_counts import read_tiles
+
+    counts = [read_tiles(run.tiles)[1] for run in runs]
+    found = cross_validated(folded.folds, counts, config.classes, grouping)
+    write_text(place / _RESULT, json.dumps(plan | found.plain(), indent=2, ensure_ascii=False) + "\n")
+    each, interval = ", ".join(f"{score:.4f}" for score in found.scores), found.intervals.miou
+    return [
+        f"mean miou {found.mean:.4f} over {counted(len(runs), 'fold')} ({each}), deviation {found.deviation:.4f}",
+        f"all {counted(len(folded.folds), 'tile')} together: miou {found.pooled:.4f} "
+        f"(95% interval {interval.low:.4f} to {interval.high:.4f})",
+        *([found.drawn] if found.drawn and grouping.groups else []),
+        *found.intervals.remarks(),
+        f"{place / _RESULT} has all numbers; the models are deleted, and the same command without --folds trains one",
+    ]

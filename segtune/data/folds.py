@@ -1,0 +1,183 @@
+"""Folds: parts of the training and validation tiles, each of which validates a model that is trained on the others.
+
+Every tile is scored once, by a model that has not seen it: cross-validation (Stone 1974).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from segtune.config import RunConfig
+from segtune.data.bands import image_bands
+from segtune.data.dataset import DataInfo
+from segtune.data.exclusion import exclusion_lines
+from segtune.data.findings import TileFindings, in_parallel, look_at
+from segtune.data.scan import bands_of, scan
+from segtune.data.splits import find_data_set
+from segtune.data.statistics import Moments
+from segtune.data.tiles import TRAIN, VAL, ReadSettings, Split, Tile
+from segtune.errors import InputError, counted
+from segtune.remarks import Say, unheard
+
+_SEED = 0  # the same for all runs: configurations are compared on the same folds
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The tiles of train and val, the fold of each, and what each fold's run trains and validates on."""
+
+    names: tuple[str, ...]  # split/name
+    folds: tuple[int, ...]  # of each tile, from 0
+    infos: tuple[DataInfo, ...]  # by fold: it validates, all others train
+
+    def unequal(self) -> str | None:
+        """Return a line where one fold has more than twice as many tiles as another one; None elsewhere."""
+        numbers = sorted(Counter(self.folds).values())
+        if numbers[-1] <= 2 * numbers[0]:
+            return None
+        return "warning: folds differ much in size, since groups stay whole; with fewer folds they may differ less"
+
+    def sizes(self) -> str:
+        """Say how many tiles a fold has: "18 tiles", or "17 to 18 tiles"."""
+        numbers = sorted(Counter(self.folds).values())
+        few = "" if numbers[0] == numbers[-1] else f"{numbers[0]} to "
+        return f"{few}{counted(numbers[-1], 'tile')}"
+
+
+class FoldTiles:
+    """The tiles of train and val that are dealt to folds; finding them reads no pixels.
+
+    Raises InputError where the data set is not sound, or where the run is scored on other tiles.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        if config.use_only_add_val:
+            raise InputError("use_only_add_val: folds are scored on the tiles of train and val; leave it out")
+        self._config = config
+        self._sets = find_data_set(config, config.channels)
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """The tiles, with their names in their own splits."""
+        return [tile for split in (TRAIN, VAL) for tile in self._sets[split]]
+
+    def deal(
+        self,
+        count: int,
+        groups: Sequence[Hashable] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+        say: Say = unheard,
+    ) -> Folded:
+        """Scan the tiles, deal them to folds, and return what each fold's run trains and validates on.
+
+        Tiles are decoded once for all folds. Every fold normalizes with the statistics of its own training tiles.
+
+        Parameters
+        ----------
+        count: the number of folds.
+        groups: the group of each of `tiles`; a group is never divided. None: each tile on its own.
+        progress, say: see `scan`.
+
+        Raises InputError where there are fewer tiles, or groups, than folds, and as `scan` does.
+        """
+        config = self._config
+        units = len(set(groups)) if groups is not None else len(self.tiles)
+        if units < count:
+            what = "tile" if groups is None else "group"
+            raise InputError(f"{config.dataset}: {count} folds need as many {what}s, but there are {units}")
+        for line in exclusion_lines(self._sets[split].excluded for split in (TRAIN, VAL)):
+            say(line)
+        joined = Split.joined({split: self._sets[split] for split in (TRAIN, VAL)})
+        every = scan(config, progress=progress, say=say, tiles=self._sets | {TRAIN: joined, VAL: joined})
+        found = _look(joined, config, every)
+        amounts = [[1.0, *(tile.labels.get(label, 0) for label in config.classes)] for tile in found]
+        folds = _deal(np.array(amounts), groups, count)
+        for line in _absent(found, folds, config, every):
+            say(line)
+        infos = tuple(_info(every, found, folds, fold, config.dataset) for fold in range(count))
+        return Folded(joined.names, tuple(folds), infos)
+
+
+def _look(tiles: Split, config: RunConfig, every: DataInfo) -> list[TileFindings]:
+    """Return the labels and statistics of each tile; sums over all tiles, which a scan keeps, do not tell them."""
+    settings = ReadSettings(config.nodata, bands=image_bands([band.name for band in every.bands]))
+    look = partial(look_at, settings=settings, training=True, fits=())
+    return [looking.result() for looking in in_parallel(tiles, look)]
+
+
+def _deal(amounts: Floats, groups: Sequence[Hashable] | None, count: int) -> list[int]:
+    """Return the fold of each tile, such that folds hold alike numbers of tiles and of pixels of each class.
+
+    Groups, those with the largest share of anything first, go one by one to the fold that holds least of what they
+    hold. `amounts` are the numbers of each tile, (tiles, columns).
+    """
+    positions: dict[Hashable, int] = {}
+    own = range(len(amounts)) if groups is None else groups
+    units = np.array([positions.setdefault(group, len(positions)) for group in own])
+    sums = np.zeros((len(positions), amounts.shape[1]))
+    np.add.at(sums, units, amounts)
+    shares = sums / np.maximum(sums.sum(axis=0), 1)
+    order = np.random.default_rng(_SEED).permutation(len(shares))
+    order = order[np.argsort(-shares[order].max(axis=1), kind="stable")]
+    held, fold_of = np.zeros((count, shares.shape[1])), np.zeros(len(shares), dtype=np.int64)
+    for unit in order:
+        fold_of[unit] = fold = int(np.argmin(held @ shares[unit]))
+        held[fold] += shares[unit]
+    found: list[int] = fold_of[units].tolist()
+    return found
+
+
+def _info(every: DataInfo, found: Sequence[TileFindings], folds: Sequence[int], fold: int, dataset: str) -> DataInfo:
+    """Return what the run of a fold trains and validates on, as a scan of these tiles alone would tell it."""
+    picked = {
+        TRAIN: tuple(position for position, own in enumerate(folds) if own != fold),
+        VAL: tuple(position for position, own in enumerate(folds) if own == fold),
+    }
+    moments: Moments | None = None
+    for position in picked[TRAIN]:
+        if own := found[position].moments:
+            moments = moments.merge(own) if moments else own
+    known = repr((every.fingerprint, list(folds), fold))
+    return replace(
+        every,
+        counts=dict(every.counts) | {split: len(positions) for split, positions in picked.items()},
+        left_out={},
+        pixels=dict(every.pixels) | {split: _pixels(found, positions) for split, positions in picked.items()},
+        holders={
+            label: tuple(i for i, position in enumerate(picked[TRAIN]) if label in found[position].labels)
+            for label in every.holders
+        },
+        bands=bands_of(moments, [band.name for band in every.bands], dataset),
+        fingerprint=hashlib.blake2b(known.encode(), digest_size=6).hexdigest(),
+        picked=picked,
+    )
+
+
+def _pixels(found: Sequence[TileFindings], positions: Sequence[int]) -> Mapping[int, int]:
+    total: Counter[int] = Counter()
+    for position in positions:
+        total.update(found[position].labels)
+    return dict(sorted(total.items()))
+
+
+def _absent(found: Sequence[TileFindings], folds: Sequence[int], config: RunConfig, every: DataInfo) -> list[str]:
+    """Return a line about each class that some folds lack: their scores leave it out, or are 0 for it."""
+    lines = []
+    for label in config.classes:
+        holding = {fold for fold, tile in zip(folds, found, strict=True) if label in tile.labels}
+        missing = sorted(set(folds) - holding)
+        if missing and holding:
+            which = ", ".join(str(fold + 1) for fold in missing)
+            alone = f"; fold {min(holding) + 1} trains without it" if len(holding) == 1 else ""
+            name = every.labels.text(label)
+            lines.append(f"warning: class {name} is in no tile of fold {which}, whose score leaves it out{alone}")
+    return lines
