@@ -66,7 +66,8 @@ def main() -> int:
             continue
         measured = measure(place, arguments, wanted, console)
         found.append(measured)
-        console.print(*validation_lines(measured.result, measured.intervals, measured.drawn), sep="\n")
+        groups = measured.grouping.groups
+        console.print(*validation_lines(measured.result, measured.intervals, measured.drawn, groups), sep="\n")
         if arguments.compare:
             console.print(compared.difference(place, measured))
         if arguments.store_threshold:

@@ -27,10 +27,13 @@ from segtune.errors import InputError, SegtuneError
 from segtune.evaluation.grouping import find_groups, grouped_intervals
 from segtune.evaluation.intervals import Interval
 from segtune.evaluation.validate import validate
+from segtune.files.atomic import MANIFEST
 from segtune.files.checks import check_writable
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.library_folders import place_caches, shorten_sockets
 from segtune.loaded import Model, Place, load, named_as_here, warn
+from segtune.models.manifest import Manifest
+from segtune.objectives import MIOU
 from segtune.planning.feasibility import check_space, scan_data
 from segtune.report.console import RunConsole, make_console
 from segtune.space.lookup import find_space
@@ -100,12 +103,14 @@ class TrainResult:
 
     folder: with run.yaml, metrics.csv, the TensorBoard events, and the model of the best epoch in best/.
     miou: of the best epoch on the validation tiles; None where no epoch was scored.
-    best_epoch: the first epoch with that mIoU, from 1; 0 where no epoch was scored.
+    best_epoch: the first epoch with the best score, from 1; 0 where no epoch was scored.
+    score: of the best epoch by the setting `objective`; mIoU unless that says otherwise.
     """
 
     folder: Path
     miou: float | None
     best_epoch: int
+    score: float | None
 
 
 def train(dataset: Place, folder: Place | None = None, *, verbose: bool = True, **settings: Any) -> TrainResult:
@@ -142,7 +147,8 @@ def train(dataset: Place, folder: Place | None = None, *, verbose: bool = True, 
             for epoch in epochs:
                 watch.epoch(epoch)
         results = read_results(run, config.epochs)
-    return TrainResult(run.path, results[-1].best_miou, results[-1].best_epoch)
+    last = results[-1]
+    return TrainResult(run.path, last.best_miou, last.best_epoch, last.best_score)
 
 
 @dataclass(frozen=True)
@@ -151,14 +157,16 @@ class SearchResult:
 
     folder: with search.yaml, trials.csv, report.html, the folders of the trials, and the winner's model in best/.
     trial: the number of the winner.
-    miou: of the model in best/, on the validation tiles: of the winner's best epoch. Where fresh seeds confirmed the
-        winner, it is that of its median seed.
+    score: of the model in best/, on the validation tiles, by the objective of the search: of the winner's best epoch.
+        Where fresh seeds confirmed the winner, it is that of its median seed.
+    miou: the same where the objective is mIoU, as it is by default; otherwise the mIoU of that model.
     trials: the rows of trials.csv, a dict per trial, in the order of their numbers.
     """
 
     folder: Path
     trial: int
     miou: float
+    score: float
     trials: tuple[dict[str, Any], ...]
 
 
@@ -224,10 +232,13 @@ def _search_result(outcome: Outcome) -> SearchResult:
     folder, order = outcome.folder.path, ranked(outcome.trials)
     if outcome.early and outcome.halted:
         raise SegtuneError(f"{folder}: {outcome.early.reason}; resume=True goes on with the search")
-    if not order or order[0].miou is None:
+    if not order or order[0].score is None:
         raise SegtuneError(f"{folder}: no trial has a score; trials.csv has the reasons")
-    miou = order[0].confirmed.score if order[0].confirmed else order[0].miou
-    return SearchResult(folder, order[0].number, miou, tuple(trial.row() for trial in outcome.trials))
+    score = order[0].confirmed.score if order[0].confirmed else order[0].score
+    miou = score
+    if order[0].objective != MIOU:
+        miou = Manifest.read(outcome.folder.best / MANIFEST).metrics["miou"]
+    return SearchResult(folder, order[0].number, miou, score, tuple(trial.row() for trial in outcome.trials))
 
 
 def _run_folder(path: Path) -> RunFolder:

@@ -25,6 +25,7 @@ from segtune.class_names import split_classes
 from segtune.decoders import ATTENTION, DROPOUT, WIDTH, Decoder
 from segtune.errors import InputError
 from segtune.mistakes import SettingsError, clash, explain
+from segtune.objectives import MIOU, Objective, objective_name
 from segtune.roles import DATA, FIXED, MACHINE, SEARCHABLE, Acts, Change, Role
 from segtune.values import (
     MAX_CLASSES,
@@ -187,6 +188,11 @@ class RunConfig(BaseModel):
     val_samples: Annotated[int | None, FIXED] = Field(
         None, ge=1, description="number of validation tiles to use, the same ones every time; if not given: all"
     )
+    objective: Annotated[str, BeforeValidator(objective_name), Role(single_run=True)] = Field(
+        MIOU,
+        description="what the best epoch is chosen by: miou, f1, boundary_iou, iou/LABEL, or a weighted mean such as "
+        "2*iou/1+iou/3; in a search it is in objectives",
+    )
 
     optimizer: Annotated[Optimizer, WrapValidator(any_case), SEARCHABLE] = Field(
         "adamw", description="optimizer from torch or timm"
@@ -336,6 +342,8 @@ class RunConfig(BaseModel):
             got = f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
             raise clash(f"warmup_epochs must be below epochs, but got {got}", "warmup_epochs", "epochs")
         check_loss(self.loss, self.classes, self.class_weights)
+        if unknown := Objective.of(self.objective).unknown(self.classes):
+            raise clash(f"objective: {unknown}", "objective", "classes")
         check_used(self)
         if self.lr_schedule == "plateau" and 0 < self.early_stopping <= self.lr_patience:
             got = f"(early_stopping={self.early_stopping}, lr_patience={self.lr_patience})"

@@ -31,7 +31,7 @@ class Repeated:
     settings: Mapping[str, Any]  # those that the search chose
     searched: float | None  # the search's own number
     seeds: tuple[int, ...]  # the first, second, ... fresh seed; without those whose run failed
-    scores: tuple[float, ...]  # mIoU, by seed
+    scores: tuple[float, ...]  # by the objective of the search, by seed
     mean: float
     deviation: float | None
     seconds: float  # of training and evaluation: the median over the seeds
@@ -92,8 +92,8 @@ class Look:
     split: str
     tiles: int
     winner: int  # the trial
-    miou: float
-    interval: Interval | None  # of the winner's mIoU; None for a single tile
+    miou: float  # the score of the winner; mIoU, or the objective of the search
+    interval: Interval | None  # of the winner's score; None for a single tile
     baseline: float | None  # None where the winner is the baseline, or where that could not be repeated
     gain: Interval | None
     look: int = 1  # how often the test tiles were looked at, this time included

@@ -25,7 +25,7 @@ def seed_margin(order: Sequence[Trial]) -> float:
     """
     pair = seed_deviation(order) * math.sqrt(2)
     least = critical(1, _CHANCE) * pair
-    near = sum(not trial.baseline and (trial.miou or 0.0) >= _best_until(order, trial) - least for trial in order)
+    near = sum(not trial.baseline and (trial.score or 0.0) >= _best_until(order, trial) - least for trial in order)
     return critical(max(1, near), _CHANCE) * pair
 
 
@@ -45,4 +45,4 @@ def seed_deviation(order: Sequence[Trial]) -> float:
 
 def _best_until(order: Sequence[Trial], trial: Trial) -> float:
     """Return the best score of the trials that trained no longer than one of them."""
-    return next(other.miou or 0.0 for other in order if other.epochs_done <= trial.epochs_done)
+    return next(other.score or 0.0 for other in order if other.epochs_done <= trial.epochs_done)

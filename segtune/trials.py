@@ -18,6 +18,7 @@ from segtune.config import RunConfig
 from segtune.errors import printable
 from segtune.evaluation.intervals import Interval
 from segtune.files.atomic import write_text
+from segtune.objectives import MIOU
 from segtune.training.stopwatch import PHASES
 
 _LATE_EPOCHS = 3  # fewest epochs that give a deviation
@@ -34,11 +35,11 @@ ENDED: Sequence[Status] = ("finished", "stopped", "failed")
 class Seeds:
     """What a trial reached with fresh seeds."""
 
-    mean: float  # of mIoU
+    mean: float  # of the score
     run: str  # the folder of the run with the median score, inside that of the search
-    score: float  # mIoU of that run
+    score: float  # of that run
     gained: bool  # whether the best trial's gain over the baseline is more than chance brings
-    deviation: float | None = None  # standard deviation of mIoU from seed to seed
+    deviation: float | None = None  # standard deviation of the score from seed to seed
     interval: Interval | None = None  # of the mean, for other seeds and other tiles
 
 
@@ -50,7 +51,7 @@ class Trial:
     status: Status
     settings: Mapping[str, Any]  # every setting of RunConfig
     epochs_done: int = 0
-    miou: float | None = None  # mIoU of its best epoch
+    miou: float | None = None  # mIoU of its best epoch, by the objective of the search
     best_epoch: int | None = None
     seconds: float | None = None
     error: str | None = None  # why it failed
@@ -67,7 +68,18 @@ class Trial:
     wobble: float | None = None  # see `wobble`; None where there are too few epochs
     origin: Origin = "sampler"
     confirmed: Seeds | None = None  # None where it was not trained again, or where that no longer counts
-    interval: Interval | None = None  # of `miou`, over the validation tiles; None where its model is gone
+    interval: Interval | None = None  # of the score, over the validation tiles; None where its model is gone
+    own: float | None = None  # the score of its best epoch where the objective is another one than mIoU
+
+    @property
+    def objective(self) -> str:
+        """What its best epoch is chosen by, and trials are compared by."""
+        return str(self.settings.get("objective") or MIOU)
+
+    @property
+    def score(self) -> float | None:
+        """The score of its best epoch by the objective of the search; None while no epoch was scored."""
+        return self.miou if self.objective == MIOU else self.own
 
     @property
     def baseline(self) -> bool:
@@ -92,7 +104,7 @@ class Trial:
     @property
     def learnt(self) -> bool:
         """Whether it has a score above zero, and its best epoch does not predict one class everywhere."""
-        return bool(self.miou) and not self.collapsed
+        return bool(self.score) and not self.collapsed
 
     def row(self) -> dict[str, Any]:
         """Return the trial's row of trials.csv: what happened, then every setting."""
@@ -101,6 +113,7 @@ class Trial:
             "status": self.status,
             "epochs": self.epochs_done,
             "miou": self.miou,
+            **({} if self.objective == MIOU else {self.objective: self.own}),
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
             "error": _printable(self.error),
@@ -167,8 +180,8 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 
 def by_score(trials: Iterable[Trial]) -> list[Trial]:
     """Return the trials that have a score, best first by the search's own numbers."""
-    scored = [trial for trial in trials if trial.miou is not None]
-    return sorted(scored, key=lambda trial: (-(trial.miou or 0.0), trial.number))
+    scored = [trial for trial in trials if trial.score is not None]
+    return sorted(scored, key=lambda trial: (-(trial.score or 0.0), trial.number))
 
 
 def wobble(scores: Sequence[float]) -> float | None:

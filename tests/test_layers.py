@@ -13,14 +13,14 @@ SCRIPTS = ("run_search", "run_single", "validate")
 ORDER = (
     (
         "",
-        "clock errors remarks torch_errors vocabulary roles mistakes values class_names decoders clashes config fields "
-        "machine",
+        "clock errors remarks torch_errors vocabulary objectives roles mistakes values class_names decoders clashes "
+        "config fields machine",
     ),
     ("files", "checks locks temporary atomic leftovers model_files folders library_folders yamlfile transforms_file"),
     (
         "space",
-        "confirm settings parameters prior jsonschema forbid combinations space unused spacefile space_section clashes "
-        "forbid_section prior_section reader lookup",
+        "confirm objectives settings parameters prior jsonschema forbid combinations space unused spacefile "
+        "space_section clashes forbid_section prior_section reader lookup",
     ),
     (
         "data",
@@ -38,7 +38,7 @@ ORDER = (
     (
         "evaluation",
         "overlap tile_counts metrics class_scores boundary calibration intervals grouping cross_validation chance "
-        "confirmation thresholds areas worst spread predictor predict "
+        "measure confirmation thresholds areas worst spread predictor predict "
         "evaluate predicted_masks blending scene_source scene_scale scene_output polygons scene images opened measures "
         "validate",
     ),

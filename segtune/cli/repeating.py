@@ -97,16 +97,18 @@ def first_run(place: Path, start: str) -> RunFolder | None:
 def _result(place: Path, config: RunConfig, runs: Sequence[RunFolder]) -> list[str]:
     """Write seeds.json, and return lines with the mean, the deviation and the interval."""
     from segtune.evaluation.confirmation import Repeats, mean_of
+    from segtune.evaluation.measure import Measure
     from segtune.evaluation.tile_counts import read_tiles
 
     tiles = tuple(read_tiles(run.tiles)[1] for run in runs)
-    mean = mean_of(Repeats(place.name, tiles))
+    mean = mean_of(Repeats(place.name, tiles), measure=Measure.named(config.objective, config.classes))
     seeds = [config.seed + number for number in range(len(runs))]
     median = runs[mean.median].path
     content = asdict(mean) | {"seeds": seeds, "median": median.name}
     write_text(place / _RESULT, json.dumps(content, indent=2) + "\n")
     each = ", ".join(f"{score:.4f}" for score in mean.scores)
-    text = f"mean miou {mean.mean:.4f} over {counted(len(runs), 'seed')} ({each}), deviation {mean.deviation:.4f}"
+    over = f"over {counted(len(runs), 'seed')} ({each}), deviation {mean.deviation:.4f}"
+    text = f"mean {config.objective} {mean.mean:.4f} {over}"
     if interval := mean.interval:
         drawn = f"for other seeds and other tiles; {counted(len(tiles[0]), 'tile')}"
         text += f", 95%: {interval.low:.4f} to {interval.high:.4f} ({drawn})"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtune.data.labels import BACKGROUND, IGNORED, Indices
-from segtune.evaluation.overlap import Overlap, known
+from segtune.evaluation.overlap import Counts, Overlap, known
 
 _REACH = 0.02  # width of the band, as a share of a tile's diagonal
 
@@ -38,25 +38,33 @@ class BoundaryCounts:
 
     def __init__(self, classes: Sequence[int]) -> None:
         self.classes = tuple(classes)
-        self.hits, self.truth, self.predicted = np.zeros((3, len(classes) + 1), dtype=np.int64)
+        self._tiles: list[Counts] = []
 
     def update(self, predicted: Indices, truth: Indices) -> None:
         """Add the pixels of a tile: two arrays of indices, (H, W), uint8."""
         predicted = np.where(truth == IGNORED, np.uint8(IGNORED), predicted)
         ours, theirs = _near_outline(predicted), _near_outline(truth)
-        self.truth += self._counted(truth[theirs])
-        self.predicted += self._counted(predicted[ours])
-        self.hits += self._counted(truth[ours & theirs & (predicted == truth)])
+        hits = truth[ours & theirs & (predicted == truth)]
+        self._tiles.append(np.stack([self._counted(found) for found in (hits, truth[theirs], predicted[ours])]))
 
-    def _counted(self, indices: Indices) -> npt.NDArray[np.int64]:
+    def _counted(self, indices: Indices) -> Counts:
         return np.bincount(indices, minlength=IGNORED + 1)[: len(self.classes) + 1]
+
+    def numbers(self) -> Counts:
+        """Return the numbers of each tile so far, (tiles, 3, K + 1), as in `TileCounts`."""
+        return np.array(self._tiles, dtype=np.int64).reshape(-1, 3, len(self.classes) + 1)
 
     def scores(self) -> BoundaryScores:
         """Return the scores of all tiles so far."""
-        values = [known(value) for value in Overlap(self.hits, self.truth, self.predicted).iou()][BACKGROUND + 1 :]
-        occurring = [value for value in values if value is not None]
-        by_label = dict(zip(map(str, self.classes), values, strict=True))
-        return BoundaryScores(float(np.mean(occurring)) if occurring else None, by_label)
+        return boundary_scores(self.classes, self.numbers())
+
+
+def boundary_scores(classes: Sequence[int], numbers: Counts) -> BoundaryScores:
+    """Return the scores of all tiles together, from the numbers of each, (tiles, 3, K + 1)."""
+    values = [known(value) for value in Overlap(*numbers.sum(axis=0)).iou()][BACKGROUND + 1 :]
+    occurring = [value for value in values if value is not None]
+    by_label = dict(zip(map(str, classes), values, strict=True))
+    return BoundaryScores(float(np.mean(occurring)) if occurring else None, by_label)
 
 
 def _near_outline(indices: Indices) -> npt.NDArray[np.bool_]:

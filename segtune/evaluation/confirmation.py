@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from segtune.evaluation.chance import critical, probability_above_zero
-from segtune.evaluation.intervals import Interval, drawn_iou, units_of
-from segtune.evaluation.metrics import mean_iou
+from segtune.evaluation.intervals import Interval, units_of
+from segtune.evaluation.measure import MEAN_IOU, Measure
 from segtune.evaluation.overlap import Floats, TileCounts
 
 _CHANCE = 0.025  # as often, chance alone exceeds the interval's lower end: an end of a 95% interval
@@ -86,9 +86,12 @@ class Confirmation:
 
 
 def confirm(
-    repeats: Sequence[Repeats], groups: Sequence[Hashable] | None = None, reference: str | None = None
+    repeats: Sequence[Repeats],
+    groups: Sequence[Hashable] | None = None,
+    reference: str | None = None,
+    measure: Measure = MEAN_IOU,
 ) -> Confirmation:
-    """Return the configurations by their mean mIoU over seeds, with the gains of the best over each of the others.
+    """Return the configurations by their mean score over seeds, with the gains of the best over each of the others.
 
     The 95% intervals allow for the choice of the best: their half-width is the standard error of the difference times
     the critical value of Dunnett's one-sided test, as in multiple comparisons with the best (Hsu 1984). If all
@@ -102,6 +105,7 @@ def confirm(
     repeats: at least two configurations, and one of them with two seeds or more.
     groups: the group of each tile, such as its scene; tiles of one scene are alike, and are drawn together.
     reference: the name of the configuration with which each of the others is compared as well, such as a baseline.
+    measure: what the score is.
 
     Raises InputError if there are fewer than two tiles, or groups, and ValueError where the runs have not the same
     number of tiles, where no class occurs, or where no configuration has two seeds.
@@ -109,8 +113,8 @@ def confirm(
     sizes = {len(counts) for each in repeats for counts in each.tiles}
     if len(sizes) != 1 or len(repeats) < 2:
         raise ValueError(f"configurations are compared on the same tiles, at least two of them, but got {sizes} tiles")
-    means = [_mean(each) for each in repeats]
-    draws = [np.stack([_drawn(units_of(counts, groups)) for counts in each.tiles]) for each in repeats]
+    means = [_mean(each, measure) for each in repeats]
+    draws = [np.stack([measure.drawn(units_of(counts, groups)) for counts in each.tiles]) for each in repeats]
     order = sorted(range(len(means)), key=lambda position: -means[position].mean)
     units = len(units_of(repeats[0].tiles[0], groups))
     spread = _Spread.of(means, draws, units)
@@ -127,16 +131,16 @@ def confirm(
     return Confirmation(tuple(own[position] for position in order), tuple(gains), sizes.pop(), count, over)
 
 
-def mean_of(repeats: Repeats, groups: Sequence[Hashable] | None = None) -> Mean:
+def mean_of(repeats: Repeats, groups: Sequence[Hashable] | None = None, measure: Measure = MEAN_IOU) -> Mean:
     """Return the mean of one configuration over its seeds, with its 95% interval.
 
     Parameters and errors are those of `confirm`.
     """
-    mean = _mean(repeats)
+    mean = _mean(repeats, measure)
     sums = [counts if groups is None else counts.grouped(groups) for counts in repeats.tiles]
     if len(sums[0]) < 2:
         return mean
-    drawn = np.stack([_drawn(counts) for counts in sums])
+    drawn = np.stack([measure.drawn(counts) for counts in sums])
     return _Spread.of([mean], [drawn], len(sums[0])).of_mean(mean, drawn)
 
 
@@ -185,19 +189,10 @@ class _Spread:
         return Interval(value, value - half, value + half), probability_above_zero(value, error, freedom)
 
 
-def _mean(repeats: Repeats) -> Mean:
-    scores = [mean_iou(counts.total()) for counts in repeats.tiles]
+def _mean(repeats: Repeats, measure: Measure) -> Mean:
+    scores = [measure.of(counts) for counts in repeats.tiles]
     if None in scores:
         raise ValueError("none of the classes occurs in the masks")
     values = np.array(scores, dtype=np.float64)
     deviation = float(values.std(ddof=1)) if len(values) > 1 else None
     return Mean(repeats.name, tuple(values.tolist()), float(values.mean()), deviation)
-
-
-def _drawn(units: TileCounts) -> Floats:
-    """Return the mIoU of each draw of units, (draws); NaN where no class occurs in the draw."""
-    iou = drawn_iou(units)
-    some = ~np.isnan(iou).all(axis=1)
-    found = np.full(len(iou), np.nan)
-    found[some] = np.nanmean(iou[some], axis=1)
-    return found

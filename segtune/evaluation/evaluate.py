@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from segtune.data.batches import Batches
+from segtune.evaluation.boundary import BoundaryCounts
 from segtune.evaluation.metrics import ConfusionMatrix
 from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.predict import OnLogits, TilePrediction, predict
@@ -34,8 +35,8 @@ class Evaluated:
             matrix.add(part.matrix)
         positions = np.concatenate([np.array(part.positions, dtype=np.int64) for part in parts])
         order = positions.argsort()
-        numbers = np.concatenate([part.tiles.numbers for part in parts])
-        return cls(matrix, tuple(positions[order].tolist()), TileCounts(numbers[order]))
+        tiles = TileCounts.joined([part.tiles for part in parts])
+        return cls(matrix, tuple(positions[order].tolist()), tiles.at(order))
 
 
 @torch.no_grad()
@@ -46,17 +47,19 @@ def evaluate(
     on_batch: Callable[[], None] | None = None,
     on_logits: OnLogits | None = None,
     overlap: float = OVERLAP,
+    outlines: bool = False,
 ) -> Evaluated:
     """Count a model's right and wrong pixels on a split's tiles, each at the size of its mask.
 
     `on_tile` gets each tile's position in the split and its prediction. `on_batch` is called after every batch, and
     `on_logits` with what the network returns. At most `batches.batch_size` tiles, or windows of a tile, go through the
-    network at a time; windows overlap by this share of their side.
+    network at a time; windows overlap by this share of their side. `outlines`: also count the pixels near outlines.
     """
     classes = predictor.manifest.labels.classes
     matrix = ConfusionMatrix(classes)
     positions: list[int] = []
     numbers = [np.zeros((0, 3, len(classes) + 1), dtype=np.int64)]
+    boundary = BoundaryCounts(classes) if outlines else None
     for number, predictions in enumerate(predict(predictor, batches, overlap, on_logits)):
         for index, prediction in enumerate(predictions, batches.first_tile(number)):
             own = ConfusionMatrix(classes)
@@ -64,8 +67,11 @@ def evaluate(
             matrix.add(own)
             positions.append(index)
             numbers.append(TileCounts.of(own.counts[None]).numbers)
+            if boundary:
+                boundary.update(prediction.indices, prediction.truth)
             if on_tile:
                 on_tile(index, prediction)
         if on_batch:
             on_batch()
-    return Evaluated(matrix, tuple(positions), TileCounts(np.concatenate(numbers)))
+    tiles = TileCounts(np.concatenate(numbers), boundary.numbers() if boundary else None)
+    return Evaluated(matrix, tuple(positions), tiles)

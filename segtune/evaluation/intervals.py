@@ -17,7 +17,7 @@ import numpy as np
 from segtune.data.labels import BACKGROUND
 from segtune.errors import InputError, counted, first_few
 from segtune.evaluation.metrics import mean_iou
-from segtune.evaluation.overlap import Floats, Overlap, TileCounts
+from segtune.evaluation.overlap import Counts, Floats, Overlap, TileCounts
 
 _DRAWS, _SEED = 2000, 0
 _LIMITS = (2.5, 97.5)  # percent
@@ -178,13 +178,18 @@ def _scores(units: TileCounts) -> tuple[float, Floats]:
 
 
 def drawn_iou(units: TileCounts) -> Floats:
-    """Return the IoU of each class in every draw, (draws, K); NaN where it does not occur in the draw.
+    """Return the IoU of each class in every draw, (draws, K); NaN where it does not occur in the draw."""
+    return drawn_overlap(units.numbers).iou()
 
-    The draws are the same ones for all models that are measured on the same units.
+
+def drawn_overlap(numbers: Counts) -> Overlap:
+    """Return the sums of the pixels of each class in every draw, each (draws, K), from numbers of units as TileCounts.
+
+    The draws are the same ones for all numbers of as many units, so for all models that are measured on them.
     """
-    columns = units.numbers[..., BACKGROUND + 1 :]
-    flat = columns.reshape(len(units), -1).astype(np.float64)
-    random, count = np.random.default_rng(_SEED), len(units)
+    columns = numbers[..., BACKGROUND + 1 :]
+    flat = columns.reshape(len(numbers), -1).astype(np.float64)
+    random, count = np.random.default_rng(_SEED), len(numbers)
     at_once = max(1, _AT_ONCE // count)
     found = []
     for first in range(0, _DRAWS, at_once):
@@ -192,8 +197,8 @@ def drawn_iou(units: TileCounts) -> Floats:
         picked = random.integers(count, size=(draws, count)) + count * np.arange(draws)[:, None]
         times = np.bincount(picked.ravel(), minlength=draws * count).reshape(draws, count)
         sums = (times.astype(np.float64) @ flat).reshape(draws, *columns.shape[1:])
-        found.append(Overlap(*sums.transpose(1, 0, 2)).iou())
-    return np.concatenate(found)
+        found.append(sums.transpose(1, 0, 2))
+    return Overlap(*np.concatenate(found, axis=1))
 
 
 def _intervals(
@@ -202,14 +207,15 @@ def _intervals(
     """Return the interval of the mean over the classes, and of each class, around values of the whole split."""
     holding = (units.overlap.truth[:, BACKGROUND + 1 :] > 0).sum(axis=0)  # units that hold each class
     by_label = {
-        str(label): _interval(float(value), column) if number > 1 else None
+        str(label): interval_of(float(value), column) if number > 1 else None
         for label, value, column, number in zip(classes, iou, drawn.T, holding, strict=True)
     }
     scored = drawn[~np.isnan(drawn).all(axis=1)]  # a draw may hold no class at all
-    return _interval(miou, np.nanmean(scored, axis=1)), by_label
+    return interval_of(miou, np.nanmean(scored, axis=1)), by_label
 
 
-def _interval(value: float, drawn: Floats) -> Interval:
+def interval_of(value: float, drawn: Floats) -> Interval:
+    """Return the 95% interval of a score from its values in the draws, (draws); NaN in those without a score."""
     low, high = np.nanpercentile(drawn, _LIMITS)
     return Interval(value, float(low), float(high))
 

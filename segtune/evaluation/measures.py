@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from segtune.data.labels import Labels
 from segtune.evaluation.areas import AreaCounts, AreaSweep
-from segtune.evaluation.boundary import BoundaryCounts, BoundaryScores
+from segtune.evaluation.boundary import BoundaryScores, boundary_scores
 from segtune.evaluation.calibration import Calibration, CalibrationCounts
 from segtune.evaluation.class_scores import ClassScores, class_scores
 from segtune.evaluation.evaluate import Evaluated
@@ -74,7 +74,6 @@ class Measures:
 
     def __init__(self, manifest: Manifest, worst: int = 0, sweep: bool = False) -> None:
         self._labels = manifest.labels
-        self._boundary = BoundaryCounts(self._labels.classes)
         self._calibration = CalibrationCounts(self._labels)
         self._worst = Worst(worst) if worst else None
         self._thresholds = ThresholdCounts(self._labels, manifest.threshold) if sweep else None
@@ -82,7 +81,6 @@ class Measures:
     def update(self, index: int, tile: TilePrediction) -> None:
         """Add a tile: its position in the split and its prediction."""
         predicted, truth = tile.indices, tile.truth
-        self._boundary.update(predicted, truth)
         likely = probabilities(tile.logits, self._labels).cpu().numpy()
         self._calibration.update(truth, likely)
         if self._thresholds:
@@ -95,7 +93,11 @@ class Measures:
         return self._thresholds.result() if self._thresholds else None
 
     def result(self, names: Sequence[str], counted: Evaluated, areas: AreaCounts | None = None) -> Measured:
-        """Return what was measured on tiles of these names; raise ValueError if no class occurs in the masks."""
+        """Return what was measured on tiles of these names, whose outlines were counted, too.
+
+        Raises ValueError if no class occurs in the masks.
+        """
+        assert counted.tiles.outlines is not None
         return Measured(
             labels=self._labels,
             names=tuple(names),
@@ -103,7 +105,7 @@ class Measures:
             confusion=counted.matrix.counts,
             scores=counted.matrix.scores(),
             classes=class_scores(counted.matrix),
-            boundary=self._boundary.scores(),
+            boundary=boundary_scores(self._labels.classes, counted.tiles.outlines),
             calibration=self._calibration.result(),
             worst=tuple(self._worst.tiles()) if self._worst else (),
             thresholds=self.sweep(),

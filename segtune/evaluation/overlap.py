@@ -55,6 +55,7 @@ class TileCounts:
     """Numbers of pixels of each tile: all that intervals and tables need, and less than a confusion matrix of each."""
 
     numbers: Counts  # (tiles, 3, K + 1): true and predicted at once, true, predicted; by index, background first
+    outlines: Counts | None = None  # the same of pixels near outlines alone; None where they were not counted
 
     @classmethod
     def of(cls, matrices: Counts) -> TileCounts:
@@ -76,9 +77,25 @@ class TileCounts:
         positions: dict[Hashable, int] = {}
         for group in groups:
             positions.setdefault(group, len(positions))
-        sums = np.zeros((len(positions), *self.numbers.shape[1:]), dtype=np.int64)
-        np.add.at(sums, [positions[group] for group in groups], self.numbers)
-        return TileCounts(sums)
+        places = [positions[group] for group in groups]
+
+        def summed(numbers: Counts) -> Counts:
+            sums = np.zeros((len(positions), *numbers.shape[1:]), dtype=np.int64)
+            np.add.at(sums, places, numbers)
+            return sums
+
+        return TileCounts(summed(self.numbers), None if self.outlines is None else summed(self.outlines))
+
+    @classmethod
+    def joined(cls, parts: Sequence[TileCounts]) -> TileCounts:
+        """Return the numbers of several lists of tiles as one list; outlines where all of them have these."""
+        outlines = [part.outlines for part in parts if part.outlines is not None]
+        together = np.concatenate(outlines) if len(outlines) == len(parts) else None
+        return cls(np.concatenate([part.numbers for part in parts]), together)
+
+    def at(self, positions: npt.NDArray[np.int64]) -> TileCounts:
+        """Return the numbers of the tiles at these positions, in their order."""
+        return TileCounts(self.numbers[positions], None if self.outlines is None else self.outlines[positions])
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -22,7 +22,10 @@ def write_tiles(path: Path, names: Sequence[str], tiles: TileCounts) -> None:
     if len(names) != len(tiles):
         raise ValueError(f"{len(names)} names for {len(tiles)} tiles")
     with replaced_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, names=np.array(names, dtype=np.str_), numbers=tiles.numbers)
+        parts = {"names": np.array(names, dtype=np.str_), "numbers": tiles.numbers}
+        if tiles.outlines is not None:
+            parts["outlines"] = tiles.outlines
+        np.savez_compressed(file, **parts)  # type: ignore[arg-type]
 
 
 def read_tiles(path: Path) -> tuple[list[str], TileCounts]:
@@ -30,10 +33,12 @@ def read_tiles(path: Path) -> tuple[list[str], TileCounts]:
     try:
         with np.load(path, allow_pickle=False) as content:
             names, numbers = content["names"], content["numbers"]
+            outlines = content.get("outlines")
     except FileNotFoundError:
         raise InputError(f"{path}: is missing") from None
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: damaged, not the counts of tiles ({one_line(error)})") from None
-    if numbers.dtype != np.int64 or numbers.ndim != 3 or numbers.shape[:2] != (len(names), 3):
-        raise InputError(f"{path}: damaged, not the counts of tiles ({numbers.dtype} of shape {numbers.shape})")
-    return names.tolist(), TileCounts(numbers)
+    for found in (numbers, outlines):
+        if found is not None and (found.dtype != np.int64 or found.ndim != 3 or found.shape[:2] != (len(names), 3)):
+            raise InputError(f"{path}: damaged, not the counts of tiles ({found.dtype} of shape {found.shape})")
+    return names.tolist(), TileCounts(numbers, outlines)

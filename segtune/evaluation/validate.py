@@ -18,6 +18,7 @@ from segtune.data.tiles import Split, Tile
 from segtune.errors import InputError
 from segtune.evaluation.areas import AreaCounts
 from segtune.evaluation.evaluate import Evaluated, OnTile, evaluate
+from segtune.evaluation.measure import Measure
 from segtune.evaluation.measures import Measured, Measures
 from segtune.evaluation.metrics import Scores
 from segtune.evaluation.opened import UNCHANGED, Changes, open_predictor, order_line
@@ -84,6 +85,7 @@ class Validation:
             "miou_with_background": found.scores.miou_with_background,
             "iou": found.scores.iou,
             "tiles": self.tiles,
+            **({} if measure_of(self).objective.is_miou else {"objective": self.objective}),
             "per_class": found.classes.plain(),
             **found.boundary.plain(),
             "calibration": found.calibration.plain(),
@@ -91,10 +93,21 @@ class Validation:
             **{name: sweep.plain() for name, sweep in sweeps.items() if sweep},
         } | prediction_settings(self.model_folder, self.manifest, self.device, self.tta, self.overlap, self.ensemble)
 
+    @property
+    def objective(self) -> dict[str, Any]:
+        """What the model was chosen by, and its value; None where the masks lack a class that it needs."""
+        measure = measure_of(self)
+        return {"name": measure.objective.name, "value": measure.of(self.measured.tiles)}
+
     def absent(self) -> list[str]:
         """Return the classes that no mask contains; they are not part of the mean."""
         labels = self.manifest.labels
         return [labels.text(label) for label, value in self.scores.iou.items() if value is None]
+
+
+def measure_of(found: Validation) -> Measure:
+    """Return the measure by which the best epoch of the model was chosen."""
+    return Measure.named(found.manifest.config.objective, found.manifest.labels.classes)
 
 
 def prediction_settings(
@@ -215,7 +228,7 @@ class _Passes:
 
             return measures, pass_on
 
-        return self._over_all(begin)
+        return self._over_all(begin, outlines=True)
 
     def areas(self, measures: Measures) -> AreaCounts | None:
         """Measure the smallest areas at the best threshold; None if no class occurs in the masks."""
@@ -235,7 +248,7 @@ class _Passes:
 
         return self._over_all(begin)[0]
 
-    def _over_all(self, begin: Callable[[], tuple[T, OnTile]]) -> tuple[T, Evaluated]:
+    def _over_all(self, begin: Callable[[], tuple[T, OnTile]], outlines: bool = False) -> tuple[T, Evaluated]:
         """Predict all tiles, and return what was counted; begin anew whenever memory was not enough."""
 
         def attempt(size: int) -> tuple[T, Evaluated]:
@@ -247,7 +260,7 @@ class _Passes:
                 if self._on_done:
                     self._on_done(self._before + index + 1, self._total)
 
-            return counts, evaluate(self._predictor, self._batches, count, overlap=self._overlap)
+            return counts, evaluate(self._predictor, self._batches, count, overlap=self._overlap, outlines=outlines)
 
         found, self.at_once = within_memory(attempt, self.at_once)
         self._before += len(found[1].tiles)

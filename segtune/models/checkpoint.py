@@ -158,8 +158,11 @@ def settle_model(folder: Path, candidate: Path, epoch: int) -> bool:
 
 
 def model_score(folder: Path) -> float | None:
-    """Return the mIoU that a folder's model reached in training; None if there is no model or its mIoU is unknown."""
+    """Return the score that a folder's model reached in training, by the objective of its run.
+
+    None if there is no model or its score is unknown.
+    """
     try:
-        return Manifest.read(folder / MANIFEST).metrics.get("miou") if folder.is_dir() else None
+        return Manifest.read(folder / MANIFEST).score if folder.is_dir() else None
     except InputError:
         return None

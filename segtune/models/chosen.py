@@ -9,6 +9,7 @@ from segtune.files.atomic import MANIFEST, WEIGHTS
 from segtune.files.folders import SearchFolder, find_model
 from segtune.files.model_files import no_model_file, no_model_folder
 from segtune.files.yamlfile import read_yaml
+from segtune.objectives import MIOU
 
 
 def model_at(path: Path, flag: str = "-c") -> Path:
@@ -57,8 +58,9 @@ def models_in(folder: Path, trial: int | None = None, top: int | None = None) ->
     if top is not None and top < 1:
         raise InputError(f"--top: must be at least 1, but got {top}")
     kept = [run.best for run in search.trials() if (run.best / WEIGHTS).is_file()]
-    metrics = {place: read_yaml(place / MANIFEST).get("metrics", {}) for place in kept}
-    scores = [(score, place) for place in kept if (score := metrics[place].get("miou")) is not None]
+    known = {place: read_yaml(place / MANIFEST) for place in kept}
+    reached = {place: one.get("metrics", {}).get(one.get("objective", MIOU)) for place, one in known.items()}
+    scores = [(score, place) for place, score in reached.items() if score is not None]
     best = [place for _, place in sorted(scores, key=lambda pair: -pair[0])]  # of equal ones, the earlier trial first
     if len(best) < (top or 0):
         raise InputError(

@@ -137,6 +137,12 @@ class Manifest:
         """How image files are read."""
         return ReadSettings(self.config.nodata, bands=self.image_bands, order=self.order)
 
+    @property
+    def score(self) -> float | None:
+        """The score of the model in training, by the objective of its run; None where it is not known."""
+        found: float | None = self.metrics.get(self.config.objective)
+        return found
+
     def with_order(self, order: tuple[int, ...]) -> Manifest:
         """Return a copy that reads these bands of the image files; with one per input band, extra channels too.
 

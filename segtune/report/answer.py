@@ -38,8 +38,8 @@ def answer(trials: Sequence[Trial], ended: bool) -> Answer:
     order = ranked(trials)
     best, baseline = next(iter(order), None), next((trial for trial in trials if trial.baseline), None)
     gain = margin = None
-    if best and baseline and best is not baseline and best.miou is not None and baseline.miou is not None:
-        gain = best.miou - baseline.miou
+    if best and baseline and best is not baseline and best.score is not None and baseline.score is not None:
+        gain = best.score - baseline.score
         if best.confirmed:
             gain = best.confirmed.mean - baseline.confirmed.mean if baseline.confirmed else None
         elif comparable(baseline):

@@ -34,14 +34,14 @@ def kind_of(trial: Trial, winner: Trial | None) -> Kind:
 
 def best_over_trials(report: Report) -> Chart | None:
     """Return the best score so far over the trials in their order, with each trial's own score."""
-    scored = [trial for trial in report.trials if trial.miou is not None]
+    scored = [trial for trial in report.trials if trial.score is not None]
     return _best_so_far(report, "trials", "trial", scored, lambda trial: float(trial.number), whole=True)
 
 
 def best_over_time(report: Report) -> Chart | None:
     """Return the best score so far over the time of the search, with each trial's score when it ended or paused."""
     ends = report.ended_after
-    scored = [trial for trial in report.trials if trial.miou is not None and trial.number in ends]
+    scored = [trial for trial in report.trials if trial.score is not None and trial.number in ends]
     longest = max((ends[trial.number] for trial in scored), default=0.0)
     unit, name = (_HOUR, "hours") if longest >= 2 * _HOUR else (_MINUTE, "minutes")
     scored.sort(key=lambda trial: ends[trial.number])
@@ -54,11 +54,11 @@ def _best_so_far(
     if not trials:
         return None
     x = axis(unit, map(at, trials), whole, from_zero=not whole)
-    y = score_axis("mIoU", [trial.miou or 0.0 for trial in trials])
+    y = score_axis(report.measure, [trial.score or 0.0 for trial in trials])
     steps: list[tuple[float, float]] = []
     best = -math.inf
     for trial in trials:
-        place, score = x.place(at(trial)), trial.miou or 0.0
+        place, score = x.place(at(trial)), trial.score or 0.0
         if steps:
             steps.append((place, y.place(best)))
         if score > best:
@@ -66,28 +66,32 @@ def _best_so_far(
             steps.append((place, y.place(best)))
     steps.append((100.0, y.place(best)))
     dots = [
-        Dot(x.place(at(trial)), y.place(trial.miou or 0.0), kind_of(trial, report.winner), trial.number)
+        Dot(x.place(at(trial)), y.place(trial.score or 0.0), kind_of(trial, report.winner), trial.number)
         for trial in trials
     ]
-    title = f"Best mIoU over {'the trials' if whole else 'time'}"
+    title = f"Best {report.measure} over {'the trials' if whole else 'time'}"
     return Chart(name, title, x, y, (Line(tuple(steps), "best"),), tuple(_ordered(dots)))
 
 
 def learning_curves(report: Report) -> Chart | None:
-    """Return the mIoU of every trial over its epochs."""
+    """Return the score of every trial over its epochs."""
     found = ((trial, report.curves.get(trial.number)) for trial in report.trials)
     curves = [(trial, curve) for trial, curve in found if curve and curve.epochs]
     if not curves:
         return None
     x = axis("epoch", [float(epoch) for _, curve in curves for epoch in curve.epochs], whole=True)
-    y = score_axis("mIoU", [score for _, curve in curves for score in curve.miou])
+    y = score_axis(report.measure, [score for _, curve in curves for score in curve.scores])
     lines, ends = [], []
     for trial, curve in curves:
-        points = tuple((x.place(epoch), y.place(score)) for epoch, score in zip(curve.epochs, curve.miou, strict=True))
+        points = tuple(
+            (x.place(epoch), y.place(score)) for epoch, score in zip(curve.epochs, curve.scores, strict=True)
+        )
         kind = kind_of(trial, report.winner)
         lines.append(Line(points, kind, trial.number))
         ends.append(Dot(*points[-1], kind, trial.number))
-    return Chart("curves", "mIoU of each trial over its epochs", x, y, tuple(_ordered(lines)), tuple(_ordered(ends)))
+    return Chart(
+        "curves", f"{report.measure} of each trial over its epochs", x, y, tuple(_ordered(lines)), tuple(_ordered(ends))
+    )
 
 
 @dataclass(frozen=True)
@@ -108,23 +112,23 @@ class Sides:
 
 
 def parallel_coordinates(report: Report) -> Sides | None:
-    """Return the trials over their settings, the most important first, and their mIoU on the right."""
-    trials = [trial for trial in report.trials if trial.miou is not None and trial.searched]
+    """Return the trials over their settings, the most important first, and their score on the right."""
+    trials = [trial for trial in report.trials if trial.score is not None and trial.searched]
     ranked_names = dict.fromkeys(influence.key.rpartition(".")[2] for influence in report.influences)
     names = [name for name in dict.fromkeys((*ranked_names, *report.searched)) if name in report.searched]
     names = [name for name in names if len({_text(trial, name) for trial in trials}) > 1][: _MOST_AXES - 1]
     if len(trials) < 2 or not names:
         return None
-    scores = score_axis("mIoU", [trial.miou or 0.0 for trial in trials])
+    scores = score_axis(report.measure, [trial.score or 0.0 for trial in trials])
     places, sides = {}, []
     for number, name in enumerate(names):
         places[name], ticks = _scale(trials, name)
         sides.append(Side(name, round(100 * number / len(names), 2), ticks))
-    sides.append(Side("mIoU", 100.0, scores.ticks))
+    sides.append(Side(report.measure, 100.0, scores.ticks))
     lines = []
     for trial in trials:
         points = [(side.place, places[side.name](trial)) for side in sides[:-1]]
-        points.append((100.0, scores.place(trial.miou or 0.0)))
+        points.append((100.0, scores.place(trial.score or 0.0)))
         lines.append(Line(tuple(points), kind_of(trial, report.winner), trial.number))
     return Sides(tuple(sides), tuple(_ordered(lines)))
 

@@ -21,7 +21,14 @@ def confirmation_results(confirmation: Confirmation | None, trials: Sequence[Tri
         return []
     result = confirmation.result
     lines = [f"failed: {name}: {reason}" for name, reason in confirmation.failed.items()]
-    return [_table(result), result.sentence, *_lines(result), *lines, *map(test_line, confirmation.tests[-1:])]
+    objective = next(trial.objective for trial in trials)
+    return [
+        _table(result),
+        result.sentence,
+        *_lines(result, objective),
+        *lines,
+        *map(test_line, confirmation.tests[-1:]),
+    ]
 
 
 def _table(result: Confirmed) -> RenderableType:
@@ -43,7 +50,7 @@ def _table(result: Confirmed) -> RenderableType:
     return table
 
 
-def _lines(result: Confirmed) -> Iterator[str]:
+def _lines(result: Confirmed, objective: str) -> Iterator[str]:
     winner, others = result.winner, result.configurations[1:]
     second = next((one for one in others if not one.baseline), None)
     known = [(one, word) for one, word in ((second, "the runner-up"), (result.baseline, "the baseline")) if one]
@@ -57,7 +64,7 @@ def _lines(result: Confirmed) -> Iterator[str]:
         yield f"{number}, is {abs(winner.optimism):.4f} {where} its mean over fresh seeds{why}"
     if result.drawn:
         yield result.drawn
-    yield f"best/ holds the model of its median seed: miou {winner.score:.4f}, from {winner.run}"
+    yield f"best/ holds the model of its median seed: {objective} {winner.score:.4f}, from {winner.run}"
 
 
 def test_line(tested: Look) -> str:

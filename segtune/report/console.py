@@ -71,10 +71,11 @@ def epoch_line(result: EpochResult) -> str:
     """Return one line about an epoch of a single run."""
     best = "  best so far" if result.learnt and result.best_so_far else ""
     miou = f"{result.scores.miou:.4f}" if result.scores else "  -   "
+    own = "" if result.own is None or result.own.score is None else f"score {result.own.score:.4f}  "
     added = "".join(f"  {name} {miou:.4f}" for name, miou in result.added.items() if miou is not None)
     return (
         f"epoch {result.epoch}/{result.epochs}  loss {result.loss:.4f}  miou {miou}  "
-        f"lr {_rates(result)}  {duration(result.train_seconds + result.eval_seconds)}{best}{added}"
+        f"{own}lr {_rates(result)}  {duration(result.train_seconds + result.eval_seconds)}{best}{added}"
     )
 
 
@@ -112,7 +113,7 @@ class SearchConsole:
         self._ended = sum(trial.ended for trial in trials)
         self._paused = {trial.number: trial.epochs_done for trial in trials if trial.status == "paused"}
         self._done_at_start = float(self._ended + len(self._paused))
-        self._scores = {trial.number: trial.miou or 0.0 for trial in trials if trial.learnt}
+        self._scores = {trial.number: trial.score or 0.0 for trial in trials if trial.learnt}
         for trial in trials:
             if trial.status == "pending":
                 self._console.print(f"#{trial.number} goes on at epoch {trial.epochs_done + 1} ({trial.origin})")
@@ -125,7 +126,7 @@ class SearchConsole:
         self._running[number] = result.epoch / result.epochs
         self._paused.pop(number, None)
         if result.learnt:
-            self._scores[number] = result.best_miou or 0.0
+            self._scores[number] = result.best_score or 0.0
         if result.waiting and not self._waited:
             self._waited = True
             self._console.print(f"#{number}: {waiting_text(result.waiting, '--set workers=')}")
@@ -137,7 +138,7 @@ class SearchConsole:
         if not (trial.ended or trial.status == "paused"):
             return  # it was interrupted, and comes back
         if trial.learnt:
-            self._scores[trial.number] = trial.miou or 0.0
+            self._scores[trial.number] = trial.score or 0.0
         known = self._paused.pop(trial.number, None) == trial.epochs_done  # a line has its settings
         if trial.ended:
             self._ended += 1
@@ -171,11 +172,11 @@ class SearchConsole:
 
 
 def trial_line(trial: Trial, total: int, is_best: bool = False, known: bool = False) -> str:
-    """Return one line about a trial that ended or pauses: number, mIoU, how it ended, and the searched settings.
+    """Return one line about a trial that ended or pauses: number, score, how it ended, and the searched settings.
 
     The line of a `known` trial, which had a line when it paused, leaves out the settings.
     """
-    score = f"{trial.miou:.4f}" if trial.miou is not None else "  -   "
+    score = f"{trial.score:.4f}" if trial.score is not None else "  -   "
     head = f"#{trial.number:<{len(str(total))}}  {score}{'*' if is_best else ' '} "
     budget = trial.epochs
     how = {

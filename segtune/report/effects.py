@@ -42,12 +42,12 @@ def influences(
     importance: share of each parameter; empty where it is not known.
     """
     epoch = compared_after(curves)
-    by_number = {trial.number: trial for trial in trials if trial.miou is not None}
+    by_number = {trial.number: trial for trial in trials if trial.score is not None}
     keys = dict.fromkeys(key for values in drawn.values() for key in values)
     found = []
     for key in sorted(keys, key=lambda key: -importance.get(key, 0.0)):
         scores = [
-            (values[key], score, by_number[number].miou or 0.0)
+            (values[key], score, by_number[number].score or 0.0)
             for number, values in drawn.items()
             if key in values and number in by_number and epoch
             if (score := curves.get(number, Curve((), ())).at(epoch)) is not None

@@ -62,22 +62,23 @@ def _figures(report: Report) -> Iterator[_Drawn]:
     best = f"Blue: {named(report.winner)}, the best. " if report.winner else ""
     colours = f"{best}Orange: the baseline. Grey: trials that were stopped, paused or failed."
     count = counted(len(report.order), "trial")
+    measure = report.measure
     over = f"of {count} of a hyperparameter search, and the best value so far (line). {colours}"
     if chart := best_over_trials(report):
-        yield _Drawn("best_over_trials", _drawn(chart), f"Best validation mIoU {over}")
+        yield _Drawn("best_over_trials", _drawn(chart), f"Best validation {measure} {over}")
     if chart := best_over_time(report):
-        yield _Drawn("best_over_time", _drawn(chart), f"Best validation mIoU, when each ended or paused, {over}")
+        yield _Drawn("best_over_time", _drawn(chart), f"Best validation {measure}, when each ended or paused, {over}")
     if chart := learning_curves(report):
-        yield _Drawn("learning_curves", _drawn(chart), f"Validation mIoU over the epochs of {count}. {colours}")
+        yield _Drawn("learning_curves", _drawn(chart), f"Validation {measure} over the epochs of {count}. {colours}")
     if shares := [(one.key, one.share) for one in report.influences if one.share is not None]:
         caption = f"Importance of the searched settings (PED-ANOVA, arXiv:2304.10255), from {count}."
         yield _Drawn("importance", _bars(shares), caption)
     if any(len(one.effects) > 1 for one in report.influences):
         caption = (
-            f"Mean validation mIoU after {report.compared_after} epochs of the trials with each value of a setting, "
-            f"with 95% intervals (Student's t) for three trials or more; from {count}."
+            f"Mean validation {measure} after {report.compared_after} epochs of the trials with each value of a "
+            f"setting, with 95% intervals (Student's t) for three trials or more; from {count}."
         )
-        yield _Drawn("effects", _effects(report.influences), caption)
+        yield _Drawn("effects", _effects(report.influences, measure), caption)
     if rows := [(row.title, row.winner, row.baseline) for row in report.classes if row.winner is not None]:
         caption = "IoU of each class on the validation tiles. Blue: the best trial. Orange: the baseline."
         yield _Drawn("classes", _classes(rows), caption)
@@ -111,7 +112,7 @@ def _bars(shares: Sequence[tuple[str, float]]) -> Figure:
     return figure
 
 
-def _effects(influences: Sequence[Influence]) -> Figure:
+def _effects(influences: Sequence[Influence], measure: str) -> Figure:
     shown = [(one.key, effect) for one in influences if len(one.effects) > 1 for effect in one.effects][:_MOST_ROWS]
     figure, axes = _new((_INCHES[0], 0.9 + _ROW * len(shown)))
     for place, (_, effect) in enumerate(shown):
@@ -120,7 +121,7 @@ def _effects(influences: Sequence[Influence]) -> Figure:
             axes.plot(effect.interval, (place, place), color=colour, linewidth=2, alpha=0.55)
         axes.plot(effect.mean, place, "o", color=colour, markersize=5)
     _rows(axes, [f"{key} = {effect.value}" for key, effect in shown])
-    axes.set_xlabel("mIoU")
+    axes.set_xlabel(measure)
     return figure
 
 

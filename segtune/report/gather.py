@@ -86,7 +86,7 @@ def _results(folder: SearchFolder, trial: Trial, remarks: list[str]) -> list[Epo
 
 
 def _curve(results: Sequence[EpochResult]) -> Curve:
-    scored = [(result.epoch, result.scores.miou) for result in results if result.scores]
+    scored = [(result.epoch, result.score) for result in results if result.score is not None]
     return Curve(tuple(epoch for epoch, _ in scored), tuple(score for _, score in scored))
 
 

@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from segtune.config import RunConfig
@@ -14,6 +15,7 @@ from segtune.confirmed import Confirmation
 from segtune.errors import InputError, one_line
 from segtune.files.atomic import write_text
 from segtune.files.folders import SearchFolder
+from segtune.objectives import MIOU
 from segtune.report.page import rendered
 from segtune.trials import ENDED, Trial
 
@@ -37,6 +39,7 @@ class Listed:
     ended: int = 0
     best: float | None = None
     baseline: float | None = None
+    objective: str = MIOU
     encoder: str = ""  # of the best trial
     seconds: float = 0.0  # of training, in all trials
     damage: str = ""  # why its table cannot be read
@@ -103,13 +106,15 @@ def _confirmed(search: Listed, rows: list[dict[str, str]], folder: SearchFolder)
 def _trial(row: dict[str, str]) -> Trial:
     """Return a row of trials.csv as a trial, with settings as text."""
     settings = {name: row.get(name) for name in RunConfig.model_fields if name != "epochs"}
-    miou = float(row["miou"]) if row["miou"] else None
+    miou, own = (float(row[name]) if row.get(name) else None for name in ("miou", row.get("objective") or MIOU))
     collapsed = row.get("collapsed") == str(True)  # older releases did not write it
-    return Trial(int(row["trial"]), row["status"], settings, miou=miou, collapsed=collapsed)  # type: ignore[arg-type]
+    status: Any = row["status"]
+    return Trial(int(row["trial"]), status, settings, miou=miou, own=own, collapsed=collapsed)
 
 
 def _read(search: Listed, rows: list[dict[str, str]]) -> Listed:
-    scores = {row["trial"]: float(row["miou"]) for row in rows if row["miou"]}
+    objective = next((row["objective"] for row in rows if row.get("objective")), MIOU)
+    scores = {row["trial"]: float(row[objective]) for row in rows if row[objective]}
     best = max(rows, key=lambda row: scores.get(row["trial"], -1.0), default=None)
     return replace(
         search,
@@ -118,6 +123,7 @@ def _read(search: Listed, rows: list[dict[str, str]]) -> Listed:
         ended=sum(row["status"] in ENDED for row in rows),
         best=max(scores.values(), default=None),
         baseline=scores.get("0"),
+        objective=objective,
         encoder=best.get("encoder", "") if best and scores else "",
         seconds=sum(float(row["seconds"] or 0) for row in rows),
     )

@@ -26,7 +26,7 @@ from segtune.trials import Trial
 _TEMPLATES = Path(__file__).with_name("templates")
 _SECTIONS = {
     "settings": "Settings",
-    "progress": "Best mIoU",
+    "progress": "Best {measure}",
     "curves": "Learning curves",
     "importance": "What matters",
     "trials": "All trials",
@@ -51,12 +51,12 @@ def page(report: Report) -> str:
             report=report,
             headline=headline(report),
             sentences=sentences(report),
-            contents=list(_SECTIONS.items()),
+            contents=[(id, text.format(measure=report.measure)) for id, text in _SECTIONS.items()],
             figures=_figures(report),
-            tips={trial.number: _tip(trial) for trial in report.trials},
+            tips={trial.number: _tip(report, trial) for trial in report.trials},
             kinds=[kind for kind in reversed(LAST) if any(kind == _kind(report, trial) for trial in report.trials)],
             kind_of=partial(_kind, report),
-            rows=[*report.order, *(trial for trial in report.trials if trial.miou is None)],
+            rows=[*report.order, *(trial for trial in report.trials if trial.score is None)],
             failures=failures(report.trials),
             **_charts(report),
             **_settings(report),
@@ -119,24 +119,24 @@ def _kind(report: Report, trial: Trial) -> str:
     return kind_of(trial, report.winner)
 
 
-def _tip(trial: Trial) -> str:
+def _tip(report: Report, trial: Trial) -> str:
     """Return what is shown of a trial where somebody points at it."""
     name = "baseline" if trial.baseline else trial.origin
     how = f"{trial.status}, {trial.epochs_done} of {counted(trial.epochs, 'epoch')}"
     settings = settings_text(trial.searched).replace(", ", "\n")
-    return f"#{trial.number} ({name})  mIoU {_score(trial.miou)}\n{how}\n{settings}"
+    return f"#{trial.number} ({name})  {report.measure} {_score(trial.score)}\n{how}\n{settings}"
 
 
 def _figures(report: Report) -> list[dict[str, str]]:
     """Return the few numbers that stand below the first sentences."""
     found = report.answer
     figures = []
-    if found.best and found.best.miou is not None:
-        interval = report.examples.miou if report.examples else None
+    if found.best and found.best.score is not None:
+        interval = report.examples.interval if report.examples else None
         note = f"95% over the tiles: {interval.low:.4f} to {interval.high:.4f}" if interval else ""
-        figures.append({"name": "best mIoU", "value": _score(found.best.miou), "note": note})
-    if found.baseline and found.baseline.miou is not None and found.baseline is not found.best:
-        figures.append({"name": "baseline", "value": _score(found.baseline.miou), "note": "settings without a search"})
+        figures.append({"name": f"best {report.measure}", "value": _score(found.best.score), "note": note})
+    if found.baseline and found.baseline.score is not None and found.baseline is not found.best:
+        figures.append({"name": "baseline", "value": _score(found.baseline.score), "note": "settings without a search"})
     if found.gain is not None:
         note = f"chance alone: up to {found.margin:.4f}" if found.margin is not None else ""
         figures.append({"name": "gain", "value": f"{found.gain:+.4f}", "note": note})
@@ -200,7 +200,7 @@ def _importance(report: Report) -> dict[str, Any]:
     rough = f"With {counted(count, 'trial')}, the order is rough: another search may give another one."
     return {
         "ranked_influences": [one for one in report.influences if one.share is not None],
-        "effects_axis": score_axis("mIoU", ends),
+        "effects_axis": score_axis(report.measure, ends),
         "compared": [one for one in report.influences if len(one.effects) > 1],
         "few_trials": rough if count < _FEW_TRIALS else "",
     }

@@ -8,23 +8,24 @@ from functools import cached_property
 from typing import Any, Literal
 
 from segtune.evaluation.intervals import Interval
+from segtune.objectives import MIOU, title
 from segtune.report.answer import Answer, answer
 from segtune.trials import SearchState, Trial, ranked
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The mIoU of a trial over its epochs; epochs without a score are left out."""
+    """The score of a trial over its epochs; epochs without a score are left out."""
 
     epochs: tuple[int, ...]
-    miou: tuple[float, ...]
+    scores: tuple[float, ...]
 
     def at(self, epoch: int) -> float | None:
-        """Return the best mIoU up to an epoch; None for a trial that did not reach it, or has no score until there."""
+        """Return the best score up to an epoch; None for a trial that did not reach it, or has no score until there."""
         if not self.epochs or self.epochs[-1] < epoch:
             return None
         return max(
-            (score for number, score in zip(self.epochs, self.miou, strict=True) if number <= epoch), default=None
+            (score for number, score in zip(self.epochs, self.scores, strict=True) if number <= epoch), default=None
         )
 
 
@@ -34,9 +35,9 @@ class Effect:
 
     value: str
     trials: int
-    mean: float  # of mIoU, at the epoch at which trials are compared
+    mean: float  # of the score, at the epoch at which trials are compared
     interval: tuple[float, float] | None  # of that mean, 95%; None for fewer than three trials
-    best: float  # the best mIoU of these trials in all of their epochs
+    best: float  # the best score of these trials in all of their epochs
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Examples:
 
     tiles: tuple[Example, ...]
     legend: tuple[tuple[str, tuple[int, int, int]], ...]
-    miou: Interval | None
+    interval: Interval | None  # of the score
     classes: Mapping[str, Interval | None]  # by label
     shares: Mapping[str, float]  # of the pixels that count, by label and for background
     split: str
@@ -148,6 +149,11 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[Command, ...] = ()
     remarks: tuple[str, ...] = ()  # what could not be read
+
+    @property
+    def measure(self) -> str:
+        """What trials are compared by, as headings have it."""
+        return title(next((trial.objective for trial in self.trials), MIOU))
 
     @property
     def trials(self) -> list[Trial]:

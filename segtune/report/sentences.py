@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segtune.errors import counted, duration
+from segtune.objectives import MIOU
 from segtune.report.answer import Answer, Verdict
 from segtune.report.record import Report
 from segtune.report.text import limit_text, training_line, value_text
@@ -27,10 +28,10 @@ def headline(report: Report) -> str:
             return "Every trial failed"
         return "No trial learnt anything" if report.state.over else "No trial learnt anything yet"
     if found.verdict is Verdict.SO_FAR:
-        return f"Best so far: {named(best)} with a mean IoU of {_reached(best):.3f}"
+        return f"Best so far: {named(best)} with {_score_of(best)} {_reached(best):.3f}"
     if found.verdict is Verdict.BY_CHANCE:
         return "No winner: the best trial may be better than the baseline by chance"
-    return f"Winner: {named(best)} with a mean IoU of {_reached(best):.3f}"
+    return f"Winner: {named(best)} with {_score_of(best)} {_reached(best):.3f}"
 
 
 def sentences(report: Report) -> list[str]:
@@ -53,19 +54,27 @@ def _best(report: Report, found: Answer) -> str:
     if best is None:
         return f"Of {tried}, none has a score." if report.trials else "No trial has started yet."
     if not best.learnt:
-        return f"The best of {tried} reached a {_IOU}, of {best.miou:.3f}: it learnt nothing."
+        return f"The best of {tried} reached a {_explained(best)}, of {best.score:.3f}: it learnt nothing."
     subject = "the baseline" if best.baseline else f"trial #{best.number} ({_main_settings(best.searched)})"
     where = f" in epoch {best.best_epoch}{limit_text(best.settings)}"
     if best.confirmed:
         where = ", the mean over fresh random seeds"
     so_far = "So far, the" if found.verdict is Verdict.SO_FAR else "The"
     reached = f"on the validation tiles it reaches {_reached(best):.3f}{where}"
-    return f"{so_far} best of {tried} is {subject}: {reached} ({_IOU})."
+    return f"{so_far} best of {tried} is {subject}: {reached} ({_explained(best)})."
+
+
+def _score_of(best: Trial) -> str:
+    return "a mean IoU of" if best.objective == MIOU else f"{best.objective}"
+
+
+def _explained(best: Trial) -> str:
+    return _IOU if best.objective == MIOU else f"score, {best.objective}, where 1 is a perfect prediction"
 
 
 def _reached(best: Trial) -> float:
-    """Return the mean IoU of the best trial: over fresh seeds, where there are some."""
-    return best.confirmed.mean if best.confirmed else best.miou or 0.0
+    """Return the score of the best trial: over fresh seeds, where there are some."""
+    return best.confirmed.mean if best.confirmed else best.score or 0.0
 
 
 def _gained(found: Answer, ended: bool) -> str:
@@ -79,11 +88,11 @@ def _gained(found: Answer, ended: bool) -> str:
             "The baseline is the first trial, with the settings that one would have used without a search; "
             f"nothing that was tried beats it{'' if ended else ' yet'}."
         )
-    if gain is None or baseline.miou is None:
+    if gain is None or baseline.score is None:
         how = "failed" if baseline.status == "failed" else "has no score yet"
         return f"What it gains over the baseline, the settings without a search, is unknown: the baseline {how}."
     start = (
-        f"That is {gain:.3f} more than the baseline, the settings without a search, which reaches {baseline.miou:.3f}"
+        f"That is {gain:.3f} more than the baseline, the settings without a search, which reaches {baseline.score:.3f}"
     )
     if not baseline.learnt:
         return f"{start} and learnt nothing."

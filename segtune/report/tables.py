@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 
 from segtune.errors import counted, duration
+from segtune.objectives import MIOU, title
 from segtune.report.text import (
     failures,
     paused_line,
@@ -37,8 +38,9 @@ def ranking(trials: Sequence[Trial], most: int = _SHOWN) -> SettingsTable:
     It has at most so many rows, and one of the baseline. Columns of what no row has are left out.
     """
     order = ranked(trials)
+    objective = _objective(trials)
     first = "; the winner over fresh seeds first" if order and order[0].confirmed else ""
-    title = f"Trials by mIoU ({min(most, len(order))} of {len(trials)}; all in trials.csv{first})"
+    heading = f"Trials by {title(objective)} ({min(most, len(order))} of {len(trials)}; all in trials.csv{first})"
     shown = [(place, trial) for place, trial in enumerate(order, start=1) if place <= most or trial.baseline]
     rows = [
         {
@@ -56,7 +58,7 @@ def ranking(trials: Sequence[Trial], most: int = _SHOWN) -> SettingsTable:
     head = (
         [name for name in rows[0] if any(row[name] for row in rows) and (planned or name != "origin")] if rows else []
     )
-    table = SettingsTable(title, head)
+    table = SettingsTable(heading, head)
     for row, (_, trial) in zip(rows, shown, strict=True):
         table.add([row[name] for name in head], trial.searched)
     return table
@@ -67,7 +69,7 @@ def _scores_of(trial: Trial) -> dict[str, str]:
     seeds = trial.confirmed
     interval = seeds.interval if seeds else trial.interval
     return {
-        "miou": f"{trial.miou:.4f}",
+        trial.objective: f"{trial.score:.4f}",
         "mean": f"{seeds.mean:.4f}" if seeds else "",
         "deviation": f"{seeds.deviation:.4f}" if seeds and seeds.deviation is not None else "",
         "95%": f"{interval.low:.4f} to {interval.high:.4f}" if interval else "",
@@ -75,7 +77,7 @@ def _scores_of(trial: Trial) -> dict[str, str]:
 
 
 def comparison(trials: Sequence[Trial], space: Space) -> Table:
-    """Return a table with best and median mIoU, parameters and seconds for each value of `search.compare`.
+    """Return a table with best and median score, parameters and seconds for each value of `search.compare`.
 
     Only finished trials count, and only configurations that finished with every value of the setting.
     """
@@ -89,7 +91,7 @@ def comparison(trials: Sequence[Trial], space: Space) -> Table:
     shared = [group for group in by_configuration.values() if len(group) == len(values)]
     table = plain_table(f"{name}: {counted(len(shared), 'configuration')} that each one finished, equal budget")
     table.add_column(name, overflow="fold")
-    for column in ("best miou", "median miou", "parameters", "seconds"):
+    for column in (f"best {_objective(trials)}", f"median {_objective(trials)}", "parameters", "seconds"):
         add_figures(table, column)
     if not shared:
         return table
@@ -105,8 +107,12 @@ def comparison(trials: Sequence[Trial], space: Space) -> Table:
     return table
 
 
+def _objective(trials: Sequence[Trial]) -> str:
+    return trials[0].objective if trials else MIOU
+
+
 def _scores(trials: Iterable[Trial]) -> list[float]:
-    return [trial.miou or 0.0 for trial in trials]
+    return [trial.score or 0.0 for trial in trials]
 
 
 def search_results(trials: Sequence[Trial], space: Space, ended: bool) -> list[str | RenderableType]:
@@ -144,12 +150,12 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     if paused:
         lines.append(paused_line(search.trials))
     if running:
-        table = SettingsTable("Running", ("trial", "epoch", "miou", "since", "origin", "on"))
+        table = SettingsTable("Running", ("trial", "epoch", _objective(running), "since", "origin", "on"))
         for trial in running:
-            miou = "" if trial.miou is None else f"{trial.miou:.4f}"
+            score = "" if trial.score is None else f"{trial.score:.4f}"
             since = duration(max(0.0, now - trial.since)) if trial.since else ""
             epoch = f"{trial.epochs_done}/{trial.epochs}"
-            table.add((f"#{trial.number}", epoch, miou, since, trial.origin, trial.where or ""), trial.searched)
+            table.add((f"#{trial.number}", epoch, score, since, trial.origin, trial.where or ""), trial.searched)
         lines.append(table)
     time = training_line(search.trials)
     return [

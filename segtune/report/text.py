@@ -61,11 +61,11 @@ def run_summary(folder: RunFolder, log_dir: str) -> list[str]:
     content = read_yaml(folder.run_yaml)
     config = RunConfig.from_settings(settings_of(content), f"{folder.run_yaml}: ")
     results = read_results(folder, config.epochs)
-    score = results[-1].best_miou if results else None
+    score = results[-1].best_score if results else None
     lines = []
     if score is not None:
-        best = f"best: miou {score:.4f} in epoch {results[-1].best_epoch}"
-        lines.append(best if score else "nothing learnt: miou 0")
+        best = f"best: {config.objective} {score:.4f} in epoch {results[-1].best_epoch}"
+        lines.append(best if score else f"nothing learnt: {config.objective} 0")
         lines[-1] += f"{_some_of_the_tiles(content['data'], config.use_only_add_val)}; next:"
         split = scored_split(config)
         lines += [f"  {_validation(folder.path, split)}"] if split else []
@@ -123,13 +123,17 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
         return ["no winner: every trial failed"]
     if verdict is Verdict.NOTHING_LEARNT:
         yet = "" if ended else " yet"
-        return [f"no trial learnt anything{yet}: the best miou is {best.miou:.4f}, of trial #{best.number}"]
+        return [
+            f"no trial learnt anything{yet}: the best {best.objective} is {best.score:.4f}, of trial #{best.number}"
+        ]
     name = {Verdict.BY_CHANCE: "best", Verdict.WINNER: "winner"}.get(verdict, "best so far")
     if best.confirmed:
         which = f"trial #{best.number}{', the baseline' if best.baseline else ''}"
-        mean = f"mean miou {best.confirmed.mean:.4f} over fresh seeds ({best.miou:.4f} in the search)"
+        mean = f"mean {best.objective} {best.confirmed.mean:.4f} over fresh seeds ({best.score:.4f} in the search)"
         return [f"{name}: {which}, {mean}", f"  {settings_text(best.searched)}"]
-    where = f"trial #{best.number}, miou {best.miou:.4f} in epoch {best.best_epoch}{limit_text(best.settings)}"
+    where = (
+        f"trial #{best.number}, {best.objective} {best.score:.4f} in epoch {best.best_epoch}{limit_text(best.settings)}"
+    )
     lines = [f"{name}: {where}", f"  {settings_text(best.searched)}"]
     if verdict is Verdict.BY_CHANCE:
         by_chance = (
@@ -153,10 +157,10 @@ def _gain(found: Answer, baseline: Trial, scored: int, ended: bool) -> str:
     if found.best is baseline:
         better = "it is the baseline; no other trial is better yet"
         return f"{_BASELINE_BEST}; keep its settings, or search others" if ended else better
-    if found.gain is None or baseline.miou is None:
+    if found.gain is None or baseline.score is None:
         why = "failed" if baseline.status == "failed" else "has no score yet"
         return f"the gain over the baseline is unknown: it {why}"
-    text = f"gain over the baseline: {found.gain:+.4f} (baseline {baseline.miou:.4f}"
+    text = f"gain over the baseline: {found.gain:+.4f} (baseline {baseline.score:.4f}"
     if not baseline.learnt:
         return f"{text}, which learnt nothing)"
     if found.margin is None:

@@ -8,6 +8,7 @@ from segtune.data.pairs import find_tiles
 from segtune.data.tiles import VAL
 from segtune.errors import InputError
 from segtune.evaluation.grouping import find_groups, grouped_intervals
+from segtune.evaluation.measure import Measure
 from segtune.evaluation.spread import Spread, SpreadTile
 from segtune.evaluation.validate import OnDone, PredictedTile, Validation, validate
 from segtune.files.folders import SearchFolder, find_model
@@ -47,12 +48,13 @@ def _seen(folder: Path, split: Path, classes: int, on_done: OnDone | None) -> Ex
     same = found.tiles == found.manifest.tiles.get(VAL, found.tiles)
     grouping = find_groups(find_tiles(split, found.manifest.layout))
     intervals = grouped_intervals(measured.tiles, labels.classes, grouping)[0] if same else None
+    measure = Measure.named(found.manifest.config.objective, labels.classes)
     support = {label: score.support for label, score in measured.classes.by_label.items()}
     total = max(1, sum(support.values()))
     return Examples(
         tuple(_example(found, tile) for tile in spread.tiles(EACH)),
         tuple(colours_of(labels)),
-        intervals.miou if intervals else None,
+        measure.interval(measured.tiles, grouping.groups) if intervals else None,
         dict(intervals.iou) if intervals else {},
         {label: count / total for label, count in support.items()},
         str(split),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -11,9 +11,9 @@ from segtune.data.labels import Labels
 from segtune.errors import counted
 from segtune.evaluation.areas import AreaSweep
 from segtune.evaluation.class_scores import ClassScores
-from segtune.evaluation.intervals import Intervals
+from segtune.evaluation.intervals import Interval, Intervals
 from segtune.evaluation.measures import mean_over
-from segtune.evaluation.validate import Validation
+from segtune.evaluation.validate import Validation, measure_of
 from segtune.models.manifest import Manifest
 from segtune.report.tables import add_figures, plain_table
 
@@ -33,24 +33,30 @@ def class_scores_table(labels: Labels, classes: ClassScores, boundary: Mapping[s
     return table
 
 
-def validation_lines(result: Validation, intervals: Intervals | None, drawn: str | None = None) -> list[RenderableType]:
+def validation_lines(
+    result: Validation,
+    intervals: Intervals | None,
+    drawn: str | None = None,
+    groups: Sequence[Hashable] | None = None,
+) -> list[RenderableType]:
     """Return a table and lines that say how good a model is on a split, and over which labels its mIoU is the mean.
 
-    `drawn` is a line about what was drawn for the intervals.
+    `drawn` is a line about what was drawn for the intervals, and `groups` the group of each tile.
     """
     measured, scores = result.measured, result.scores
     listed = ", ".join(mean_over(measured.labels, scores))
-    interval = ""
-    if intervals:
-        interval = f" (95% interval {intervals.miou.low:.4f} to {intervals.miou.high:.4f})"
     model = str(result.model_folder)
     if result.ensemble:
         model = f"the mean of {1 + len(result.ensemble)} models, {model} and others,"
     lines: list[RenderableType] = [
         f"{model} on {counted(result.tiles, 'tile')} of {result.split}",
         class_scores_table(measured.labels, measured.classes, measured.boundary.iou),
-        f"miou {scores.miou:.4f}{interval}, the mean over {listed}",
+        f"miou {scores.miou:.4f}{_interval(intervals.miou if intervals else None)}, the mean over {listed}",
     ]
+    if not (measure := measure_of(result)).objective.is_miou:
+        value, own = result.objective["value"], measure.interval(measured.tiles, groups) if intervals else None
+        text = "not known, since the masks lack a class that it needs" if value is None else f"{value:.4f}"
+        lines.append(f"{measure.objective.name} {text}{_interval(own)}, the objective of the model")
     if scores.miou_with_background is not None:
         lines.append(f"with background {scores.miou_with_background:.4f}")
     lines.append(f"expected calibration error {measured.calibration.ece:.4f}")
@@ -61,6 +67,10 @@ def validation_lines(result: Validation, intervals: Intervals | None, drawn: str
     if intervals:
         lines += intervals.remarks()
     return [*lines, *_sweep_lines(result)]
+
+
+def _interval(found: Interval | None) -> str:
+    return f" (95% interval {found.low:.4f} to {found.high:.4f})" if found else ""
 
 
 def _sweep_lines(result: Validation) -> list[str]:

@@ -18,6 +18,7 @@ from segtune.fields import DATA_SETTINGS, NOT_SEARCHABLE, SINGLE_RUN
 from segtune.files.folders import SearchFolder
 from segtune.files.yamlfile import Document, read_document
 from segtune.mistakes import SettingsError, explain
+from segtune.objectives import MIOU, Objective
 from segtune.space.clashes import ClashFinder, Values, compatible, values_to_try
 from segtune.space.combinations import groups
 from segtune.space.forbid_section import ForbidReader, Runs
@@ -25,7 +26,7 @@ from segtune.space.parameters import Choice, Parameter, not_countable, walk
 from segtune.space.prior_section import PriorReader
 from segtune.space.settings import SearchSettings
 from segtune.space.space import AUGMENTATION_FILES, WEIGHTS, Space
-from segtune.space.space_section import FOR_SINGLE_RUNS, ParameterReader, Places, left_by
+from segtune.space.space_section import ParameterReader, Places, for_single_runs, left_by
 from segtune.space.spacefile import Checks, SpaceFile, Steps
 
 _RETIRED = frozenset({"teach"})  # search settings of a former release, which its search.yaml files have
@@ -93,6 +94,7 @@ class _Reader:
         search = self._search(parameters, places)
         origin = {name: steps for name, steps in self._origin.items() if name not in self._overrides}
         self._single_runs(fixed, origin)
+        fixed |= self._objective(search, fixed)
         possible = ClashFinder(self._file, origin, places).find(fixed, parameters)
         baseline = self._baseline(kept | fixed, values_to_try(parameters)) if possible else None
         forbid = ForbidReader(self._file, Runs(listed, given | single), Runs(parameters, fixed)).read(baseline)
@@ -168,9 +170,9 @@ class _Reader:
     def _single_runs(self, fixed: Mapping[str, Any], origin: Mapping[str, Steps]) -> None:
         for name in SINGLE_RUN:
             if fixed.get(name) and name in origin:
-                self._file.mistake(origin[name], FOR_SINGLE_RUNS)
+                self._file.mistake(origin[name], for_single_runs(name))
             elif fixed.get(name):
-                self._file.mistake_elsewhere(f"{name} {FOR_SINGLE_RUNS}")
+                self._file.mistake_elsewhere(f"{name} {for_single_runs(name)}")
 
     def _searched(self) -> tuple[dict[str, Any], tuple[Parameter, ...], Places]:
         """Return the content of `space:`: single values at its top, which are fixed; parameters; and their places."""
@@ -214,6 +216,16 @@ class _Reader:
                 text = f"needs equally many combinations in the branches of {search.compare}, but {each}"
                 self._search_mistake("compare", text)
         return search
+
+    def _objective(self, search: SearchSettings | None, fixed: Mapping[str, Any]) -> dict[str, str]:
+        """Return what the search takes as the best as a setting of all of its runs; nothing for mIoU, the default."""
+        if search is None or search.objective == MIOU:
+            return {}
+        classes = fixed.get("classes", RunConfig.model_fields["classes"].default)
+        if mistake := Objective.of(search.objective).unknown(classes):
+            self._search_mistake("objectives", mistake)
+            return {}
+        return {"objective": search.objective}
 
     def _search_mistake(self, name: str, text: str) -> None:
         text = text.removeprefix(f"{name}: ")

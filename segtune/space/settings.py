@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from segtune.mistakes import clash
+from segtune.objectives import MIOU
 from segtune.roles import Acts, declared
 from segtune.space.confirm import AUTO_CONFIRM, TIME_SHARE, Confirm, ConfirmSetting
+from segtune.space.objectives import Objectives
 
 
 def _gpu_share(value: float) -> float:
@@ -85,6 +87,11 @@ class SearchSettings(BaseModel):
         "tpe",
         description="how values are drawn: tpe learns from trials, random does not, grid tries every combination",
     )
+    objectives: Annotated[Objectives, AtResume.SAME] = Field(
+        [MIOU],
+        description="what is searched for: miou, f1, boundary_iou, iou/LABEL, or a weighted mean such as "
+        "{iou/1: 2, iou/3: 1}; the best epoch, stopping, sampling and the winner follow it",
+    )
     start: Annotated[Start, AtResume.SAME] = Field(
         SHIPPED,
         description="what is tried after the baseline: portfolio is a list of configurations that did well on other "
@@ -153,6 +160,11 @@ class SearchSettings(BaseModel):
         ge=0,
         description="how often a trial is repeated after a failure not caused by its settings, such as a lost worker",
     )
+
+    @property
+    def objective(self) -> str:
+        """The measure of quality that trials are compared by."""
+        return self.objectives[0]
 
     def confirms(self) -> Confirm | None:
         """Return how the winner is confirmed; None where it is not."""

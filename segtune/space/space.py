@@ -10,7 +10,7 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.errors import InputError
-from segtune.fields import CHANGEABLE_IN_SEARCH, DATA_SETTINGS, FILES, NOT_SEARCHABLE
+from segtune.fields import CHANGEABLE_IN_SEARCH, DATA_SETTINGS, FILES, NOT_SEARCHABLE, SINGLE_RUN
 from segtune.files.transforms_file import TransformsFile
 from segtune.space.combinations import combinations, groups, matching, side_by_side
 from segtune.space.forbid import Forbidden
@@ -64,7 +64,7 @@ class Space:
     def _what_matters(self) -> Space:
         """Return this space without the settings that may change when a search is resumed."""
         search = dict.fromkeys(CHANGEABLE)
-        machine = dict.fromkeys(CHANGEABLE_IN_SEARCH)
+        machine = dict.fromkeys((*CHANGEABLE_IN_SEARCH, *SINGLE_RUN))  # a search has settings of its own for the latter
         # Files may be in another folder.
         files = {name: PurePath(getattr(self.baseline, name)).name for name in FILES}
         fixed = {name: value for name, value in self.fixed.items() if name not in machine}
@@ -226,7 +226,7 @@ class Space:
         baseline = {k: value for k, value in self.baseline.settings().items() if value != expected[k]}
         return {
             **{name: self.fixed[name] for name in DATA_SETTINGS if name in self.fixed},
-            "run": {name: value for name, value in self.fixed.items() if name not in DATA_SETTINGS},
+            "run": {name: v for name, v in self.fixed.items() if name not in (*DATA_SETTINGS, *SINGLE_RUN)},
             "space": _dump(self.parameters),
             **({AUGMENTATION_FILES: dict(self.transforms)} if self.transforms else {}),
             **({"forbid": [entry.plain() for entry in self.forbid]} if self.forbid else {}),

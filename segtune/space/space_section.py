@@ -14,7 +14,10 @@ from segtune.space.parameters import Choice, Parameter, Range, walk
 from segtune.space.spacefile import SpaceFile, Steps, label
 
 _MOST_STEPS = 100_000  # of a range: all of them are looked at
-FOR_SINGLE_RUNS = "is for single runs; a search has scheduler: asha, which stops poor trials, and patience"
+_FOR_SINGLE_RUNS = {
+    "early_stopping": "a search has scheduler: asha, which stops poor trials, and patience",
+    "objective": "a search has objectives, under search:",
+}
 _RANGE_KEYS = ("low", "high", "log", "step")
 Places = Mapping[str, list[Steps]]  # by key: the place of a parameter, then the places of its values
 
@@ -53,7 +56,7 @@ class ParameterReader:
         if name not in RunConfig.model_fields:
             return unknown_setting(name).message
         if name in SINGLE_RUN:
-            return FOR_SINGLE_RUNS
+            return for_single_runs(name)
         if name in NOT_SEARCHABLE:
             where = "at the top of the file" if name in DATA_SETTINGS else "under run:"
             return f"results are comparable only when it is the same in all trials; put it {where}"
@@ -159,6 +162,11 @@ def left_by(
             yield replace(parameter, key=key, branches=branches)
 
     return tuple(left(parameters, "")), kept
+
+
+def for_single_runs(name: str) -> str:
+    """Return what is wrong with a setting of single runs in a search, and what a search has instead."""
+    return f"is for single runs; {_FOR_SINGLE_RUNS[name]}"
 
 
 def _bad_range(found: Range) -> str | None:

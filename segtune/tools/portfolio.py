@@ -18,6 +18,7 @@ from segtune.fields import NOT_SEARCHABLE
 from segtune.files.atomic import write_text
 from segtune.files.folders import SearchFolder
 from segtune.machine import versions
+from segtune.objectives import MIOU
 from segtune.planning.portfolio import (
     LEAST_SCORES,
     PER_GROUP,
@@ -56,7 +57,7 @@ class Tried:
 
     settings: Mapping[str, Any]  # those that the search chose, _ALWAYS, and others that differ from their defaults
     data: str  # fingerprint of the data set
-    miou: float
+    score: float
     seconds: float  # of all epochs of its budget, as far as it did not train them, too
     name: str  # search and trial
     budget: tuple[Any, ...] = ()  # _BUDGET, as far as the search did not choose it
@@ -117,7 +118,7 @@ def _tried(path: Path, say: Say) -> list[Tried]:
 
 def _has_score(trial: Trial) -> bool:
     """Return whether a trial ended or is paused, and has a score; one that runs will soon have a better one."""
-    return trial.miou is not None and (trial.ended or trial.status == "paused")
+    return trial.score is not None and (trial.ended or trial.status == "paused")
 
 
 def _tried_by(trial: Trial, search: str) -> Tried:
@@ -127,8 +128,10 @@ def _tried_by(trial: Trial, search: str) -> Tried:
         if name in (*_ALWAYS, *trial.searched) or (name not in _NOT_KEPT and trial.settings.get(name, usual) != usual)
     }
     budget = tuple(None if name in trial.searched else trial.settings.get(name) for name in _BUDGET)
+    if trial.objective != MIOU:
+        budget = (*budget, trial.objective)  # other scores are not compared with mIoU
     seconds = (trial.seconds or 0.0) / max(trial.epochs_done, 1) * trial.epochs
-    return Tried(kept, trial.fingerprint, trial.miou or 0.0, seconds, f"{search} #{trial.number}", budget)
+    return Tried(kept, trial.fingerprint, trial.score or 0.0, seconds, f"{search} #{trial.number}", budget)
 
 
 def own_portfolio(tried: Sequence[Tried]) -> Portfolio:
@@ -149,7 +152,7 @@ def own_portfolio(tried: Sequence[Tried]) -> Portfolio:
     names: list[list[str]] = [[] for _ in rows]
     for one in tried:
         row, column = row_of[repr(sorted(one.settings.items()))], groups.index(one.compared)
-        scores[row, column] = np.nanmax([scores[row, column], one.miou])
+        scores[row, column] = np.nanmax([scores[row, column], one.score])
         seconds[row] = max(one.seconds / usual[one.compared], _LEAST_SECONDS)
         names[row].append(one.name)
 

@@ -14,6 +14,7 @@ _TAGS = {
     "val_loss": "loss/val",
     "train_miou": "miou/train",
     "best_miou": "miou/best",
+    "best_score": "score/best",
     "miou_with_background": "miou/with_background",
     "images_per_second": "speed/images_per_second",
     "waiting_share": "speed/waiting_share",

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-
 from segtune.data.distances import DistanceMaps
 from segtune.data.tiles import VAL
 from segtune.evaluation.evaluate import Evaluated, OnTile, evaluate
@@ -32,6 +30,7 @@ class Measured:
     collapsed: bool | None  # whether all predictions were of one class; None where scores are None
     loss: float | None  # on the sets that the run is scored on; None where it is not known
     tiles: TileCounts | None = None  # of the sets that the run is scored on; None where scores are None
+    score: float | None = None  # the objective of the run; None where scores are None
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,9 @@ def _measure(run: Run, epoch: int, batch_size: int) -> list[_Counted]:
             loss = ValidationLoss(run.loss, run.device, maps, pool) if split == VAL or pooled else None
             on_logits = loss.add if loss else None
             predictor = Predictor(run.state.measured, run.manifest, run.device)
-            evaluated = evaluate(predictor, batches, note, run.pause, on_logits)
+            evaluated = evaluate(
+                predictor, batches, note, run.pause, on_logits, outlines=run.measure.objective.needs_outlines
+            )
             found.append(_Counted(split, evaluated, tiles.tiles(), loss.sums() if loss else None))
     return found
 
@@ -103,12 +104,14 @@ def _scored(run: Run, found: Sequence[_Counted]) -> Measured:
         if counted.loss:  # the run is scored on it
             total.add(matrix)
             worst[split] = counted.worst
-            tiles.append(counted.evaluated.tiles.numbers)
+            tiles.append(counted.evaluated.tiles)
             losses.append(counted.loss)
     loss = mean_loss(losses)
     if not total.measurable:
         return Measured(None, added, worst, None, loss)
-    return Measured(total.scores(), added, worst, total.collapsed, loss, TileCounts(np.concatenate(tiles)))
+    scores, together = total.scores(), TileCounts.joined(tiles)
+    score = scores.miou if run.measure.objective.is_miou else run.measure.of(together)
+    return Measured(scores, added, worst, total.collapsed, loss, together, score)
 
 
 def _noter(worst: Worst) -> OnTile:

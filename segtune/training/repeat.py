@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from segtune.config import RunConfig
 from segtune.data.batches import Batches
 from segtune.data.dataset import DataInfo
@@ -18,6 +16,7 @@ from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.tile_counts import write_tiles
 from segtune.files.folders import RunFolder
 from segtune.models.device import torch_threads, within_memory
+from segtune.objectives import Objective
 from segtune.training.stopwatch import Alive
 
 
@@ -30,8 +29,8 @@ def count_tiles(folder: RunFolder, config: RunConfig, info: DataInfo, alive: Ali
     predictor = open_predictor(folder.best, config.device)
     sets = scored_sets(config, info)
     with torch_threads(predictor.manifest.threads):
-        numbers = [_counted(predictor, store, alive).numbers for store in sets.values()]
-    write_tiles(folder.tiles, tile_names(sets), TileCounts(np.concatenate(numbers)))
+        counted = [_counted(predictor, store, alive) for store in sets.values()]
+    write_tiles(folder.tiles, tile_names(sets), TileCounts.joined(counted))
 
 
 def scored_sets(config: RunConfig, info: DataInfo) -> dict[str, TileStore]:
@@ -51,10 +50,11 @@ def name_in_set(name: str) -> str:
 
 
 def _counted(predictor: Predictor, store: TileStore, alive: Alive) -> TileCounts:
+    outlines = Objective.of(predictor.manifest.config.objective).needs_outlines
     with Batches(store, predictor.manifest.evaluation_batch_size) as batches:
 
         def attempt(size: int) -> TileCounts:
             batches.batch_size = size
-            return evaluate(predictor, batches, on_batch=lambda: alive("evaluation")).tiles
+            return evaluate(predictor, batches, on_batch=lambda: alive("evaluation"), outlines=outlines).tiles
 
         return within_memory(attempt, predictor.manifest.evaluation_batch_size)[0]

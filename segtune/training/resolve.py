@@ -8,7 +8,9 @@ from segtune.config import RunConfig
 from segtune.data.bands import rgb_positions
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import absolute_places
+from segtune.data.tiles import TRAIN, VAL
 from segtune.data.transforms import check_transforms
+from segtune.errors import InputError
 from segtune.fields import FOLDER_LISTS, FOLDERS
 from segtune.files.transforms_file import TransformsFile
 from segtune.models.auto_weights import decide_weights
@@ -17,6 +19,7 @@ from segtune.models.compatibility import check_network
 from segtune.models.device import check_gpus, resolve_device, resolve_precision
 from segtune.models.normalization import input_statistics
 from segtune.models.weights import weights_file
+from segtune.objectives import Objective
 from segtune.remarks import Say, unheard
 from segtune.values import AUTO, augmentation_file
 
@@ -56,12 +59,22 @@ def check_input(
     """
     resolved = resolve(config, info)
     check_network(resolved)
+    check_objective(config, info)
     bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
     rgb_positions(config.rgb, bands)
     if transforms:
         check_augmentation(config, info, transforms)
     if begins and initial_file(config.encoder, config.encoder_weights):
         check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands), resolved.image_size)
+
+
+def check_objective(config: RunConfig, info: DataInfo) -> None:
+    """Raise InputError where no mask that the run is scored on holds a class whose IoU is part of its objective."""
+    splits = [split for split in info.counts if split == VAL or (config.use_only_add_val and split != TRAIN)]
+    for label in Objective.of(config.objective).labels:
+        if not any(info.pixels[split].get(label) for split in splits):
+            where = "the masks of the validation tiles"
+            raise InputError(f"the objective {config.objective} cannot be measured: label {label} is not in {where}")
 
 
 def check_augmentation(config: RunConfig, info: DataInfo, file: TransformsFile) -> None:

@@ -10,7 +10,16 @@ from segtune.data.splits import ADDED
 from segtune.evaluation.metrics import Scores
 from segtune.training.loaders import Waiting
 
+_SCORE, _BEST_SCORE = "score", "best_score"  # columns where the objective is another one than mIoU
 _MIOU = "/miou"  # behind the name of an added validation set, in the name of a column
+
+
+@dataclass(frozen=True)
+class Own:
+    """The score of an epoch by another objective than mIoU."""
+
+    score: float | None  # None in an epoch without scores
+    best: float | None  # of the epochs so far; None while none was scored
 
 
 @dataclass(frozen=True)
@@ -23,8 +32,8 @@ class EpochResult:
     scores: Scores | None  # None in an epoch in which only added sets count and none was evaluated
     # mIoU of each added validation set that was evaluated, by the set's name; None where none of its classes occurs.
     added: Mapping[str, float | None]
-    best_miou: float | None  # of the epochs so far; None while none was scored
-    best_epoch: int  # the first epoch with that mIoU; 0 while none was scored
+    best_miou: float | None  # of the best epoch so far; None while none was scored
+    best_epoch: int  # the first epoch with the best score by the objective; 0 while none was scored
     lr: float  # learning rate of the epoch's last step
     micro_batch: int  # tiles that go through the network at a time; below batch_size where memory was too small
     # Number of epochs in a row, up to this one, in which all predictions that are scored were of one class (or of
@@ -48,6 +57,19 @@ class EpochResult:
     train_miou: float | None = None  # of what the network predicted in the epoch's training steps, augmented
     images_per_second: float | None = None  # tiles per second of training, from the first batch of a start on
     waiting_share: float | None = None  # part of that time in which training waited for tiles, from 0 to 1
+    own: Own | None = None  # by the objective of the run; None where that is mIoU
+
+    @property
+    def score(self) -> float | None:
+        """The score by the objective of the run; None in an epoch without scores."""
+        if self.own:
+            return self.own.score
+        return self.scores.miou if self.scores else None
+
+    @property
+    def best_score(self) -> float | None:
+        """The best score by the objective of the run, of the epochs so far; None while none was scored."""
+        return self.own.best if self.own else self.best_miou
 
     @property
     def finished(self) -> bool:
@@ -62,7 +84,7 @@ class EpochResult:
     @property
     def learnt(self) -> bool:
         """Whether the run has a score that is worth something: above zero, and not of a network that collapsed."""
-        return bool(self.best_miou) and not self.collapsed_epochs
+        return bool(self.best_score) and not self.collapsed_epochs
 
     def row(self) -> dict[str, float | int | None]:
         """Return the epoch's row of metrics.csv; seconds have three decimals."""
@@ -87,6 +109,7 @@ class EpochResult:
                 if name.startswith(ADDED) and name.endswith(_MIOU)
             },
             spent={},
+            own=Own(row[_SCORE], row[_BEST_SCORE]) if _BEST_SCORE in row else None,
             **{field.name: row[field.name] for field in fields(cls) if field.name not in _NOT_A_COLUMN},
             **later,
         )
@@ -99,6 +122,7 @@ class EpochResult:
             **(self.scores.flat() if self.scores else {}),
             **{f"{name}{_MIOU}": miou for name, miou in self.added.items()},
             "best_miou": self.best_miou,
+            **({_SCORE: self.own.score, _BEST_SCORE: self.own.best} if self.own else {}),
             "best_epoch": self.best_epoch,
             "val_loss": self.val_loss,
             "train_miou": self.train_miou,
@@ -118,4 +142,4 @@ class EpochResult:
 
 _ADDED_LATER = ("val_loss", "train_miou", "images_per_second", "waiting_share")  # columns that older tables lack
 # Fields without a column of their own, or with one that may be missing.
-_NOT_A_COLUMN = ("epochs", "scores", "added", "spent", "first_lr", "waiting", *_ADDED_LATER)
+_NOT_A_COLUMN = ("epochs", "scores", "added", "spent", "first_lr", "waiting", "own", *_ADDED_LATER)

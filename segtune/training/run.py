@@ -28,6 +28,7 @@ from segtune.data.store import TileStore
 from segtune.data.tiles import TRAIN, VAL
 from segtune.data.transforms import make_augmentation
 from segtune.errors import InputError, one_line
+from segtune.evaluation.measure import Measure
 from segtune.files.atomic import discard_folder
 from segtune.files.folders import RunFolder
 from segtune.files.transforms_file import TransformsFile
@@ -89,6 +90,7 @@ class Run:
     ) -> None:
         self.each_epoch, self.group, self.cores = each_epoch, seat.group, cores
         self.config, self.folder, self.phases, self._stop = config, folder, phases, stop
+        self.measure = Measure.named(config.objective, config.classes)
         self.device = resolve_device(config.device)
         precision = resolve_precision(config, self.device)
         _seed(config.seed)
@@ -247,8 +249,8 @@ class Run:
         """Keep the model that the state calls the best in best/; forget the best score where that model is gone."""
         kept = self.group.first and settle_model(self.folder.best, self.folder.next_best, self.progress.best_epoch)
         if not self.group.any(kept):
-            self.progress.best_miou, self.progress.best_epoch, self.state.worst = None, 0, {}
-            self.progress.stale_epochs = 0
+            self.progress.best_score = self.progress.best_miou = None
+            self.progress.best_epoch, self.progress.stale_epochs, self.state.worst = 0, 0, {}
 
     def write_manifest(self) -> None:
         """Write run.yaml, with the batch sizes that fit into memory."""

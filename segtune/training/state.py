@@ -37,7 +37,8 @@ class Progress:
     tiles: int = 0  # tiles of the present epoch that were trained on
     step: int = 0  # steps of the present epoch that are done
     epoch: int = 0  # epochs that are done
-    best_miou: float | None = None  # None while no epoch was scored
+    best_score: float | None = None  # by the objective of the run; None while no epoch was scored
+    best_miou: float | None = None  # of the epoch with that score
     best_epoch: int = 0
     collapsed_epochs: int = 0  # see EpochResult
     stale_epochs: int = 0  # epochs with a score since the best one
@@ -75,11 +76,12 @@ class TrainingState:
         if self.average:
             self.average.update(self.model, step=self.schedule.last_epoch)
 
-    def scored(self, miou: float) -> bool:
-        """Note the score of the epoch that was done last; return whether it is the best so far."""
+    def scored(self, score: float, miou: float) -> bool:
+        """Note the score of the epoch that was done last, and its mIoU; return whether it is the best so far."""
         progress = self.progress
-        if progress.best_miou is None or miou > progress.best_miou:
-            progress.best_miou, progress.best_epoch, progress.stale_epochs = miou, progress.epoch, 0
+        if progress.best_score is None or score > progress.best_score:
+            progress.best_score, progress.best_miou = score, miou
+            progress.best_epoch, progress.stale_epochs = progress.epoch, 0
             return True
         progress.stale_epochs += 1
         return False
@@ -121,7 +123,8 @@ class TrainingState:
         if state["scaler"]:  # empty if the run did not use fp16 before
             self.scaler.load_state_dict(state["scaler"])
         device = self.progress.total.device
-        self.progress = replace(self.progress, **state["progress"])
+        earlier = {"best_score": state["progress"]["best_miou"]}  # a former release knew no other objective
+        self.progress = replace(self.progress, **(earlier | state["progress"]))
         self.progress.total, self.progress.counts = self.progress.total.to(device), self.progress.counts.to(device)
         self.row = state["row"]
         self.phases.add(state["spent"])

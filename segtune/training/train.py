@@ -31,7 +31,7 @@ from segtune.training.loaders import Waiting, find_waiting
 from segtune.training.measure import Measured, evaluate_epoch
 from segtune.training.optim import lower_learning_rates, rate_at
 from segtune.training.resolve import resolve, with_weights_decided
-from segtune.training.result import EpochResult
+from segtune.training.result import EpochResult, Own
 from segtune.training.resume import check_same_data, check_same_settings, started_with, transforms_of
 from segtune.training.run import Run, Stop, StoppedError
 from segtune.training.runlog import epochs_done
@@ -258,10 +258,11 @@ def _finish_epoch(run: Run, measured: Measured, seconds: float) -> None:
     if measured.collapsed is not None:
         progress.collapsed_epochs = progress.collapsed_epochs + 1 if measured.collapsed else 0
     scores = measured.scores
-    if scores and run.state.scored(scores.miou):
+    if scores and measured.score is not None and run.state.scored(measured.score, scores.miou):
         run.state.worst = measured.worst
         if run.group.first:
-            metrics = {"epoch": progress.epoch, **scores.flat(), **_interval(run, measured)}
+            own = {run.config.objective: measured.score}
+            metrics = {"epoch": progress.epoch, **(scores.flat() | own), **_interval(run, measured)}
             save_model(run.folder.next_best, run.state.measured, run.manifest.with_metrics(metrics))
         run.phases.beat()
     if scores and _on_plateau(run):
@@ -269,11 +270,13 @@ def _finish_epoch(run: Run, measured: Measured, seconds: float) -> None:
 
 
 def _interval(run: Run, measured: Measured) -> dict[str, float]:
-    """Return the 95% interval of the mIoU, as it stands among the metrics of run.yaml; empty for a single tile."""
+    """Return the 95% intervals of mIoU and of the objective, as run.yaml has them; empty for a single tile."""
     if measured.tiles is None or len(measured.tiles) < 2:
         return {}
-    found = bootstrap(measured.tiles, run.manifest.labels.classes).miou
-    return {"miou_low": found.low, "miou_high": found.high}
+    found = {"miou": bootstrap(measured.tiles, run.manifest.labels.classes).miou}
+    if not run.measure.objective.is_miou and (own := run.measure.interval(measured.tiles)):
+        found[run.config.objective] = own
+    return {f"{name}_{end}": getattr(one, end) for name, one in found.items() for end in ("low", "high")}
 
 
 def _on_plateau(run: Run) -> bool:
@@ -318,6 +321,7 @@ def _result(run: Run, trained: _Trained, measured: Measured, eval_seconds: float
         scores=measured.scores,
         added=measured.added,
         best_miou=progress.best_miou,
+        own=None if run.measure.objective.is_miou else Own(measured.score, progress.best_score),
         best_epoch=progress.best_epoch,
         lr=progress.lr,
         micro_batch=progress.micro_batch,

@@ -25,7 +25,7 @@ class Asha:
     def __init__(self, grace_period: int, reduction_factor: int, epochs: int) -> None:
         self._halving = AsyncHyperBandScheduler(
             time_attr="epoch",
-            metric="best_miou",
+            metric="best_score",
             mode="max",
             grace_period=grace_period,
             reduction_factor=reduction_factor,
@@ -43,7 +43,7 @@ class Asha:
 
     def decide(self, number: int, result: EpochResult) -> Decision:
         """Record an epoch of a trial, and stop it if it is poor. The baseline, number 0, fills the rungs alone."""
-        action = self._halving.on_trial_result(None, _Key(str(number)), _reported(result.epoch, result.best_miou))
+        action = self._halving.on_trial_result(None, _Key(str(number)), _reported(result.epoch, result.best_score))
         stops = action == TrialScheduler.STOP and number > 0 and not result.finished
         return Decision.STOP if stops else Decision.CONTINUE
 
@@ -53,7 +53,7 @@ class Asha:
     def ended(self, number: int, last: EpochResult | None) -> None:
         """Record the last epoch of a trial that did not fail."""
         if last is not None:
-            self._halving.on_trial_complete(None, _Key(str(number)), _reported(last.epoch, last.best_miou))
+            self._halving.on_trial_complete(None, _Key(str(number)), _reported(last.epoch, last.best_score))
 
     def promotable(self, last: bool) -> None:
         """Promote no trial: none waits."""
@@ -95,4 +95,4 @@ class _Key:
 
 
 def _reported(epoch: int, value: float | None) -> dict[str, float]:
-    return {"epoch": epoch} if value is None else {"epoch": epoch, "best_miou": value}
+    return {"epoch": epoch} if value is None else {"epoch": epoch, "best_score": value}

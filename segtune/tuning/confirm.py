@@ -17,6 +17,7 @@ from segtune.errors import InputError, SegtuneError, counted, duration, one_line
 from segtune.evaluation.confirmation import Confirmation as Compared
 from segtune.evaluation.confirmation import Repeats, confirm
 from segtune.evaluation.grouping import Grouping
+from segtune.evaluation.measure import Measure
 from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.tile_counts import read_tiles
 from segtune.files.atomic import discard_folder, set_aside
@@ -98,6 +99,7 @@ class Confirming:
         self._space, self._info, self._folder, self._resolved = space, info, folder, resolved
         self._plan, self._results, self._retention, self._rules = plan, results, retention, rules
         self._asked, self._say = asked, say
+        self._measure = Measure.named(space.search.objective, space.baseline.classes)
         self._epochs = 0
 
     def run(self, backend: Backend) -> Ended:
@@ -271,7 +273,7 @@ class Confirming:
         which = f"seed {run.seed} of {'the baseline' if run.trial.baseline else f'#{run.trial.number}'}"
         if reason is None:
             last = next(reversed(run.epochs()), None)  # none where its metrics.csv is damaged
-            score = f"{last.best_miou:.4f}" if last and last.best_miou is not None else "  -   "
+            score = f"{last.best_score:.4f}" if last and last.best_score is not None else "  -   "
             took = f" {counted(last.epoch, 'epoch')} in {duration(last.seconds)}" if last else ""
             self._say(f"{run.name}  {score}  finished{took}  ({which})")
         else:
@@ -302,7 +304,7 @@ class Confirming:
             raise InputError(f"{self._folder.path}: the runs with fresh seeds were measured on different tiles")
         grouping = groups_of(wanted, names.pop(), self._space.baseline)
         repeats = [Repeats(str(n), tuple(counts[run.name][1] for run in found)) for n, found in compared.items()]
-        found = confirm(repeats, grouping.groups, reference="0")
+        found = confirm(repeats, grouping.groups, "0", self._measure)
         leads = {gain.over: gain for gain in found.gains}
         configurations = []
         for mean in found.means:
@@ -313,7 +315,7 @@ class Confirming:
                 Repeated(
                     first.number,
                     dict(first.searched),
-                    first.miou,
+                    first.score,
                     tuple(run.seed for run in own),
                     mean.scores,
                     mean.mean,

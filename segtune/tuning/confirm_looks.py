@@ -13,8 +13,7 @@ from segtune.data.pairs import find_tiles
 from segtune.data.splits import find_data_set
 from segtune.errors import InputError
 from segtune.evaluation.grouping import Grouping, find_groups, groups_by_name
-from segtune.evaluation.intervals import bootstrap, compare
-from segtune.evaluation.validate import Validation, validate
+from segtune.evaluation.validate import Validation, measure_of, validate
 from segtune.files.folders import SearchFolder
 from segtune.space.confirm import Confirm
 from segtune.space.settings import SearchSettings
@@ -36,16 +35,17 @@ def look_at(place: Path, result: Confirmed, wanted: Confirm, folder: SearchFolde
 
     winner, base = result.winner, result.baseline
     own = validated(winner)
-    tiles_there = find_tiles(place, own.manifest.layout)
-    groups = find_groups(tiles_there, wanted.group, _SETTING).groups
-    several, classes = own.tiles > 1, own.manifest.config.classes
-    interval = bootstrap(own.measured.tiles, classes, groups).miou if several else None
+    groups = find_groups(find_tiles(place, own.manifest.layout), wanted.group, _SETTING).groups
+    several, measure, tiles = own.tiles > 1, measure_of(own), own.measured.tiles
+    score = measure.of(tiles)
+    if score is None:
+        raise InputError(f"the masks lack a class that {measure.objective.name} needs")
+    interval = measure.interval(tiles, groups) if several else None
     if base is None or winner.baseline:
-        return Look(str(place), own.tiles, winner.trial, own.scores.miou, interval, None, None)
-    other = validated(base)
-    tiles = own.measured.tiles, other.measured.tiles
-    gain = compare((str(winner.trial), "0"), tiles, classes, groups).miou if several else None
-    return Look(str(place), own.tiles, winner.trial, own.scores.miou, interval, other.scores.miou, gain)
+        return Look(str(place), own.tiles, winner.trial, score, interval, None, None)
+    theirs = validated(base).measured.tiles
+    gain = measure.gain(tiles, theirs, groups) if several else None
+    return Look(str(place), own.tiles, winner.trial, score, interval, measure.of(theirs), gain)
 
 
 def too_few_tiles(baseline: RunConfig, info: DataInfo) -> str | None:

@@ -25,7 +25,7 @@ class Rung:
     """The trials that reached a number of epochs, and those of them that are paused there."""
 
     epochs: int
-    scores: dict[int, float] = field(default_factory=dict)  # by trial: its best mIoU after that many epochs
+    scores: dict[int, float] = field(default_factory=dict)  # by trial: its best score after that many epochs
     paused: set[int] = field(default_factory=set)
 
     def ranking(self) -> list[int]:
@@ -44,7 +44,7 @@ class Standings:
     factor: int  # one in so many goes on
     rungs: tuple[Rung, ...]  # the lowest first
     exempt: int | None = None  # a trial that is compared but never pauses
-    curves: dict[int, dict[int, float]] = field(default_factory=dict)  # by trial: its best mIoU so far, by epoch
+    curves: dict[int, dict[int, float]] = field(default_factory=dict)  # by trial: its best score so far, by epoch
 
 
 def promotable(standings: Standings, least: int = 0) -> int | None:
@@ -114,8 +114,8 @@ class Promotion:
 
         It goes on if a free slot would go to this very trial.
         """
-        if result.best_miou is not None:
-            self._learn(number, {result.epoch: result.best_miou})
+        if result.best_score is not None:
+            self._learn(number, {result.epoch: result.best_score})
         if result.epoch <= self._since[number] or self.pause(number, {}, result.epochs) is None:
             return Decision.CONTINUE
         if self.promotable(last=False) == number:
@@ -142,7 +142,7 @@ class Promotion:
 
     def ended(self, number: int, last: EpochResult | None) -> None:
         """Record the end of a trial."""
-        self._learn(number, {last.epoch: last.best_miou} if last and last.best_miou is not None else {})
+        self._learn(number, {last.epoch: last.best_score} if last and last.best_score is not None else {})
         self._leave(number)
         self._unfinished.discard(number)
 

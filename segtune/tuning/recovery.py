@@ -122,10 +122,10 @@ def _trained(run: RunFolder, epochs: int) -> dict[int, float]:
     """Return the best score so far by epoch from a trial's folder; a model is written before the row of its epoch."""
     try:
         results = read_results(run, epochs)
-        found = {result.epoch: result.best_miou for result in results if result.best_miou is not None}
+        found = {result.epoch: result.best_score for result in results if result.best_score is not None}
         if run.best.is_dir():
-            metrics = Manifest.read(run.best / MANIFEST).metrics
-            found.setdefault(metrics["epoch"], metrics["miou"])
+            manifest = Manifest.read(run.best / MANIFEST)
+            found.setdefault(manifest.metrics["epoch"], manifest.metrics[manifest.config.objective])
     except (InputError, KeyError):  # damaged: the study's values have to be enough
         return {}
     return found

@@ -85,4 +85,5 @@ def _row(run: RepeatRun, confirmation: Confirmation, live: bool) -> Trial:
         searched=trial.searched,
         collapsed=best is not None and best.collapsed_epochs > 0,
         origin="confirm",
+        own=last.own.best if last and last.own else None,
     )

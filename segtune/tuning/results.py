@@ -18,6 +18,7 @@ from segtune.files.atomic import MANIFEST, set_aside
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.models.manifest import Manifest
+from segtune.objectives import MIOU
 from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_results
@@ -113,13 +114,15 @@ class Results:
         micro_batch = spent.pop("micro_batch", None)
         best: float | None = max(values.values(), default=None)
         epochs, run_yaml = self._files_of(frozen, folder)
-        reached = next((epoch for epoch in epochs if epoch.best_miou == best), None)
+        reached = next((epoch for epoch in epochs if epoch.best_score == best), None)
+        by_miou = self._space.search.objective == MIOU
         return Trial(
             number=frozen.number,
             status="paused" if is_paused(frozen) else _STATUS[frozen.state],
             settings=frozen.user_attrs["settings"],
             epochs_done=max(values, default=0),
-            miou=best,
+            miou=best if by_miou else reached.best_miou if reached else None,
+            own=None if by_miou else best,
             best_epoch=min((epoch for epoch, value in values.items() if value == best), default=None),
             seconds=round(epochs[-1].seconds, 3) if epochs else None,
             error=frozen.user_attrs.get(ERROR),
@@ -131,7 +134,7 @@ class Results:
             spent=spent,
             searched=self._searched(frozen),
             collapsed=reached is not None and reached.collapsed_epochs > 0,
-            wobble=wobble([epoch.scores.miou for epoch in epochs if epoch.scores]),
+            wobble=wobble([epoch.score for epoch in epochs if epoch.score is not None]),
             origin=origin_of(frozen, self._space.search.sampler == "grid"),
             **_running(frozen, run_yaml),
         )
@@ -178,12 +181,12 @@ def with_intervals(trials: Sequence[Trial], folder: SearchFolder) -> list[Trial]
 
 def _interval(trial: Trial, best: Path) -> Interval | None:
     try:
-        metrics = Manifest.read(best / MANIFEST).metrics if trial.miou is not None and best.is_dir() else {}
+        metrics = Manifest.read(best / MANIFEST).metrics if trial.score is not None and best.is_dir() else {}
     except InputError:
         return None
-    miou, low, high = (metrics.get(name) for name in ("miou", "miou_low", "miou_high"))
+    score, low, high = (metrics.get(f"{trial.objective}{end}") for end in ("", "_low", "_high"))
     # A running trial may have a newer model than the study knows of, and older releases wrote no interval.
-    return None if miou is None or low is None or high is None or miou != trial.miou else Interval(miou, low, high)
+    return None if score is None or low is None or high is None or score != trial.score else Interval(score, low, high)
 
 
 def _running(frozen: FrozenTrial, run_yaml: Mapping[str, Any]) -> dict[str, Any]:

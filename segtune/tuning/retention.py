@@ -60,9 +60,9 @@ class Retention:
             discard_folder(spare.pop(0).best)
         return None
 
-    def follow(self, miou: float) -> None:
+    def follow(self, score: float) -> None:
         """Update best/ if a running trial may be the best with this score; limit the share of time spent on copying."""
-        if time.monotonic() < self._copy_at or (self._kept and miou <= self._kept[1]):
+        if time.monotonic() < self._copy_at or (self._kept and score <= self._kept[1]):
             return
         start = time.monotonic()
         self._keep_winner(ranked(self._results.trials()))
@@ -90,7 +90,7 @@ class Retention:
             return
         try:
             with replaced_folder(self._folder.best) as temporary:
-                _copy_model(run.best, temporary, None if ended else winner.miou)
+                _copy_model(run.best, temporary, None if ended else winner.score)
         except _ReplacedError:
             return  # the study will be told of the better one
         self._kept = _kept_of(winner)
@@ -104,7 +104,7 @@ class Retention:
 
 def _kept_of(winner: Trial) -> tuple[int, float]:
     """Return the number of the winner, and the score of the model that best/ holds of it."""
-    return winner.number, winner.confirmed.score if winner.confirmed else winner.miou or 0.0
+    return winner.number, winner.confirmed.score if winner.confirmed else winner.score or 0.0
 
 
 class _ReplacedError(Exception):

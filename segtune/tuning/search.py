@@ -320,8 +320,8 @@ class _Search:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
             self._results.write()
             self._check_size()
-        if result.best_miou is not None:
-            self._retention.follow(result.best_miou)
+        if result.best_score is not None:
+            self._retention.follow(result.best_score)
         self._listener.epoch(number, result)
 
     def ended(self, number: int) -> None:

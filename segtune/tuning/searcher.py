@@ -247,9 +247,9 @@ class Searcher:
         return all(trial.number in self._paused() for trial in waiting(self.study))
 
     def _report(self, number: int, result: EpochResult) -> None:
-        if result.epoch > self._known[number] and result.best_miou is not None:
+        if result.epoch > self._known[number] and result.best_score is not None:
             self._known[number] = result.epoch
-            self._trials[number].report(result.best_miou, step=result.epoch)
+            self._trials[number].report(result.best_score, step=result.epoch)
             self._tell_first_failures()
 
     # How a trial ends
@@ -279,7 +279,7 @@ class Searcher:
             self._failures.clear()
         if self._scheduler:
             self._scheduler.ended(trial.number, last)
-        tell(self.study, trial.number, state, last.best_miou if last and state is TrialState.COMPLETE else None)
+        tell(self.study, trial.number, state, last.best_score if last and state is TrialState.COMPLETE else None)
         self._watcher.ended(trial.number)
 
     def _wait(self, trial: optuna.Trial) -> None:

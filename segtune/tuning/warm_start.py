@@ -13,6 +13,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import SCORE_NEUTRAL, present_spelling
 from segtune.files.folders import SearchFolder
+from segtune.objectives import MIOU
 from segtune.space.space import Space
 from segtune.tuning.points import Signature, distributions, encode, signature
 from segtune.tuning.study import WARM_START, is_paused, last_value, read_study
@@ -36,16 +37,26 @@ def check_earlier(
             mistakes.append(f"--warm-start {path}: is this search itself, which has its own trials already")
             continue
         try:
-            known = read_study(SearchFolder(path)).user_attrs.get("fingerprint")
+            study = read_study(SearchFolder(path))
+            known = study.user_attrs.get("fingerprint")
         except InputError as error:
             mistakes += [f"--warm-start {mistake}" for mistake in error.mistakes]
             continue
+        if (objective := _objective_of(study)) not in (None, space.search.objective):
+            text = f"was searched by {objective}, and this search by {space.search.objective}; their scores differ"
+            mistakes.append(f"--warm-start {path}: {text}")
         if known != fingerprint and not anyway:
             mistakes.append(
                 f"--warm-start {path}: was searched on other data; --warm-start-anyway takes it for similar enough"
             )
     if mistakes:
         raise InputError(mistakes)
+
+
+def _objective_of(study: optuna.Study) -> str | None:
+    """Return what the trials of a study were compared by; None where it has none."""
+    own = [trial.user_attrs for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs]
+    return next((each["settings"].get("objective", MIOU) for each in own if "settings" in each), None)
 
 
 def tell_earlier(study: optuna.Study, space: Space, resolved: RunConfig, searches: Sequence[Path]) -> list[str]:

@@ -22,7 +22,7 @@ def test_trials_are_compared_after_the_epochs_that_three_quarters_reached() -> N
 
 def test_a_value_is_measured_with_equal_effort() -> None:
     curves = {number: curve(0.3, 0.4) for number in (0, 1, 2)} | {3: curve(0.2, 0.3, 0.9), 4: curve(0.5)}
-    trials = [trial(number, max(found.miou)) for number, found in curves.items()]
+    trials = [trial(number, max(found.scores)) for number, found in curves.items()]
     drawn = {number: {"encoder": "a" if number < 3 else "b"} for number in curves}
     (found,) = influences(trials, curves, drawn, {"encoder": 1.0})
     a, b = found.effects  # the better mean comes first
