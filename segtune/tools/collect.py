@@ -6,12 +6,11 @@ import argparse
 from argparse import Namespace
 from pathlib import Path
 
-from segtune.data.exclusion import exclusion_lines
 from segtune.data.tiles import Layout
 from segtune.errors import InputError
 from segtune.tools.filtering import layout_flags
 from segtune.tools.placing import check_target
-from segtune.tools.tile_files import find_splits
+from segtune.tools.tile_files import find_splits, remarks
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +50,7 @@ def run(arguments: Namespace) -> None:
     if missing and not arguments.skip_missing:
         raise InputError(f"{line}; --skip-missing takes the others" for line in missing)
     for line in (
-        *exclusion_lines(tiles.excluded for tiles in splits.values()),
+        *remarks(splits),
         *(f"warning: {line}" for line in missing),
     ):
         console.print(line)

@@ -48,11 +48,28 @@ def find_files(dataset: Path, splits: Mapping[str, Split], places: Sequence[Path
         if twice:
             mistakes.append(f"{dataset / split}: several files for one tile: {first_few(twice, 2)}")
         found.append(Found(split, files, tuple(name for name in tiles.names if name not in files)))
+    mistakes += _shared(found)
     if mistakes:
         raise InputError(mistakes)
     if not any(part.files for part in found):
         raise InputError(f"--from: no file in {first_few(map(str, places))} has the name of a tile of {dataset}")
     return found
+
+
+def _shared(found: Iterable[Found]) -> list[str]:
+    """Return a line for splits whose tiles, of the same names, would get the same files: one of them would be wrong."""
+    splits: dict[Path, list[str]] = {}
+    for part in found:
+        for path in part.files.values():
+            splits.setdefault(path, []).append(part.split)
+    shared = [path for path, names in splits.items() if len(names) > 1]
+    if not shared:
+        return []
+    both = " and ".join(splits[shared[0]])
+    return [
+        f"--from: {both} have tiles of the same names, and {shared[0]} would serve both; sort the files into folders "
+        f"of the splits' names"
+    ]
 
 
 def _images_below(roots: Iterable[Path]) -> Iterable[Path]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from segtune.data.exclusion import exclusion_lines
 from segtune.data.findings import in_parallel
 from segtune.data.listing import list_folder
 from segtune.data.mask_values import count_labels
@@ -20,7 +19,7 @@ from segtune.files.atomic import replaced_file
 from segtune.remarks import Say
 from segtune.tools.conditions import Condition, TileFacts
 from segtune.tools.placing import joined_tree, place_file
-from segtune.tools.tile_files import all_names, files_by_tile
+from segtune.tools.tile_files import all_names, files_by_tile, remarks
 
 _MOST_MISTAKES = 5  # that are shown
 Progress = Callable[[int, int], None]
@@ -134,7 +133,7 @@ def write_lists(dataset: Path, kept: Mapping[str, Sequence[str]], name: str) -> 
 
 def tell(dataset: Path, splits: Mapping[str, Split], kept: Mapping[str, Sequence[str]], say: Say) -> None:
     """Say how many tiles of each split are kept, and how many a file of the data set leaves out."""
-    for line in exclusion_lines(tiles.excluded for tiles in splits.values()):
+    for line in remarks(splits):
         say(line)
     for split, tiles in splits.items():
         say(f"{dataset / split}: {len(kept[split])} of {counted(len(tiles), 'tile')} kept")

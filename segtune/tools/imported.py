@@ -178,7 +178,12 @@ def tell(found: Annotations, drawing: Drawing, tally: Tally, say: Print) -> None
         row = (found.names.get(name, ""), name, label, objects[name], tally.masks[label], share)
         table.add_row(*map(str, row))
     say(table)
-    classes = {label: name for name, label in drawing.labels.items() if label and name != IGNORED}
+    # Settings take no name with a comma.
+    classes = {
+        label: " ".join(name.replace(",", " ").split())
+        for name, label in drawing.labels.items()
+        if label and name != IGNORED
+    }
     settings: dict[str, object] = {"classes": dict(sorted(classes.items()))}
     settings |= {"ignore": [_IGNORED_LABEL]} if IGNORED in drawing.labels else {}
     say("for the space file:")

@@ -55,6 +55,7 @@ class Folder:
     source: Path
     target: Path
     masks: tuple[str, ...]  # names of files
+    unread: str | None  # what else lies there
 
 
 @dataclass
@@ -81,7 +82,7 @@ def find_masks(source: Path, target: Path) -> Folder:
     names = tuple(name for name in listing.files if os.path.splitext(name)[1].lower() in SUFFIXES)
     if not names:
         raise InputError(f"{source}: holds no masks ({', '.join(SUFFIXES)})")
-    return Folder(source, target, names)
+    return Folder(source, target, names, listing.unread(below=True))
 
 
 def relabel_folders(
@@ -307,7 +308,8 @@ def _unknown(folder: Path, rules: LabelRules, unknown: Relabelled) -> list[str]:
 def _told(folder: Folder, rules: LabelRules, found: Relabelled) -> list[str]:
     """Return lines on what the values of a folder's masks become."""
     total = max(found.pixels.total(), 1)
-    lines = [f"{folder.source} -> {folder.target}: {counted(len(folder.masks), 'mask')}"]
+    unread = [f"warning: {folder.source}: not read: {folder.unread}"] if folder.unread else []
+    lines = [*unread, f"{folder.source} -> {folder.target}: {counted(len(folder.masks), 'mask')}"]
     others = Relabelled(Counter(), Counter(), {})
     for code, pixels in sorted(found.pixels.items(), key=lambda item: -item[1]):
         if code is not None and code not in rules.labels:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
+from segtune.data.exclusion import exclusion_lines
 from segtune.data.listing import composed, list_folder, read_list
 from segtune.data.pairs import find_tiles
 from segtune.data.tiles import Layout, Split
@@ -40,6 +41,12 @@ def find_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
     if mistakes:
         raise InputError(mistakes)
     return found
+
+
+def remarks(splits: Mapping[str, Split]) -> list[str]:
+    """Return lines on files of the splits that are not read, and on tiles that a file of the data set leaves out."""
+    unread = dict.fromkeys(line for tiles in splits.values() for line in tiles.unread)
+    return [*(f"warning: {line}" for line in unread), *exclusion_lines(tiles.excluded for tiles in splits.values())]
 
 
 def all_names(split: Split) -> frozenset[str]:

@@ -58,8 +58,9 @@ def test_files_of_both_splits_are_found_in_their_own_folders(write_image: WriteI
 
 
 def test_missing_files_are_named_with_counts(write_image: WriteImage) -> None:
-    height("a/000.tif", write_image)
-    height("b/deep/001.tif", write_image)
+    for split in ("train", "val"):
+        height(f"a/{split}/000.tif", write_image)
+        height(f"b/{split}/deep/001.tif", write_image)
     mistakes = collect("data", "dem", "--from", "a").mistakes
     assert mistakes == [
         "data/train: 2 of 3 tiles have no file: 001, 002; --skip-missing takes the others",
@@ -73,7 +74,7 @@ def test_missing_files_are_named_with_counts(write_image: WriteImage) -> None:
         "data/val/dem: files for 2 of 2 tiles",
         "4 files copied",
     ]
-    assert not os.path.samefile("data/val/dem/001.tif", "b/deep/001.tif")
+    assert not os.path.samefile("data/val/dem/001.tif", "b/val/deep/001.tif")
     filtered = call("segtune.tools.__main__", "filter", "data", "--has", "dem", "--to", "whole")
     assert filtered.out.splitlines()[0] == "data/train: 2 of 3 tiles kept"
     assert len(find_tiles(Path("whole/train"), Layout(channels=("dem",)))) == 2
@@ -120,12 +121,17 @@ def test_a_dry_run_writes_nothing_and_only_force_replaces(write_image: WriteImag
             "data/val dem --from archive",
             "data/val: several files for one tile: archive/a/000.tif and archive/b/000.tif",
         ),
+        (
+            "data dem --from both",
+            "--from: train and val have tiles of the same names, and both/000.tif would serve both",
+        ),
         ("data/val dem --from broken --skip-missing", "broken/000.tif: cannot be read as an image"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(write_image: WriteImage, typed: str, complaint: str) -> None:
     for path in ("archive/a/000.tif", "archive/b/000.tif", "other/x.tif"):
         height(path, write_image)
+    height("both/000.tif", write_image)
     Path("broken").mkdir()
     Path("broken/000.tif").write_bytes(b"no picture")
     before = below(".")

@@ -214,6 +214,12 @@ def test_objects_without_an_outline_are_left_out_only_if_asked() -> None:
     assert not read_mask(Path("new/gt/a.png")).any()
 
 
+def test_names_with_commas_are_shown_as_settings_take_them() -> None:
+    write(coco(categories=[{"id": 7, "name": "road, paved"}, {"id": 3, "name": "building"}]))
+    ended = convert("coco", "instances.json", "--images", "pictures", "--to", "new")
+    assert "classes: {1: building, 2: road paved}" in ended.out.splitlines()
+
+
 def test_a_dry_run_writes_nothing_and_only_force_replaces() -> None:
     write(coco())
     flags = ("coco", "instances.json", "--images", "pictures", "--to", "new")

@@ -13,6 +13,7 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
+from segtune.data.alignment import read_georeference
 from segtune.data.reading import read_mask
 from tests.conftest import WriteImage
 from tests.scripts import Ended, call
@@ -172,6 +173,17 @@ def test_folders_get_new_ones_beside_them_all_or_none(write_image: WriteImage) -
     assert files("data/train") == ["gt"]
     assert relabel(*folders, "--labels", "255:1", "8:2", "--beside", "labels").status == 0
     assert read_mask(Path("data/val/labels/a.png")).tolist() == [[2, 2], [2, 2]]
+
+
+def test_the_place_beside_a_png_is_kept_and_other_files_are_told(write_image: WriteImage) -> None:
+    write_image(Path("gt/a.png"), LABELS)
+    Path("gt/a.pgw").write_text("10\n0\n0\n-10\n500005\n3999995\n")
+    Path("gt/b.gif").touch()
+    ended = relabel("gt", "--labels", "other:1", "--to", "new")
+    assert ended.out.splitlines()[0] == "warning: gt: not read: 1 .gif"
+    place = read_georeference(Path("new/a.png"))
+    assert place is not None
+    assert place.transform == PLACE["transform"]
 
 
 def test_only_force_replaces_masks(write_image: WriteImage) -> None:
