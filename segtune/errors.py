@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class SegtuneError(Exception):
@@ -124,6 +124,12 @@ def first_few(names: Iterable[str], limit: int = 5) -> str:
     listed = list(names)
     shown = ", ".join(listed[:limit])
     return shown if len(listed) <= limit else f"{shown} and {len(listed) - limit} more"
+
+
+def first_mistakes(mistakes: Sequence[str], where: object, limit: int = 5) -> list[str]:
+    """Return the first mistakes, and a line with the number of the others in a file or folder."""
+    rest = len(mistakes) - limit
+    return [*mistakes[:limit], *([f"{where}: {counted(rest, 'more mistake')}"] if rest > 0 else [])]
 
 
 def duration(seconds: float) -> str:

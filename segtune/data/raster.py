@@ -29,7 +29,7 @@ from segtune.data.formats import (
 from segtune.data.georeference import Place, read_place
 from segtune.data.listing import FACTS, MASKS, place_files
 from segtune.data.vrt import checked_vrt, is_vrt
-from segtune.errors import InputError, counted, one_line
+from segtune.errors import InputError, SegtuneError, counted, one_line
 from segtune.machine import free_memory
 
 # PNG, JPEG and BMP often have no georeference, and need none here.
@@ -173,6 +173,16 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except (RasterioError, CPLE_BaseError, OSError) as error:
         reason = one_line(error.__cause__ or error) or type(error).__name__
         raise InputError(f"{path}: cannot be read as {what} ({reason})") from None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise a SegtuneError that names the file for each error of GDAL in the block, such as that of a full disk."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError) as error:
+        reason = one_line(error.__cause__ or error) or type(error).__name__
+        raise SegtuneError(f"{path}: cannot be written ({reason})") from None
 
 
 @contextmanager

@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from segtune.data.listing import SUFFIXES
-from segtune.errors import InputError, counted, first_few, one_line, short
+from segtune.errors import InputError, counted, first_few, first_mistakes, one_line, short
 
 _MOST_BYTES = 2**30  # of a file of annotations
 _FARTHEST = 1e6  # pixels from the image's corner
 _FEWEST = 3  # points of an outline
-_MOST_MISTAKES = 5  # that are shown
 
 Points = npt.NDArray[np.float64]  # (N, 2): x to the right and y down, in pixels from the image's upper left corner
 
@@ -96,9 +95,7 @@ class Annotations:
 
     def check(self, source: Path, skip: bool) -> None:
         """Raise InputError where there are mistakes, no images, or, unless `skip` is set, objects without an area."""
-        mistakes = self.mistakes[:_MOST_MISTAKES]
-        if rest := len(self.mistakes) - len(mistakes):
-            mistakes.append(f"{source}: {counted(rest, 'more mistake')}")
+        mistakes = first_mistakes(self.mistakes, source)
         if self.no_areas and not skip:
             kinds = ", ".join(f"{number} {kind}" for kind, number in self.no_areas.most_common())
             mistakes.append(f"{source}: objects without an outline cannot be drawn: {kinds}; --skip leaves them out")

@@ -12,10 +12,9 @@ from segtune.data.findings import in_parallel
 from segtune.data.listing import SUFFIXES, composed
 from segtune.data.reading import read_header
 from segtune.data.tiles import Split, Tile
-from segtune.errors import InputError, counted, first_few
+from segtune.errors import InputError, counted, first_few, first_mistakes
 from segtune.tools.placing import joined_tree, place_file, sidecars
 
-_MOST_MISTAKES = 5  # that are shown
 Progress = Callable[[int, int], None]
 
 
@@ -111,9 +110,7 @@ def check_fits(splits: Mapping[str, Split], found: Sequence[Found], progress: Pr
             done += 1
             progress(done, total)
     if mistakes:
-        rest = len(mistakes) - _MOST_MISTAKES
-        more = [f"{counted(rest, 'more file')} that {'does' if rest == 1 else 'do'} not fit"] if rest > 0 else []
-        raise InputError([*mistakes[:_MOST_MISTAKES], *more])
+        raise InputError(first_mistakes(mistakes, "--from"))
 
 
 def _check_fit(pair: Tile) -> None:

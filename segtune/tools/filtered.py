@@ -14,14 +14,13 @@ from segtune.data.listing import list_folder
 from segtune.data.mask_values import count_labels
 from segtune.data.reading import read_tile
 from segtune.data.tiles import Split, Tile
-from segtune.errors import InputError, counted
+from segtune.errors import InputError, counted, first_mistakes
 from segtune.files.atomic import replaced_file
 from segtune.remarks import Say
 from segtune.tools.conditions import Condition, TileFacts
 from segtune.tools.placing import joined_tree, place_file
 from segtune.tools.tile_files import all_names, files_by_tile, remarks
 
-_MOST_MISTAKES = 5  # that are shown
 Progress = Callable[[int, int], None]
 
 
@@ -57,10 +56,7 @@ def kept_tiles(dataset: Path, splits: Mapping[str, Split], wanted: Wanted, progr
                 done += 1
                 progress(done, total)
         if mistakes:
-            rest = len(mistakes) - _MOST_MISTAKES
-            raise InputError(
-                [*mistakes[:_MOST_MISTAKES], *([f"{dataset}: {counted(rest, 'more mistake')}"] if rest > 0 else [])]
-            )
+            raise InputError(first_mistakes(mistakes, dataset))
     if empty := [split for split in splits if not kept[split]]:
         raise InputError(f"{dataset / split}: no tile is kept of {len(splits[split])}" for split in empty)
     return {split: sorted(names) for split, names in kept.items()}

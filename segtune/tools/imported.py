@@ -16,9 +16,10 @@ from rich.table import Table
 
 from segtune.data.findings import in_parallel
 from segtune.data.mask_values import count_labels
+from segtune.data.raster import writing
 from segtune.data.reading import read_header
 from segtune.data.tiles import Tile
-from segtune.errors import InputError, counted
+from segtune.errors import InputError, counted, first_mistakes
 from segtune.evaluation.predicted_masks import write_mask
 from segtune.tools.annotations import Annotated, Annotations, flat_names
 from segtune.tools.coco_json import read_coco
@@ -29,7 +30,6 @@ from segtune.tools.placing import joined_tree, place_file, sidecars
 from segtune.tools.yolo_labels import read_yolo
 
 _IMAGES, _MASKS = "images", "gt"
-_MOST_MISTAKES = 5  # that are shown
 _IGNORED_LABEL = 255
 _LARGEST = 65535  # label
 Progress = Callable[[int, int], None]
@@ -120,9 +120,7 @@ def write_splits(found: Annotations, target: Path | None, drawing: Drawing, sour
                 done += 1
                 progress(done, len(found.images))
         if mistakes:
-            rest = len(mistakes) - _MOST_MISTAKES
-            more = [f"{source}: {counted(rest, 'more mistake')}"] if rest > 0 else []
-            raise InputError([*mistakes[:_MOST_MISTAKES], *more])
+            raise InputError(first_mistakes(mistakes, source))
     return tally
 
 
@@ -156,7 +154,8 @@ def _write(
     mask = draw(entry.shapes_in(*size), drawing.labels, header.height, header.width, drawing.smaller_on_top)
     if place:
         (place / _MASKS).mkdir(parents=True, exist_ok=True)
-        write_mask(place / _MASKS, tile, mask)
+        with writing(place / _MASKS / tile.name):
+            write_mask(place / _MASKS, tile, mask)
         place_file(entry.image, place / _IMAGES / f"{tile.name}{entry.image.suffix}", drawing.copy)
         for name in beside.get(entry.image, ()):
             end = name[len(entry.image.stem) :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,17 +17,18 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from segtune.data.findings import in_parallel
+from segtune.data.formats import driver_of
 from segtune.data.labels import UNLABELLED
 from segtune.data.listing import SUFFIXES, list_folder
-from segtune.data.raster import Raster, alone, opened
+from segtune.data.raster import Raster, alone, opened, writing
 from segtune.data.reading import read_labels, read_pixels, read_values
 from segtune.data.tiles import ReadSettings, Tile
-from segtune.errors import InputError, counted, first_few
+from segtune.errors import InputError, counted, first_few, first_mistakes
 from segtune.remarks import Say
 from segtune.tools.label_rules import NODATA, LabelRules, colour_text
 from segtune.tools.placing import check_one_name_each, joined_tree
 
-_MOST_UNKNOWN, _MOST_MISTAKES = 8, 5  # values, and files, that are named
+_MOST_UNKNOWN = 8  # values that are named
 _TYPES = ("uint8", "uint16", "int16", "int32")  # of masks that are written: the first that holds all labels
 _ENDINGS = {"GTiff": (".tif", ".tiff"), "PNG": (".png",), "BMP": (".bmp",)}
 _LARGEST = {"PNG": 65535, "BMP": 255}  # labels that a format holds; neither holds negative ones
@@ -75,13 +76,18 @@ class Relabelled:
 
 
 def find_masks(source: Path, target: Path) -> Folder:
-    """List the masks of a folder; InputError where there are none."""
+    """List the masks of a folder; InputError where there are none, or where two would get one name."""
     if not source.is_dir():
         raise InputError(f"{source}: no such folder of masks")
     listing = list_folder(source)
     names = tuple(name for name in listing.files if os.path.splitext(name)[1].lower() in SUFFIXES)
     if not names:
         raise InputError(f"{source}: holds no masks ({', '.join(SUFFIXES)})")
+    new = []
+    for name in names:
+        with suppress(InputError):  # reported when the mask is read
+            new.append(_new_name(source / name, driver_of(source / name, "a mask")))
+    check_one_name_each(source, new)
     return Folder(source, target, names, listing.unread(below=True))
 
 
@@ -99,28 +105,21 @@ def relabel_folders(
         for folder in folders:
             place = stack.enter_context(joined_tree(folder.target)) if write else None
             found, unknown = Relabelled(Counter(), Counter(), {}), Relabelled(Counter(), Counter(), {})
-            names, wrong = list[str](), list[str]()
+            wrong = list[str]()
             tiles = [Tile(name, folder.source / name, folder.source / name, ()) for name in folder.masks]
             look = partial(_relabel, rules=rules, place=place)
             for tile, looking in zip(tiles, in_parallel(tiles, look), strict=True):
                 try:
-                    name, pixels, unlisted = looking.result()
+                    pixels, unlisted = looking.result()
                 except InputError as error:
                     wrong += error.mistakes
                 else:
-                    names.append(name)
                     found.add(tile.mask, pixels)
                     unknown.add(tile.mask, unlisted)
                 done += 1
                 progress(done, total)
-            mistakes += wrong[:_MOST_MISTAKES]
-            mistakes += [f"{folder.source}: {counted(len(wrong) - _MOST_MISTAKES, 'more file')} with mistakes"] * (
-                len(wrong) > _MOST_MISTAKES
-            )
-            mistakes += _unknown(folder.source, rules, unknown)
+            mistakes += [*first_mistakes(wrong, folder.source), *_unknown(folder.source, rules, unknown)]
             lines += _told(folder, rules, found)
-            if not mistakes:
-                check_one_name_each(folder.source, names)
         if mistakes:
             raise InputError(mistakes)
     for line in lines:
@@ -129,10 +128,10 @@ def relabel_folders(
 
 def _relabel(
     tile: Tile, rules: LabelRules, place: Path | None
-) -> tuple[str, Mapping[int | None, int], Mapping[int | None, int]]:
+) -> tuple[Mapping[int | None, int], Mapping[int | None, int]]:
     """Write a mask with new labels into the folder `place`, where all of its values have one.
 
-    Returns the new name, and the pixels of each listed code and of each code without a label.
+    Returns the pixels of each listed code, and of each code without a label.
     """
     source = _read(tile.mask, rules)
     present, where = _present(source.codes)
@@ -147,13 +146,12 @@ def _relabel(
             (unlisted if label is None else pixels)[code if listed is None else listed] += count
     if absent := int(source.missing.sum()):
         (unlisted if rules.nodata is None else pixels)[None] += absent
-    name = _new_name(tile.mask, source.driver)
     _check_holds(tile.mask, source.driver, rules)
     if place and not unlisted:
         mask = table[where]
         mask[source.missing] = rules.nodata or 0
-        _write(place / name, mask, source, rules, bool(absent))
-    return name, pixels, unlisted
+        _write(place / _new_name(tile.mask, source.driver), mask, source, rules, bool(absent))
+    return pixels, unlisted
 
 
 def _present(codes: Codes) -> tuple[Codes, npt.NDArray[np.intp]]:
@@ -273,7 +271,7 @@ def _write(path: Path, mask: Codes, source: _Source, rules: LabelRules, missing:
     for code, label in rules.labels.items():
         if code in source.colours:
             colours.setdefault(label, source.colours[code])
-    with alone(), rasterio.open(path, "w", **profile) as target:
+    with writing(path), alone(), rasterio.open(path, "w", **profile) as target:
         if colours and kind.dtype == np.uint8 and driver != "BMP":
             target.write_colormap(1, {label: (*colour, 255) for label, colour in colours.items()})
         target.write(mask.astype(kind.dtype), 1)

@@ -13,9 +13,10 @@ import rasterio
 
 from segtune.data.labels import UNLABELLED
 from segtune.data.pairs import find_tiles
+from segtune.data.raster import writing
 from segtune.data.reading import read_header, read_image, read_mask, read_tile
 from segtune.data.tiles import Layout, ReadSettings, Tile
-from segtune.errors import InputError
+from segtune.errors import InputError, SegtuneError
 from tests.conftest import WriteImage
 from tests.data.files import directory, mistake, noise, profile
 
@@ -144,3 +145,9 @@ def test_every_file_of_a_tile_is_checked(tmp_path: Path, write_image: WriteImage
     for image, mask, channel in ((bad, good, good), (good, bad, good), (good, good, bad)):
         with pytest.raises(InputError, match=r"bad\.tif: "):
             read_tile(Tile("t", image, mask, (channel,)))
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nosuch" / "a.tif"
+    with pytest.raises(SegtuneError, match=r"nosuch/a\.tif: cannot be written \("), writing(path):
+        rasterio.open(path, "w", **profile(1))

@@ -186,6 +186,15 @@ def test_the_place_beside_a_png_is_kept_and_other_files_are_told(write_image: Wr
     assert place.transform == PLACE["transform"]
 
 
+def test_of_many_broken_masks_five_are_named() -> None:
+    Path("gt").mkdir()
+    for number in range(7):
+        Path(f"gt/{number}.png").write_bytes(b"no picture")
+    mistakes = relabel("gt", "--labels", "other:1", "--to", "new").mistakes
+    assert [mistake.split(":")[0] for mistake in mistakes[:5]] == [f"gt/{number}.png" for number in range(5)]
+    assert mistakes[5:] == ["gt: 2 more mistakes"]
+
+
 def test_only_force_replaces_masks(write_image: WriteImage) -> None:
     write_image(Path("gt/a.png"), LABELS)
     write_image(Path("new/a.png"), LABELS)
