@@ -163,7 +163,11 @@ class Manifest:
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read what `write` wrote; raise InputError if the file is missing or unusable."""
-        content = read_yaml(path)
+        return cls.of(read_yaml(path), path)
+
+    @classmethod
+    def of(cls, content: Any, path: Path) -> Manifest:
+        """Return the manifest that the content of a file is; raise InputError, naming the file, if it is none."""
         try:
             sections = _Sections.model_validate(content)
         except ValidationError as error:

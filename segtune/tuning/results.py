@@ -157,8 +157,9 @@ class Results:
         try:
             epochs = self._epochs_of(frozen, folder)
             if folder.begun:
-                Manifest.read(folder.run_yaml)
-                run_yaml = read_yaml(folder.run_yaml)
+                content = read_yaml(folder.run_yaml)
+                Manifest.of(content, folder.run_yaml)
+                run_yaml = content
         except InputError as error:
             self._damaged_by(frozen, str(error))
         return epochs, run_yaml
