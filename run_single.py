@@ -13,18 +13,17 @@ model of the best epoch in best/, and the training state from which the run cont
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
-from segtune.cli.dataset import check_data, ensure_demo
-from segtune.cli.exits import hinted, run_script
+from segtune.cli.dataset import check_data
+from segtune.cli.exits import run_script
 from segtune.cli.flags import add_assignments, add_settings
 from segtune.cli.folding import run_folds
 from segtune.cli.given import given_config, kept_threads
 from segtune.cli.parser import make_parser
 from segtune.cli.repeating import repeat_run
-from segtune.cli.training import check_tasks, train_and_watch
+from segtune.cli.training import check_tasks, looked_at, train_and_watch
 from segtune.errors import counted
 from segtune.files.checks import check_writable
 from segtune.files.folders import RunFolder
@@ -74,12 +73,11 @@ def main() -> int:
     # torch takes seconds to import; --help and common mistakes do not wait for it.
     import torch
 
-    from segtune.data.scan import scan
     from segtune.pictures.gallery import write_preview
-    from segtune.report.console import make_console, reading_bar
+    from segtune.report.console import make_console
     from segtune.report.text import how_it_ended, run_summary
-    from segtune.training.resolve import check_input, check_run, resolve
-    from segtune.training.resume import check_same_settings, transforms_of
+    from segtune.training.resolve import resolve
+    from segtune.training.resume import check_same_settings
     from segtune.training.runlog import epochs_done
 
     console = make_console()
@@ -94,12 +92,7 @@ def main() -> int:
             return 0
         console.print(f"going on with {folder.path} after {epochs_done(folder)} of {counted(config.epochs, 'epoch')}")
     begins = preview is None and not (folder and folder.state.is_file())
-    config = check_run(config, begins, console.print)
-    transforms = transforms_of(config, folder)
-    with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
-        ensure_demo(config.dataset, console.print)
-        info = scan(config, progress=progress, say=say)
-    check_input(config, info, begins, transforms)
+    config, info, transforms = looked_at(console, config, folder, begins)
     if preview is not None:
         path = write_preview(resolve(config, info), info, preview, logs, transforms)
         console.print(f"tiles before and after augmentation {config.augmentation}: {path}")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from segtune.cli.dataset import check_data, ensure_demo
-from segtune.cli.exits import hinted
+from segtune.cli.dataset import check_data
 from segtune.cli.given import given_config
-from segtune.cli.training import train_and_watch
+from segtune.cli.training import looked_at, train_and_watch
 from segtune.config import RunConfig
 from segtune.errors import InputError, counted
 from segtune.files.atomic import write_text
@@ -39,20 +37,14 @@ def repeat_run(arguments: Namespace) -> int:
     config = given_config(arguments, first_run(place, _RUN) if place else None)
     check_data(config, config.channels)
     # torch takes seconds to import; common mistakes do not wait for it.
-    from segtune.data.scan import scan
-    from segtune.report.console import make_console, reading_bar
+    from segtune.report.console import make_console
     from segtune.report.text import how_it_ended
     from segtune.training.repeat import count_tiles
-    from segtune.training.resolve import check_input, check_run, resolve
-    from segtune.training.resume import check_same_settings, transforms_of
+    from segtune.training.resolve import resolve
+    from segtune.training.resume import check_same_settings
 
     console = make_console()
-    config = check_run(config, True, console.print)
-    transforms = transforms_of(config, None)
-    with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
-        ensure_demo(config.dataset, console.print)
-        info = scan(config, progress=progress, say=say)
-    check_input(config, info, True, transforms)
+    config, info, _ = looked_at(console, config, None, begins=True)
     place = place or RunFolder.dated(logs, config).path
     where = ["--log-dir", str(logs)] if logs != Path("logs") else []
     hint = f"to go on: {same_command(['--seeds', str(count), '--exp-name', place.name, *where])}"

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from segtune.cli.dataset import ensure_demo
 from segtune.cli.exits import hinted
 from segtune.config import RunConfig
 from segtune.errors import InputError, counted
 from segtune.files.folders import RunFolder
+from segtune.report.commands import same_command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from segtune.data.dataset import DataInfo
+    from segtune.files.transforms_file import TransformsFile
+
+
+def looked_at(
+    console: Console, config: RunConfig, folder: RunFolder | None, begins: bool
+) -> tuple[RunConfig, DataInfo, TransformsFile | None]:
+    """Check the settings of a run, scan its data, and check that the two go together.
+
+    Return the settings as they are used, the scan, and the file that `augmentation` names. `folder` is that of the run,
+    None where it has none yet; `begins` is false for a run that goes on. Raises InputError for what cannot be.
+    """
+    from segtune.data.scan import scan
+    from segtune.report.console import reading_bar
+    from segtune.training.resolve import check_input, check_run
+    from segtune.training.resume import transforms_of
+
+    config = check_run(config, begins, console.print)
+    transforms = transforms_of(config, folder)
+    with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
+        ensure_demo(config.dataset, console.print)
+        info = scan(config, progress=progress, say=say)
+    check_input(config, info, begins, transforms)
+    return config, info, transforms
 
 
 def check_tasks(arguments: Namespace) -> None:

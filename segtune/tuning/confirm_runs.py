@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from segtune.errors import InputError
 from segtune.training.result import EpochResult
 from segtune.tuning.failures import LOST, Failure, Fault
+from segtune.tuning.feed import OrderlyEnd
 from segtune.tuning.proposals import TrialStart
 from segtune.tuning.repeats import RepeatRun
 from segtune.tuning.scheduler import Decision
@@ -21,7 +21,7 @@ OnEpoch = Callable[[], object]
 OnEnd = Callable[[RepeatRun, "str | None"], object]  # a run and why it failed; None where it is done
 
 
-class ConfirmRuns:
+class ConfirmRuns(OrderlyEnd):
     """The runs that are left of a confirmation, as a backend asks for them. They train to the end, whatever they reach.
 
     Parameters
@@ -46,6 +46,7 @@ class ConfirmRuns:
         on_epoch: OnEpoch,
         on_end: OnEnd,
     ) -> None:
+        super().__init__()
         self._runs, self._start = list(runs), start
         self._concurrent, self._retries = concurrent, retries
         self._rules, self._limited = rules, limited
@@ -53,10 +54,7 @@ class ConfirmRuns:
         self._waiting = list(range(len(self._runs)))
         self._live: set[int] = set()
         self._repeats: Counter[int] = Counter()
-        self.interrupted = False
         self.out_of_time = False
-        self.fault: str | None = None  # what would hit the next run as well
-        self.error: Exception | None = None  # what recording a run failed with
 
     @property
     def live(self) -> frozenset[int]:
@@ -70,7 +68,7 @@ class ConfirmRuns:
     def next_trial(self) -> TrialStart | None:
         """Return the next run to start; None for "not now" or "no more"."""
         self.poll()
-        with self._guarded():
+        with self.guarded():
             while self._waiting and not self.interrupted and len(self._live) < self._concurrent:
                 number = self._waiting.pop(0)
                 try:
@@ -84,14 +82,14 @@ class ConfirmRuns:
 
     def epoch(self, number: int, result: EpochResult) -> Decision:
         """Take note of an epoch; every run uses its whole budget."""
-        with self._guarded():
+        with self.guarded():
             if number in self._live:
                 self._on_epoch()
         return Decision.CONTINUE
 
     def ended(self, number: int, failure: Failure | None = None) -> None:
         """Record that a run no longer runs: it is done, it failed, or it waits."""
-        with self._guarded():
+        with self.guarded():
             if number in self._live:
                 self._live.discard(number)
                 self._rules.note_time()
@@ -99,20 +97,11 @@ class ConfirmRuns:
 
     def poll(self) -> None:
         """Note the time spent, now and then; end when the time budget is used up."""
-        with self._guarded():
+        with self.guarded():
             self._rules.note_time(_NOTE_EVERY_S)
             if self._limited and self._rules.out_of_time():
                 self.out_of_time = True
                 self.interrupt()
-
-    def interrupt(self) -> None:
-        """End in order: the runs that end from now on wait for the next start."""
-        self.interrupted = True
-
-    def halt(self, reason: str) -> None:
-        """End in order, for a fault that another run would meet as well."""
-        self.fault = self.fault or reason
-        self.interrupt()
 
     def _ended(self, number: int, failure: Failure | None) -> None:
         run = self._runs[number]
@@ -131,12 +120,3 @@ class ConfirmRuns:
             self._waiting.insert(0, number)
         else:
             self._on_end(run, failure.reason)
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """End in order where something cannot be written: Ray swallows such an error, or buries it."""
-        try:
-            yield
-        except Exception as error:
-            self.error = self.error or error
-            self.interrupt()

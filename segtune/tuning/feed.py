@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from segtune.training.result import EpochResult
@@ -38,6 +40,33 @@ class Feed(Protocol):
 
     def halt(self, reason: str) -> None:
         """End everything in order, for a fault that another trial would meet as well."""
+
+
+class OrderlyEnd:
+    """How a feed ends before its end: what runs then waits for the next start, and nothing more is started."""
+
+    def __init__(self) -> None:
+        self.interrupted = False  # set it, and what ends now waits
+        self.fault: str | None = None  # what would hit the next one as well
+        self.error: Exception | None = None  # what a record could not be written for
+
+    def interrupt(self) -> None:
+        """End in order."""
+        self.interrupted = True
+
+    def halt(self, reason: str) -> None:
+        """End in order, for a fault that another one would meet as well."""
+        self.fault = self.fault or reason
+        self.interrupt()
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """End in order where something cannot be written: Ray swallows such an error, or buries it."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+            self.interrupt()
 
 
 class Backend(Protocol):

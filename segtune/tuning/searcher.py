@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import optuna
@@ -13,6 +12,7 @@ from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.training.result import EpochResult
 from segtune.tuning.failures import Failure, Fault
+from segtune.tuning.feed import OrderlyEnd
 from segtune.tuning.giving_up import FailuresInARow, FirstFailures
 from segtune.tuning.proposals import Proposals, TrialStart
 from segtune.tuning.recovery import catch_up
@@ -52,7 +52,7 @@ class Watcher(Protocol):
         """Receive the failure of a trial that is to be repeated."""
 
 
-class Searcher:
+class Searcher(OrderlyEnd):
     """Asks the study for trials and tells it how they ended; a backend calls it.
 
     A backend calls `next_trial` whenever there is room for one, `epoch` for each epoch of a trial and `ended` when a
@@ -91,6 +91,7 @@ class Searcher:
         rules: Rules,
         watcher: Watcher,
     ) -> None:
+        super().__init__()
         self.study = study
         self._folder, self._proposals = folder, proposals
         self._concurrent, self._retries = concurrent, retries
@@ -102,16 +103,13 @@ class Searcher:
         self._stopped: dict[int, str | None] = {}  # by trial that was told to stop: the reason
         self._first_failures = None if _any_score(study) else FirstFailures()
         self._failures = FailuresInARow()
-        self._fault: EarlyEnd | None = None
-        self.interrupted = False  # set it, and trials that end now are waiting, not stopped
-        self.error: Exception | None = None  # what a write to the study, or a call of the watcher, failed with
 
     # What a backend calls
 
     def next_trial(self) -> TrialStart | None:
         """Return the next trial to start; None for "not now", and, while no trial is `live`, for "no more"."""
         start = None
-        with self._guarded():
+        with self.guarded():
             start = self._next()
             if start is None and not self._live and not self.interrupted:  # when interrupted, they wait
                 self._tell_first_failures()
@@ -121,7 +119,7 @@ class Searcher:
     def epoch(self, number: int, result: EpochResult) -> Decision:
         """Record an epoch of a trial, and decide whether the trial goes on."""
         decision = Decision.CONTINUE
-        with self._guarded():
+        with self.guarded():
             if number in self._live:
                 decision = self._decide(number, result)
                 self._report(number, result)
@@ -130,13 +128,13 @@ class Searcher:
 
     def ended(self, number: int, failure: Failure | None = None) -> None:
         """Record that a trial no longer runs: by itself, after a decision or an interruption, or by a failure."""
-        with self._guarded():
+        with self.guarded():
             if number in self._live:
                 self._ended(number, failure)
 
     def poll(self) -> None:
         """Note the time spent, now and then; end the search when its time is used up."""
-        with self._guarded():
+        with self.guarded():
             self._rules.note_time(_NOTE_EVERY_S)
             if self._rules.over():
                 self.interrupt()
@@ -148,28 +146,11 @@ class Searcher:
 
     # What ends a search early
 
-    def interrupt(self) -> None:
-        """End the search in order: trials that end from now on are waiting, and no more are asked for."""
-        self.interrupted = True
-
-    def halt(self, reason: str) -> None:
-        """End the search in order, for a fault that another trial would meet as well."""
-        self._fault = self._fault or EarlyEnd(Cause.FAULT, reason)
-        self.interrupt()
-
     def early_end(self) -> EarlyEnd | None:
         """Return why the search ends before it has as many trials as were asked for; None where it does not."""
         exhausted = EarlyEnd(Cause.EXHAUSTED, _EXHAUSTED) if self._proposals.exhausted else None
-        return self._fault or self._rules.why_over() or exhausted
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """End the search in order when the study cannot be written: Ray swallows such an error, or buries it."""
-        try:
-            yield
-        except Exception as error:
-            self.error = self.error or error
-            self.interrupt()
+        fault = EarlyEnd(Cause.FAULT, self.fault) if self.fault else None
+        return fault or self._rules.why_over() or exhausted
 
     # How a trial starts and goes on
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from segtune.errors import InputError
-from segtune.files.yamlfile import read_yaml
+from segtune.files.yamlfile import Document, document_of, read_yaml
 from segtune.space.reader import load_space
 
 
@@ -53,3 +53,70 @@ def test_a_pipe_is_read_and_one_that_gives_nothing_is_not_waited_for(
     os.close(writing)
     assert read_yaml(Path(f"/dev/fd/{reading}")) == {"lr": 1}  # what a shell makes of <(...)
     os.close(reading)
+
+
+SOUND = [
+    "a: 1e-5\nb: no\nc: ~\nd:\ne: ''\nf: [010, -3, +7, 1., .5, 2024-05-01, .inf, -.INF, 0x10, 1_000, 1:30]\n",
+    "a: &x {lr: 0.1}\nb: {<<: *x, wd: 1}\nc: [*x, *x]\n",
+    "a: |\n  lines\n  stay\nb: >\n  these\n  fold\nc: \"\\u00e4 \\x41\\n\"\nd: 'it''s'\n",
+    "? a\n: - 1\n  - - 2\n    - {b: c}\n",
+    "--- # with a comment\na: !!str 12\nb: !!float 1\nc: !!null x\n...\n",
+    "\ufeffä: ö\n",
+    "",
+    "- 1\n",
+    "a: &x [*x]\n",
+    "plain words",
+]
+DAMAGED = [
+    "a: [1, 2",
+    "a: 1\n b: 2\n",
+    "a: b: c",
+    "a: 'open\n",
+    "a: *x\n",
+    "a: &x 1\nb: &x 2\n",
+    "a: !!int x\n",
+    "a: !!python/object/apply:os.system [ls]\n",
+    "a: 12345678901234567890\n",
+    "{1: 2}: 3\n",
+    "a: 1\nb: 2\na: 3\n",
+    "a: {b: 1, b: 2}\n",
+    'a: "\\ud800"\n',
+    "a: \x07\n",
+    "a:\n\t- 1\n",
+    "a: @\n",
+    "--- 1\n--- 2\n",
+    "[" * 3000,
+    "a: [" + "1, " * 20_001 + "]\n",
+    "a: &a [1,1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+    "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d]\n",
+]
+
+
+def plainly(path: Path) -> object:
+    """Read a file by the loader that knows lines; return the text of its data, or a list of mistakes."""
+    try:
+        document = document_of(path, path.read_text(encoding="utf-8-sig"))
+    except InputError as error:
+        return error.mistakes
+    return [f"{path}:{line}: {message}" for line, message in document.repeated] or repr(document.data)
+
+
+@pytest.mark.parametrize("text", [*SOUND, *DAMAGED])
+def test_both_loaders_read_the_same_and_say_the_same(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    expected = plainly(path)
+    assert isinstance(expected, str) == (text in SOUND)
+    if text in SOUND:  # the quick loader needs no help
+
+        def asked(*_: object) -> Document:
+            raise AssertionError("the slow loader was asked")
+
+        monkeypatch.setattr("segtune.files.yamlfile.document_of", asked)
+        assert repr(read_yaml(path)) == expected
+    else:
+        with pytest.raises(InputError) as raised:
+            read_yaml(path)
+        assert raised.value.mistakes == expected
