@@ -6,6 +6,10 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +27,7 @@ from segtune.tuning.confirm import Asked
 from segtune.tuning.search import run_search
 from segtune.tuning.status import search_state
 from tests.conftest import WriteDataSet
-from tests.scripts import Ended, call
+from tests.scripts import ROOT, Ended, call
 from tests.tuning.searches import RUN, rows
 from tests.tuning.test_in_process import Heard
 
@@ -141,6 +145,51 @@ def test_runs_on_ray_have_the_same_numbers(cluster: None, confirmed: tuple[Searc
             counts = [read_tiles(each.repeat(trial, seed).tiles)[1].numbers for each in (folder, confirmed[0])]
             assert (counts[0] == counts[1]).all()
     assert one.result
+
+
+def killed_between_runs(folder: SearchFolder) -> set[Path]:
+    """Go on with a search on Ray, and kill it with `kill -9` while it confirms; return the counts of done runs."""
+    where = ["--resume", folder.path.name, "--results-dir", str(folder.path.parent), "--max-concurrent", "1"]
+    process = subprocess.Popen([sys.executable, str(ROOT / "run_search.py"), *where], stdout=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    done: set[Path] = set()
+    while not (done and any(run.state.is_file() and not run.tiles.is_file() for run in folder.repeats())):
+        assert process.poll() is None, "it ended before"
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+        done = {run.tiles for run in folder.repeats() if run.tiles.is_file()}
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    while any(run.held() for run in folder.repeats()):  # what its processes write until they notice it counts
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    return {run.tiles for run in folder.repeats() if run.tiles.is_file()}
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_while_it_confirms_ends_as_any_other(
+    cluster: None, confirmed: tuple[SearchFolder, Ended], plain: Path
+) -> None:
+    folder = SearchFolder(Path(shutil.copytree(plain, plain.parent / "killed")))
+    text = folder.search_yaml.read_text()
+    folder.search_yaml.write_text(text.replace("  confirm: auto\n", "  confirm: {top: 1, seeds: 2}\n"))
+    done = killed_between_runs(folder)
+    assert 0 < len(done) < 4
+    before = {tiles: tiles.stat().st_mtime_ns for tiles in done}
+    assert not any(trial.confirmed for trial in search_state(folder).trials)
+    ended = call("run_search", "--resume", "killed", "--results-dir", folder.path.parent, "--max-concurrent", 1)
+    assert ended.status == 0, ended
+    assert {tiles: tiles.stat().st_mtime_ns for tiles in done} == before
+    one, other = (Confirmation.read(each.confirmation) for each in (folder, confirmed[0]))
+    assert one
+    assert other
+    assert one.result
+    assert other.result
+    assert (one.trials, one.seeds, one.failed) == (other.trials, other.seeds, other.failed)
+    for own, undisturbed in zip(one.result.configurations, other.result.configurations, strict=True):
+        assert replace(own, seconds=0.0) == replace(undisturbed, seconds=0.0)
+    weights = [each.best / "model.safetensors" for each in (folder, confirmed[0])]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 @pytest.mark.slow
