@@ -54,8 +54,8 @@ ORDER = (
         "tuning",
         "failures giving_up ray_messages ray_session cluster study scheduler asha promotion repeats results retention "
         "points teaching prior sampler recovery stopping proposals feed searcher confirm_runs confirm_looks "
-        "search_yaml status insight warm_start watchdog trial_run in_process worker ray_hooks ray_backend confirm "
-        "search",
+        "confirm_result search_yaml status insight warm_start watchdog trial_run in_process worker ray_hooks "
+        "ray_backend confirm search",
     ),
     (
         "report",

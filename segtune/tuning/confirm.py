@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 import shlex
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segtune.config import RunConfig
-from segtune.confirmed import Confirmation, Confirmed, Look, Repeated, chosen, sentence
+from segtune.confirmed import Confirmation, Confirmed, Look, chosen, sentence
 from segtune.data.dataset import DataInfo
 from segtune.data.splits import test_place
 from segtune.errors import InputError, SegtuneError, counted, duration, one_line
-from segtune.evaluation.confirmation import Confirmation as Compared
-from segtune.evaluation.confirmation import Repeats, confirm
-from segtune.evaluation.grouping import Grouping
 from segtune.evaluation.measure import Measure
 from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.tile_counts import read_tiles
@@ -29,6 +25,7 @@ from segtune.space.confirm import Confirm
 from segtune.space.space import Space
 from segtune.trials import Trial
 from segtune.tuning.confirm_looks import groups_of, look_at, too_few_tiles
+from segtune.tuning.confirm_result import compared_runs
 from segtune.tuning.confirm_runs import ConfirmRuns
 from segtune.tuning.feed import Backend
 from segtune.tuning.proposals import TrialStart, moved
@@ -303,33 +300,8 @@ class Confirming:
         if len(names) > 1:
             raise InputError(f"{self._folder.path}: the runs with fresh seeds were measured on different tiles")
         grouping = groups_of(wanted, names.pop(), self._space.baseline)
-        repeats = [Repeats(str(n), tuple(counts[run.name][1] for run in found)) for n, found in compared.items()]
-        found = confirm(repeats, grouping.groups, "0", self._measure)
-        leads = {gain.over: gain for gain in found.gains}
-        configurations = []
-        for mean in found.means:
-            own, lead, gain = compared[int(mean.name)], leads.get(mean.name), found.over_reference.get(mean.name)
-            seconds = [epochs[-1].seconds for run in own if (epochs := run.epochs())]
-            first = own[0].trial
-            configurations.append(
-                Repeated(
-                    first.number,
-                    dict(first.searched),
-                    first.score,
-                    tuple(run.seed for run in own),
-                    mean.scores,
-                    mean.mean,
-                    mean.deviation,
-                    statistics.median(seconds) if seconds else 0.0,
-                    own[mean.median].name,
-                    lead.miou if lead else None,
-                    lead.probability if lead else None,
-                    mean.interval,
-                    gain.miou if gain else None,
-                )
-            )
-        drawn = _drawn(grouping, found, repeats)
-        result = Confirmed(tuple(configurations), found.tiles, found.groups, drawn=drawn)
+        tiles = {name: counted for name, (_, counted) in counts.items()}
+        result = compared_runs(compared, tiles, grouping, self._measure)
         self._note(replace(self._confirmation, result=replace(result, sentence=sentence(result))))
         self._keep(result, runs)
         return True
@@ -382,15 +354,6 @@ class Confirming:
         self._results.note_looks(looks)
         if looks != self._confirmation.tests:
             self._note(replace(self._confirmation, tests=looks))
-
-
-def _drawn(grouping: Grouping, found: Compared, repeats: Sequence[Repeats]) -> str:
-    """Return a line about what was drawn for the intervals, where that matters; empty for none."""
-    if grouping.groups is None:
-        return grouping.remark or ""
-    first, single = found.gains[0], confirm(repeats).gain_over(found.gains[0].over)
-    what = "the interval of the winner's lead"
-    return (single and grouping.difference(first.miou, single.miou, what)) or ""
 
 
 def _read(run: RepeatRun) -> tuple[list[str], TileCounts]:
