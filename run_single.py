@@ -46,7 +46,7 @@ def parse() -> Namespace:
     parser.add_argument("--seeds", type=int, metavar="N", help=seeds)
     folds = "deal the tiles of train and val to N folds, and score each with a model of the others"
     parser.add_argument("--folds", type=int, metavar="N", help=folds)
-    group = "with --folds: tiles whose names match in the pattern's group stay in one fold: 'scene(\\d+)'"
+    group = "with --folds or --seeds: tiles whose names match in the pattern's group belong together: 'scene(\\d+)'"
     parser.add_argument("--group", metavar="PATTERN", help=group)
     add_settings(parser)
     return parser.parse_args()

@@ -37,8 +37,8 @@ ORDER = (
     ),
     (
         "evaluation",
-        "overlap tile_counts metrics class_scores boundary calibration intervals grouping cross_validation chance "
-        "measure confirmation thresholds areas worst spread predictor predict "
+        "overlap tile_counts metrics class_scores boundary calibration intervals grouping chance "
+        "measure confirmation cross_validation thresholds areas worst spread predictor predict "
         "evaluate predicted_masks blending scene_source scene_scale scene_output polygons scene images opened measures "
         "validate",
     ),

@@ -123,17 +123,18 @@ def _result(
 ) -> list[str]:
     """Write folds.json, and return lines with the mean, the deviation and the interval."""
     from segtune.evaluation.cross_validation import cross_validated
+    from segtune.evaluation.measure import Measure
     from segtune.evaluation.tile_counts import read_tiles
 
     counts = [read_tiles(run.tiles)[1] for run in runs]
-    found = cross_validated(folded.folds, counts, config.classes, grouping)
+    found = cross_validated(folded.folds, counts, Measure.named(config.objective, config.classes), grouping)
     write_text(place / _RESULT, json.dumps(plan | found.plain(), indent=2, ensure_ascii=False) + "\n")
-    each, interval = ", ".join(f"{score:.4f}" for score in found.scores), found.intervals.miou
+    each, together, name = ", ".join(f"{score:.4f}" for score in found.scores), found.together, found.objective
     return [
-        f"mean miou {found.mean:.4f} over {counted(len(runs), 'fold')} ({each}), deviation {found.deviation:.4f}",
-        f"all {counted(len(folded.folds), 'tile')} together: miou {found.pooled:.4f} "
-        f"(95% interval {interval.low:.4f} to {interval.high:.4f})",
-        *([found.drawn] if found.drawn and grouping.groups else []),
+        f"mean {name} {found.mean:.4f} over {counted(len(runs), 'fold')} ({each}), deviation {found.deviation:.4f}",
+        f"all {counted(len(folded.folds), 'tile')} together: {name} {together.value:.4f} "
+        f"(95% interval {together.low:.4f} to {together.high:.4f})",
+        *([found.drawn] if found.drawn else []),
         *found.intervals.remarks(),
         f"{place / _RESULT} has all numbers; the models are deleted, and the same command without --folds trains one",
     ]

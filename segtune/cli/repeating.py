@@ -60,7 +60,7 @@ def repeat_run(arguments: Namespace) -> int:
         if not folder.tiles.is_file():
             count_tiles(folder, resolve(own, info), info, lambda phase: None)
         runs.append(folder)
-    for line in _result(place, config, runs):
+    for line in _result(place, config, runs, arguments.group):
         console.print(line)
     return 0
 
@@ -86,26 +86,32 @@ def first_run(place: Path, start: str) -> RunFolder | None:
     return min(begun, key=lambda run: int(run.path.name.removeprefix(start)), default=None)
 
 
-def _result(place: Path, config: RunConfig, runs: Sequence[RunFolder]) -> list[str]:
+def _result(place: Path, config: RunConfig, runs: Sequence[RunFolder], pattern: str | None) -> list[str]:
     """Write seeds.json, and return lines with the mean, the deviation and the interval."""
     from segtune.evaluation.confirmation import Repeats, mean_of
     from segtune.evaluation.measure import Measure
     from segtune.evaluation.tile_counts import read_tiles
+    from segtune.training.repeat import validation_groups
 
-    tiles = tuple(read_tiles(run.tiles)[1] for run in runs)
-    mean = mean_of(Repeats(place.name, tiles), measure=Measure.named(config.objective, config.classes))
+    names, first = read_tiles(runs[0].tiles)
+    repeats = Repeats(place.name, (first, *(read_tiles(run.tiles)[1] for run in runs[1:])))
+    grouping, measure = validation_groups(names, config, pattern), Measure.named(config.objective, config.classes)
+    mean = mean_of(repeats, grouping.groups, measure)
     seeds = [config.seed + number for number in range(len(runs))]
     median = runs[mean.median].path
-    content = asdict(mean) | {"seeds": seeds, "median": median.name}
+    content = asdict(mean) | {"seeds": seeds, "median": median.name, "grouped_by": grouping.by}
     write_text(place / _RESULT, json.dumps(content, indent=2) + "\n")
     each = ", ".join(f"{score:.4f}" for score in mean.scores)
     over = f"over {counted(len(runs), 'seed')} ({each}), deviation {mean.deviation:.4f}"
     text = f"mean {config.objective} {mean.mean:.4f} {over}"
     if interval := mean.interval:
-        drawn = f"for other seeds and other tiles; {counted(len(tiles[0]), 'tile')}"
-        text += f", 95%: {interval.low:.4f} to {interval.high:.4f} ({drawn})"
+        what = f"for other seeds and other tiles; {counted(len(names), 'tile')}"
+        text += f", 95%: {interval.low:.4f} to {interval.high:.4f} ({what})"
+    single = mean_of(repeats, measure=measure).interval
+    drawn = grouping.difference(interval, single) if grouping.groups and interval and single else grouping.remark
     return [
         text,
+        *([drawn] if drawn else []),
         f"{median} has the median, {mean.scores[mean.median]:.4f}; {place / _RESULT} has all numbers",
         f"validate.py -cd {shlex.quote(str(place))} --ensemble averages the models",
     ]

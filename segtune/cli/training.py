@@ -52,8 +52,8 @@ def check_tasks(arguments: Namespace) -> None:
     }
     if len(tasks := [flag for flag, value in given.items() if value is not None]) > 1:
         raise InputError(f"{' and '.join(tasks)} are different tasks; leave one out")
-    if arguments.group is not None and arguments.folds is None:
-        raise InputError("--group: says what stays in one fold; it needs --folds N")
+    if arguments.group is not None and arguments.folds is None and arguments.seeds is None:
+        raise InputError("--group: says which tiles belong together; it needs --folds N or --seeds N")
 
 
 def train_and_watch(console: Console, config: RunConfig, info: DataInfo, folder: RunFolder, hint: str) -> int:

@@ -24,6 +24,7 @@ from segtune.data.splits import find_data_set
 from segtune.data.statistics import Moments
 from segtune.data.tiles import TRAIN, VAL, ReadSettings, Split, Tile
 from segtune.errors import InputError, counted
+from segtune.objectives import Objective
 from segtune.remarks import Say, unheard
 
 _SEED = 0  # the same for all runs: configurations are compared on the same folds
@@ -101,6 +102,7 @@ class FoldTiles:
         found = _look(joined, config, every)
         amounts = [[1.0, *(tile.labels.get(label, 0) for label in config.classes)] for tile in found]
         folds = _deal(np.array(amounts), groups, count)
+        _check_scored(found, folds, config, every)
         for line in _absent(found, folds, config, every):
             say(line)
         infos = tuple(_info(every, found, folds, fold, config.dataset) for fold in range(count))
@@ -167,6 +169,19 @@ def _pixels(found: Sequence[TileFindings], positions: Sequence[int]) -> Mapping[
     for position in positions:
         total.update(found[position].labels)
     return dict(sorted(total.items()))
+
+
+def _check_scored(found: Sequence[TileFindings], folds: Sequence[int], config: RunConfig, every: DataInfo) -> None:
+    """Raise InputError where a fold holds no pixel of any class, or none of a class that the objective names."""
+    named = Objective.of(config.objective).labels
+    for fold in sorted(set(folds)):
+        own = {label for tile, other in zip(found, folds, strict=True) if other == fold for label in tile.labels}
+        missing = [label for label in named if label not in own]
+        if missing or not own & set(config.classes):
+            what = f"class {every.labels.text(missing[0])}, which objective needs" if missing else "any class"
+            raise InputError(
+                f"{config.dataset}: fold {fold + 1} of {len(set(folds))} has no pixel of {what}; take fewer folds"
+            )
 
 
 def _absent(found: Sequence[TileFindings], folds: Sequence[int], config: RunConfig, every: DataInfo) -> list[str]:

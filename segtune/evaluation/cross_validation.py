@@ -4,49 +4,50 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from segtune.evaluation.grouping import Grouping, grouped_intervals
-from segtune.evaluation.intervals import Intervals
-from segtune.evaluation.metrics import mean_iou
+from segtune.evaluation.intervals import Interval, Intervals
+from segtune.evaluation.measure import Measure
 from segtune.evaluation.overlap import TileCounts
 
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """The mIoU of each fold, and of all tiles together.
+    """The score of each fold by the objective, and of all tiles together.
 
     The mean is that of the folds, as people report it. The deviation from fold to fold holds the chance of tiles and
     of trainings. It does not divide into the error of the mean, since folds share their training tiles (Bengio and
     Grandvalet 2004); the interval is therefore that of all tiles together.
     """
 
+    objective: str
     scores: tuple[float, ...]  # by fold
-    pooled: float  # mIoU of all tiles together
-    intervals: Intervals  # of that
+    together: Interval  # of all tiles
+    intervals: Intervals  # of mIoU and of each class, over all tiles
     drawn: str | None  # a line about what was drawn for them, where that matters
 
     @property
     def mean(self) -> float:
-        """The mean mIoU of the folds."""
+        """The mean score of the folds."""
         return statistics.fmean(self.scores)
 
     @property
     def deviation(self) -> float:
-        """The standard deviation of mIoU from fold to fold."""
+        """The standard deviation of the score from fold to fold."""
         return statistics.stdev(self.scores)
 
     def plain(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        own = {"scores": list(self.scores), "mean": self.mean, "deviation": self.deviation, "miou": self.pooled}
-        return own | {"intervals": self.intervals.plain()}
+        own = {"objective": self.objective, "scores": list(self.scores), "mean": self.mean, "deviation": self.deviation}
+        return own | {"together": asdict(self.together), "intervals": self.intervals.plain()}
 
 
 def cross_validated(
-    folds: Sequence[int], counts: Sequence[TileCounts], classes: Sequence[int], grouping: Grouping
+    folds: Sequence[int], counts: Sequence[TileCounts], measure: Measure, grouping: Grouping
 ) -> CrossValidated:
     """Return what folds showed.
 
@@ -54,19 +55,18 @@ def cross_validated(
     ----------
     folds: the fold of each tile, from 0.
     counts: what the model of each fold counted on the fold's tiles, in the order of the tiles.
-    classes: the labels of the classes.
+    measure: what the score is.
     grouping: which of the tiles are drawn together.
 
-    Raises ValueError where no class occurs in the masks of a fold.
+    Raises ValueError where a fold has no score, since a class that the measure needs occurs in none of its masks.
     """
-    scores = [mean_iou(own.total()) for own in counts]
-    known = [score for score in scores if score is not None]
-    if len(known) < len(scores):
-        raise ValueError("none of the classes occurs in the masks of a fold")
-    numbers = np.zeros((len(folds), *counts[0].numbers.shape[1:]), dtype=np.int64)
-    for fold, own in enumerate(counts):
-        numbers[np.flatnonzero(np.array(folds) == fold)] = own.numbers
-    every = TileCounts(numbers)
-    intervals, drawn = grouped_intervals(every, classes, grouping)
-    assert intervals  # at least two folds, each with a tile
-    return CrossValidated(tuple(known), intervals.miou.value, intervals, drawn)
+    scores = [score for own in counts if (score := measure.of(own)) is not None]
+    of_fold_by_fold = np.argsort(folds, kind="stable")  # the tile at each place of all folds' tiles, one after another
+    every = TileCounts.joined(counts).at(np.argsort(of_fold_by_fold))
+    together, single = measure.interval(every, grouping.groups), measure.interval(every)
+    if len(scores) < len(counts) or together is None or single is None:
+        raise ValueError(f"a fold has no {measure.objective.name}: the masks lack a class")
+    intervals, _ = grouped_intervals(every, measure.classes, grouping)
+    assert intervals  # there are at least two folds, each with a tile
+    drawn = grouping.difference(together, single)
+    return CrossValidated(measure.objective.name, tuple(scores), together, intervals, drawn)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from segtune.config import RunConfig
 from segtune.data.batches import Batches
 from segtune.data.dataset import DataInfo
+from segtune.data.splits import find_data_set
 from segtune.data.store import TileStore
 from segtune.data.tiles import TRAIN, VAL
+from segtune.errors import InputError
 from segtune.evaluation.evaluate import evaluate
+from segtune.evaluation.grouping import FLAG, Grouping, find_groups, groups_by_name
 from segtune.evaluation.opened import open_predictor
 from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.predictor import Predictor
@@ -42,6 +46,29 @@ def scored_sets(config: RunConfig, info: DataInfo) -> dict[str, TileStore]:
 def tile_names(sets: Mapping[str, TileStore]) -> list[str]:
     """Return the names of all tiles of some sets as tiles.npz holds them: SPLIT/NAME."""
     return [f"{split}/{store.name(index)}" for split, store in sets.items() for index in range(len(store))]
+
+
+def validation_groups(
+    names: Sequence[str], config: RunConfig, pattern: str | None = None, setting: str = FLAG
+) -> Grouping:
+    """Return which validation tiles are drawn together for intervals; see `find_groups`.
+
+    Parameters
+    ----------
+    names: of the tiles as tiles.npz holds them.
+    config: tells where their files lie.
+    pattern, setting: see `find_groups`.
+
+    Raises InputError where the pattern does not fit the names.
+    """
+    if pattern is not None:
+        return groups_by_name([name_in_set(name) for name in names], pattern, setting)
+    with suppress(InputError):  # the cache may hold tiles whose files are gone
+        sets = find_data_set(config, config.channels)
+        tiles = {f"{split}/{tile.name}": tile for split, found in sets.items() for tile in found}
+        if tiles.keys() >= set(names):
+            return find_groups([tiles[name] for name in names], None, setting)
+    return Grouping(remark="tiles are drawn one by one, since the files that tell their places are gone")
 
 
 def name_in_set(name: str) -> str:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from segtune.config import RunConfig
 from segtune.confirmed import Confirmed, Look, Repeated
 from segtune.data.dataset import DataInfo
 from segtune.data.pairs import find_tiles
-from segtune.data.splits import find_data_set
 from segtune.errors import InputError
-from segtune.evaluation.grouping import Grouping, find_groups, groups_by_name
+from segtune.evaluation.grouping import Grouping, find_groups
 from segtune.evaluation.validate import Validation, measure_of, validate
 from segtune.files.folders import SearchFolder
 from segtune.space.confirm import Confirm
 from segtune.space.settings import SearchSettings
 from segtune.space.space import Space
-from segtune.training.repeat import name_in_set, scored_sets, tile_names
+from segtune.training.repeat import scored_sets, tile_names, validation_groups
 from segtune.training.resolve import resolve
 
 _SETTING = "search.confirm.group"
@@ -66,23 +64,9 @@ def check_groups(space: Space, info: DataInfo) -> None:
     wanted = space.search.confirms()
     if wanted and wanted.group is not None:
         names = tile_names(scored_sets(resolve(space.baseline, info), info))
-        _by_names(names, wanted.group)
+        groups_of(wanted, names, space.baseline)
 
 
 def groups_of(wanted: Confirm, names: Sequence[str], config: RunConfig) -> Grouping:
-    """Return which validation tiles are drawn together; `names` are those in tiles.npz, and `config` finds the files.
-
-    Raises InputError where the pattern does not fit the names.
-    """
-    if wanted.group is not None:
-        return _by_names(names, wanted.group)
-    with suppress(InputError):  # the cache may hold tiles whose files are gone
-        sets = find_data_set(config, config.channels)
-        tiles = {f"{split}/{tile.name}": tile for split, found in sets.items() for tile in found}
-        if tiles.keys() >= set(names):
-            return find_groups([tiles[name] for name in names], None, _SETTING)
-    return Grouping(remark="tiles are drawn one by one, since the files that tell their places are gone")
-
-
-def _by_names(names: Sequence[str], pattern: str) -> Grouping:
-    return groups_by_name([name_in_set(name) for name in names], pattern, _SETTING)
+    """Return which validation tiles are drawn together; see `validation_groups`."""
+    return validation_groups(names, config, wanted.group, _SETTING)

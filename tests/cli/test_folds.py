@@ -24,7 +24,7 @@ def test_folds_score_every_tile_and_an_interrupted_start_goes_on(tiles: Path, tm
     found = json.loads(before)
     assert found["scores"] == [best_miou(run) for run in runs]
     assert found["mean"] == pytest.approx(statistics.fmean(found["scores"]))
-    assert found["intervals"]["miou"]["value"] == found["miou"]
+    assert found["together"] == found["intervals"]["miou"]
     assert found["intervals"]["tiles"] == len(found["tiles"]) == 10
     for number, run in enumerate(runs, start=1):
         own = [f"val/{tile}" for tile, fold in found["tiles"].items() if fold == number]
@@ -33,7 +33,7 @@ def test_folds_score_every_tile_and_an_interrupted_start_goes_on(tiles: Path, tm
         assert not run.best.exists()
         assert not run.state.exists()
     assert f"mean miou {found['mean']:.4f} over 3 folds" in ended.out
-    assert f"all 10 tiles together: miou {found['miou']:.4f} (95% interval " in ended.out
+    assert f"all 10 tiles together: miou {found['together']['value']:.4f} (95% interval " in ended.out
     # As a kill leaves it: one fold is done, and another one has not begun.
     shutil.rmtree(runs[1].path)
     kept = runs[0].metrics_csv.stat().st_mtime_ns
@@ -46,12 +46,16 @@ def test_folds_score_every_tile_and_an_interrupted_start_goes_on(tiles: Path, tm
         assert f"cannot go on: it has {what}; choose another name with --exp-name" in mistake
 
 
-def test_names_keep_scenes_in_one_fold(tiles: Path, tmp_path: Path) -> None:
-    ended = train_in(tiles, tmp_path / "logs", "--folds", 2, "--group", r"\d*(\d)$", "-e", 1)
+def test_names_keep_scenes_in_one_fold_and_the_objective_is_the_score(tiles: Path, tmp_path: Path) -> None:
+    flags = ("--folds", 2, "--group", r"\d*(\d)$", "-e", 1, "--objective", "f1")
+    ended = train_in(tiles, tmp_path / "logs", *flags)
     assert (ended.status, ended.err) == (0, ""), ended
     assert "tiles of 6 scenes stay together" in ended.out
     found = json.loads((tmp_path / "logs" / "run" / "folds.json").read_text())
     assert found["grouped_by"] == "names"
+    assert found["objective"] == "f1"
+    assert found["together"]["value"] > found["intervals"]["miou"]["value"]
+    assert f"mean f1 {found['mean']:.4f} over 2 folds" in ended.out
     assert found["intervals"]["groups"] == 6
     assert all(found["tiles"][f"train/{tile:03d}"] == found["tiles"][f"val/{tile:03d}"] for tile in range(4))
 
@@ -62,7 +66,7 @@ def test_names_keep_scenes_in_one_fold(tiles: Path, tmp_path: Path) -> None:
         (["--folds", "1"], "--folds: must be between 2 and 10, but got 1"),
         (["--folds", "11"], "--folds: must be between 2 and 10, but got 11"),
         (["--folds", "2", "--seeds", "2"], "--seeds and --folds are different tasks; leave one out"),
-        (["--group", "(.)"], "--group: says what stays in one fold; it needs --folds N"),
+        (["--group", "(.)"], "--group: says which tiles belong together; it needs --folds N or --seeds N"),
         (["--folds", "2", "--group", "x"], "--group: 'x' has no parentheses"),
     ],
 )

@@ -34,6 +34,13 @@ def test_runs_with_seeds_give_a_mean_and_more_of_them_go_on(tiles: Path, tmp_pat
     assert found["deviation"] == pytest.approx(statistics.stdev(scores))
     assert found["interval"]["low"] < found["mean"] < found["interval"]["high"]
     assert f"mean miou {found['mean']:.4f} over 3 seeds" in ended.out
+    assert found["grouped_by"] is None
+    ended = call("run_single", "--seeds", 3, "--exp-name", "run", "--log-dir", logs, "--group", "0*([01])")
+    assert "warning" not in ended.err
+    grouped = json.loads((name / "seeds.json").read_text())
+    assert grouped["grouped_by"] == "names"
+    assert grouped["mean"] == found["mean"]
+    assert grouped["interval"] != found["interval"]
     assert scores[runs.index(RunFolder(name / found["median"]))] == sorted(scores)[1]
     assert measured(name / found["median"], tiles / "val", tmp_path / "out")[0] == sorted(scores)[1]
 

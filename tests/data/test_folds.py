@@ -125,11 +125,14 @@ def test_a_class_that_a_fold_lacks_is_told(tmp_path: Path, data_set: WriteDataSe
     )
 
 
-def test_what_cannot_be_dealt_is_refused(tmp_path: Path, data_set: WriteDataSet) -> None:
+def test_what_cannot_be_dealt_is_refused(tmp_path: Path, data_set: WriteDataSet, write_image: WriteImage) -> None:
     data_set(tmp_path, train=2, val=1)
+    write_image(tmp_path / "train" / "gt" / "001.png", np.full((32, 32), 9, dtype=np.uint8))
     with pytest.raises(InputError, match="4 folds need as many tiles, but there are 3"):
         folded(tmp_path, 4)
     with pytest.raises(InputError, match="3 folds need as many groups, but there are 2"):
         folded(tmp_path, 3, ["a", "b", "a"])
+    with pytest.raises(InputError, match=r"fold [12] of 2 has no pixel of class 9, which objective needs; take fewer"):
+        folded(tmp_path, 2, classes=[255, 9], objective="iou/9")
     with pytest.raises(InputError, match="use_only_add_val: folds are scored on the tiles of train and val"):
         folded(tmp_path, 2, use_only_add_val=True, add_val_dirs=[str(tmp_path / "val")])

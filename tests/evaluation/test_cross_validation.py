@@ -10,10 +10,12 @@ import pytest
 from segtune.evaluation.cross_validation import cross_validated
 from segtune.evaluation.grouping import Grouping
 from segtune.evaluation.intervals import bootstrap
+from segtune.evaluation.measure import Measure
 from segtune.evaluation.metrics import mean_iou
 from segtune.evaluation.overlap import TileCounts
 from tests.evaluation.test_intervals import split, whole_iou
 
+MIOU = Measure.named("miou", (1, 2))
 FOLDS = [0, 1, 2, 2, 1, 0, 0, 1, 2, 1, 2, 0]
 
 
@@ -21,14 +23,15 @@ def test_the_score_of_all_tiles_is_that_of_the_whole_set() -> None:
     matrices = split(12, spread=0.2)
     own = [matrices[np.array(FOLDS) == fold] for fold in range(3)]
     grouping = Grouping(tuple("aabbccddeeff"), "names")
-    found = cross_validated(FOLDS, [TileCounts.of(part) for part in own], (1, 2), grouping)
+    found = cross_validated(FOLDS, [TileCounts.of(part) for part in own], MIOU, grouping)
     scores = [mean_iou(TileCounts.of(part).total()) for part in own]
     assert list(found.scores) == scores == [whole_iou(part) for part in own]
     assert found.mean == pytest.approx(np.mean(found.scores))
     assert found.deviation == pytest.approx(statistics.stdev(found.scores))
-    assert found.pooled == whole_iou(matrices)
+    assert found.together.value == whole_iou(matrices)
     assert found.intervals == bootstrap(TileCounts.of(matrices), (1, 2), grouping.groups)
-    assert found.plain()["miou"] == found.pooled
+    assert found.together == found.intervals.miou
+    assert found.plain()["together"]["value"] == found.together.value
     assert found.plain()["intervals"]["groups"] == 6
 
 
@@ -36,5 +39,5 @@ def test_a_fold_without_any_class_has_no_score() -> None:
     matrices = split(12)
     matrices[np.array(FOLDS) == 1, 1:] = 0
     own = [TileCounts.of(matrices[np.array(FOLDS) == fold]) for fold in range(3)]
-    with pytest.raises(ValueError, match="none of the classes occurs in the masks of a fold"):
-        cross_validated(FOLDS, own, (1, 2), Grouping())
+    with pytest.raises(ValueError, match="a fold has no miou: the masks lack a class"):
+        cross_validated(FOLDS, own, MIOU, Grouping())
