@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class Raster:
         single = not self.more and not self.files
         return kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds and single else None
 
-    @property
+    @cached_property
     def place(self) -> Place:
         """The place of a file opened with it; a file that is shown turned has none."""
         return read_place(self.source) if self.orientation == UPRIGHT else Place(None, None, (), None)

@@ -101,13 +101,13 @@ def read_tile(tile: Tile, settings: ReadSettings = _AS_IT_IS, compare_places: bo
             places[path] = place_of(raster)
         if channel.shape[2] != 1:
             raise InputError(f"{path}: an extra channel has one band, but this has {channel.shape[2]}")
-        _same_size(tile.image, image, path, channel)
+        check_sizes(tile.image, image.shape, path, channel.shape)
         sources.append(channel)
         valid &= channel_valid
     with opened(tile.mask, "a mask", compare_places) as raster:
         mask = read_labels(raster)
         places[tile.mask] = place_of(raster)
-    _same_size(tile.image, image, tile.mask, mask)
+    check_sizes(tile.image, image.shape, tile.mask, mask.shape)
     compare(tile.image, place, places)
     return TilePixels(sources, valid, mask)
 
@@ -265,7 +265,8 @@ def _without_label(mask: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[
     return missing
 
 
-def _same_size(first: Path, a: npt.NDArray[np.generic], second: Path, b: npt.NDArray[np.generic]) -> None:
-    if a.shape[:2] != b.shape[:2]:
-        sizes = f"{a.shape[1]}x{a.shape[0]} and {b.shape[1]}x{b.shape[0]}"
+def check_sizes(first: Path, size: tuple[int, ...], second: Path, other: tuple[int, ...]) -> None:
+    """Raise InputError where the second file's size, (height, width), differs from that of the first one."""
+    if size[:2] != other[:2]:
+        sizes = f"{size[1]}x{size[0]} and {other[1]}x{other[0]}"
         raise InputError(f"{second}: its size differs from that of {first} ({sizes})")

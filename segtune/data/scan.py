@@ -33,6 +33,7 @@ from segtune.data.checks import (
 )
 from segtune.data.dataset import DataInfo, image_size
 from segtune.data.exclusion import exclusion_lines
+from segtune.data.fast_check import fast_findings
 from segtune.data.findings import Kind, SplitFindings, SplitInfo, in_parallel, look_at
 from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
@@ -45,6 +46,7 @@ from segtune.errors import InputError, counted
 from segtune.remarks import Say, unheard
 
 _MOST_MISTAKES = 5  # that are shown
+_MANY = 10_000  # tiles whose headers take a while
 _SAMPLED_ALPHA = 32  # images whose alpha bands are examined
 
 Progress = Callable[[int, int], None]
@@ -134,6 +136,7 @@ class _Reader:
         self, wanted: Iterable[Wanted]
     ) -> tuple[dict[str, SplitInfo], dict[tuple[str, str], Path], tuple[str, ...]]:
         """Return the findings of each split, the cache's entries by split and key, and the keys that runs need."""
+        self._fast_check()
         fits = list({fit.key: fit for fit in self._fits(wanted)}.values())
         missing = {split: self._missing(split, fits) for split in self._tiles}
         if any(missing.values()) and not self._room(missing):
@@ -149,14 +152,35 @@ class _Reader:
 
             findings[split] = self._pass(split, missing[split], fits, progress)
             done += len(self._tiles[split])
-        mistakes = [mistake for found in findings.values() for mistake in found.mistakes]
-        if mistakes:
-            rest = len(mistakes) - _MOST_MISTAKES
-            more = [f"{self._config.dataset}: {counted(rest, 'more file')} with mistakes"] if rest > 0 else []
-            raise InputError(mistakes[:_MOST_MISTAKES] + more)
+        self._refuse([mistake for found in findings.values() for mistake in found.mistakes])
         check_same_kind(self._tiles, self._by_kind(findings))
         infos = {split: info for split, info in self._infos.items() if info}
         return infos, self._entries, tuple(fit.key for fit in fits)
+
+    def _fast_check(self) -> None:
+        """Raise InputError for what headers tell before anything is decoded, and warn of tiles in several splits.
+
+        The warnings are kept in the cache: later scans of the same files repeat them and read nothing.
+        """
+        cache, key = self._cache, _digest(("fast check", FORMAT, sorted(self._keys.items())))
+        known = cache.info(key) if cache else None
+        if known is None:
+            if (number := sum(map(len, self._tiles.values()))) >= _MANY:
+                self._say(f"reading the headers of {number} tiles")
+            found = fast_findings(self._tiles)
+            self._refuse([finding.what for finding in found if finding.severity == "error"])
+            known = {"warnings": [f"warning: {finding.what}; {finding.do}" for finding in found]}
+            if cache:
+                cache.put_info(key, known)
+        for line in known["warnings"]:
+            self._say(line)
+
+    def _refuse(self, mistakes: Sequence[str]) -> None:
+        """Raise InputError with the first mistakes, if there are any."""
+        if mistakes:
+            rest = len(mistakes) - _MOST_MISTAKES
+            more = [f"{self._config.dataset}: {counted(rest, 'more file')} with mistakes"] if rest > 0 else []
+            raise InputError([*mistakes[:_MOST_MISTAKES], *more])
 
     def _by_kind(self, findings: Mapping[str, SplitFindings]) -> dict[Kind, dict[str, Sequence[int]]]:
         """Return the positions of the tiles of each kind, by split."""
@@ -184,8 +208,7 @@ class _Reader:
     def _key(self, split: str) -> str:
         versions = cv2.__version__, rasterio.__version__, np.__version__
         read = list(self._channels), split == TRAIN, self._config.nodata, self._alpha
-        text = repr((FORMAT, versions, read, self._tiles[split].identity()))
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return _digest((FORMAT, versions, read, self._tiles[split].identity()))
 
     def _alpha_taken(self) -> AlphaBand | None:
         """Decide what the images' alpha band is, for all images alike, and say so.
@@ -281,6 +304,10 @@ class _Reader:
                         cache.put_info(self._keys[split], info.plain())
                     self._entries |= {(split, key): path for key, path in writers.publish(tiles.names).items()}
         return findings
+
+
+def _digest(content: object) -> str:
+    return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
 
 def _size(count: float) -> str:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from segtune.data.alignment import Georeference, difference, georeference_of
 from segtune.data.diagnosis import Severity
-from segtune.data.footprints import Footprint, footprint_of
+from segtune.data.footprints import footprint_of
 from segtune.data.labels import UNLABELLED
 from segtune.data.leaks import Trace
 from segtune.data.likeness import Likeness
@@ -25,7 +25,7 @@ from segtune.data.statistics import Extremes, Moments
 from segtune.data.tiles import TRAIN, ReadSettings, Split, Tile
 from segtune.errors import InputError
 
-_SAMPLED = 1500  # pixels of a tile that statistics are computed from
+_SAMPLED = 1000  # pixels of a tile that statistics are computed from
 _SEEN = 16  # of them, from which a label's colours count
 
 
@@ -113,12 +113,12 @@ def look_at(split: str, tile: Tile, settings: ReadSettings) -> Look:
 def _image(found: Look, tile: Tile, settings: ReadSettings) -> _File | None:
     def read(raster: Raster) -> _File:
         pixels, valid = read_pixels(raster, settings)
-        footprint: Footprint | None = footprint_of(raster)
+        place = georeference_of(raster)
         found.size = pixels.shape[:2]
         likeness = Likeness.of(pixels, valid)
         found.constant = likeness.details is None and bool(valid.any())
-        found.trace = Trace(tile.name, likeness, footprint)
-        return _File(pixels, valid, georeference_of(raster))
+        found.trace = Trace(tile.name, likeness, footprint_of(raster))
+        return _File(pixels, valid, place)
 
     return _read(found, tile.image, "an image", read)
 

@@ -213,7 +213,8 @@ def test_a_class_that_no_mask_of_a_validation_set_contains_is_one_warning(
             write_image(path, np.where(mask == label, 0, mask).astype(np.uint8))
     (line,) = said(root, classes=[1, 2, 3])
     assert line.startswith("warning: no mask contains 3 (in ")
-    (line,) = said(root, classes=[1, 2, 3], add_val_dirs=[str(north)])
+    *copies, line = said(root, classes=[1, 2, 3], add_val_dirs=[str(north)])
+    assert [line.split(":")[1] for line in copies] == [" the same pixels in val and add_val/north"]
     assert f"3 (in {root / 'val' / 'gt'})" in line
     assert f"2 (in {north / 'gt'})" in line
     (line,) = said(root, classes=[1, 2, 3], add_val_dirs=[str(north)], use_only_add_val=True)
