@@ -26,6 +26,7 @@ from segtune.data.tiles import TRAIN, ReadSettings, Split, Tile
 from segtune.errors import InputError
 
 _SAMPLED = 1000  # pixels of a tile that statistics are computed from
+_FEW_VALUES = 16  # of an image that may be a mask
 _SEEN = 16  # of them, from which a label's colours count
 
 
@@ -63,6 +64,8 @@ class Look:
     constant: bool = False  # the image shows nothing
     moments: Moments | None = None  # of a sample of the valid pixels; bands of the image, then channels
     extremes: Extremes | None = None
+    few_values: bool = False  # the image looks like a mask: one band of few values
+    labelled: bool = False  # the mask was read, and holds integers
     labels: Mapping[int, int] = field(default_factory=dict)  # pixels of each
     colours: Mapping[int, npt.NDArray[np.float64]] = field(default_factory=dict)  # see `colours_of`
     shaded: bool = False  # the mask shades from label to label
@@ -148,6 +151,7 @@ def _mask(found: Look, path: Path) -> tuple[npt.NDArray[np.integer], Georeferenc
             found.fractions = _fractions(*read_values(raster))
             return None
         found.labels = {label: number for label, number in count_labels(labels).items() if label != UNLABELLED}
+        found.labelled = True
         found.shaded = looks_shaded(labels, found.labels)
         return labels, georeference_of(raster)
 
@@ -197,6 +201,7 @@ def _values(found: Look, files: Sequence[_File], mask: npt.NDArray[np.integer] |
     sampled = grid(valid.shape)
     kept = valid[sampled]
     pixels = np.concatenate([file.pixels[sampled][kept].astype(np.float64) for file in files], axis=1)
+    found.few_values = found.bands[0] == 1 and len(np.unique(pixels[:, 0])) <= _FEW_VALUES
     found.moments, found.extremes = Moments.of(pixels), Extremes.of(pixels) if found.split == TRAIN else None
     if mask is not None and mask.shape == valid.shape:
         found.colours = colours_of(pixels, mask[sampled][kept])

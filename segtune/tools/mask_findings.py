@@ -21,6 +21,7 @@ _COMMON = 0.05  # share of a label that other values shade into
 _FEW = 8  # tiles from which colours tell which masks are odd
 _CLEAR, _WEAK, _AGREE = 0.5, 0.35, 0.9  # how well a mask fits its image, relative to the usual; share that must fit
 _FITS = 0.5, 1.6  # how well a mask fits the image that it was swapped with
+_MANY = 64  # values of a mask that may be a picture
 _MOST_ODD = 60  # masks that are tried on each other's images
 _LEAST = 1e-4  # share of pixels from which a label that another split lacks is told
 
@@ -38,10 +39,11 @@ class Meaning:
 
 def mask_findings(looks: Sequence[Look], meaning: Meaning, read: ReadTile) -> Iterator[Finding]:
     """Yield what is wrong with masks; `read` reads a tile again, to try masks on other images."""
+    yield from _folders(looks)
     yield from _values(looks)
     labelled = [look for look in looks if look.labels]
     shaded = any(look.shaded for look in labelled)
-    yield from _empty(labelled, meaning)
+    yield from _empty([look for look in looks if look.labelled], meaning)
     if meaning.classes or not shaded:  # otherwise every shade would count as a class
         yield from _classes(labelled, meaning)
     if not shaded:
@@ -54,6 +56,22 @@ def pixels_by_split(looks: Sequence[Look]) -> dict[str, Counter[int]]:
     for look in looks:
         found[look.split].update(look.labels)
     return found
+
+
+def _folders(looks: Sequence[Look]) -> Iterator[Finding]:
+    """Yield that images and masks are exchanged as a whole: images of few values, masks of colours or many values."""
+    coloured = [any(fault.kind == "mask_bands" for fault in look.faults) for look in looks]
+    odd = [has or len(look.labels) > _MANY for has, look in zip(coloured, looks, strict=True)]
+    alike = [look.name for has, look in zip(odd, looks, strict=True) if has and look.few_values]
+    if len(alike) > len(looks) / 2:
+        yield Finding(
+            "error",
+            "swapped_folders",
+            f"images and masks are likely swapped: {len(alike)} of {len(looks)} images hold few values, and their "
+            "masks are pictures",
+            "rename the folders, or exchange images_dir and masks_dir (--set)",
+            tuple(alike),
+        )
 
 
 def _values(looks: Sequence[Look]) -> Iterator[Finding]:

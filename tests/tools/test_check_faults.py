@@ -147,8 +147,30 @@ def test_a_planted_fault_is_found_and_nothing_else(root: Path, fault: str) -> No
     assert findings[0]["do"]
 
 
+def exchange(root: Path) -> None:
+    """Exchange the folders of images and masks."""
+    for split in ("train", "val"):
+        (root / split / "images").rename(root / split / "pictures")
+        (root / split / "gt").rename(root / split / "images")
+        (root / split / "pictures").rename(root / split / "gt")
+
+
+def exchange_grey(root: Path) -> None:
+    for path in root.glob("*/images/*"):
+        change(path, lambda pixels: pixels[..., 0])
+    exchange(root)
+
+
 SPLITS: dict[str, tuple[Harm, str, str, str]] = {
     # what is done to a split as a whole: how, the severity, the kind, and words of the finding
+    "images and masks exchanged": (exchange, "error", "swapped_folders", "22 of 22 images hold few values"),
+    "grey images and masks exchanged": (exchange_grey, "error", "swapped_folders", "22 of 22 images hold few values"),
+    "a mask of NaN": (
+        lambda root: change(root / mask(3), lambda p: np.full(p.shape, np.nan, np.float32)),
+        "warning",
+        "unlabelled",
+        "1 mask without a label",
+    ),
     "another scale": (lambda root: all_val(root, lambda p: (p // 16).astype(np.uint8)), "error", "scale", "val: "),
     "darker": (lambda root: all_val(root, lambda p: p // 2), "warning", "distribution", "val: other values"),
     "more of a class": (
