@@ -136,7 +136,8 @@ def _places(found: Iterable[Meeting], names: Sequence[str], splits: Sequence[str
 def _across(kind: str, what: str, pairs: tuple[Pair, ...], other: str, size: int, do: str) -> Finding:
     """Return a finding on pairs of tiles of two splits; the later one is `other`, and has this size."""
     first, later = ({pair[k] for pair in pairs} for k in (0, 1))
-    told = f"{what}: {len(later)} of the {size} {other} tiles ({_listed(pairs)}), so the score of {other} is too good"
+    effect = f"the score of {other} {'may be' if kind == 'neighbours' else 'is'} too good"
+    told = f"{what}: {len(later)} of the {size} {other} tiles ({_listed(pairs)}), so {effect}"
     return Finding("warning", kind, told, do, tuple(sorted(first | later)), pairs, tuple(sorted(first)))
 
 

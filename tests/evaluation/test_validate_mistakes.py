@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def test_a_path_near_a_split_suggests_the_split(
     (line,) = errors(capsys)
     assert line.startswith(f"error: {split}: is ")
     assert line.endswith(f"did you mean {binary.val}?")
+
+
+def test_tiles_that_a_list_leaves_out_do_not_count(
+    binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = Path(shutil.copytree(binary.val, tmp_path / "val"))
+    names = sorted(path.stem for path in (split / "images").iterdir())
+    (tmp_path / "exclude.txt").write_text(f"val/{names[0]} # clouds\ntrain/other\n", encoding="utf-8")
+    assert run("-cd", binary.folder, "-d", split, "-o", tmp_path / "out") == 0
+    assert f"1 tile is left out ({tmp_path / 'exclude.txt'})" in capsys.readouterr().out
+    content = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert content["tiles"] == len(names) - 1
 
 
 def test_odd_tiles_are_measured_with_a_warning(
