@@ -20,6 +20,7 @@ from segtune.tools.looks import Look, colours_of, grid
 _COMMON = 0.05  # share of a label that other values shade into
 _FEW = 8  # tiles from which colours tell which masks are odd
 _CLEAR, _WEAK, _AGREE = 0.5, 0.35, 0.9  # how well a mask fits its image, relative to the usual; share that must fit
+_AGREE_BUT_WEAK = 0.98  # share that must fit of those that are not weak
 _FITS = 0.5, 1.6  # how well a mask fits the image that it was swapped with
 _MANY = 64  # values of a mask that may be a picture
 _MOST_ODD = 60  # masks that are tried on each other's images
@@ -171,6 +172,9 @@ def _odd(looks: Sequence[Look], meaning: Meaning, read: ReadTile) -> Iterator[Fi
             leave_out=inverted,
         )
     weak = [name for name, fit in fits.items() if abs(fit) < _WEAK]
+    others = [fit >= _CLEAR for name, fit in fits.items() if abs(fit) >= _WEAK]
+    if np.mean(others) < _AGREE_BUT_WEAK:  # colours say too little: masks would fit other images by chance
+        return
     if pairs := _swapped(weak[:_MOST_ODD], usual, read):
         names = tuple(sorted({name for pair in pairs for name in pair}))
         listed = first_few((f"{one} and {other}" for one, other in pairs), 3)
