@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segtune.data.listing import composed
 from segtune.errors import InputError, counted, first_few, printable
+from segtune.files.atomic import write_text
 
 FILE = "exclude.txt"
 _REASON = " # "  # before why a tile is left out
@@ -71,6 +72,23 @@ def exclusion_text(reasons: Mapping[str, Iterable[str]]) -> str:
         for tile, why in sorted(reasons.items())
     )
     return head + "".join(rows)
+
+
+def add_to_list(path: Path, dataset: Path, reasons: Mapping[str, Iterable[str]]) -> str:
+    """Add tiles, named SPLIT/NAME, to a list of those to leave out, with why; return a line on it.
+
+    Lines that are there stay. Raises InputError where the file is no such list.
+    """
+    known = read_exclusion(path) if path.exists() else {}
+    listed = {f"{split}/{name}" for split, names in known.items() for name in names}
+    new = {tile: why for tile, why in reasons.items() if tile not in listed}
+    if not new:
+        return f"{path}: no tile to add"
+    before = path.read_text(encoding="utf-8-sig").rstrip("\n") + "\n" if path.exists() else ""
+    write_text(path, before + exclusion_text(new))
+    own = path.resolve() == (dataset / FILE).resolve()
+    use = "training leaves them out" if own else f"move it to {dataset / FILE} to leave them out"
+    return f"{path}: {counted(len(new), 'tile')} added; look at the list: {use}"
 
 
 def check_present(excluded: Excluded, place: Path, names: Iterable[str]) -> None:

@@ -49,6 +49,7 @@ def run(arguments: Namespace) -> None:
             if path.is_dir():
                 raise InputError(f"{flag}: {path} is a folder; name a file")
     # torch and rasterio take seconds to import; --help and common mistakes do not wait for them.
+    from segtune.data.exclusion import add_to_list
     from segtune.files.atomic import write_text
     from segtune.report.console import make_console, reading_bar
     from segtune.tools.checking import check_data_set
@@ -66,7 +67,7 @@ def run(arguments: Namespace) -> None:
         write_text(arguments.json, json.dumps(checked.plain(), indent=1, ensure_ascii=False) + "\n")
         console.print(f"all findings, with the names of all tiles: {arguments.json}")
     if arguments.exclude_file:
-        console.print(_exclude(checked, arguments.exclude_file))
+        console.print(add_to_list(arguments.exclude_file, Path(checked.dataset), checked.reasons()))
     errors = sum(finding.severity == "error" for finding in checked.findings)
     tiles = ", ".join(f"{number} {split}" for split, number in checked.tiles.items())
     console.print(f"{checked.dataset}: {tiles} tiles; {_verdict(checked)}")
@@ -112,20 +113,3 @@ def finding_table(checked: Checked) -> Table:
     for finding in checked.findings:
         table.add_row(finding.severity, finding.kind, str(len(finding.tiles) or ""), finding.what, finding.do)
     return table
-
-
-def _exclude(checked: Checked, path: Path) -> str:
-    """Add tiles to a list of those to leave out; return a line on it."""
-    from segtune.data.exclusion import FILE, exclusion_text, read_exclusion
-    from segtune.files.atomic import write_text
-
-    known = read_exclusion(path) if path.exists() else {}
-    listed = {f"{split}/{name}" for split, names in known.items() for name in names}
-    reasons = {tile: why for tile, why in checked.reasons().items() if tile not in listed}
-    if not reasons:
-        return f"{path}: no tile to add"
-    before = path.read_text(encoding="utf-8-sig").rstrip("\n") + "\n" if path.exists() else ""
-    write_text(path, before + exclusion_text(reasons))
-    own = path.resolve() == (Path(checked.dataset) / FILE).resolve()
-    use = "training leaves them out" if own else f"move it to {Path(checked.dataset) / FILE} to leave them out"
-    return f"{path}: {counted(len(reasons), 'tile')} added; look at the list: {use}"

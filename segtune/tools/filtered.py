@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from segtune.data.exclusion import add_to_list
 from segtune.data.findings import in_parallel
 from segtune.data.listing import list_folder
 from segtune.data.mask_values import count_labels
@@ -19,7 +20,7 @@ from segtune.files.atomic import replaced_file
 from segtune.remarks import Say
 from segtune.tools.conditions import Condition, TileFacts
 from segtune.tools.placing import joined_tree, place_file
-from segtune.tools.tile_files import all_names, files_by_tile, remarks
+from segtune.tools.tile_files import WHOLE, all_names, files_by_tile, remarks
 
 Progress = Callable[[int, int], None]
 
@@ -125,6 +126,20 @@ def write_lists(dataset: Path, kept: Mapping[str, Sequence[str]], name: str) -> 
         with replaced_file(path) as temporary:
             temporary.write_text("".join(f"{tile}\n" for tile in names), encoding="utf-8")
     return paths
+
+
+def exclude(
+    path: Path, dataset: Path, splits: Mapping[str, Split], kept: Mapping[str, Sequence[str]], rule: str
+) -> str:
+    """Add the tiles that are not kept to a list of those to leave out; return a line on it."""
+    whole = dataset.resolve()  # a split itself has its name from its folder
+    names = {split: split or whole.name for split in splits}
+    dropped = {
+        f"{names[split]}/{tile}": [f"filter {rule}"]
+        for split, tiles in splits.items()
+        for tile in sorted(set(tiles.names).difference(kept[split]))
+    }
+    return add_to_list(path, dataset.parent if WHOLE in splits else dataset, dropped)
 
 
 def tell(dataset: Path, splits: Mapping[str, Split], kept: Mapping[str, Sequence[str]], say: Say) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from segtune.data.tiles import Layout
 from segtune.errors import InputError
+from segtune.files.checks import check_writable
 from segtune.tools.conditions import KNOWN, parse_condition
 from segtune.tools.placing import check_target
 from segtune.tools.tile_files import find_splits, listed_tiles
@@ -33,6 +34,8 @@ def flags(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--to", type=Path, metavar="FOLDER", help="new data set with the kept tiles")
     where.add_argument("--list", metavar="NAME", help="write the kept names to a file of this name in each split")
+    listing = "add the tiles that are not kept to this list; DATASET/exclude.txt is the one that training reads"
+    where.add_argument("--exclude-file", type=Path, metavar="FILE", help=listing)
     parser.add_argument("--copy", action="store_true", help="copy files; otherwise they get a second name (hard link)")
     layout_flags(parser)
     parser.add_argument("--dry-run", action="store_true", help="say how many tiles would be kept; write nothing")
@@ -55,11 +58,15 @@ def run(arguments: Namespace) -> None:
         if inside:
             raise InputError(f"--to: {arguments.to} lies in {arguments.dataset}; give a folder outside of it")
         check_target(arguments.to, "--to", arguments.force)
+    elif arguments.exclude_file:
+        check_writable(arguments.exclude_file.absolute().parent, "--exclude-file")
+        if arguments.exclude_file.is_dir():
+            raise InputError(f"--exclude-file: {arguments.exclude_file} is a folder; name a file")
     else:
         _check_lists(arguments.dataset, splits, arguments.list, arguments.force)
     # rasterio takes a second to import; --help and common mistakes do not wait for it.
     from segtune.report.terminal import make_console, step_bar
-    from segtune.tools.filtered import Wanted, kept_tiles, tell, write_data_set, write_lists
+    from segtune.tools.filtered import Wanted, exclude, kept_tiles, tell, write_data_set, write_lists
 
     console = make_console()
     with step_bar(console) as bar:
@@ -80,9 +87,18 @@ def run(arguments: Namespace) -> None:
                 lambda done, total: bar.update(done, total, "writing files"),
             )
             console.print(f"{arguments.to}: {number} files {'copied' if arguments.copy else 'linked'}")
+        elif arguments.exclude_file:
+            console.print(exclude(arguments.exclude_file, arguments.dataset, splits, kept, _typed(arguments)))
         else:
             for path in write_lists(arguments.dataset, kept, arguments.list):
                 console.print(f"{path} is written")
+
+
+def _typed(arguments: Namespace) -> str:
+    """Return what decides on the tiles, as it was typed: the reason for those that are not kept."""
+    flags = {"--where": arguments.where, "--tiles": arguments.tiles, "--without": arguments.without}
+    flags["--has"] = " ".join(arguments.has)
+    return " ".join(f"{flag} {value}" for flag, value in flags.items() if value)
 
 
 def _check_lists(dataset: Path, splits: Iterable[str], name: str, force: bool) -> None:

@@ -101,6 +101,23 @@ def test_tiles_that_the_data_set_leaves_out_stay_out() -> None:
     assert not any("t5" in name for name in below("few"))
 
 
+@pytest.mark.parametrize("given", ["data", "data/train"])
+def test_other_tiles_can_be_left_out_in_place(given: str) -> None:
+    Path("data/exclude.txt").write_text("val/t9 # a cloud\n")
+    if given == "data":
+        Path("data/exclude.txt").unlink()
+    ended = keep(given, "--where", "share(2) > 0.05", "--exclude-file", "data/exclude.txt")
+    assert ended.out.splitlines()[-1] == "data/exclude.txt: 1 tile added; look at the list: training leaves them out"
+    assert find_tiles(Path("data/train"), Layout()).names == ("t1", "t5")
+    lines = Path("data/exclude.txt").read_text().splitlines()
+    assert lines[-1] == "train/t0 # filter --where share(2) > 0.05"
+    assert ("val/t9 # a cloud" in lines) == (given != "data")
+    before = below(".")
+    again = keep(given, "--where", "share(2) > 0.05", "--exclude-file", "data/exclude.txt")
+    assert again.out.splitlines()[-1] == "data/exclude.txt: no tile to add"
+    assert below(".") == before
+
+
 def test_channels_count_for_validity(write_image: WriteImage) -> None:
     for name in ("t1", "t9"):
         write_image(Path(f"data/val/nir/{name}.tif"), np.full((10, 10), np.nan if name == "t9" else 1, np.float32))
@@ -139,7 +156,7 @@ def test_a_dry_run_writes_nothing_and_only_force_replaces() -> None:
     ("flags", "complaint"),
     [
         (["--to", "x"], "--where CONDITION, --tiles FILE, --without FILE or --has NAME is required"),
-        (["--where", "valid > 0"], "one of the arguments --to --list is required"),
+        (["--where", "valid > 0"], "one of the arguments --to --list --exclude-file is required"),
         (["--where", "valid > 0", "--to", "data/new"], "--to: data/new lies in data; give a folder outside of it"),
         (["--where", "valid > 0", "--list", "a/b.txt"], "--list: is the name of a file, such as kept.txt, but got a/b"),
         (["--where", "share(2) > 2", "--to", "x"], "data/train: no tile is kept of 3"),
@@ -147,6 +164,7 @@ def test_a_dry_run_writes_nothing_and_only_force_replaces() -> None:
             ["--where", "1 / share(2) > 2", "--to", "x"],
             "--where: '1 / share(2)' divides by zero in /",
         ),
+        (["--has", "gt", "--exclude-file", "data"], "--exclude-file: data is a folder; name a file"),
         (["--tiles", "nosuch", "--to", "x"], "nosuch: cannot be read as a list"),
         (["--tiles", "odd.txt", "--to", "x"], "--tiles: odd.txt: 2 names of no tile: t7, train/t9"),
         (["--has", "swir", "--to", "x"], "--has: data/train/swir: no such folder"),
