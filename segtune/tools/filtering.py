@@ -25,7 +25,9 @@ def flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the tool."""
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="a data set, or the folder of one split")
     parser.add_argument("--where", metavar="CONDITION", help=f"keep tiles for which it is true; it knows {KNOWN}")
-    parser.add_argument("--ignore", nargs="+", type=int, default=[], metavar="LABEL", help="labels that are none")
+    parser.add_argument(
+        "--ignore", nargs="+", type=int, default=[], metavar="LABEL", help="labels that do not count as labelled"
+    )
     parser.add_argument("--channels", nargs="+", default=[], metavar="NAME", help="valid looks at these folders, too")
     parser.add_argument("--tiles", type=Path, metavar="FILE", help="keep only the tiles that this file lists")
     parser.add_argument("--without", type=Path, metavar="FILE", help="leave out the tiles that this file lists")

@@ -151,6 +151,10 @@ def _write(
     if entry.size and entry.size != size:
         claimed, real = (f"{width}x{height}" for width, height in (entry.size, size))
         raise InputError(f"{entry.where}: says that {entry.image} has {claimed} pixels, but it has {real}")
+    for runs in (shape.runs for shape in entry.shapes if shape.runs):
+        # Looked at before the runs are written out: a few characters can stand for billions of pixels.
+        if runs.width > header.width or runs.height > header.height:
+            raise InputError(f"{entry.where}: a mask of {runs.width}x{runs.height} is larger than {entry.image}")
     mask = draw(entry.shapes_in(*size), drawing.labels, header.height, header.width, drawing.smaller_on_top)
     if place:
         (place / _MASKS).mkdir(parents=True, exist_ok=True)

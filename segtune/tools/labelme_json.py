@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from segtune.data.reading import read_header
 from segtune.errors import InputError, short
 from segtune.tools.annotations import (
     Annotated,
@@ -56,9 +57,10 @@ def _read(path: Path, images: Path, found: Annotations) -> Annotated:
     name = text(content.get("imagePath"), f"{path}: imagePath")
     # It is relative to the JSON file, on any system; the image is looked up by its name alone.
     image, inside = image_inside(images, PureWindowsPath(name).name, str(path))
+    header = read_header(image)
     shapes = []
     for number, entry in enumerate(entries(content, "shapes", path), start=1):
-        shape = _shape(entry, f"{path}: shape {number}")
+        shape = _shape(entry, f"{path}: shape {number}", (header.width, header.height))
         if shape:
             shapes.append(shape)
         else:
@@ -72,8 +74,8 @@ def _read(path: Path, images: Path, found: Annotations) -> Annotated:
     return Annotated(image, inside, tuple(shapes), str(path), size)
 
 
-def _shape(entry: dict[str, Any], what: str) -> Shape | None:
-    """Return an object; None where it has no area."""
+def _shape(entry: dict[str, Any], what: str, image: tuple[int, int]) -> Shape | None:
+    """Return an object of an image of this width and height; None where it has no area."""
     name, kind = text(entry.get("label"), f"{what}: label"), entry.get("shape_type") or "polygon"
     if kind in _NO_AREAS:
         return None
@@ -87,6 +89,8 @@ def _shape(entry: dict[str, Any], what: str) -> Shape | None:
         return Shape(name, ((np.array([[left, top], [right, top], [right, bottom], [left, bottom]]),),))
     if kind == "circle":
         return Shape(name, ((_circle(points),),))
+    if right - left >= image[0] or bottom - top >= image[1]:
+        raise InputError(f"{what}: its mask is larger than the image")
     return _mask(name, entry.get("mask"), what, (int(left), int(top)), (int(right), int(bottom)))
 
 

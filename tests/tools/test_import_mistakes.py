@@ -115,6 +115,10 @@ def test_a_mistake_in_coco_is_one_line_and_writes_nothing(content: object, compl
             ),
             "marked/a.json: shape 1: its mask is no PNG of 6x6 pixels",
         ),
+        (
+            labelme({"label": "x", "points": [[0, 0], [99999, 9]], "shape_type": "mask", "mask": "x"}),
+            "marked/a.json: shape 1: its mask is larger than the image",
+        ),
         (labelme(imageWidth=33), "marked/a.json: says that pictures/a.png has 33x24 pixels, but it has 32x24"),
     ],
 )
@@ -150,6 +154,10 @@ def test_a_mistake_in_labelme_is_one_line_and_writes_nothing(content: object, co
         (
             of_image('<mask label="x" rle="1" left="0" top="0" width="99999" height="99999"/>'),
             "a.xml: image 'a.png': a mask: the lengths of its runs do not add up",
+        ),
+        (
+            of_image('<mask label="x" rle="9999800001" left="0" top="0" width="99999" height="99999"/>'),
+            "a.xml: a mask of 99999x99999 is larger than pictures/a.png",
         ),
         (
             of_image('<points label="x" points="1,2"/>'),
