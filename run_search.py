@@ -6,6 +6,7 @@
     python run_search.py --resume encoders                              continue a search that was stopped or killed
     python run_search.py --status encoders                              show how it stands, from another terminal
     python run_search.py --confirm encoders                             train its best trials again with fresh seeds
+    python run_search.py --log encoders                                 send what MLflow or W&B lacks of it
     python run_search.py --report encoders                              write its report.html again, to look at and send
     tensorboard --logdir ray_results                                    the curves of all trials
 
@@ -25,7 +26,10 @@ from segtune.cli.exits import hinted, run_script
 from segtune.cli.flags import add_assignments, add_backend_flags, add_search_flags
 from segtune.cli.given import given_search, given_settings
 from segtune.cli.parser import make_parser
+from segtune.cli.tracking import to_send_later, tracked
 from segtune.errors import InputError
+from segtune.report.commands import same_command
+from segtune.report.trackers import check_installed
 from segtune.space.reader import load_space
 
 
@@ -62,6 +66,7 @@ def main() -> int:
     goes_on = folder.path.exists() and not arguments.dry_run
     if goes_on and not arguments.resume:
         raise InputError(f"{folder.path}: this search exists; --resume continues it, --name starts another")
+    check_installed(space.search.log_to)
     if started and not space.baseline.dataset:
         settings = {"dataset": started.baseline.dataset} | settings
     check_data(space.baseline.model_copy(update=settings), space.channels())
@@ -93,9 +98,13 @@ def main() -> int:
         console.print(f"{space.baseline.dataset}: {info.counted()}; searching {', '.join(space.searched())}")
         address, alone = arguments.address, arguments.in_process
         teachers, asked = arguments.warm_start, Asked(bool(arguments.confirm), arguments.test_again)
-        with SearchDisplay(console, space.trials(), folder) as listener:
-            outcome = run_search(space, info, folder, listener, address, arguments.resume, teachers, alone, asked)
-    return show_outcome(console, outcome, space, again)
+        later = same_command(to_send_later(folder))
+        with tracked(space.search.log_to, folder.path, later, console.print) as over:
+            with SearchDisplay(console, space.trials(), folder) as listener:
+                outcome = run_search(space, info, folder, listener, address, arguments.resume, teachers, alone, asked)
+            if not (outcome.signal or outcome.halted):
+                over()
+            return show_outcome(console, outcome, space, again)
 
 
 if __name__ == "__main__":

@@ -18,16 +18,16 @@ from pathlib import Path
 
 from segtune.cli.dataset import check_data
 from segtune.cli.exits import run_script
-from segtune.cli.flags import add_assignments, add_settings
+from segtune.cli.flags import add_assignments, add_settings, add_tracker
 from segtune.cli.folding import run_folds
 from segtune.cli.given import given_config, kept_threads
 from segtune.cli.parser import make_parser
 from segtune.cli.repeating import repeat_run
+from segtune.cli.tracking import command_to_go_on, tracked_run
 from segtune.cli.training import check_tasks, looked_at, train_and_watch
 from segtune.errors import counted
 from segtune.files.checks import check_writable
 from segtune.files.folders import RunFolder
-from segtune.report.commands import same_command
 
 
 def parse() -> Namespace:
@@ -48,6 +48,7 @@ def parse() -> Namespace:
     parser.add_argument("--folds", type=int, metavar="N", help=folds)
     group = "with --folds or --seeds: tiles whose names match in the pattern's group belong together: 'scene(\\d+)'"
     parser.add_argument("--group", metavar="PATTERN", help=group)
+    add_tracker(parser)
     add_settings(parser)
     return parser.parse_args()
 
@@ -85,8 +86,10 @@ def main() -> int:
         console.print(line)
     if folder and folder.begun:
         check_same_settings(folder, config)
-        if (ended := how_it_ended(folder, config)) and preview is None:
-            console.print(f"{folder.path} is finished: {ended}")
+        if (how := how_it_ended(folder, config)) and preview is None:
+            console.print(f"{folder.path} is finished: {how}")
+            with tracked_run(arguments, folder, console.print) as ended:
+                ended(0)
             for line in run_summary(folder, arguments.log_dir):
                 console.print(line)
             return 0
@@ -98,9 +101,9 @@ def main() -> int:
         console.print(f"tiles before and after augmentation {config.augmentation}: {path}")
         return 0
     folder = folder or RunFolder.dated(logs, config)
-    where = ["--log-dir", arguments.log_dir] if arguments.log_dir != "logs" else []
-    hint = f"to go on: {same_command(['--exp-name', folder.path.name, *where])}"
-    status = train_and_watch(console, config, info, folder, hint)
+    hint = f"to go on: {command_to_go_on(arguments, folder)}"
+    with tracked_run(arguments, folder, console.print) as ended:
+        status = ended(train_and_watch(console, config, info, folder, hint))
     for line in [] if status else run_summary(folder, arguments.log_dir):
         console.print(line)
     return status

@@ -10,6 +10,7 @@ import signal
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import join
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from rich.console import Console
 from segtune.cli.dataset import check_data, ensure_demo
 from segtune.cli.searching import SearchDisplay, write_last_page
 from segtune.cli.tasks import SPACES
+from segtune.cli.tracking import to_send_later, tracked
 from segtune.config import RunConfig
 from segtune.data.pairs import find_tiles
 from segtune.data.scan import scan
@@ -36,6 +38,7 @@ from segtune.models.manifest import Manifest
 from segtune.objectives import MIOU
 from segtune.planning.feasibility import check_space, scan_data
 from segtune.report.console import RunConsole, make_console
+from segtune.report.trackers import check_installed
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
 from segtune.training.resolve import check_input, check_run
@@ -213,15 +216,20 @@ def search(
         console = _console(verbose)
         found = load_space(path, given, wanted)
         started = load_space(folder.search_yaml) if exists and folder.search_yaml.exists() else None
+        check_installed(found.search.log_to)
         check_data(found.baseline, found.channels())
         if started:
             found = to_resume(found, started, wanted, console.print)
         found = check_space(found, started=started, say=console.print)
         ensure_demo(found.baseline.dataset, console.print)
         info = scan_data(found, say=console.print)
-        with SearchDisplay(console, found.trials(), folder) as listener:
-            outcome = run_search(found, info, folder, listener, resume=resume, in_process=in_process)
-        write_last_page(console, outcome)
+        later = join(["python", "run_search.py", *to_send_later(folder)])
+        with tracked(found.search.log_to, folder.path, later, console.print) as over:
+            with SearchDisplay(console, found.trials(), folder) as listener:
+                outcome = run_search(found, info, folder, listener, resume=resume, in_process=in_process)
+            write_last_page(console, outcome)
+            if not (outcome.signal or outcome.halted):
+                over()
     if outcome.signal:
         signal.raise_signal(outcome.signal)  # as the caller treats it; Python interrupts for Ctrl-C
     return _search_result(outcome)

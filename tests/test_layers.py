@@ -27,7 +27,7 @@ ORDER = (
         "diagnosis listing exclusion tiles pairs splits labels bands formats vrt mask_values georeference raster "
         "footprints alpha alignment reading likeness leaks fast_check fitting statistics findings tile_sizes "
         "cache_folder cache_entry cache store dataset balance augment "
-        "transform_nodes transforms mix distances batches checks scan folds demo_canvas demo_scene demo",
+        "transform_nodes transforms mix distances batches checks scan folds demo_canvas demo_scene demo demo_wide",
     ),
     (
         "models",
@@ -60,20 +60,20 @@ ORDER = (
     (
         "report",
         "terminal commands answer text tables console dry_run validation record confirmation sentences effects plot "
-        "charts tiles gather page index figures written",
+        "charts tiles gather page index figures written tracked trackers to_mlflow to_wandb tracking",
     ),
     (
         "cli",
-        "output assignments flags parser given dataset reporting searching tasks exits training repeating folding "
-        "validate_flags places applicable own_files described outputs validation comparing choosing predicting "
+        "output assignments flags parser given dataset reporting tracking searching tasks exits training repeating "
+        "folding validate_flags places applicable own_files described outputs validation comparing choosing predicting "
         "deploying",
     ),
     (
         "tools",
-        "weights portfolio looks mask_findings image_findings checking check placing label_rules mask_maps relabel "
-        "scenes windows outlines layers tile_writer tile tile_flags conditions tile_files filtered filtering "
-        "collected collect annotations coco_json labelme_json cvat_xml yolo_labels drawing imported importing "
-        "__main__",
+        "weights portfolio looks mask_findings image_findings checking check pixels describing stats showing "
+        "view placing label_rules mask_maps relabel scenes windows outlines layers tile_writer tile tile_flags "
+        "conditions tile_files filtered filtering collected collect annotations coco_json labelme_json cvat_xml "
+        "yolo_labels drawing imported importing demo __main__",
     ),
     ("", "loaded api"),
 )

@@ -46,6 +46,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cpu", action="store_true", help="short for --device cpu")
 
 
+def add_tracker(parser: argparse.ArgumentParser) -> None:
+    """Add the flag --log-to of a run; a search has a setting of this name."""
+    tracker = "experiment tracker that gets the run: mlflow or wandb"
+    parser.add_argument("--log-to", choices=("mlflow", "wandb", "none"), default="none", help=tracker)
+
+
 def add_assignments(parser: argparse.ArgumentParser) -> None:
     """Add the flag --set."""
     parser.add_argument(
@@ -74,6 +80,7 @@ SEARCH_FLAGS: Mapping[str, tuple[type, str, str]] = {
     "patience": (int, "N", "end the search after N trials in a row without improvement"),
     "seed": (int, "N", "random seed of the sampler; --set seed=N sets that of the runs"),
     "disk_gb": (float, "GB", "maximum size of the search folder in gigabytes"),
+    "log_to": (str, "TRACKER", "experiment tracker that gets the search and its trials: mlflow or wandb"),
     "max_concurrent": (int, "N", "maximum number of trials at the same time"),
     "gpus_per_trial": (float, "F", "GPUs per trial; with 0.5, two trials share a GPU"),
     "cpus_per_trial": (int, "N", "CPU cores per trial"),

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from segtune.cli.reporting import show_report
+from segtune.cli.tracking import send_search
 from segtune.errors import InputError
 from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
@@ -32,6 +33,8 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--report", metavar="NAME", help=report)
     confirm = "train the best trials of a search again with fresh seeds, and say how sure its winner is"
     what.add_argument("--confirm", metavar="NAME", help=confirm)
+    log = "send what MLflow or W&B lacks of a search; --log-to says which, unless the search does"
+    what.add_argument("--log", metavar="NAME", help=log)
     what.add_argument("--write-schema", metavar="FILE", help="write the JSON Schema of space files, for editors")
     resume = "continue the search of this name with its settings; with --space: start it if it does not exist"
     parser.add_argument("--figures", action="store_true", help="with --report: its charts as PNG and SVG, for papers")
@@ -46,7 +49,7 @@ def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
     names = given.resume or []
     given.resumed, given.resume = next(filter(None, names), None), bool(names)
     others = {"--status": given.status, "--report": given.report, "--write-schema": given.write_schema}
-    others["--confirm"] = given.confirm
+    others |= {"--confirm": given.confirm, "--log": given.log}
     other = next((flag for flag, value in others.items() if value), None)
     if given.resume and other:
         parser.error(f"argument --resume: not allowed with {other}")
@@ -58,8 +61,8 @@ def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
         parser.error("argument --figures: needs --report NAME")
     if not (given.space or other or given.resumed):
         parser.error(
-            "one of --space FILE, --resume NAME, --status NAME, --report NAME, --confirm NAME and --write-schema FILE "
-            "is required"
+            "one of --space FILE, --resume NAME, --status NAME, --report NAME, --confirm NAME, --log NAME and "
+            "--write-schema FILE is required"
         )
     return given
 
@@ -136,6 +139,8 @@ def other_task(given: argparse.Namespace) -> int | None:
         return write_schema(Path(given.write_schema))
     if given.status:
         return show_status(given)
+    if given.log:
+        return send_search(given)
     return show_report(given) if given.report else None
 
 

@@ -13,6 +13,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError, counted
 from segtune.files.folders import RunFolder
 from segtune.report.commands import same_command
+from segtune.report.trackers import NONE, check_installed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +55,9 @@ def check_tasks(arguments: Namespace) -> None:
         raise InputError(f"{' and '.join(tasks)} are different tasks; leave one out")
     if arguments.group is not None and arguments.folds is None and arguments.seeds is None:
         raise InputError("--group: says which tiles belong together; it needs --folds N or --seeds N")
+    check_installed(arguments.log_to)
+    if arguments.log_to != NONE and tasks:
+        raise InputError(f"--log-to: logs single runs; with {tasks[0]}, leave it out")
 
 
 def train_and_watch(console: Console, config: RunConfig, info: DataInfo, folder: RunFolder, hint: str) -> int:

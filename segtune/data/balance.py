@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segtune.data.dataset import DataInfo
+from segtune.data.labels import Labels
 from segtune.data.tiles import TRAIN
 
 _LARGEST_RATIO = 20.0  # between the weights of two classes
@@ -23,9 +24,13 @@ def class_weights(setting: str, info: DataInfo) -> dict[str, float]:
     average frequency and above then weigh nearly the same. Both give a class at most 20 times another one's weight. A
     list has a number for each class, and 1 for background. The mean weight of a training pixel is always 1.
     """
+    return weights_of(setting, info.labels, info.pixels[TRAIN])
+
+
+def weights_of(setting: str, labels: Labels, pixels: Mapping[int, int]) -> dict[str, float]:
+    """Return the weights as `class_weights` does, from the number of training pixels of each label."""
     if setting == "none":
         return {}
-    labels, pixels = info.labels, info.pixels[TRAIN]
     named = {str(label): pixels.get(label, 0) for label in labels.classes}
     if labels.predicts_background:
         listed = {*labels.classes, *labels.ignore}

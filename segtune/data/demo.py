@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,24 @@ from segtune.files.temporary import workplace
 
 MIN_SIZE = 32
 _SPLITS = ("train", "val")
-_CRS = "EPSG:32643"
-_PIXEL_M = 1.0
-_ORIGIN_M = (712_000.0, 1_433_000.0)  # easting, northing of the first training tile's upper left corner
+CRS = "EPSG:32643"
+PIXEL_M = 1.0
+ORIGIN_M = (712_000.0, 1_433_000.0)  # easting, northing of the first training tile's upper left corner
 _TILES_PER_ROW = 8
+
+
+def unprogressed(done: int, total: int) -> None:
+    """Take note of progress that nobody watches."""
 
 
 def _write_tile(split_folder: Path, split: int, index: int, size: int, seed: int) -> None:
     """Draw one tile and write its four files."""
     image, classes = draw_tile(size, np.random.default_rng([seed, split, index]))
     row, column = divmod(index, _TILES_PER_ROW)
-    extent = size * _PIXEL_M
+    extent = size * PIXEL_M
     # The validation tiles lie in a block of their own, east of the training tiles.
-    easting = _ORIGIN_M[0] + (column + split * (_TILES_PER_ROW + 2)) * extent
-    transform = rasterio.Affine(_PIXEL_M, 0, easting, 0, -_PIXEL_M, _ORIGIN_M[1] - row * extent)
+    easting = ORIGIN_M[0] + (column + split * (_TILES_PER_ROW + 2)) * extent
+    transform = rasterio.Affine(PIXEL_M, 0, easting, 0, -PIXEL_M, ORIGIN_M[1] - row * extent)
     layers: dict[str, NDArray[np.uint8]] = {
         "images": image[..., :3],
         "nir": image[..., 3:],
@@ -42,7 +47,7 @@ def _write_tile(split_folder: Path, split: int, index: int, size: int, seed: int
             "height": size,
             "compress": "deflate",
             "count": pixels.shape[2],
-            "crs": _CRS,
+            "crs": CRS,
             "transform": transform,
             "interleave": "pixel",
             "photometric": "rgb" if pixels.shape[2] == 3 else "minisblack",
@@ -51,7 +56,14 @@ def _write_tile(split_folder: Path, split: int, index: int, size: int, seed: int
             target.write(np.moveaxis(pixels, -1, 0))
 
 
-def write_demo(folder: Path, train_tiles: int = 64, val_tiles: int = 24, size: int = 128, seed: int = 0) -> None:
+def write_demo(
+    folder: Path,
+    train_tiles: int = 64,
+    val_tiles: int = 24,
+    size: int = 128,
+    seed: int = 0,
+    on_done: Callable[[int, int], None] = unprogressed,
+) -> None:
     """Write the demo data set: georeferenced GeoTIFF tiles of `size` x `size` pixels of one metre.
 
     `folder`/train and `folder`/val each hold four folders with a tile_0000.tif, tile_0001.tif, ... a tile:
@@ -65,6 +77,7 @@ def write_demo(folder: Path, train_tiles: int = 64, val_tiles: int = 24, size: i
     The same arguments give the same bytes, and a tile depends only on (size, seed, split, its number), so a
     smaller set is the beginning of a larger one. The set appears at `folder` whole or not at all. Raises
     FileExistsError when `folder` exists, ValueError for a count below one or a size below MIN_SIZE.
+    `on_done` is called with the number of tiles drawn, and of all.
     """
     folder = Path(folder)
     if os.path.lexists(folder):
@@ -81,4 +94,5 @@ def write_demo(folder: Path, train_tiles: int = 64, val_tiles: int = 24, size: i
                 (partial / name / layer).mkdir(parents=True)
             for index in range(tiles):
                 _write_tile(partial / name, split, index, size, seed)
+                on_done(split * train_tiles + index + 1, train_tiles + val_tiles)
         os.replace(partial, folder)

@@ -18,6 +18,16 @@ from segtune.files.locks import held_folder, holder, lock_of
 from segtune.files.model_files import no_model_folder
 
 
+def tracker_of(folder: Path) -> Path:
+    """Return the file that says under which names a tracker has the search, or the run, in a folder."""
+    return folder / ".tracker.json"
+
+
+def lock_of_tracker(folder: Path) -> Path:
+    """Return the lock file of the process that keeps a tracker up to date with a folder."""
+    return folder / ".tracker.lock"
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of a run: one of `run_single.py`, or a trial of a search."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from segtune.data.labels import Indices, Labels
 from segtune.errors import InputError
 from segtune.evaluation.worst import wrong_pixels
@@ -38,6 +40,35 @@ class Prediction:
     picture: Picture
     truth: Indices
     predicted: Indices
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A tile of `contact_sheet`: its picture and its mask, which may differ in size."""
+
+    name: str
+    picture: Picture
+    mask: Indices
+
+
+def contact_sheet(tiles: Sequence[Shown], labels: Labels, title: str, cell: int = CELL) -> Picture:
+    """Draw tiles beside themselves with their masks over them, two tiles in a row.
+
+    Each picture is at most `cell` pixels wide. Raises ValueError if there are no tiles.
+    """
+    if not tiles:
+        raise ValueError("there must be at least one tile")
+    drawn = []
+    for first, *others in (tiles[number : number + 2] for number in range(0, len(tiles), 2)):
+        cells = []
+        for tile in (first, *others):
+            picture = fitted(tile.picture, tile.mask.shape, cell)
+            cells += [picture, overlay(picture, tile.mask, labels)]
+        if len(tiles) > 1 and not others:  # the last one of an odd number
+            cells += [np.full((1, 1, 3), 255, np.uint8)] * 2
+        drawn.append(Row(first.name, "".join(tile.name for tile in others), cells))
+    columns = ("tile", "mask") * min(2, len(tiles))
+    return layout(title, class_legend(labels, [tile.mask for tile in tiles]), columns, drawn, cell)
 
 
 def check_preview(count: int) -> None:

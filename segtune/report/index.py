@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,14 +97,14 @@ def _confirmed(search: Listed, rows: list[dict[str, str]], folder: SearchFolder)
         found = Confirmation.read(folder.confirmation)
     except InputError:
         return search
-    if found is None or found.result is None or not found.holds([_trial(row) for row in rows]):
+    if found is None or found.result is None or not found.holds([trial_of(row) for row in rows]):
         return search
     winner, baseline = found.result.winner, found.result.baseline
     encoder = next((row.get("encoder", "") for row in rows if row["trial"] == str(winner.trial)), "")
     return replace(search, best=winner.mean, baseline=baseline.mean if baseline else None, encoder=encoder)
 
 
-def _trial(row: dict[str, str]) -> Trial:
+def trial_of(row: Mapping[str, str]) -> Trial:
     """Return a row of trials.csv as a trial, with settings as text."""
     settings = {name: row.get(name) for name in RunConfig.model_fields if name != "epochs"}
     miou, own = (float(row[name]) if row.get(name) else None for name in ("miou", row.get("objective") or MIOU))

@@ -155,6 +155,10 @@ class SearchSettings(BaseModel):
     hang_time: Annotated[Duration, AtResume.FREE] = Field(
         600.0, description="time without a sign of life after which a trial is killed and repeated"
     )
+    log_to: Annotated[Literal["mlflow", "wandb", "none"], AtResume.FREE] = Field(
+        "none",
+        description="experiment tracker that gets a run for the search and one for each trial: mlflow or wandb",
+    )
     retries: Annotated[int, AtResume.FREE] = Field(
         1,
         ge=0,

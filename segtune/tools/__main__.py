@@ -4,11 +4,15 @@
     python -m segtune.tools weights --space encoders.yaml --to FOLDER          those of all encoders of a space
     python -m segtune.tools portfolio ray_results/* --to portfolio.yaml        what did well in your own searches
     python -m segtune.tools check DATASET                                      everything wrong with a data set, at once
+    python -m segtune.tools stats DATASET                                      its bands and labels in numbers
+    python -m segtune.tools view DATASET -o sheet.png                          tiles with their masks, on one picture
     python -m segtune.tools relabel data/*/gt --labels 255:1 0:0 --beside labels       masks with other labels
     python -m segtune.tools tile SCENE.tif --mask OUTLINES.gpkg --size 512 --to FOLDER     cut scenes into tiles
     python -m segtune.tools filter data/mine --where "share(1) > 0.05 and valid > 0.9" --to data/few     some tiles
     python -m segtune.tools collect data/mine nir --from /archive/nir           files of a channel that came later
     python -m segtune.tools import coco instances.json --images FOLDER --to data/mine/train      annotations as masks
+    python -m segtune.tools demo data/demo --train 200                         the demo data set, of any size
+    python -m segtune.tools demo data/town --scene 4 6                         a scene with outlines, to be cut by tile
 
 `weights` downloads the ImageNet weights of encoders, or takes them from the local cache, and writes a file for each
 one. Copy FOLDER to a machine without a network and set SEGTUNE_WEIGHTS=FOLDER there: the scripts then use its files.
@@ -20,6 +24,11 @@ all of them. With `search: {start: portfolio.yaml}`, a new search tries these af
 `check` reads every tile of a data set once and shows what is wrong with it, how bad that is, and what to do: files,
 labels, masks, values, duplicates, and leaks between splits. --json FILE writes it all; --exclude-file FILE lists tiles
 to leave out. The exit status is 1 if there are errors, and 0 if there are warnings and notes only.
+
+`stats` shows each band's mean, deviation and percentiles and each label's share, split by split, and the image size and
+class weights that follow from them. --json FILE writes it all.
+
+`view` draws tiles beside themselves with their masks over them: some at random, or those that hold --label LABEL.
 
 `relabel` writes masks with other labels into new folders: from labels, from colours (also palettes that differ from
 file to file), or from grey values by threshold. Values without a rule are refused with their counts.
@@ -34,6 +43,9 @@ together, into a new data set; or the names are listed.
 size or place on the ground differs from the image's are refused.
 
 `import` draws annotations (COCO, labelme, CVAT, Ultralytics) as masks, and puts the images beside them.
+
+`demo` draws tiles of ponds and buildings for train/ and val/, or one georeferenced scene with outlines of its
+buildings.
 """
 
 from __future__ import annotations
@@ -51,7 +63,7 @@ from segtune.errors import InputError
 from segtune.files.checks import check_writable
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
-from segtune.tools import check, collect, filtering, importing, relabel, tile_flags
+from segtune.tools import check, collect, demo, filtering, importing, relabel, stats, tile_flags, view
 from segtune.vocabulary import encoder_name
 
 
@@ -115,11 +127,14 @@ TOOLS: Mapping[str, Tool] = {
     "weights": (_weights_flags, _weights),
     "portfolio": (_portfolio_flags, _portfolio),
     "check": (check.flags, check.run),
+    "stats": (stats.flags, stats.run),
+    "view": (view.flags, view.run),
     "relabel": (relabel.flags, relabel.run),
     "tile": (tile_flags.add_flags, tile_flags.run),
     "filter": (filtering.flags, filtering.run),
     "collect": (collect.flags, collect.run),
     "import": (importing.flags, importing.run),
+    "demo": (demo.flags, demo.run),
 }
 
 

@@ -6,8 +6,9 @@ import argparse
 import json
 from argparse import Namespace
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from segtune.cli.flags import ALIASES, add_assignments
 from segtune.cli.given import given_settings
@@ -23,14 +24,31 @@ if TYPE_CHECKING:
 _MEANING = ("classes", "ignore", "channels")  # settings that have flags of their own here
 
 
-def flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of the tool."""
-    parser.add_argument("dataset", metavar="DATASET", help="folder that contains train/ and val/, perhaps test/")
+def meaning_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what the data means; --set takes the other settings of the data."""
     for name in _MEANING:
         default = {"classes": "all labels", "ignore": "none", "channels": "all other folders"}[name]
         text = f"{RunConfig.model_fields[name].description} [{default}]"
         parser.add_argument(*ALIASES.get(name, ()), f"--{name}", dest=name, nargs="+", metavar="VALUE", help=text)
     add_assignments(parser)
+
+
+def meant(settings: Mapping[str, Any]) -> RunConfig:
+    """Return the settings of the data as a run has them; raise InputError for wrong ones.
+
+    Where all labels count, the class that a run has by default may be among the ignored ones.
+    """
+    if "classes" in settings:
+        return RunConfig.from_settings(settings)
+    ignored = settings.get("ignore", ())
+    unused = next(label for label in range(len(ignored) + 1) if label not in ignored)
+    return RunConfig.from_settings({**settings, "classes": [unused]})
+
+
+def flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the tool."""
+    parser.add_argument("dataset", metavar="DATASET", help="folder that contains train/ and val/, perhaps test/")
+    meaning_flags(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings to this file, too")
     listing = "add the tiles that findings name to this list; DATASET/exclude.txt is the one that training reads"
     parser.add_argument("--exclude-file", type=Path, metavar="FILE", help=listing)
@@ -42,7 +60,7 @@ def run(arguments: Namespace) -> None:
     Raises InputError for a mistake on the command line, and SegtuneError where the check found errors.
     """
     settings = given_settings(arguments)
-    config = RunConfig.from_settings(settings)
+    config = meant(settings)
     for path, flag in ((arguments.json, "--json"), (arguments.exclude_file, "--exclude-file")):
         if path:
             check_writable(path.absolute().parent, flag)

@@ -95,7 +95,7 @@ def check_data_set(
     places = split_places(config) | ({TEST: found} if (found := test_place(config)) else {})
     if not any(place.exists() for place in places.values()):
         raise InputError(f"{config.dataset}: has neither {TRAIN}/ nor val/, and no list of tiles ({TRAIN}.txt)")
-    channels = tuple(_channels(places.values(), config) if channels is None else channels)
+    channels = tuple(channel_folders(places.values(), config) if channels is None else channels)
     tiles, findings = _pair(places, Layout.of(config, channels))
     settings = _settings(tiles, config, findings)
     looks = list(look_at_all(list(tiles.items()), settings, progress))
@@ -123,7 +123,7 @@ def check_data_set(
     return Checked(config.dataset, channels, counts, labels, holders, by_severity(findings), remarks, own)
 
 
-def _channels(places: Iterable[Path], config: RunConfig) -> list[str]:
+def channel_folders(places: Iterable[Path], config: RunConfig) -> list[str]:
     """Return the names of the folders beside images and masks that hold images in every split."""
     found: list[set[str]] = []
     for place in places:

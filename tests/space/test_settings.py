@@ -82,7 +82,7 @@ def test_a_search_setting_that_declares_nothing_is_refused() -> None:
 def test_a_resumed_search_may_change_its_budget_and_its_machine() -> None:
     budget, machine = {"trials", "time_budget", "patience", "disk_gb"}, {"gpus_per_trial", "cpus_per_trial"}
     assert set(KEPT) == {*budget, *machine, "max_concurrent"}
-    assert set(CHANGEABLE) == {*KEPT, "confirm", "keep", "retries", "hang_time"}
+    assert set(CHANGEABLE) == {*KEPT, "confirm", "keep", "retries", "hang_time", "log_to"}
 
 
 FORMER = "space: {lr: [1e-3, 1e-2]}\nsearch: {trials: 3, teach: complete}\n"

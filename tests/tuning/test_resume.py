@@ -259,7 +259,7 @@ def test_a_space_beside_the_name_starts_a_search_of_that_name(bench: Bench, monk
 @pytest.mark.parametrize(
     ("typed", "mistake"),
     [
-        ("", "one of --space FILE, --resume NAME, .*, --confirm NAME and --write-schema FILE is required"),
+        ("", "one of --space FILE, --resume NAME, .*, --log NAME and --write-schema FILE is required"),
         ("--resume", "one of --space FILE, --resume NAME, .* is required"),
         ("--resume serch", "serch: no search .*did you mean 'search'"),
         ("--resume a/b", "--resume: 'a/b' is not a name"),
