@@ -13,6 +13,7 @@
     python -m segtune.tools import coco instances.json --images FOLDER --to data/mine/train      annotations as masks
     python -m segtune.tools demo data/demo --train 200                         the demo data set, of any size
     python -m segtune.tools demo data/town --scene 4 6                         a scene with outlines, to be cut by tile
+    python -m segtune.tools split FOLDER --by blocks --gap 512 --to DATASET    tiles into train, val and test
 
 `weights` downloads the ImageNet weights of encoders, or takes them from the local cache, and writes a file for each
 one. Copy FOLDER to a machine without a network and set SEGTUNE_WEIGHTS=FOLDER there: the scripts then use its files.
@@ -46,6 +47,9 @@ size or place on the ground differs from the image's are refused.
 
 `demo` draws tiles of ponds and buildings for train/ and val/, or one georeferenced scene with outlines of its
 buildings.
+
+`split` makes a data set of tiles: at random, by scene, by blocks on the ground with a gap, or by a pattern of names.
+Splits have like shares of each label. It says which tiles leak: copies, overlapping ones, and neighbours.
 """
 
 from __future__ import annotations
@@ -63,7 +67,7 @@ from segtune.errors import InputError
 from segtune.files.checks import check_writable
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
-from segtune.tools import check, collect, demo, filtering, importing, relabel, stats, tile_flags, view
+from segtune.tools import check, collect, demo, filtering, importing, relabel, split_flags, stats, tile_flags, view
 from segtune.vocabulary import encoder_name
 
 
@@ -135,6 +139,7 @@ TOOLS: Mapping[str, Tool] = {
     "collect": (collect.flags, collect.run),
     "import": (importing.flags, importing.run),
     "demo": (demo.flags, demo.run),
+    "split": (split_flags.add_flags, split_flags.run),
 }
 
 

@@ -199,8 +199,9 @@ def tile(
                 progress(done, total)
         if not looked.kept:
             raise InputError(_none_kept(cut, looked))
-        for old in replaced:
-            old.unlink(missing_ok=True)
+        new = {to / file.relative_to(tree) for file in tree.glob("*/*")}
+    for old in set(replaced) - new:  # the others were replaced
+        old.unlink(missing_ok=True)
     return looked
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyogrio
 import pytest
 import rasterio
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import transform as reproject
@@ -17,6 +18,7 @@ from shapely import box, to_wkb
 from shapely.geometry import Polygon
 
 from segtune.data.pairs import find_tiles
+from segtune.data.raster import opened
 from segtune.data.reading import read_image, read_mask
 from segtune.data.tiles import Layout
 from tests.conftest import WriteImage
@@ -72,20 +74,23 @@ def scene(write_image: WriteImage) -> Path:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_tiles_hold_the_pixels_of_their_place(scene: Path, write_image: WriteImage, workers: int) -> None:
-    write_image(Path("a_nir.tif"), pixels(bands=1, dtype="uint16") + np.uint16(900), crs=CRS_OF_SCENES, transform=PLACE)
+def test_tiles_hold_the_pixels_of_their_place(write_image: WriteImage, workers: int) -> None:
+    known = {"crs": CRS_OF_SCENES, "transform": PLACE}
     labels = pixels(bands=1)[..., 0] % 3
-    write_image(Path("gt/a.png"), labels)
-    ended = tile(scene, "--channels", "nir", "--mask", "gt", "--size", 20, "--to", "tiles", "--workers", workers)
+    for name in ("a", "b"):  # each is a part that a process cuts
+        write_image(Path(f"{name}.tif"), pixels(), **known)
+        write_image(Path(f"{name}_nir.tif"), pixels(bands=1, dtype="uint16") + np.uint16(900), **known)
+        write_image(Path(f"gt/{name}.png"), labels)
+    flags = ("--channels", "nir", "--mask", "gt", "--size", 20, "--workers", workers)
+    ended = tile("a.tif", "b.tif", *flags, "--to", "tiles")
     assert (ended.status, ended.err) == (0, "")
-    first, last = ended.out.splitlines()
+    first, _, last = ended.out.splitlines()
     assert first == "a: 70x50 pixels, images 3 bands, nir 1 band, gt 1 band: 3 x 4 = 12 tiles of 20x20"
-    assert last == "tiles: 12 tiles"
+    assert last == "tiles: 24 tiles"
     found = find_tiles(Path("tiles"), Layout(channels=("nir",)))
-    assert len(found) == 12
     # The last row and column are shifted back into the scene.
-    assert {name.split("_r")[1] for name in found.names} == {
-        f"{top:04d}_c{left:04d}" for top in (0, 20, 30) for left in (0, 20, 40, 50)
+    assert set(found.names) == {
+        f"{name}_r{top:04d}_c{left:04d}" for name in "ab" for top in (0, 20, 30) for left in (0, 20, 40, 50)
     }
     for one in found:
         top, left = (int(part[1:]) for part in one.name.split("_")[1:])
@@ -97,6 +102,18 @@ def test_tiles_hold_the_pixels_of_their_place(scene: Path, write_image: WriteIma
         assert np.array_equal(stored(one.channels[0])[0][0], pixels(bands=1, dtype="uint16")[part][..., 0] + 900)
         assert np.array_equal(read_mask(one.mask), labels[part])
     assert names(Path("tiles")) == ["gt", "images", "nir"]
+
+
+def test_ground_control_points_move_with_a_tile(write_image: WriteImage) -> None:
+    corners = [(0, 0), (0, 70), (50, 0), (50, 70), (25, 35)]
+    gcps = [GroundControlPoint(row, column, *(PLACE @ (column, row)), 5.0) for row, column in corners]
+    write_image(Path("a.tif"), pixels(), gcps=gcps, crs=CRS_OF_SCENES)
+    assert tile("a.tif", "--size", 50, "--to", "tiles").status == 0
+    with opened(Path("tiles/images/a_r0000_c0020.tif"), "an image", place=True) as raster:
+        assert [(point.row, point.col) for point in raster.place.gcps] == [(row, col - 20) for row, col in corners]
+        found = raster.place.on_map(np.array([[3.0, 4.0]]))
+    assert found is not None
+    assert tuple(found[0]) == pytest.approx(PLACE @ (23, 4), abs=1e-6)
 
 
 def test_a_last_tile_is_padded_with_pixels_without_data(scene: Path, write_image: WriteImage) -> None:
@@ -308,6 +325,7 @@ def test_scenes_of_a_folder_have_their_files_beside(write_image: WriteImage) -> 
     assert names(Path("tiles/nir")) == names(Path("tiles/images"))
 
 
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
