@@ -112,7 +112,7 @@ def read_cvat(path: Path, images: Path) -> Annotations:
             parser.Parse(b"", True)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (expat.ExpatError, ValueError) as error:
+    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: is not XML ({one_line(error)})") from None

@@ -133,6 +133,7 @@ def test_a_mistake_in_labelme_is_one_line_and_writes_nothing(content: object, co
     ("content", "complaint"),
     [
         ("no xml", "a.xml: is not XML (syntax error"),
+        ('<?xml version="1.0" encoding="utf-9"?><annotations/>', "a.xml: is not XML (unknown encoding: utf-9)"),
         ("<annotations>", "a.xml: is not XML (no element found"),
         ("<svg/>", "a.xml: is no XML of CVAT: it begins with 'svg'"),
         ("<annotations/>", "a.xml: names no image"),
