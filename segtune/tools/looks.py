@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -23,9 +26,10 @@ from segtune.data.raster import Raster, opened
 from segtune.data.reading import Image, Valid, read_labels, read_pixels, read_values, readable_at_once
 from segtune.data.statistics import Extremes, Moments
 from segtune.data.tiles import TRAIN, ReadSettings, Split, Tile
-from segtune.errors import InputError
+from segtune.errors import InputError, SegtuneError
 
 _SAMPLED = 1000  # pixels of a tile that statistics are computed from
+_PART, _MANY = 8, 2000  # tiles that are read in one go; from how many on processes are worth their start
 _FEW_VALUES = 16  # of an image that may be a mask
 _SEEN = 16  # of them, from which a label's colours count
 
@@ -74,6 +78,15 @@ class Look:
 
 
 @dataclass(frozen=True)
+class _Part:
+    """Some tiles of a split."""
+
+    split: str
+    tiles: Sequence[Tile]
+    settings: ReadSettings
+
+
+@dataclass(frozen=True)
 class _File:
     """What was read of one image file."""
 
@@ -85,15 +98,46 @@ class _File:
 def look_at_all(
     tiles: Sequence[tuple[str, Split]], settings: ReadSettings, progress: Callable[[int, int], None]
 ) -> Iterator[Look]:
-    """Look at the tiles of splits, by name, on all cores; yield them in order."""
+    """Look at the tiles of splits, by name, on all cores; yield them in order.
+
+    Few tiles are read in threads. Many are read in processes of their own, which take a second to start: Python runs
+    one thread at a time, and a small tile takes as much of Python as of decoding. Raises SegtuneError where a process
+    dies.
+    """
     total, done = sum(len(split) for _, split in tiles), 0
-    for name, split in tiles:
-        look = partial(look_at, name, settings=settings)
-        with ThreadPoolExecutor(readable_at_once(split)) as pool:
-            for found in pool.map(look, split):
-                yield found
-                done += 1
-                progress(done, total)
+    parts = [
+        _Part(name, split[start : start + _PART], settings)
+        for name, split in tiles
+        for start in range(0, len(split), _PART)
+    ]
+    workers = min((readable_at_once(split) for _, split in tiles), default=1)
+    with _pool(workers, total) as pool:
+        try:
+            for looks in pool.map(_look_at_part, parts):
+                for look in looks:
+                    yield look
+                    done += 1
+                    progress(done, total)
+        except BrokenProcessPool:
+            raise SegtuneError("a process that reads tiles ended, for lack of memory perhaps") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)  # Ctrl-C does not wait for tiles that were not begun
+
+
+def _pool(workers: int, tiles: int) -> Executor:
+    if workers == 1 or tiles < _MANY:
+        return ThreadPoolExecutor(workers)
+    # Not forked: the threads of this process may hold locks.
+    return ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the first process, which ends the others
+    cv2.setNumThreads(1)
+
+
+def _look_at_part(part: _Part) -> list[Look]:
+    return [look_at(part.split, tile, part.settings) for tile in part.tiles]
 
 
 def look_at(split: str, tile: Tile, settings: ReadSettings) -> Look:

@@ -96,6 +96,15 @@ def test_an_earlier_list_is_kept(root: Path) -> None:
     assert read_exclusion(root / FILE) == {"train": {"t02": "unpaired"}, "val": {"t00": "clouds"}}
 
 
+def test_many_tiles_are_read_in_processes_with_the_same_result(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_short(root / image(5))
+    moved(root, image(5, "val"), 9, 0)
+    in_threads = found(root)
+    monkeypatch.setattr("segtune.tools.looks._MANY", 2)
+    monkeypatch.setattr("segtune.tools.looks.readable_at_once", lambda tiles: 2)
+    assert found(root) == in_threads
+
+
 def test_nothing_is_written_that_was_not_asked_for(root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     check(root)
