@@ -23,6 +23,7 @@ def confirmation_results(confirmation: Confirmation | None, trials: Sequence[Tri
     lines = [f"failed: {name}: {reason}" for name, reason in confirmation.failed.items()]
     objective = next(trial.objective for trial in trials)
     return [
+        "",
         _table(result),
         result.sentence,
         *_lines(result, objective),

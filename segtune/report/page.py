@@ -132,18 +132,36 @@ def _figures(report: Report) -> list[dict[str, str]]:
     found = report.answer
     figures = []
     if found.best and found.best.score is not None:
-        interval = report.examples.interval if report.examples else None
-        note = f"95% over the tiles: {interval.low:.4f} to {interval.high:.4f}" if interval else ""
-        figures.append({"name": f"best {report.measure}", "value": _score(found.best.score), "note": note})
+        figures.append({"name": f"best {report.measure}"} | _value(report, found.best))
     if found.baseline and found.baseline.score is not None and found.baseline is not found.best:
-        figures.append({"name": "baseline", "value": _score(found.baseline.score), "note": "settings without a search"})
+        figures.append({"name": "baseline"} | _value(report, found.baseline))
     if found.gain is not None:
-        note = f"chance alone: up to {found.margin:.4f}" if found.margin is not None else ""
-        figures.append({"name": "gain", "value": f"{found.gain:+.4f}", "note": note})
+        figures.append({"name": "gain", "value": f"{found.gain:+.4f}", "note": _sure(report)})
     ended = sum(trial.ended for trial in report.trials)
     figures.append({"name": "trials ended", "value": f"{ended} of {report.state.wanted}", "note": _how_ended(report)})
     figures.append({"name": "time of the search", "value": duration(report.state.seconds), "note": _began(report)})
     return figures
+
+
+def _value(report: Report, trial: Trial) -> dict[str, str]:
+    """Return the score of a trial: over fresh seeds where it was confirmed, as the sentences have it."""
+    if trial.confirmed:
+        return {
+            "value": _score(trial.confirmed.mean),
+            "note": f"mean over fresh seeds; {_score(trial.score)} in the search",
+        }
+    interval = report.examples.interval if report.examples and not trial.baseline else None
+    of_tiles = f"95% over the tiles: {interval.low:.4f} to {interval.high:.4f}" if interval else ""
+    return {"value": _score(trial.score), "note": "settings without a search" if trial.baseline else of_tiles}
+
+
+def _sure(report: Report) -> str:
+    """Return how sure the gain over the baseline is."""
+    margin, confirmed = report.answer.margin, report.confirmation
+    if margin is not None:
+        return f"chance alone: up to {margin:.4f}"
+    gains = [row.gain for row in confirmed.candidates[:1]] if confirmed else []
+    return "".join(f"95%: {gain.low:+.4f} to {gain.high:+.4f}" for gain in gains if gain)
 
 
 def _how_ended(report: Report) -> str:

@@ -15,7 +15,7 @@ from segtune.report.page import page
 from segtune.report.record import Candidate, ClassRow, Command, Confirmation, Curve, Influence, Report
 from segtune.report.sentences import headline, sentences
 from segtune.report.text import summary, training_line
-from segtune.trials import SearchState
+from segtune.trials import SearchState, Seeds
 from tests.report.reports import effect, examples, parsed, report, trial, trials
 
 SECTIONS = [
@@ -164,6 +164,17 @@ def test_confirmed_candidates_replace_the_margin() -> None:
     assert "0.7200" in found  # the mean over seeds
     assert "+0.0210 (+0.0090 to +0.0330)" in found
     assert "No candidate was trained again" not in found
+
+
+def test_the_first_numbers_of_a_confirmed_search_are_those_over_fresh_seeds() -> None:
+    best, baseline = Seeds(0.62, "confirm_0001_s1", 0.63, True), Seeds(0.58, "confirm_0000_s1", 0.57, True)
+    gain = Candidate("trial #1", "", 0.75, (0.62,), Interval(0.04, 0.01, 0.07))
+    found = report([trial(0, 0.5, confirmed=baseline), trial(1, 0.75, confirmed=best)])
+    found = replace(found, confirmation=Confirmation("It is better.", (gain,)))
+    text = parsed(page(found)).text.split("Settings")[0]
+    assert "0.6200 mean over fresh seeds; 0.7500 in the search" in text
+    assert "0.5800 mean over fresh seeds; 0.5000 in the search" in text
+    assert "+0.0400 95%: +0.0100 to +0.0700" in text
 
 
 def test_pictures_are_bounded() -> None:
