@@ -63,16 +63,17 @@ class ImageLayer:
     folder = IMAGES
 
     def __init__(self, raster: Raster) -> None:
-        self._raster = raster
+        self._raster, self._alpha = raster, raster.alpha
         sources = [raster.source, *(file.source for file in raster.files)]
+        dtype = np.result_type(*(source.dtypes[0] for source in sources)).name
         declared = [value for source in sources for value in source.nodatavals]
         first, common = declared[0], len({repr(value) for value in declared}) == 1
         names = [name for source in sources for name in source.descriptions]
         self.form = Form(
-            dtype=np.result_type(*(source.dtypes[0] for source in sources)).name,
+            dtype=dtype,
             bands=raster.bands,
-            nodata=first if common else None,
-            alpha=raster.alpha,
+            nodata=_fitting(first, dtype) if common else None,
+            alpha=raster.alpha if raster.alpha == raster.bands else None,  # a GeoTIFF has it last
             rgb=tuple(raster.source.colorinterp[:3]) == _RGB,
             palette=_palette(raster) if raster.bands == 1 else None,
             descriptions=tuple(names) if len(names) == raster.bands else (),
@@ -82,12 +83,12 @@ class ImageLayer:
         """Return these rows and columns as they are stored, and which pixels, (H, W), hold data."""
         with reading(self._raster.path, "an image"):
             pixels, declared = self._raster.read(span=span)
-            bands = [band for band in range(len(pixels)) if band + 1 != self.form.alpha]
+            bands = [band for band in range(len(pixels)) if band + 1 != self._alpha]
             valid = has_data(pixels[bands], [declared[band] for band in bands])
             if (mask := self._raster.mask(span)) is not None:
                 valid &= mask
-        if self.form.alpha:
-            valid &= pixels[self.form.alpha - 1] > 0
+        if self._alpha:
+            valid &= pixels[self._alpha - 1] > 0
         return pixels, valid
 
 
@@ -100,7 +101,10 @@ class BandLayer:
     def __init__(self, raster: Raster, folder: str, background: int | None = None) -> None:
         self.folder, self._raster, self._background = folder, raster, background
         source = raster.source
-        self.form = Form(source.dtypes[0], 1, source.nodatavals[0], palette=_palette(raster))
+        dtype = source.dtypes[0]
+        if background is not None and not _holds(dtype, background):
+            raise InputError(f"--background: {background} does not fit {raster.path}, whose pixels are {dtype}")
+        self.form = Form(dtype, 1, _fitting(source.nodatavals[0], dtype), palette=_palette(raster))
 
     def read(self, span: Span) -> tuple[Pixels, Valid]:
         """Return these rows and columns as they are stored, and which pixels, (H, W), hold data."""
@@ -179,6 +183,19 @@ def opened_layers(
         yield found
     finally:
         still_open.close()
+
+
+def _fitting(nodata: float | None, dtype: str) -> float | None:
+    """Return a nodata value that pixels can have; files also declare others, which mark nothing."""
+    return nodata if nodata is not None and _holds(dtype, nodata) else None
+
+
+def _holds(dtype: str, value: float) -> bool:
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return not np.isfinite(value) or abs(value) <= np.finfo(kind).max
+    whole = kind.kind in "iu" and np.isfinite(value) and value == round(value)
+    return bool(whole and np.iinfo(kind).min <= value <= np.iinfo(kind).max)
 
 
 def _palette(raster: Raster) -> dict[int, tuple[int, int, int, int]] | None:

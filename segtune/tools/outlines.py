@@ -27,6 +27,7 @@ from segtune.data.alignment import Georeference
 from segtune.data.raster import Span
 from segtune.errors import InputError, counted, first_few, nearest_or_all, one_line
 
+LARGEST_LABEL = 2**31 - 1
 _AT_ONCE = 20_000  # outlines
 _PIECES = 200  # of an edge as long as the scene: its ends alone would not tell how it runs in another system
 _MOST_VALUES = 12  # that a message lists
@@ -76,7 +77,7 @@ def labels_of(path: Path, how: Labelling) -> tuple[str, dict[str, int]]:
             held = first_few(sorted(values), _MOST_VALUES) or "nothing"
             raise InputError(f"--labels: {path}: {how.attribute} has none of these values; it holds {held}")
         return layer, dict(how.labels)
-    odd = sorted(value for value in values if not value.isdigit())
+    odd = sorted(value for value in values if not value.isdecimal() or int(value) > LARGEST_LABEL)
     if odd:
         example = " ".join(f"{value}:{number}" for number, value in enumerate(sorted(values)[:_MOST_VALUES], start=1))
         raise InputError(

@@ -149,6 +149,27 @@ def test_tiles_keep_nodata_and_are_left_out_without_data(write_image: WriteImage
     assert "warning: 2 tiles hold no data at all" in tile("a.tif", "--size", 20, "--to", "all").out
 
 
+def test_a_nodata_value_that_pixels_cannot_have_marks_nothing(write_image: WriteImage) -> None:
+    write_image(Path("a.tif"), pixels(30, 30))
+    for number in (1, 2):
+        band = pixels(30, 30, 1)[..., 0]
+        band[0, :number] = number
+        write_image(Path(f"b{number}.tif"), band, nodata=number)
+    root = "<VRTDataset rasterXSize='30' rasterYSize='30'><VRTRasterBand dataType='Byte' band='1'><NoDataValue>-9999"
+    source = "<SourceFilename relativeToVRT='1'>a.tif</SourceFilename><SourceBand>1</SourceBand>"
+    Path("v.vrt").write_text(
+        f"{root}</NoDataValue><SimpleSource>{source}</SimpleSource></VRTRasterBand></VRTDataset>", encoding="utf-8"
+    )
+    Path("l.txt").write_text("b1.tif\nb2.tif\n")
+    assert tile("v.vrt", "--size", 30, "--to", "whole").status == 0
+    image, valid = read_image(Path("whole/images/v_r0000_c0000.tif"))
+    assert np.array_equal(image, pixels(30, 30)[..., :1])
+    assert valid.all()
+    # Bands with nodata values of their own: a mask in the file says which pixels have none in both.
+    assert tile("l.txt", "--size", 30, "--to", "two").status == 0
+    assert np.argwhere(~read_image(Path("two/images/l_r0000_c0000.tif"))[1]).tolist() == [[0, 0]]
+
+
 def test_tiles_without_labels_are_left_out(scene: Path, write_image: WriteImage) -> None:
     mask = np.zeros((50, 70), np.uint8)
     mask[:10, :20], mask[30:, 50:] = 3, 9
@@ -359,6 +380,11 @@ def test_scenes_of_a_folder_have_their_files_beside(write_image: WriteImage) -> 
             "n.tif --size 9 --mask o.gpkg --to t",
             "n.tif: its place is not known by a transform and a CRS, which outlines",
         ),
+        ("a.tif --size 9 --mask o.gpkg --attribute n --to t", "n holds 4294967296, which is no label; --labels says"),
+        (
+            "a.tif --size 9 --mask m.png --background 300 --to t",
+            "--background: 300 does not fit m.png, whose pixels are",
+        ),
         ("a.tif --size 9 --labels x:1 --to t", "--attribute, --labels and --layer are for outlines"),
         ("a.tif --size 9 --to a.tif", "a.tif is a file, not a folder"),
         ("o.gpkg --size 9 --to t", "o.gpkg: holds outlines, and a scene is an image; --mask takes outlines"),
@@ -369,8 +395,9 @@ def test_a_mistake_is_one_line(scene: Path, write_image: WriteImage, arguments: 
     write_image(Path("b.tif"), pixels(bands=1)[..., 0], crs=CRS_OF_SCENES, transform=moved)
     write_image(Path("c.tif"), pixels(bands=1)[..., 0])
     write_image(Path("n.tif"), pixels())
-    outline_file(Path("o.gpkg"), [box(0, 0, 1, 1), box(0, 0, 1, 1)], kind=["lake", "house"])
+    outline_file(Path("o.gpkg"), [box(0, 0, 1, 1), box(0, 0, 1, 1)], kind=["lake", "house"], n=[1, 2**32])
     outline_file(Path("p.gpkg"), [box(0, 0, 1, 1)], None, kind=["lake"])
+    write_image(Path("m.png"), pixels(bands=1)[..., 0])
     Path("fake.gpkg").write_text("<OGRVRTDataSource/>")
     (mistake,) = tile(*arguments.split()).mistakes
     assert complaint in mistake
