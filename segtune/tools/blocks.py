@@ -21,13 +21,14 @@ _ROUNDING = 0.01  # pixels
 
 @dataclass(frozen=True)
 class Spot:
-    """The place of a tile, in pixels of its frame."""
+    """The place of a tile in its frame."""
 
     frame: str  # tiles of different frames cannot be compared: a coordinate system, or a scene without one
     left: float
     top: float
     right: float
-    bottom: float
+    bottom: float  # larger than top
+    pixel: float = 1.0  # its side, in the same unit
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -36,7 +37,7 @@ class Spot:
 
 
 def spot_of(name: str, image: Path) -> Spot:
-    """Return the place of a tile, by its georeference, or else by a name as `tile` gives.
+    """Return the place of a tile in map units by its georeference, or else in pixels by a name as `tile` gives.
 
     Raises InputError where neither tells it, or where the file cannot be read.
     """
@@ -47,9 +48,7 @@ def spot_of(name: str, image: Path) -> Spot:
         (left, bottom), (right, top) = footprint.ring.min(axis=0), footprint.ring.max(axis=0)
         pixel = min(right - left, top - bottom) / min(height, width)
         system = footprint.crs.to_string() if footprint.crs else ""
-        # The exponent: resolutions that differ by less than a tenth share a frame.
-        frame = f"{system} {round(math.log(pixel, 1.1))}"
-        return Spot(frame, left / pixel, -top / pixel, right / pixel, -bottom / pixel)
+        return Spot(system, left, -top, right, -bottom, pixel)
     found = TILE_NAME.fullmatch(name)
     if not found:
         raise InputError(
@@ -58,6 +57,23 @@ def spot_of(name: str, image: Path) -> Spot:
         )
     top, left = float(found["row"]), float(found["column"])
     return Spot(found["scene"], left, top, left + width, top + height)
+
+
+def in_pixels(spots: Sequence[Spot]) -> list[Spot]:
+    """Return places in pixels: of several resolutions in a frame, the median counts."""
+    unit = {frame: float(np.median([spots[i].pixel for i in own])) for frame, own in _by_frame(spots).items()}
+    return [
+        Spot(spot.frame, *(edge / unit[spot.frame] for edge in (spot.left, spot.top, spot.right, spot.bottom)))
+        for spot in spots
+    ]
+
+
+def _by_frame(spots: Sequence[Spot]) -> dict[str, list[int]]:
+    """Return the positions of the places in each frame."""
+    found: dict[str, list[int]] = {}
+    for number, spot in enumerate(spots):
+        found.setdefault(spot.frame, []).append(number)
+    return found
 
 
 def blocks_of(spots: Sequence[Spot], side: float) -> list[str]:
@@ -93,8 +109,7 @@ def too_near(spots: Sequence[Spot], splits: Sequence[int], gap: float) -> npt.ND
 def _near_pairs(spots: Sequence[Spot], gap: float) -> list[tuple[int, int]]:
     """Return pairs of tiles of one frame that overlap or have less than `gap` pixels between them."""
     found: list[tuple[int, int]] = []
-    for frame in dict.fromkeys(spot.frame for spot in spots):
-        own = [number for number, spot in enumerate(spots) if spot.frame == frame]
+    for own in _by_frame(spots).values():
         edges = np.array([[spots[i].left, spots[i].top, spots[i].right, spots[i].bottom] for i in own])
         low, high = edges[:, :2], edges[:, 2:]
         pairs = cKDTree((low + high) / 2).query_pairs(float((high - low).max()) + gap, p=np.inf, output_type="ndarray")

@@ -24,7 +24,7 @@ from segtune.evaluation.intervals import tile_groups
 from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.machine import available_cpus
-from segtune.tools.blocks import Spot, blocks_of, spot_of, too_near
+from segtune.tools.blocks import Spot, blocks_of, in_pixels, spot_of, too_near
 from segtune.tools.placing import joined_tree, place_file
 from segtune.tools.shares import assign
 from segtune.tools.tile_files import all_names, files_by_tile
@@ -120,7 +120,8 @@ def divide(tiles: Split, how: How, progress: Progress) -> Divided:
     """
     spots: list[Spot] = []
     if how.by == "blocks":
-        spots = _each(tiles, lambda tile: spot_of(tile.name, tile.image), _saying(progress, "reading places"))
+        look = _saying(progress, "reading places")
+        spots = in_pixels(_each(tiles, lambda tile: spot_of(tile.name, tile.image), look))
     pixels = _each(tiles, lambda tile: count_labels(read_mask(tile.mask)), _saying(progress, "reading masks"))
     groups = _groups(tiles, how, spots)
     placed = assign(groups, pixels if how.stratify else [{}] * len(tiles), how.shares, how.seed)
