@@ -155,7 +155,7 @@ def test_what_is_missing_is_said_with_the_command_that_sends_it(
     with tracked("mlflow", folder.path, LATER, lines.append) as over:
         inside = time.monotonic() - began
         over()
-    assert inside < 1
+    assert inside < 5  # a process was started, and not waited for
     assert lines[-1].startswith("not logged to mlflow")
     assert lines[-1].endswith(f"2 runs of s: s, trial_0000; to send what is missing: {LATER}")
     assert fake.runs() == {}
@@ -174,7 +174,7 @@ def test_mlflow_itself_is_left_alone_at_a_server_that(
             server.close()
         began = time.monotonic()
         with tracked("mlflow", folder.path, LATER, lines.append) as over:
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5  # a process was started, and not waited for
             over()
     assert time.monotonic() - began < 40
     assert lines[-1].startswith("not logged to mlflow")
