@@ -66,7 +66,7 @@ def measure(place: Place, arguments: Namespace, wanted: Wanted, console: Console
             if arguments.vis and not plots:
                 plots.append(panels(panels_of(seen), seen.manifest.labels, seen.manifest.threshold))
 
-        result = validated(place, place.model, arguments, on_tile, console, arguments.worst, sweep)
+        result = validated(place, place.model, arguments, on_tile, console, arguments.worst, sweep, place.ensemble)
     intervals, drawn = grouped_intervals(result.measured.tiles, result.manifest.config.classes, grouping)
     if wanted.metrics:
         own.claim([place.out / METRICS, *summary])
@@ -83,8 +83,9 @@ def validated(
     console: Console,
     worst: int = 0,
     sweep: bool = False,
+    ensemble: tuple[Path, ...] = (),
 ) -> Validation:
-    """Measure a model as the flags say."""
+    """Measure a model as the flags say, averaged with the models of an `ensemble`."""
     with step_bar(console) as bar:
         bar.update(0, None, "reading the masks")
         return validate(
@@ -93,7 +94,7 @@ def validated(
             device_of(arguments),
             on_tile,
             console.print,
-            changes_of(arguments, place.described, place.ensemble if model == place.model else ()),
+            changes_of(arguments, place.described, ensemble),
             arguments.overlap,
             worst,
             sweep,

@@ -174,7 +174,8 @@ class _Spread:
     def of_mean(self, mean: Mean, drawn: Floats) -> Mean:
         """Return a mean with its interval; `drawn` are the scores of its runs in the draws of tiles, (seeds, draws)."""
         alone = replace(self, comparisons=1)
-        return replace(mean, interval=alone.interval(mean.mean, drawn.mean(axis=0), 1 / len(drawn))[0])
+        found = alone.interval(mean.mean, drawn.mean(axis=0), 1 / len(drawn))[0]
+        return replace(mean, interval=Interval(mean.mean, max(0.0, found.low), min(1.0, found.high)))
 
     def interval(self, value: float, drawn: Floats, times: float) -> tuple[Interval, float]:
         """Return the interval of a mean or a difference, and the probability that it is above zero in truth.
