@@ -24,6 +24,7 @@ from segtune.machine import available_cpus
 _SAME = 0.5  # share of the smaller footprint from which two tiles show the same place
 _NEAR = 0.1  # of a tile's side: a gap up to twice this makes neighbours
 _TOUCH = 0.5  # pixels: a smaller gap between tiles comes from rounding in their files
+_SAMPLED = 16  # images that tell whether a set is georeferenced
 _COMMON = CRS.from_epsg(4326)  # in which places are compared when tiles have different systems
 
 Relation = Literal["same", "overlap", "near"]
@@ -63,14 +64,19 @@ def footprint_of(raster: Raster) -> Footprint | None:
 
 
 def read_footprints(images: Sequence[Path]) -> list[Footprint | None]:
-    """Read the footprints of images from their files; raise InputError where one cannot be read."""
+    """Read the footprints of images from their files; raise InputError where one cannot be read.
+
+    Where none of some images from all over the list has a place, the others are not opened, and count as without one.
+    """
 
     def read(path: Path) -> Footprint | None:
         with opened(path, "an image", place=True) as raster:
             return footprint_of(raster)
 
     with ThreadPoolExecutor(available_cpus()) as pool:
-        return list(pool.map(read, images))
+        sample = images[:: max(1, len(images) // _SAMPLED)]
+        placed = len(sample) == len(images) or any(pool.map(read, sample))
+        return list(pool.map(read, images)) if placed else [None] * len(images)
 
 
 def patches(footprints: Sequence[Footprint | None]) -> list[int]:

@@ -86,6 +86,15 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
         read_footprints([tmp_path / "x.tif"])
 
 
+def test_a_set_without_places_is_not_opened_whole(tmp_path: Path) -> None:
+    plain = tile(tmp_path / "plain.tif", None, None)
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes(b"II*\0 no image")
+    assert read_footprints([plain, broken, *([plain] * 50)]) == [None] * 52
+    with pytest.raises(InputError, match=r"broken\.tif"):
+        read_footprints([tile(tmp_path / "a.tif", at(0, 0)), broken, *([plain] * 50)])
+
+
 def test_a_large_set_takes_seconds() -> None:
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     found = [Footprint(UTM, 1.0 * corners + (i, j), 64) for i in range(100) for j in range(100) if j != 50]
