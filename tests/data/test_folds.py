@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
@@ -87,6 +89,16 @@ def test_tiles_are_decoded_once_for_all_folds(tmp_path: Path, data_set: WriteDat
     again = FoldTiles(RunConfig(dataset=str(tmp_path))).deal(4, progress=lambda done, total: calls.append(-1))
     assert -1 not in calls
     assert {tuple(info.entries.items()) for info in again.infos} == entries
+
+
+def test_tiles_that_train_and_validate_are_no_leak(tmp_path: Path, data_set: WriteDataSet) -> None:
+    data_set(tmp_path, suffix=".tif")
+    for number, path in enumerate(sorted(tmp_path.glob("*/images/*.tif"))):
+        with rasterio.open(path, "r+") as file:
+            file.crs, file.transform = "EPSG:32633", Affine(1, 0, 1000 + 100 * number, 0, -1, 1000)
+    said: list[str] = []
+    FoldTiles(RunConfig(dataset=str(tmp_path))).deal(2, say=said.append)
+    assert not [line for line in said if "warning" in line]
 
 
 def test_groups_stay_whole_and_rare_classes_are_spread(
