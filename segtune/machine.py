@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import signal
@@ -118,5 +119,9 @@ def signals_noted(on_signal: Callable[[], None] | None = None) -> Iterator[list[
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, segtune and the libraries that results depend on."""
-    found = {"python": platform.python_version(), "segtune": version("segtune")}
-    return found | {name: version(name) for name in _PACKAGES}
+    return {"python": platform.python_version()} | {name: _version(name) for name in ("segtune", *_PACKAGES)}
+
+
+@functools.cache  # a model's run.yaml is written after every epoch
+def _version(name: str) -> str:
+    return version(name)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import create_autospec
 
 # Before albumentations is imported: it asks the package registry for a newer release.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -92,6 +93,21 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory: pytest.TempPathFactory, data_set: WriteDataSet) -> Path:
     return data_set(tmp_path_factory.mktemp("data") / "tiles", train=8, val=4)
+
+
+@pytest.fixture(scope="module")
+def blank_charts() -> Iterator[None]:
+    """Let validate.py write blank charts: to draw them is half of its work on a few tiles, and nobody looks at them.
+
+    Tests of charts have real ones, and so have those of the script.
+    """
+    from segtune.cli import validation
+
+    blank = np.full((8, 8, 3), 255, np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("confusion_chart", "reliability_chart", "threshold_chart"):
+            patch.setattr(validation, name, create_autospec(getattr(validation, name), return_value=blank))
+        yield
 
 
 class WriteImage(Protocol):

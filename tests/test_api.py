@@ -25,6 +25,8 @@ from tests.evaluation.plain import MEAN, STD, plain_model
 from tests.evaluation.scenes import picture
 from tests.scripts import call
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 SETTINGS: dict[str, Any] = {
     "model": "unet",
     "encoder": "tu-mobilenetv3_small_050",

@@ -13,6 +13,8 @@ from segtune.models.manifest import Manifest
 from tests.cli.runs import DataSet, pixels, train_in
 from tests.scripts import call
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
 def test_names_reach_the_table_the_metrics_and_the_masks(tmp_path: Path, data_set: DataSet, suffix: str) -> None:

@@ -28,6 +28,8 @@ from tests.cli.runs import (
 )
 from tests.scripts import call
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 
 def encoder_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """An encoder's weights and running statistics; how many batches BatchNorm has seen matters to nothing."""

@@ -25,6 +25,8 @@ from tests.cli.runs import (
 )
 from tests.scripts import call
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 
 @dataclass(frozen=True)
 class Sets:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from tests.evaluation.runs import Run, Trained, errors, pixels
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 Capsys = pytest.CaptureFixture[str]
 SLOW = pytest.mark.slow
 

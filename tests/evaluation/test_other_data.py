@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from tests.evaluation.plain import flags, plain_model
 from tests.evaluation.runs import Run, Trained, errors
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 Capsys = pytest.CaptureFixture[str]
 Change = Callable[[NDArray[Any]], NDArray[Any]]
 SLOW = pytest.mark.slow

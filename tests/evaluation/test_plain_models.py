@@ -19,6 +19,8 @@ from tests.evaluation.plain import flags, normalized, plain_model
 from tests.evaluation.runs import DataSet, Run, Trained, errors, pixels, trained
 from tests.evaluation.scenes import picture, write_scene
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 Capsys = pytest.CaptureFixture[str]
 SLOW = pytest.mark.slow
 KINDS = [

@@ -18,6 +18,8 @@ from tests.evaluation.scenes import BINARY, SEVERAL, picture, write_scene
 from tests.evaluation.test_scene_script import WITHOUT, model, predicted
 from tests.test_docs import ROOT, blocks
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 Predict = Callable[[str, list[str]], npt.NDArray[Any]]
 
 

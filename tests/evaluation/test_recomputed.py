@@ -18,6 +18,8 @@ from sklearn.metrics import confusion_matrix, jaccard_score, precision_recall_fs
 from segtune.data.demo import write_demo
 from tests.evaluation.runs import Run, Trained, pixels, trained
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 REAL_DATA = os.environ.get("SEGTUNE_DATA")
 needs_real_data = pytest.mark.skipif(
     not REAL_DATA, reason="SEGTUNE_DATA names no folder with s2india/, nuclei/ and landcover/"

@@ -12,6 +12,8 @@ from segtune.errors import InputError
 from segtune.evaluation.validate import PredictedTile, validate
 from tests.evaluation.runs import SIZE, Trained, trained
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 
 @pytest.mark.parametrize("which", ["binary", "several"])
 @pytest.mark.parametrize("threads", [1, 2])

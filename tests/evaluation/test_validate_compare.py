@@ -17,6 +17,8 @@ from segtune.data.labels import Labels
 from tests.evaluation.runs import DataSet, Run, errors
 from tests.evaluation.scenes import saved_model
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 Capsys = pytest.CaptureFixture[str]
 
 

@@ -17,6 +17,8 @@ from segtune.files.folders import find_model
 from tests.evaluation.runs import Run, Trained, errors
 from tests.evaluation.scenes import picture, saved_model, write_scene
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 Capsys = pytest.CaptureFixture[str]
 
 

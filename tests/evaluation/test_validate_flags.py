@@ -18,6 +18,8 @@ from sklearn.metrics import jaccard_score, precision_recall_fscore_support
 
 from tests.evaluation.runs import SIZE, Run, Trained, errors, pixels
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 Capsys = pytest.CaptureFixture[str]
 
 

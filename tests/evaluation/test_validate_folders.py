@@ -15,6 +15,8 @@ from segtune.models.checkpoint import save_model
 from tests.evaluation.scenes import BINARY, manifest, network, picture, write_scene
 from tests.scripts import Ended, call
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 
 @functools.cache
 def weights(bands: int, channels: tuple[str, ...]) -> nn.Module:

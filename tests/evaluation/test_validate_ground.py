@@ -16,6 +16,8 @@ from tests.evaluation.plain import flags, plain_model
 from tests.evaluation.runs import Run, Trained
 from tests.evaluation.scenes import picture, write_scene
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 Capsys = pytest.CaptureFixture[str]
 POINTS = [
     GroundControlPoint(row, column, 15 + column / 1e4, 60 - row / 1e4) for row in (0, 80, 160) for column in (0, 60, 90)

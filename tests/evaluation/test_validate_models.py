@@ -16,6 +16,8 @@ import yaml
 from tests.conftest import WriteImage
 from tests.evaluation.runs import Run, Trained, errors
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 Capsys = pytest.CaptureFixture[str]
 Raw = np.ndarray[Any, np.dtype[np.float32]]
 
