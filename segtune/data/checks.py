@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from segtune.data.findings import Kind
 from segtune.data.mask_values import FEWEST_SHADES, count_labels, kept_share, looks_shaded
 from segtune.data.reading import read_mask, readable_at_once, unmeasurable
 from segtune.data.statistics import Extremes
+from segtune.data.threads import reading_threads
 from segtune.data.tiles import TRAIN, VAL, Split, Tile
 from segtune.errors import InputError, counted, first_few
 
@@ -63,7 +63,7 @@ def survey(tiles: Split, config: RunConfig) -> Masks:
 
     pixels: Counter[int] = Counter()
     shaded = []
-    with ThreadPoolExecutor(readable_at_once(tiles)) as pool:
+    with reading_threads(readable_at_once(tiles)) as pool:
         for tile, (found, shades) in zip(tiles, pool.map(look, tiles), strict=True):
             pixels.update(found)
             shaded += [str(tile.mask)] if shades else []

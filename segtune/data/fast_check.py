@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segtune.data.diagnosis import Finding
@@ -14,6 +13,7 @@ from segtune.data.leaks import Trace, find_leaks
 from segtune.data.likeness import Likeness
 from segtune.data.raster import opened
 from segtune.data.reading import check_sizes
+from segtune.data.threads import reading_threads
 from segtune.data.tiles import Split, Tile
 from segtune.errors import InputError
 from segtune.machine import available_cpus
@@ -29,7 +29,7 @@ def fast_findings(splits: Mapping[str, Split]) -> list[Finding]:
     """
     traces, names, errors, paths = list[Trace](), list[str](), list[Finding](), list[Path]()
     for split, tiles in splits.items():
-        with ThreadPoolExecutor(available_cpus()) as pool:
+        with reading_threads(available_cpus()) as pool:
             for tile, found in zip(tiles, pool.map(_header, tiles), strict=True):
                 if isinstance(found, InputError):
                     named = (f"{split}/{tile.name}",)

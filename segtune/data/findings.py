@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from segtune.data.fitting import Decoded, Fit, decode
 from segtune.data.mask_values import count_labels, looks_shaded
 from segtune.data.reading import Image, Valid, read_tile, readable_at_once
 from segtune.data.statistics import Extremes, Moments
+from segtune.data.threads import reading_threads
 from segtune.data.tiles import ReadSettings, Tile
 from segtune.values import Alpha
 
@@ -142,7 +143,7 @@ def in_parallel(tiles: Sequence[Tile], look: Callable[[Tile], Found]) -> Iterato
     """Run `look` on tiles in threads and yield the results in order; few more tiles than threads are in memory."""
     threads = readable_at_once(tiles)
     ahead: deque[Future[Found]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with reading_threads(threads) as pool:
         try:
             for tile in tiles:
                 ahead.append(pool.submit(look, tile))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from segtune.data.raster import Raster, opened
+from segtune.data.threads import reading_threads
 from segtune.machine import available_cpus
 
 _SAME = 0.5  # share of the smaller footprint from which two tiles show the same place
@@ -73,7 +73,7 @@ def read_footprints(images: Sequence[Path]) -> list[Footprint | None]:
         with opened(path, "an image", place=True) as raster:
             return footprint_of(raster)
 
-    with ThreadPoolExecutor(available_cpus()) as pool:
+    with reading_threads(available_cpus()) as pool:
         sample = images[:: max(1, len(images) // _SAMPLED)]
         placed = len(sample) == len(images) or any(pool.map(read, sample))
         return list(pool.map(read, images)) if placed else [None] * len(images)

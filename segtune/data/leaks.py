@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from segtune.data.likeness import Likeness, equal_groups, near_pairs
 from segtune.data.raster import opened
 from segtune.data.reading import read_pixels
 from segtune.data.splits import TEST
+from segtune.data.threads import reading_threads
 from segtune.data.tiles import TRAIN, VAL, ReadSettings
 from segtune.errors import InputError, first_few
 from segtune.machine import available_cpus
@@ -52,7 +52,7 @@ def read_traces(
     An image that cannot be read yields its error.
     """
     look = partial(_traced, settings=settings or ReadSettings(), pixels=pixels)
-    with ThreadPoolExecutor(available_cpus()) as pool:
+    with reading_threads(available_cpus()) as pool:
         for done, trace in enumerate(pool.map(look, images), start=1):
             yield trace
             progress(done, len(images))

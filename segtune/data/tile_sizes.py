@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from segtune.data.fitting import Fit
 from segtune.data.reading import Header, read_header
+from segtune.data.threads import reading_threads
 from segtune.data.tiles import Split, Tile
 from segtune.errors import InputError
 from segtune.machine import available_cpus
@@ -16,7 +16,7 @@ _SAMPLED_HEADERS = 64  # tiles that sizes are estimated from
 
 def largest_side(tiles: Split) -> int:
     """Return the side in pixels of the largest tile; 1 where no header can be read."""
-    with ThreadPoolExecutor(available_cpus()) as pool:
+    with reading_threads(available_cpus()) as pool:
         headers = pool.map(lambda tile: _header(tile.image), tiles)
         return max((max(header.height, header.width) for header in headers if header), default=1)
 

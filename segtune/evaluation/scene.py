@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from segtune.data.labels import BACKGROUND, Labels
 from segtune.data.raster import alone
 from segtune.data.reading import Valid
 from segtune.data.store import Array
+from segtune.data.threads import reading_threads
 from segtune.evaluation.areas import SmallObjects
 from segtune.evaluation.blending import Blend, Grid
 from segtune.evaluation.polygons import check_packages, polygon_writer
@@ -195,7 +195,7 @@ def _ahead(read: Callable[[_Item], _Read], items: Sequence[_Item]) -> Iterator[t
         with alone():  # settings of GDAL belong to a thread
             return read(item)
 
-    with ThreadPoolExecutor(1) as pool:
+    with reading_threads(1) as pool:
         following = pool.submit(alone_read, items[0])
         for item, after in zip(items, [*items[1:], None], strict=True):
             found = following.result()
