@@ -166,7 +166,7 @@ def test_confirmed_candidates_replace_the_margin() -> None:
     assert "No candidate was trained again" not in found
 
 
-def test_the_first_numbers_of_a_confirmed_search_are_those_over_fresh_seeds() -> None:
+def test_the_first_numbers_are_those_over_fresh_seeds() -> None:
     best, baseline = Seeds(0.62, "confirm_0001_s1", 0.63, True), Seeds(0.58, "confirm_0000_s1", 0.57, True)
     gain = Candidate("trial #1", "", 0.75, (0.62,), Interval(0.04, 0.01, 0.07))
     found = report([trial(0, 0.5, confirmed=baseline), trial(1, 0.75, confirmed=best)])
