@@ -13,6 +13,7 @@ from segtune.vocabulary import number_text, weight_number
 
 MIOU, F1, BOUNDARY_IOU = "miou", "f1", "boundary_iou"
 MEASURES = (MIOU, F1, BOUNDARY_IOU)  # means over the classes; see docs/objectives.md
+COSTS = ("parameters", "latency", "gpu_memory", "seconds")  # smaller is better
 IOU = "iou/"  # before a label: the IoU of that class
 _FORMS = "miou, f1, boundary_iou, iou/LABEL, or a weighted mean such as 2*iou/1+iou/3"
 

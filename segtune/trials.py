@@ -18,7 +18,7 @@ from segtune.config import RunConfig
 from segtune.errors import printable
 from segtune.evaluation.intervals import Interval
 from segtune.files.atomic import write_text
-from segtune.objectives import MIOU
+from segtune.objectives import COSTS, MIOU
 from segtune.training.stopwatch import PHASES
 
 _LATE_EPOCHS = 3  # fewest epochs that give a deviation
@@ -69,6 +69,9 @@ class Trial:
     origin: Origin = "sampler"
     confirmed: Seeds | None = None  # None where it was not trained again, or where that no longer counts
     interval: Interval | None = None  # of the score, over the validation tiles; None where its model is gone
+    latency: float | None = None  # of a forward pass of one image, in milliseconds
+    gpu_memory: float | None = None  # the most that training took, in gigabytes
+    fits: bool = True  # whether it keeps the limits that the search's setting `prefer` has for its costs
     own: float | None = None  # the score of its best epoch where the objective is another one than mIoU
 
     @property
@@ -80,6 +83,16 @@ class Trial:
     def score(self) -> float | None:
         """The score of its best epoch by the objective of the search; None while no epoch was scored."""
         return self.miou if self.objective == MIOU else self.own
+
+    @property
+    def costs(self) -> dict[str, float | None]:
+        """What it costs, by the names of COSTS; None where it is not known."""
+        return {name: getattr(self, name) for name in COSTS}
+
+    @property
+    def share(self) -> float:
+        """The share of its budget that it used, from 0 to 1."""
+        return self.epochs_done / self.epochs
 
     @property
     def baseline(self) -> bool:
@@ -122,6 +135,8 @@ class Trial:
             "note": _printable(self.note),
             "repeats": printable("; ".join(self.repeats)),
             "micro_batch": self.micro_batch,
+            "latency": _rounded(self.latency),
+            "gpu_memory": _rounded(self.gpu_memory),
             "collapsed": self.collapsed,
             "origin": self.origin,
             **{f"spent_{name}": _rounded(self.spent.get(name)) for name in PHASES},
@@ -147,6 +162,8 @@ class SearchState:
     reason: str | None = None  # why it ended before all of its trials
     remarks: Sequence[str] = ()  # what is wrong with its files
     confirmation: Sequence[str] = ()  # how its confirmation stands, in lines
+    costs: Sequence[str] = ()  # that are shown beside the score
+    prefer: str | None = None  # the limits of costs
     waiting: int = 0  # runs of its confirmation that are neither done nor failed
 
     @property
@@ -166,12 +183,15 @@ class SearchState:
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """Return the trials that have a score, whatever their status, best first; of equal ones, the earlier comes first.
 
+    Those that keep the limits of costs come before all others.
     Where fresh seeds confirmed some of them, the one with the best mean over these seeds comes first. The first one is
     the winner, wherever a winner is named, shown or kept.
     """
     found = by_score(trials)
     confirmed = [
-        (-trial.confirmed.mean, not trial.baseline, place) for place, trial in enumerate(found) if trial.confirmed
+        (not trial.fits, -trial.confirmed.mean, not trial.baseline, place)
+        for place, trial in enumerate(found)
+        if trial.confirmed
     ]
     if confirmed:
         found.insert(0, found.pop(min(confirmed)[-1]))
@@ -179,9 +199,32 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def by_score(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the trials that have a score, best first by the search's own numbers."""
+    """Return the trials that have a score: those that keep the limits first, best first by the search's own numbers."""
     scored = [trial for trial in trials if trial.score is not None]
-    return sorted(scored, key=lambda trial: (-(trial.score or 0.0), trial.number))
+    return sorted(scored, key=lambda trial: (not trial.fits, -(trial.score or 0.0), trial.number))
+
+
+def front(trials: Iterable[Trial], costs: Sequence[str]) -> list[Trial]:
+    """Return the trials that no other one beats: nothing is at least as good in score and costs and better in one.
+
+    Trials are compared that used the same share of their budget: all of it or, while none did, the largest share that
+    any trial used. A trial without a score, or with an unknown cost, is not compared. The best score comes first.
+    """
+    known = [trial for trial in by_score(trials) if None not in [trial.costs[name] for name in costs]]
+    furthest = max((trial.share for trial in known), default=0.0)
+    points = {
+        trial.number: (trial.score or 0.0, *(-(trial.costs[name] or 0.0) for name in costs))
+        for trial in known
+        if trial.share == furthest
+    }
+    beaten = {
+        number
+        for number, mine in points.items()
+        for other in points.values()
+        if other != mine and all(theirs >= own for theirs, own in zip(other, mine, strict=True))
+    }
+    found = [trial for trial in known if trial.number in points.keys() - beaten]
+    return sorted(found, key=lambda trial: -(trial.score or 0.0))
 
 
 def wobble(scores: Sequence[float]) -> float | None:
@@ -216,8 +259,8 @@ def _printable(text: str | None) -> str | None:
     return None if text is None else printable(text)
 
 
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _cell(value: Any) -> Any:

@@ -19,7 +19,7 @@ ORDER = (
     ("files", "checks locks temporary atomic leftovers model_files folders library_folders yamlfile transforms_file"),
     (
         "space",
-        "confirm objectives settings parameters prior jsonschema forbid combinations space unused spacefile "
+        "confirm prefer objectives settings parameters prior jsonschema forbid combinations space unused spacefile "
         "space_section clashes forbid_section prior_section reader lookup",
     ),
     (
@@ -46,7 +46,7 @@ ORDER = (
     (
         "training",
         "distributed region_losses pixel_losses losses val_loss optim loaders stopwatch resolve resume step result "
-        "team board runlog state worst_pictures run measure train repeat",
+        "team board runlog state worst_pictures run measure costs train repeat",
     ),
     ("planning", "cost resources rungs estimate duplicates portfolio feasibility samples first_runs"),
     ("", "trials confirmed margin"),
@@ -59,8 +59,8 @@ ORDER = (
     ),
     (
         "report",
-        "terminal commands answer text tables console dry_run validation record confirmation sentences effects plot "
-        "charts tiles gather page index figures written tracked trackers to_mlflow to_wandb tracking",
+        "terminal commands answer text costs tables console dry_run validation record confirmation sentences effects "
+        "plot charts front tiles gather page index figures written tracked trackers to_mlflow to_wandb tracking",
     ),
     (
         "cli",

@@ -60,7 +60,7 @@ def rows(path: Path) -> list[dict[str, str]]:
             {
                 name: value
                 for name, value in row.items()
-                if not re.search("second|^spent_|^waiting_", name) and name not in PLACES
+                if not re.search("second|^spent_|^waiting_|^latency$", name) and name not in PLACES
             }
             for row in csv.DictReader(file)
         ]

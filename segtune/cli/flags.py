@@ -78,6 +78,12 @@ SEARCH_FLAGS: Mapping[str, tuple[type, str, str]] = {
         "end the search after this time, all starts together: 8h, 1h30m, or a number of seconds",
     ),
     "patience": (int, "N", "end the search after N trials in a row without improvement"),
+    "prefer": (
+        str,
+        "LIMITS",
+        "what a model may cost, such as 'miou, latency < 20ms'; with --resume, of a search that is done, too; none: "
+        "no limits",
+    ),
     "seed": (int, "N", "random seed of the sampler; --set seed=N sets that of the runs"),
     "disk_gb": (float, "GB", "maximum size of the search folder in gigabytes"),
     "log_to": (str, "TRACKER", "experiment tracker that gets the search and its trials: mlflow or wandb"),

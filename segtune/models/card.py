@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from segtune.errors import counted, printable
 from segtune.files.atomic import CARD, MANIFEST, write_text
 from segtune.models.manifest import THRESHOLD, Manifest
+from segtune.objectives import MIOU
 
 _TAGS = ("semantic-segmentation", "segmentation-models-pytorch", "pytorch", "segtune")
 _WEIGHTS = {"none": "random weights", "imagenet": "ImageNet weights"}
@@ -159,10 +160,15 @@ def _score_lines(manifest: Manifest, trials: int | None, fresh_seed: bool) -> li
         "",
         *classes,
         "",
-        f"The model is {best}, chosen by this score on these tiles, so the score is optimistic: measure it on tiles "
-        f"that were never used.",
+        f"The model is {best}, chosen by {_chosen_by(manifest)} on these tiles, so the score is optimistic: measure "
+        f"it on tiles that were never used.",
         "",
     ]
+
+
+def _chosen_by(manifest: Manifest) -> str:
+    objective = manifest.config.objective
+    return "this score" if objective == MIOU else f"{_code(objective)}, which is {_score(manifest.score)}"
 
 
 def _score(value: float | None) -> str:

@@ -73,6 +73,11 @@ class _EvaluationPart(_Part):
     threads: Annotated[int, Field(ge=1, le=_MOST_THREADS)] | None
 
 
+class _CostsPart(_Part):
+    latency: _Number | None = None
+    gpu_memory: _Number | None = None
+
+
 class _FilePart(_Part):
     text: str
 
@@ -81,6 +86,7 @@ class _Sections(_Part):
     """The sections that a run adds to its settings in run.yaml."""
 
     data: _DataPart
+    costs: _CostsPart | None = None  # older releases did not measure them
     bands: Annotated[list[_BandPart], Field(min_length=1)]
     evaluation: _EvaluationPart
     threshold: Annotated[_Number, Field(gt=0, lt=1)] = THRESHOLD
@@ -114,6 +120,8 @@ class Manifest:
     resolution: float | None = None  # metres per pixel of the training tiles; None where their place is not known
     threshold: float = THRESHOLD  # probability above which a pixel belongs to a single class
     min_area: int = 0  # pixels; smaller objects are removed from predictions
+    latency: float | None = None  # of a forward pass of one image, in milliseconds; None where it was not measured
+    gpu_memory: float | None = None  # the most that training took, in gigabytes; None on a CPU
     transforms: TransformsFile | None = None  # what the file that `augmentation` names held when the run began
     order: tuple[int, ...] = ()  # bands of the image files to read, from 1; empty for all. Not part of run.yaml
 
@@ -198,6 +206,8 @@ class Manifest:
             threshold=sections.threshold,
             min_area=sections.min_area,
             metrics=sections.metrics,
+            latency=sections.costs.latency if sections.costs else None,
+            gpu_memory=sections.costs.gpu_memory if sections.costs else None,
             transforms=_transforms(config, sections),
         )
 
@@ -252,6 +262,7 @@ class Manifest:
                 "threads": self.threads,
             },
             "parameters": self.parameters,
+            "costs": {"latency": self.latency, "gpu_memory": self.gpu_memory},
             "metrics": dict(self.metrics),
             "machine": {
                 "host": platform.node(),

@@ -14,6 +14,7 @@ RUN_SECTIONS = (
     "prediction",
     "evaluation",
     "parameters",
+    "costs",
     "metrics",
     "machine",
     "versions",

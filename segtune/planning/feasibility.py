@@ -72,7 +72,10 @@ def check_space(
     if not started:  # the study of a search that goes on has what it begins with
         portfolio_of(space.search.start)
     if not address:
-        check_precision(space, make_plan(space.search, [local_resources()], baseline.device))
+        plan = make_plan(space.search, [local_resources()], baseline.device)
+        check_precision(space, plan)
+        if "gpu_memory" in space.search.costs and not plan.gpus_per_trial:
+            raise InputError(f"{space.path}: search.objectives: gpu_memory needs a GPU, but trials get none")
     _check_batches(space)
     starts = space.combinations("model", "encoder", WEIGHTS)
     given = [start for start in starts if start[2] != AUTO and (fetch or initial_file(*start[1:]))]

@@ -42,8 +42,8 @@ def answer(trials: Sequence[Trial], ended: bool) -> Answer:
         gain = best.score - baseline.score
         if best.confirmed:
             gain = best.confirmed.mean - baseline.confirmed.mean if baseline.confirmed else None
-        elif comparable(baseline):
-            margin = seed_margin(order)
+        elif comparable(baseline) and baseline.fits:
+            margin = seed_margin([trial for trial in order if trial.fits])
     if best is None:
         verdict = Verdict.NO_SCORE
     elif ended and not has_winner(trials):
@@ -53,7 +53,8 @@ def answer(trials: Sequence[Trial], ended: bool) -> Answer:
     elif not ended:
         verdict = Verdict.SO_FAR
     elif best.confirmed:
-        doubtful = gain is not None and not best.confirmed.gained
+        limited = baseline is not None and best.fits and not baseline.fits  # it could not have won
+        doubtful = gain is not None and not best.confirmed.gained and not limited
         verdict = Verdict.BY_CHANCE if doubtful else Verdict.WINNER
     else:
         by_chance = gain is not None and margin is not None and gain < margin

@@ -16,17 +16,20 @@ from markupsafe import Markup
 
 from segtune.errors import counted, duration
 from segtune.report.charts import best_over_time, best_over_trials, kind_of, learning_curves, parallel_coordinates
+from segtune.report.costs import cost_text
+from segtune.report.front import front_charts
 from segtune.report.plot import LAST, Axis, score_axis
 from segtune.report.record import Report
 from segtune.report.sentences import headline, sentences
 from segtune.report.text import failures, settings_text, spent_line, training_line, value_text
 from segtune.training.stopwatch import PHASES
-from segtune.trials import Trial
+from segtune.trials import Trial, front
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _SECTIONS = {
     "settings": "Settings",
     "progress": "Best {measure}",
+    "front": "Score and costs",
     "curves": "Learning curves",
     "importance": "What matters",
     "trials": "All trials",
@@ -51,7 +54,7 @@ def page(report: Report) -> str:
             report=report,
             headline=headline(report),
             sentences=sentences(report),
-            contents=[(id, text.format(measure=report.measure)) for id, text in _SECTIONS.items()],
+            contents=list(_contents(report)),
             figures=_figures(report),
             tips={trial.number: _tip(report, trial) for trial in report.trials},
             kinds=[kind for kind in reversed(LAST) if any(kind == _kind(report, trial) for trial in report.trials)],
@@ -65,6 +68,13 @@ def page(report: Report) -> str:
             **_times(report.trials),
         )
     )
+
+
+def _contents(report: Report) -> Iterable[tuple[str, str]]:
+    """Yield the id and the title of each section."""
+    for name, text in _SECTIONS.items():
+        if name != "front" or report.costs:
+            yield name, text.format(measure=report.measure)
 
 
 def rendered(template: str, **content: Any) -> str:
@@ -178,6 +188,9 @@ def _charts(report: Report) -> dict[str, Any]:
         "over_trials": best_over_trials(report),
         "over_time": best_over_time(report),
         "curves": learning_curves(report),
+        "front": front(report.trials, report.costs) if report.costs else [],
+        "front_charts": front_charts(report),
+        "cost_text": cost_text,
         "sides": parallel_coordinates(report),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -149,6 +149,16 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[Command, ...] = ()
     remarks: tuple[str, ...] = ()  # what could not be read
+
+    @property
+    def costs(self) -> Sequence[str]:
+        """The costs that are shown beside the score."""
+        return self.state.costs
+
+    @property
+    def prefer(self) -> str | None:
+        """The limits of costs."""
+        return self.state.prefer
 
     @property
     def measure(self) -> str:

@@ -91,11 +91,13 @@ def _gained(found: Answer, ended: bool) -> str:
     if gain is None or baseline.score is None:
         how = "failed" if baseline.status == "failed" else "has no score yet"
         return f"What it gains over the baseline, the settings without a search, is unknown: the baseline {how}."
-    start = (
-        f"That is {gain:.3f} more than the baseline, the settings without a search, which reaches {baseline.score:.3f}"
-    )
+    more = "more" if gain >= 0 else "less"
+    base = "the baseline, the settings without a search"
+    start = f"That is {abs(gain):.3f} {more} than {base}, which reaches {baseline.score:.3f}"
     if not baseline.learnt:
         return f"{start} and learnt nothing."
+    if not baseline.fits:
+        return f"{start}; the baseline costs more than the limits of this search allow."
     if margin is None:
         done = f"after {baseline.epochs_done} of {counted(baseline.epochs, 'epoch')}"
         return f"{start} {done}, so the two cannot be compared."

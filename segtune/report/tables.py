@@ -13,6 +13,7 @@ from rich.table import Table
 
 from segtune.errors import counted, duration
 from segtune.objectives import MIOU, title
+from segtune.report.costs import cost_text, front_lines
 from segtune.report.text import (
     failures,
     paused_line,
@@ -23,7 +24,7 @@ from segtune.report.text import (
     weights_text,
 )
 from segtune.space.space import Space
-from segtune.trials import ENDED, SearchState, Trial, ranked
+from segtune.trials import ENDED, SearchState, Trial, front, ranked
 
 _SHOWN = 10  # trials in the ranking; all are in trials.csv
 _SHOWN_OF_STATE = 3  # of a search as it stands
@@ -32,21 +33,30 @@ _ANY_WIDTH = 10_000  # wider than any table, in characters
 _INDENT = " " * 6  # before the settings below a run
 
 
-def ranking(trials: Sequence[Trial], most: int = _SHOWN) -> SettingsTable:
+def ranking(trials: Sequence[Trial], most: int = _SHOWN, costs: Sequence[str] = ()) -> SettingsTable:
     """Return a table of the best trials, best first, with their scores, intervals and searched settings.
 
-    It has at most so many rows, and one of the baseline. Columns of what no row has are left out.
+    It has at most so many rows, one of the baseline, and with costs those of the front. Columns of what no row has are
+    left out.
     """
     order = ranked(trials)
+    best = [trial.number for trial in front(trials, costs)] if costs else []
     objective = _objective(trials)
     first = "; the winner over fresh seeds first" if order and order[0].confirmed else ""
     heading = f"Trials by {title(objective)} ({min(most, len(order))} of {len(trials)}; all in trials.csv{first})"
-    shown = [(place, trial) for place, trial in enumerate(order, start=1) if place <= most or trial.baseline]
+    shown = [
+        (place, trial)
+        for place, trial in enumerate(order, start=1)
+        if place <= most or trial.baseline or trial.number in best
+    ]
     rows = [
         {
             "rank": str(place),
             "trial": f"#{trial.number}",
             **_scores_of(trial),
+            **{name: cost_text(name, trial.costs[name]) for name in costs if name != "seconds"},  # time has these
+            "front": "*" if trial.number in best else "",
+            "limits": "" if trial.fits else "over",
             "status": "baseline" if trial.baseline else trial.status,
             "epochs": f"{trial.epochs_done}/{trial.epochs}",
             "time": duration(trial.seconds or 0.0),
@@ -119,7 +129,8 @@ def search_results(trials: Sequence[Trial], space: Space, ended: bool) -> list[s
     """Return tables and lines with the results of a search; `ended` is false if it was interrupted."""
     tables: list[str | RenderableType] = [comparison(trials, space)] if space.search.compare else []
     if ranked(trials):
-        tables.append(ranking(trials))
+        tables.append(ranking(trials, costs=space.search.costs))
+        tables += front_lines(trials, space.search.costs, space.search.prefer)
         tables.append(weights_text(trial.settings for trial in trials))
     times = filter(None, (training_line(trials), spent_line(trials)))
     return [*tables, *summary(trials, ended), *failures(trials), *times]
@@ -161,7 +172,8 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
     return [
         *lines,
         *summary(search.trials, search.over),
-        *([ranking(search.trials, _SHOWN_OF_STATE)] if ranked(search.trials) else []),
+        *([ranking(search.trials, _SHOWN_OF_STATE, search.costs)] if ranked(search.trials) else []),
+        *front_lines(search.trials, search.costs, search.prefer),
         *search.confirmation,
         *failures(search.trials),
         *([time] if time else []),

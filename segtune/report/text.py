@@ -163,6 +163,8 @@ def _gain(found: Answer, baseline: Trial, scored: int, ended: bool) -> str:
     text = f"gain over the baseline: {found.gain:+.4f} (baseline {baseline.score:.4f}"
     if not baseline.learnt:
         return f"{text}, which learnt nothing)"
+    if not baseline.fits:
+        return f"{text}, which costs more than the limits allow)"
     if found.margin is None:
         return f"{text} after {baseline.epochs_done} of {counted(baseline.epochs, 'epoch')}: not comparable)"
     return f"{text}); other seeds alone may bring {found.margin:.4f}"

@@ -16,6 +16,7 @@ from typing import Literal
 from segtune.config import RunConfig
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
+from segtune.objectives import MIOU
 from segtune.vocabulary import yaml_text
 
 State = Literal["running", "waiting", "finished", "failed"]
@@ -82,9 +83,10 @@ class TrackedFolder:
         counts = Counter(row["status"] for row in rows if row["origin"] != _CONFIRM)
         ended = counts["finished"] + counts["stopped"] + counts["failed"]
         best = _best(rows)
-        scores = {"best_miou": float(best["miou"])} if best else {}
-        if baseline := next((row["miou"] for row in rows if row["trial"] == "0"), None):
-            scores["baseline_miou"] = float(baseline)
+        what = "miou" if best is None or _objective(best) == MIOU else "score"  # other names may hold * and +
+        scores = {f"best_{what}": float(best[_objective(best)])} if best else {}
+        if baseline := next((row[_objective(row)] for row in rows if row["trial"] == "0"), None):
+            scores[f"baseline_{what}"] = float(baseline)
         model = folder.best
         files = [folder.search_yaml, folder.trials_csv, folder.confirmation, folder.report_html, *_files(model)]
         yield Tracked(
@@ -189,8 +191,13 @@ def _flat(path: Path) -> dict[str, str]:
 
 
 def _best(rows: Sequence[Mapping[str, str]]) -> Mapping[str, str] | None:
-    scored = [row for row in rows if row["miou"] and row["origin"] != _CONFIRM]
-    return min(scored, key=lambda row: (-float(row["miou"]), int(row["trial"])), default=None)
+    scored = [row for row in rows if row[_objective(row)] and row["origin"] != _CONFIRM]
+    return min(scored, key=lambda row: (-float(row[_objective(row)]), int(row["trial"])), default=None)
+
+
+def _objective(row: Mapping[str, str]) -> str:
+    """Return the column of trials.csv by which trials are compared; older releases knew mIoU alone."""
+    return row.get("objective") or MIOU
 
 
 def _winner(rows: Sequence[Mapping[str, str]], best: Mapping[str, str] | None, folder: SearchFolder) -> dict[str, str]:

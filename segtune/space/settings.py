@@ -13,7 +13,8 @@ from segtune.mistakes import clash
 from segtune.objectives import MIOU
 from segtune.roles import Acts, declared
 from segtune.space.confirm import AUTO_CONFIRM, TIME_SHARE, Confirm, ConfirmSetting
-from segtune.space.objectives import Objectives
+from segtune.space.objectives import Objectives, Prefer
+from segtune.space.prefer import Preference
 
 
 def _gpu_share(value: float) -> float:
@@ -90,7 +91,13 @@ class SearchSettings(BaseModel):
     objectives: Annotated[Objectives, AtResume.SAME] = Field(
         [MIOU],
         description="what is searched for: miou, f1, boundary_iou, iou/LABEL, or a weighted mean such as "
-        "{iou/1: 2, iou/3: 1}; the best epoch, stopping, sampling and the winner follow it",
+        "{iou/1: 2, iou/3: 1}; the best epoch, stopping, sampling and the winner follow it; and costs beside it: "
+        "parameters, latency, gpu_memory, seconds",
+    )
+    prefer: Annotated[Prefer, AtResume.KEPT] = Field(
+        None,
+        description="limits of costs, such as miou, latency < 20ms: the winner is the best trial that keeps them; "
+        "none: no limits",
     )
     start: Annotated[Start, AtResume.SAME] = Field(
         SHIPPED,
@@ -170,6 +177,17 @@ class SearchSettings(BaseModel):
         """The measure of quality that trials are compared by."""
         return self.objectives[0]
 
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The costs that are shown beside the quality: those of `objectives` and of `prefer`."""
+        limited = [cost for cost, _ in self.preference.limits] if self.preference else []
+        return tuple(dict.fromkeys([*self.objectives[1:], *limited]))
+
+    @property
+    def preference(self) -> Preference | None:
+        """The limits of what a model may cost; None where there are none."""
+        return Preference.of(self.prefer) if self.prefer else None
+
     def confirms(self) -> Confirm | None:
         """Return how the winner is confirmed; None where it is not."""
         if isinstance(self.confirm, str):
@@ -190,6 +208,9 @@ class SearchSettings(BaseModel):
                 f"(sampler={self.sampler}, scheduler={self.scheduler})",
                 *("compare", "sampler", "scheduler"),
             )
+        if self.preference and self.preference.objective not in (None, self.objective):
+            text = f"{self.preference.objective} is not what this search is by, which is {self.objective}"
+            raise clash(f"prefer: {text}", "prefer", "objectives")
         if self.sampler == "grid" and self.start not in (SHIPPED, NO_PORTFOLIO):
             raise clash(f"start: a grid is tried in its own order, but got {self.start}", "start", "sampler")
         return self

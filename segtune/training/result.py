@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from segtune.data.splits import ADDED
@@ -58,6 +58,7 @@ class EpochResult:
     images_per_second: float | None = None  # tiles per second of training, from the first batch of a start on
     waiting_share: float | None = None  # part of that time in which training waited for tiles, from 0 to 1
     own: Own | None = None  # by the objective of the run; None where that is mIoU
+    costs: Mapping[str, float] = field(default_factory=dict)  # that are known, by name, but for seconds; see COSTS
 
     @property
     def score(self) -> float | None:
@@ -110,7 +111,7 @@ class EpochResult:
             },
             spent={},
             own=Own(row[_SCORE], row[_BEST_SCORE]) if _BEST_SCORE in row else None,
-            **{field.name: row[field.name] for field in fields(cls) if field.name not in _NOT_A_COLUMN},
+            **{each.name: row[each.name] for each in fields(cls) if each.name not in _NOT_A_COLUMN},
             **later,
         )
 
@@ -142,4 +143,4 @@ class EpochResult:
 
 _ADDED_LATER = ("val_loss", "train_miou", "images_per_second", "waiting_share")  # columns that older tables lack
 # Fields without a column of their own, or with one that may be missing.
-_NOT_A_COLUMN = ("epochs", "scores", "added", "spent", "first_lr", "waiting", "own", *_ADDED_LATER)
+_NOT_A_COLUMN = ("epochs", "scores", "added", "spent", "first_lr", "waiting", "own", "costs", *_ADDED_LATER)

@@ -94,6 +94,8 @@ class Run:
         self.device = resolve_device(config.device)
         precision = resolve_precision(config, self.device)
         _seed(config.seed)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         bands = input_statistics(config, info.input_bands(config.channels), info.uint8)
         self.model = self._setup_model(info, bands, begins=content is None)
         weights = class_weights(config.class_weights, info)
@@ -258,8 +260,20 @@ class Run:
             self.manifest,
             micro_batch=self.progress.micro_batch,
             evaluation_batch_size=self.progress.evaluation_batch_size,
+            latency=self.progress.latency,
+            gpu_memory=self.progress.gpu_memory,
         )
         self.manifest.write(self.folder.run_yaml)
+
+    def costs(self) -> dict[str, float]:
+        """Return the costs of the model that are known, by name."""
+        manifest = self.manifest
+        found = {
+            "parameters": manifest.parameters,
+            "latency": manifest.latency,
+            "gpu_memory": manifest.gpu_memory,
+        }
+        return {name: float(value) for name, value in found.items() if value is not None}
 
     def pause(self) -> None:
         """Save the state within an epoch when it is time to; raise StoppedError when the caller asks to stop.

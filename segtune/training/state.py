@@ -44,6 +44,8 @@ class Progress:
     stale_epochs: int = 0  # epochs with a score since the best one
     seconds: float = 0.0  # seconds of training and evaluation
     lr: float = 0.0  # learning rate of the last step
+    latency: float | None = None  # of a forward pass of one image, in milliseconds; None while it was not measured
+    gpu_memory: float | None = None  # the most that tensors took, in gigabytes; None on a CPU
 
     def next_epoch(self, seconds: float) -> Progress:
         """Return the progress after the present epoch, which took the run to so many seconds."""

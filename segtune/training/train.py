@@ -26,6 +26,7 @@ from segtune.models.build import freeze_encoder
 from segtune.models.checkpoint import save_model
 from segtune.models.device import resolve_device, resolve_precision
 from segtune.torch_errors import faults_named
+from segtune.training.costs import measure_costs
 from segtune.training.distributed import ALONE, Group, Seat
 from segtune.training.loaders import Waiting, find_waiting
 from segtune.training.measure import Measured, evaluate_epoch
@@ -194,6 +195,8 @@ def _next_epoch(run: Run, on_batch: OnBatch | None) -> EpochResult:
     run.phases.enter("evaluation")
     measured = evaluate_epoch(run, epoch)
     end = running_seconds()
+    if run.progress.latency is None and run.group.first:
+        measure_costs(run)
     _finish_epoch(run, measured, end - start)
     return _record(run, trained, measured, end - evaluating)
 
@@ -321,6 +324,7 @@ def _result(run: Run, trained: _Trained, measured: Measured, eval_seconds: float
         scores=measured.scores,
         added=measured.added,
         best_miou=progress.best_miou,
+        costs=run.costs(),
         own=None if run.measure.objective.is_miou else Own(measured.score, progress.best_score),
         best_epoch=progress.best_epoch,
         lr=progress.lr,

@@ -86,6 +86,8 @@ class Results:
                     self._ended[trial.number] = trial
                     self._reported.pop(trial.number, None)
                 found.append(trial)
+        if preference := self._space.search.preference:
+            found = [replace(trial, fits=preference.kept_by(trial.costs)) for trial in found]
         return self.confirmation.attached(found) if self.confirmation else found
 
     def remarks(self) -> list[str]:
@@ -128,6 +130,7 @@ class Results:
             error=frozen.user_attrs.get(ERROR),
             fingerprint=self._fingerprint,
             parameters=run_yaml.get("parameters"),
+            **_costs(run_yaml),
             note=frozen.user_attrs.get(NOTE),
             repeats=tuple(frozen.user_attrs.get(REPEATS, ())),
             micro_batch=frozen.user_attrs.get(MICRO_BATCH, micro_batch),
@@ -188,6 +191,11 @@ def _interval(trial: Trial, best: Path) -> Interval | None:
     score, low, high = (metrics.get(f"{trial.objective}{end}") for end in ("", "_low", "_high"))
     # A running trial may have a newer model than the study knows of, and older releases wrote no interval.
     return None if score is None or low is None or high is None or score != trial.score else Interval(score, low, high)
+
+
+def _costs(run_yaml: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the latency and the memory that a run measured; older releases measured none."""
+    return {name: (run_yaml.get("costs") or {}).get(name) for name in ("latency", "gpu_memory")}
 
 
 def _running(frozen: FrozenTrial, run_yaml: Mapping[str, Any]) -> dict[str, Any]:

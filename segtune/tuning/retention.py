@@ -13,7 +13,7 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.models.card import write_card
 from segtune.models.checkpoint import model_score
 from segtune.space.settings import SearchSettings
-from segtune.trials import Trial, by_score, ranked
+from segtune.trials import Trial, by_score, front, ranked
 from segtune.tuning.results import Results
 
 _COPY_PAUSE = 20.0  # pause between two copies while trials run, as a multiple of the time that the last copy took
@@ -35,7 +35,9 @@ class Retention:
         self._write_card(order)
         # By the search's own numbers: those of the best ones are needed again where a confirmation no longer counts.
         best = [trial for trial in by_score(trials) if trial.ended][: self._search.keep]
-        kept = {trial.number for trial in (*order[:1], *best)}
+        # Another preference may choose one of the front.
+        others = front(trials, self._search.costs) if self._search.costs else []
+        kept = {trial.number for trial in (*order[:1], *best, *others)}
         for trial in trials:
             if trial.ended:
                 _discard(self._folder.trial(trial.number), weights=trial.number not in kept)

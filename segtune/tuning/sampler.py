@@ -18,7 +18,7 @@ from segtune.space.space import Space
 from segtune.tuning.points import Lookup, Signature, distributions, encode, signature
 from segtune.tuning.prior import AroundPrior
 from segtune.tuning.study import WARM_START
-from segtune.tuning.teaching import AsComplete, Lesson, Taught
+from segtune.tuning.teaching import AsComplete, Lesson, Taught, TaughtCosts
 
 _STARTUP_TRIALS = 10  # random trials before TPE models anything; Optuna's default
 _LEAST_STARTUP_TRIALS = 4
@@ -106,11 +106,14 @@ class SpaceSampler(BaseSampler):
         tried = {signature(other.params) for other in known}
         seed = self._seed(trial.number)
         inner, at_random = self._inner(self._space, seed), RandomSampler(seed=seed)
+        # TPE for several objectives (Ozaki et al. 2022, doi:10.1613/jair.1.13188) where costs count as well.
+        costs = self._space.search.objectives[1:]
+        seen: Any = TaughtCosts(study, self._lesson, costs) if costs else taught
         around = AroundPrior(self._space, known, taught, self._seed(trial.number, "prior"))
         for attempt in range(11 * _REDRAWS):
             sampler = inner if attempt < _REDRAWS else at_random
             expected = around.draw() if attempt < _REDRAWS // 2 else {}
-            point = self._point(sampler, taught, trial, expected)
+            point = self._point(sampler, seen, trial, expected)
             if signature(point) not in tried and self.allows(point):
                 if not expected.keys().isdisjoint(point):
                     self.latest_around_prior = trial.number

@@ -19,6 +19,7 @@ from segtune.tuning.recovery import catch_up
 from segtune.tuning.scheduler import Decision, Scheduler
 from segtune.tuning.stopping import Cause, EarlyEnd, Rules
 from segtune.tuning.study import (
+    COSTS,
     ERROR,
     MICRO_BATCH,
     NOTE,
@@ -245,6 +246,8 @@ class Searcher(OrderlyEnd):
         if last is not None:
             trial.set_user_attr(SPENT, dict(last.spent))
             trial.set_user_attr(MICRO_BATCH, last.micro_batch)
+            if last.costs:
+                trial.set_user_attr(COSTS, {**last.costs, "seconds": last.seconds / last.epoch * last.epochs})
         if last is not None and last.finished:
             self._end(trial, TrialState.COMPLETE, last)
         elif number in self._stopped:

@@ -32,6 +32,8 @@ def search_state(folder: SearchFolder) -> SearchState:
         reason_of(study),
         [*([damage] if damage else []), *results.remarks()],
         list(_confirmed(results.confirmation, trials, folder)),
+        space.search.costs,
+        space.search.prefer,
         _waiting(results.confirmation, trials, folder),
     )
 

@@ -28,6 +28,7 @@ REPEATS = "repeats"  # a list of the failures after which it was repeated
 WARM_START = "warm_start"  # folder and number in the search where it was trained, which is not this one
 SPENT = "spent"  # seconds by phase; a former release kept the micro-batch among them
 MICRO_BATCH = "micro_batch"  # tiles that went through the network at a time
+COSTS = "costs"  # what the model costs, by name; `seconds` are those of all epochs, as the epochs so far tell
 ORIGIN = "origin"  # why it was tried; a trial that goes on keeps it
 
 _BUSY_S = 60  # another terminal's --status, or a dashboard, may be reading

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Container, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from segtune.planning.rungs import rungs
 from segtune.space.space import Space
-from segtune.tuning.study import PAUSED, is_paused, last_value
+from segtune.tuning.study import COSTS, PAUSED, is_paused, last_value
 
 DIVERGED = "diverged"  # user attribute of a trial whose loss became NaN or infinite
+_LEAST_COST = 1e-9  # smaller ones count as this one, which has a logarithm
 _DIVERGED_VALUE = 0.0  # the mIoU that it teaches, the worst there is
 
 
@@ -135,3 +139,39 @@ class Taught:
         if self._trials is None:  # once per point: nothing changes meanwhile
             self._trials = self._lesson(self._study.get_trials(deepcopy=False))
         return [trial for trial in self._trials if states is None or trial.state in states]
+
+
+class TaughtCosts(Taught):
+    """A study as a sampler for several objectives sees it: the trials of a lesson, with the logarithms of their costs.
+
+    A trial that diverged has the largest costs of all. One whose costs are not known teaches nothing.
+    """
+
+    def __init__(self, study: optuna.Study, lesson: Lesson, costs: Sequence[str]) -> None:
+        super().__init__(study, lambda trials: _with_costs(lesson(trials), trials, costs))
+        self.directions = [StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * len(costs)]
+
+    def _is_multi_objective(self) -> bool:
+        return True
+
+
+def _with_costs(
+    lessons: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], costs: Sequence[str]
+) -> list[FrozenTrial]:
+    """Return lessons of which those that ended have the score and the costs as their values."""
+    known: dict[int, list[float]] = {}
+    for trial in trials:
+        found = trial.user_attrs.get(COSTS, {})
+        if all(name in found for name in costs):
+            known[trial.number] = [math.log(max(found[name], _LEAST_COST)) for name in costs]
+    most = [max(column) for column in zip(*known.values(), strict=True)]
+    told = []
+    for lesson in lessons:
+        own = known.get(lesson.number) or (most if lesson.value == _DIVERGED_VALUE else None)
+        if lesson.state is TrialState.COMPLETE and own:
+            made = copy.copy(lesson)
+            made.values = [lesson.value, *own]
+            told.append(made)
+        elif lesson.state is TrialState.RUNNING:
+            told.append(lesson)
+    return told

@@ -79,9 +79,9 @@ def test_a_search_setting_that_declares_nothing_is_refused() -> None:
         declared(More, AtResume)
 
 
-def test_a_resumed_search_may_change_its_budget_and_its_machine() -> None:
+def test_a_resumed_search_may_change_budget_machine_and_limits() -> None:
     budget, machine = {"trials", "time_budget", "patience", "disk_gb"}, {"gpus_per_trial", "cpus_per_trial"}
-    assert set(KEPT) == {*budget, *machine, "max_concurrent"}
+    assert set(KEPT) == {*budget, *machine, "max_concurrent", "prefer"}
     assert set(CHANGEABLE) == {*KEPT, "confirm", "keep", "retries", "hang_time", "log_to"}
 
 

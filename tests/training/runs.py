@@ -100,7 +100,8 @@ def same_model(first: Path, second: Path) -> bool:
 def left(folder: Path) -> dict[str, Any]:
     """All that a run's numbers and weights are, of its files; not how long it took."""
     state = load_state(folder / "state.pt")
-    state["progress"].pop("seconds")
+    for time in ("seconds", "latency"):
+        state["progress"].pop(time)
     state.pop("spent")
     state["row"] = timeless(state["row"])
     best = yaml.safe_load((folder / "best" / "run.yaml").read_text(encoding="utf-8"))

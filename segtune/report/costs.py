@@ -1,0 +1,31 @@
+"""Costs of trials as text, and lines about the front of a search: the trials not beaten in score and costs together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from segtune.errors import counted, duration
+from segtune.space.prefer import UNITS
+from segtune.trials import Trial, front
+
+
+def cost_text(name: str, value: float | None) -> str:
+    """Return a cost as people read it: 12.1 ms, 4.2 M, 3.5 GB or 2 min; an empty text where it is not known."""
+    if value is None:
+        return ""
+    if name == "seconds":
+        return duration(value)
+    return f"{value / 1e6:.1f} M" if name == "parameters" else f"{value:.3g} {next(iter(UNITS[name]))}"
+
+
+def front_lines(trials: Sequence[Trial], costs: Sequence[str], prefer: str | None) -> Iterator[str]:
+    """Yield lines about the front, and about the limits that the winner keeps or none keeps; none without costs."""
+    if found := front(trials, costs) if costs else []:
+        names = ", ".join(f"#{trial.number}" for trial in found)
+        used = "all epochs" if found[0].share == 1 else f"{found[0].share:.0%} of their epochs"
+        yield f"front by {found[0].objective}, {', '.join(costs)} (*), among trials with {used}: {names}"
+    scored = [trial for trial in trials if trial.score is not None]
+    if prefer and scored:
+        kept = sum(trial.fits for trial in scored)
+        best = "the winner is the best of them" if kept else "so the best of all is taken"
+        yield f"prefer {prefer}: kept by {counted(kept, 'trial') if kept else 'no trial'}; {best}"
