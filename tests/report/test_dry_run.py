@@ -134,10 +134,12 @@ def test_every_flag_of_a_search_sets_the_setting_of_its_name(dry_run, tiles: Pat
     monkeypatch.setattr(dry_run_module, "show_dry_run", lambda console, space, *more: seen.update(space=space) or 0)
     flags = "--trials 7 --time-budget 2h --patience 5 --seed 3 --disk-gb 2.5 --max-concurrent 2 --gpus-per-trial 0"
     wanted = {"trials": 7, "time_budget": 7200.0, "patience": 5, "seed": 3, "disk_gb": 2.5, "max_concurrent": 2}
-    wanted |= {"gpus_per_trial": 0.0, "cpus_per_trial": 1, "prefer": "latency < 20ms"}
+    wanted |= {"gpus_per_trial": 0.0, "cpus_per_trial": 1, "prefer": "latency < 20ms", "log_to": "none"}
     assert set(wanted) == set(SEARCH_FLAGS)
     text = f"dataset: {tiles}\nclasses: [3, 7, 255]\nrun: {{{SMALL}}}\nspace: {{lr: [1e-3, 1e-2]}}\n"
-    status, _, err = dry_run(text, *flags.split(), "--cpus-per-trial", "1", "--prefer", "latency<0.02s")
+    status, _, err = dry_run(
+        text, *flags.split(), "--cpus-per-trial", "1", *("--prefer", "latency<0.02s", "--log-to", "none")
+    )
     assert (status, err) == (0, "")
     assert {name: getattr(seen["space"].search, name) for name in wanted} == wanted
     assert seen["space"].baseline.seed == RunConfig().seed  # which is the run's own
