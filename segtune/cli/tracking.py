@@ -12,12 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from segtune.errors import InputError, SegtuneError
+from segtune.errors import InputError, SegtuneError, named
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.remarks import Say
 from segtune.report.commands import same_command
 from segtune.report.trackers import NONE, TRACKERS, check_installed
-from segtune.report.tracking import OVER
+from segtune.report.tracking import OVER, SAID
 from segtune.space.reader import load_space
 
 _ROOT = Path(__file__).resolve().parent.parent.parent  # what holds the package
@@ -25,20 +25,27 @@ _LONGEST_S = 90.0  # more than the process waits for a tracker after the work en
 
 
 class Tracking:
-    """The process that keeps a tracker up to date; without a tracker, there is none."""
+    """The process that keeps a tracker up to date; without a tracker, there is none.
+
+    Raises SegtuneError, with the command that sends everything later, where the process cannot be started.
+    """
 
     def __init__(self, words: list[str], say: Say) -> None:
         self._say = say
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "segtune.report.tracking", *words]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is for the search, which ends it in order
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": path},
+                start_new_session=True,  # Ctrl-C is for the search, which ends it in order
+            )
+        except OSError as error:  # such as no memory for another process
+            tracker, _, later, *_ = words
+            raise SegtuneError(f"not logged to {tracker} ({named(error)}); to send what is missing: {later}") from error
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reader.start()
 
@@ -82,7 +89,14 @@ def tracked(tracker: str, folder: Path, later: str, say: Say) -> Iterator[Callab
     if tracker == NONE:
         yield lambda: None
         return
-    tracking = Tracking([tracker, str(folder), later], say)
+    try:
+        tracking = Tracking([tracker, str(folder), later], say)
+    except SegtuneError as error:  # the work goes on without it
+        say(str(error))
+        tracking = None
+    if tracking is None:
+        yield lambda: None
+        return
     try:
         yield tracking.over
     finally:
@@ -90,7 +104,7 @@ def tracked(tracker: str, folder: Path, later: str, say: Say) -> Iterator[Callab
             status = tracking.end(_LONGEST_S)
         except subprocess.TimeoutExpired:
             status = -1
-        if status not in (0, 1):  # it could not say itself what is missing
+        if status not in (0, SAID):  # it could not say itself what is missing
             say(f"not everything was logged to {tracker}; to send what is missing: {later}")
 
 
@@ -103,10 +117,13 @@ def send(tracker: str, folder: Path, over: bool, later: str, say: Say) -> int:
     tracking = Tracking([tracker, str(folder), later, "--patient"], lines.append)
     if over:
         tracking.over()
-    if tracking.end(None):
-        raise SegtuneError(lines[-1] if lines else f"{tracker}: the process that sends to it died")
+    status = tracking.end(None)
+    if status == SAID and lines:
+        raise SegtuneError(lines[-1])
     for line in lines:
         say(line)
+    if status:
+        raise SegtuneError(f"not everything was logged to {tracker}; to send what is missing: {later}")
     return 0
 
 

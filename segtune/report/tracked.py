@@ -80,7 +80,7 @@ class TrackedFolder:
 
     def _search(self, folder: SearchFolder, live: bool, over: bool) -> Iterator[Tracked]:
         rows = self._table(folder.trials_csv)
-        counts = Counter(row["status"] for row in rows if row["origin"] != _CONFIRM)
+        counts = Counter(row["status"] for row in rows if row.get("origin") != _CONFIRM)
         ended = counts["finished"] + counts["stopped"] + counts["failed"]
         best = _best(rows)
         what = "miou" if best is None or _objective(best) == MIOU else "score"  # other names may hold * and +
@@ -100,10 +100,10 @@ class TrackedFolder:
             [] if live else [file for file in files if file.is_file()],
             folder.search_yaml.stat().st_mtime,
         )
-        seeds = {row["trial"]: int(row["seed"]) for row in rows if row["origin"] != _CONFIRM}
+        seeds = {row["trial"]: int(row["seed"]) for row in rows if row.get("origin") != _CONFIRM}
         for row in rows:
             number = int(row["trial"])
-            repeats = row["origin"] == _CONFIRM
+            repeats = row.get("origin") == _CONFIRM
             seed = (int(row["seed"]) - seeds.get(row["trial"], 0)) % _SEEDS
             run = folder.repeat(number, seed) if repeats else folder.trial(number)
             state = _STATES.get(row["status"], "waiting")
@@ -191,7 +191,7 @@ def _flat(path: Path) -> dict[str, str]:
 
 
 def _best(rows: Sequence[Mapping[str, str]]) -> Mapping[str, str] | None:
-    scored = [row for row in rows if row[_objective(row)] and row["origin"] != _CONFIRM]
+    scored = [row for row in rows if row[_objective(row)] and row.get("origin") != _CONFIRM]
     return min(scored, key=lambda row: (-float(row[_objective(row)]), int(row["trial"])), default=None)
 
 
@@ -212,7 +212,7 @@ def _winner(rows: Sequence[Mapping[str, str]], best: Mapping[str, str] | None, f
         from segtune.report.index import trial_of
         from segtune.trials import ranked
 
-        trials = [trial_of(row) for row in rows if row["origin"] != _CONFIRM]
+        trials = [trial_of(row) for row in rows if row.get("origin") != _CONFIRM]
         confirmation = Confirmation.read(folder.confirmation)
         if confirmation and confirmation.result and confirmation.holds(trials):
             number = ranked(confirmation.attached(trials))[0].number

@@ -28,6 +28,7 @@ from segtune.report.tracked import TrackedFolder
 from segtune.report.trackers import Ledger, Tracker, missing, send_missing
 
 OVER = b"o"  # the work does not go on
+SAID = 3  # exit status: a line said what is missing; Python itself ends with 1 or 2
 _EVERY_S = 10.0  # between two looks at the folder
 _SHARE = 0.05  # at most, of the time that looks may take
 _LONGEST_PAUSE_S = 300.0  # between two attempts while a tracker does not answer
@@ -161,7 +162,7 @@ def watch(sender: Sender, told: int, patient: bool) -> None:
 
 
 def main(words: Sequence[str]) -> int:
-    """Keep a tracker up to date; return 0 when it has everything."""
+    """Keep a tracker up to date; return 0 when it has everything, and SAID when the last line says what it lacks."""
     parser = argparse.ArgumentParser()
     parser.add_argument("tracker")
     parser.add_argument("folder", type=Path)
@@ -174,14 +175,18 @@ def main(words: Sequence[str]) -> int:
     os.dup2(silent, 1)
     os.dup2(silent, 2)
     sender = Sender(given.tracker, given.folder, out)
-    watch(sender, 0, given.patient)
-    left = sender.left()
-    if left:
-        why = f" ({one_line(sender.failed)})" if sender.failed and not sender.warned else ""
-        runs = f"{counted(len(left), 'run')} of {given.folder.name}: {first_few(left)}"
-        sender.say(f"not logged to {given.tracker}{why}: {runs}; to send what is missing: {given.send_later}")
+    missing = None
+    try:
+        watch(sender, 0, given.patient)
+        if left := sender.left():
+            why = f" ({one_line(sender.failed)})" if sender.failed and not sender.warned else ""
+            missing = f"{why}: {counted(len(left), 'run')} of {given.folder.name}: {first_few(left)}"
+    except Exception as error:  # such as that of a file in the folder that cannot be read
+        missing = f" ({named(error)}): {given.folder.name}"
+    if missing:
+        sender.say(f"not logged to {given.tracker}{missing}; to send what is missing: {given.send_later}")
     out.flush()
-    return 1 if left else 0
+    return SAID if missing else 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,18 @@ def test_runs_with_fresh_seeds_have_their_folders(tmp_path: Path) -> None:
     ]
     assert len(runs["confirm_0000_s2"].rows) == 2
     assert runs["s"].facts["trials_finished"] == "1"
+
+
+def test_a_search_of_the_first_release_has_no_origins(search: SearchFolder) -> None:
+    with search.trials_csv.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with search.trials_csv.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name != "origin"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    runs = by_name(search.path)
+    assert [run.kind for run in runs.values()] == ["search", "trial", "trial", "trial"]
+    assert (runs["s"].facts["winner"], runs["s"].facts["trials_finished"]) == ("trial_0000", "1")
 
 
 def test_a_digest_changes_with_what_is_stored(search: SearchFolder) -> None:

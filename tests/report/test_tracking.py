@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from segtune.cli.tracking import tracked
+from segtune.cli.tracking import send, tracked
+from segtune.errors import SegtuneError
 from segtune.files.folders import SearchFolder
 from segtune.report import tracking
 from segtune.report.tracked import Tracked
@@ -187,7 +189,39 @@ def test_a_process_that_died_is_said(folder: SearchFolder, tmp_path: Path, monke
     lines: list[str] = []
     with tracked("mlflow", folder.path, LATER, lines.append) as over:
         over()
-    assert lines[-1:] == [f"not everything was logged to mlflow; to send what is missing: {LATER}"]
+    line = f"not everything was logged to mlflow; to send what is missing: {LATER}"
+    assert lines[-1:] == [line]
+    with pytest.raises(SegtuneError) as error:
+        send("mlflow", folder.path, True, LATER, print)
+    assert str(error.value) == line
+
+
+def test_a_folder_that_cannot_be_read_is_said_with_the_command(
+    folder: SearchFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(tmp_path, monkeypatch, real=False)
+    folder.search_yaml.write_text("search: [\n")
+    lines: list[str] = []
+    with tracked("mlflow", folder.path, LATER, lines.append) as over:
+        over()
+    assert lines[-1].startswith("not logged to mlflow (InputError: ")
+    assert lines[-1].endswith(f": s; to send what is missing: {LATER}")
+    with pytest.raises(SegtuneError) as error:
+        send("mlflow", folder.path, True, LATER, print)
+    assert str(error.value) == lines[-1]
+
+
+def test_a_process_that_cannot_be_started_ends_no_search(folder: SearchFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*words: object, **others: object) -> None:
+        raise OSError("no memory")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    lines: list[str] = []
+    with tracked("mlflow", folder.path, LATER, lines.append) as over:
+        over()
+    assert lines == [f"not logged to mlflow (OSError: no memory); to send what is missing: {LATER}"]
+    with pytest.raises(SegtuneError, match="no memory"):
+        send("mlflow", folder.path, True, LATER, print)
 
 
 def test_an_error_of_the_work_passes_and_what_it_left_is_sent(
