@@ -46,6 +46,17 @@ def joined_tree(final: Path) -> Iterator[Path]:
                 os.replace(os.path.join(folder, name), target / name)
 
 
+def delete_files(files: Iterable[Path], root: Path) -> None:
+    """Delete files below a folder, and the folders between that are empty then; missing files do not matter."""
+    folders = set[Path]()
+    for file in files:
+        file.unlink(missing_ok=True)
+        folders.update(root / inside for inside in file.relative_to(root).parents[:-1])
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):  # the innermost first
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
 def place_file(source: Path, target: Path, copy: bool, flag: str = "--copy") -> None:
     """Link a file to a second name, or copy it; links are followed. The folder of `target` is made.
 

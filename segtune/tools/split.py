@@ -25,7 +25,7 @@ from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.machine import available_cpus
 from segtune.tools.blocks import Spot, blocks_of, in_pixels, spot_of, too_near
-from segtune.tools.placing import joined_tree, place_file
+from segtune.tools.placing import delete_files, joined_tree, place_file
 from segtune.tools.shares import assign
 from segtune.tools.tile_files import all_names, files_by_tile
 from segtune.tools.windows import TILE_NAME
@@ -210,7 +210,8 @@ def leaks(divided: Divided, progress: Progress) -> tuple[list[str], list[Finding
 def check_target(to: Path, force: bool) -> list[Path]:
     """Return the files of an earlier split that a new one replaces in a data set.
 
-    Raises InputError where splits are there already, unless `force` is set and this tool made them.
+    Raises InputError where splits are there already, unless `force` is set, this tool made them, and the tiles are
+    also elsewhere.
     """
     check_writable(to, "--to")
     there = [name for name in SPLITS if (to / name).exists() or (to / f"{name}.txt").exists()]
@@ -226,7 +227,14 @@ def check_target(to: Path, force: bool) -> list[Path]:
         raise InputError(f"--to: {to} {why}, so --force does not replace it; give another folder")
     names = [name for name in record["files"] if isinstance(name, str)] if isinstance(record["files"], list) else []
     paths = [PurePosixPath(name) for name in names]
-    return [to / path for path in paths if path.parts[:1] and path.parts[0] in SPLITS and ".." not in path.parts]
+    own = [to / path for path in paths if path.parts[:1] and path.parts[0] in SPLITS and ".." not in path.parts]
+    only = [path for path in own if record.get("with") == "link" and path.is_file() and path.lstat().st_nlink == 1]
+    if only:
+        raise InputError(
+            f"--to: {to} holds the only copies of {counted(len(only), 'linked file')} now, such as {only[0]}, so "
+            f"--force does not replace it; give another folder"
+        )
+    return own
 
 
 def place(divided: Divided, layout: Layout, how: How, to: Path, way: str, replaced: Sequence[Path]) -> int:
@@ -241,8 +249,7 @@ def place(divided: Divided, layout: Layout, how: How, to: Path, way: str, replac
         record = {"from": str(Path(divided.tiles.folders[0]).parent), "with": way, **how.plain()}
         record["files"] = [target.as_posix() for _, target in files]
         (tree / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-    for old in set(replaced) - {to / target for _, target in files}:  # the others were replaced
-        old.unlink(missing_ok=True)
+    delete_files(set(replaced) - {to / target for _, target in files}, to)  # the others were replaced
     if way == "move":
         for source, _ in files:
             source.unlink()

@@ -198,6 +198,33 @@ def test_only_a_split_of_this_tool_is_replaced() -> None:
     assert "holds the only copies of tiles that were moved" in mistake
 
 
+@pytest.mark.parametrize("kept", ["", "test/images/notes.txt"])
+def test_folders_of_a_replaced_split_go_where_they_are_empty(write_image: WriteImage, kept: str) -> None:
+    write_tiles(write_image, 3, 4)
+    assert split("tiles", "--by", "random", "--shares", 0.6, 0.2, 0.2, "--to", "set").status == 0
+    if kept:
+        Path("set", kept).write_text("mine")
+    assert split("tiles", "--by", "random", "--to", "set", "--force").status == 0
+    below = {path.relative_to("set").as_posix() for path in Path("set").glob("test/**/*")}
+    assert below == ({"test/images", kept} if kept else set())
+    assert Path("set/test").exists() == bool(kept)
+    if not kept:
+        checked = call("segtune.tools.__main__", "check", "set")
+        assert "val" in checked.out
+        assert "set/test" not in checked.out + checked.err
+
+
+def test_the_only_copies_of_linked_tiles_are_not_replaced(write_image: WriteImage) -> None:
+    write_tiles(write_image, 3, 4)
+    shutil.copytree("tiles", "other")
+    assert split("tiles", "--by", "random", "--to", "set").status == 0
+    shutil.rmtree("tiles")
+    before = sorted(Path("set").rglob("*"))
+    (mistake,) = split("other", "--by", "random", "--seed", 1, "--to", "set", "--force").mistakes
+    assert mistake.startswith("--to: set holds the only copies of 36 linked files now, such as set/")
+    assert sorted(Path("set").rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
