@@ -14,6 +14,7 @@ from segtune.errors import InputError, one_line
 from segtune.evaluation.intervals import Interval
 from segtune.fields import SCORE_NEUTRAL
 from segtune.files.atomic import write_text
+from segtune.objectives import MIOU
 from segtune.trials import Seeds, Trial, by_score
 from segtune.vocabulary import yaml_text
 
@@ -68,6 +69,8 @@ class Confirmed:
     groups: int | None  # None where tiles were drawn one by one
     sentence: str = ""
     drawn: str = ""  # what was drawn for the intervals, where that matters
+    objective: str = MIOU  # what all scores are
+    unsure: str | None = None  # why there are no leads and no intervals; None where there are
 
     @property
     def winner(self) -> Repeated:
@@ -97,6 +100,8 @@ class Look:
     baseline: float | None  # None where the winner is the baseline, or where that could not be repeated
     gain: Interval | None
     look: int = 1  # how often the test tiles were looked at, this time included
+    objective: str = MIOU  # what the scores are, also the one that is called miou
+    unsure: str | None = None  # why several tiles give no interval and no gain; None elsewhere
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,8 @@ def sentence(found: Confirmed) -> str:
         parts = [f"{name} has the best mean over its seeds, {winner.mean:.3f}; the baseline could not be repeated"]
     elif winner.baseline:
         parts = [f"{_BASELINE} has the best mean over its seeds, {winner.mean:.3f}: nothing that was tried beats it"]
+    elif found.unsure:
+        parts = [f"{name} has the best mean over its seeds, {winner.mean:.3f}, and {_BASELINE} has {base.mean:.3f}"]
     elif found.gained:
         parts = [f"{name} is better than {_BASELINE} by {_lead(base, '95%: ')}"]
     else:
@@ -178,6 +185,8 @@ def sentence(found: Confirmed) -> str:
     for one in found.configurations[1:]:
         if not one.baseline and one.lead and one.lead.low <= 0:
             parts.append(f"{named(found, one)} is not distinguishable from it {_close(one)}{_pace(one, winner)}")
+    if found.unsure:
+        parts.append(found.unsure)
     return "; ".join(parts) + "."
 
 

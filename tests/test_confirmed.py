@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ def test_the_winner_over_fresh_seeds_comes_first() -> None:
 
 
 def test_the_console_says_how_sure_the_winner_is() -> None:
-    _, *lines = confirmation_results(confirmation(tests=(TESTED,)), TRIALS)
+    _, _, *lines = confirmation_results(confirmation(tests=(TESTED,)), TRIALS)
     assert lines == [
         sentence(FOUND),
         "probability that the winner is better: 90.0% than the runner-up, 90.0% than the baseline",
@@ -159,3 +160,28 @@ def test_the_page_has_the_gain_over_the_baseline() -> None:
     assert [one.gain for one in found.candidates] == [BASELINE.lead, Interval(0.018, 0.002, 0.034), None]
     assert found.sentence.startswith("Trial #12 (resnet34) is better than the baseline by 0.021")
     assert "Test (DATASET/test" in found.sentence
+
+
+def test_where_intervals_cannot_be_told_the_sentence_and_the_look_say_why(tmp_path: Path) -> None:
+    why = "only one tile holds class 3, so how sure its IoU is cannot be said"
+    found = Confirmed((repeated(12, 0.880), repeated(7, 0.877), repeated(0, 0.859)), 54, None, unsure=why)
+    look = replace(TESTED, interval=None, gain=None, objective="iou/3", unsure=why)
+    assert sentence(found) == f"trial #12 has the best mean over its seeds, 0.880, and the baseline has 0.859; {why}."
+    assert line_of_test(look).endswith(f"winner 0.8600, baseline 0.8400; {why}")
+    confirmation(found, tests=(look,)).write(tmp_path / "confirmation.json")
+    assert Confirmation.read(tmp_path / "confirmation.json") == confirmation(found, tests=(look,))
+    assert not any("probability" in str(line) for line in confirmation_results(confirmation(found), TRIALS))
+    page = page_confirmation(confirmation(found), TRIALS)
+    assert page
+    assert why in page.sentence
+
+
+def test_a_file_of_an_earlier_release_is_of_miou(tmp_path: Path) -> None:
+    path = tmp_path / "confirmation.json"
+    confirmation(tests=(TESTED,)).write(path)
+    plain = json.loads(path.read_text())
+    for record in (plain["result"], *plain["tests"]):
+        del record["objective"], record["unsure"]
+    path.write_text(json.dumps(plain))
+    assert Confirmation.read(path) == confirmation(tests=(TESTED,))
+    assert TESTED.objective == FOUND.objective == "miou"

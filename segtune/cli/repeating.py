@@ -109,9 +109,11 @@ def _result(place: Path, config: RunConfig, runs: Sequence[RunFolder], pattern: 
         text += f", 95%: {interval.low:.4f} to {interval.high:.4f} ({what})"
     single = mean_of(repeats, measure=measure).interval
     drawn = grouping.difference(interval, single) if grouping.groups and interval and single else grouping.remark
+    why = measure.unsure(first, grouping.groups)
     return [
         text,
         *([drawn] if drawn else []),
+        *([why] if why else []),
         f"{median} has the median, {mean.scores[mean.median]:.4f}; {place / _RESULT} has all numbers",
         f"validate.py -cd {shlex.quote(str(place))} --ensemble averages the models",
     ]

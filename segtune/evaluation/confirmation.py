@@ -18,6 +18,7 @@ from segtune.evaluation.chance import critical, probability_above_zero
 from segtune.evaluation.intervals import Interval, units_of
 from segtune.evaluation.measure import MEAN_IOU, Measure
 from segtune.evaluation.overlap import Floats, TileCounts
+from segtune.objectives import MIOU
 
 _CHANCE = 0.025  # as often, chance alone exceeds the interval's lower end: an end of a 95% interval
 
@@ -63,13 +64,15 @@ class Gain:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The configurations by their means, and the gains of the best."""
+    """The configurations by their means, and the gains of the best; neither gains nor intervals where `unsure` is set."""
 
     means: tuple[Mean, ...]  # the best one first; of equal ones, in the order given
     gains: tuple[Gain, ...]  # over each of the others, in the order of the means
     tiles: int
     groups: int | None  # None if tiles were drawn
     over_reference: Mapping[str, Gain] = field(default_factory=dict)  # how much better each one is than that, by name
+    objective: str = MIOU  # what all scores are
+    unsure: str | None = None  # why there are no intervals, as in `Measure.unsure`
 
     @property
     def best(self) -> Mean:
@@ -117,6 +120,9 @@ def confirm(
     draws = [np.stack([measure.drawn(units_of(counts, groups)) for counts in each.tiles]) for each in repeats]
     order = sorted(range(len(means)), key=lambda position: -means[position].mean)
     units = len(units_of(repeats[0].tiles[0], groups))
+    name, count = measure.objective.name, None if groups is None else units
+    if why := measure.unsure(repeats[0].tiles[0], groups):
+        return Confirmation(tuple(means[position] for position in order), (), sizes.pop(), count, {}, name, why)
     spread = _Spread.of(means, draws, units)
     gains = [spread.gain(means, draws, order[0], other) for other in order[1:]]
     compared = [position for position in order if means[position].name == reference]
@@ -127,18 +133,17 @@ def confirm(
         if other != position
     }
     own = [spread.of_mean(mean, drawn) for mean, drawn in zip(means, draws, strict=True)]
-    count = None if groups is None else units
-    return Confirmation(tuple(own[position] for position in order), tuple(gains), sizes.pop(), count, over)
+    return Confirmation(tuple(own[position] for position in order), tuple(gains), sizes.pop(), count, over, name)
 
 
 def mean_of(repeats: Repeats, groups: Sequence[Hashable] | None = None, measure: Measure = MEAN_IOU) -> Mean:
-    """Return the mean of one configuration over its seeds, with its 95% interval.
+    """Return the mean of one configuration over its seeds, with its 95% interval; without where `unsure` says why.
 
     Parameters and errors are those of `confirm`.
     """
     mean = _mean(repeats, measure)
     sums = [counts if groups is None else counts.grouped(groups) for counts in repeats.tiles]
-    if len(sums[0]) < 2:
+    if len(sums[0]) < 2 or measure.unsure(repeats.tiles[0], groups):
         return mean
     drawn = np.stack([measure.drawn(counts) for counts in sums])
     return _Spread.of([mean], [drawn], len(sums[0])).of_mean(mean, drawn)
@@ -193,7 +198,7 @@ class _Spread:
 def _mean(repeats: Repeats, measure: Measure) -> Mean:
     scores = [measure.of(counts) for counts in repeats.tiles]
     if None in scores:
-        raise ValueError("none of the classes occurs in the masks")
+        raise ValueError(f"{measure.objective.name} is not known: the masks lack a class that it needs")
     values = np.array(scores, dtype=np.float64)
     deviation = float(values.std(ddof=1)) if len(values) > 1 else None
     return Mean(repeats.name, tuple(values.tolist()), float(values.mean()), deviation)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from segtune.errors import InputError
 from segtune.evaluation.grouping import Grouping, grouped_intervals
 from segtune.evaluation.intervals import Interval, Intervals
 from segtune.evaluation.measure import Measure
@@ -58,14 +59,19 @@ def cross_validated(
     measure: what the score is.
     grouping: which of the tiles are drawn together.
 
-    Raises ValueError where a fold has no score, since a class that the measure needs occurs in none of its masks.
+    Raises InputError where a fold has no score, since a class that the measure needs occurs in none of its masks.
     """
-    scores = [score for own in counts if (score := measure.of(own)) is not None]
+    scores: list[float] = []
+    for fold, own in enumerate(counts, start=1):
+        if (score := measure.of(own)) is None:
+            name = measure.objective.name
+            raise InputError(f"fold {fold} of {len(counts)} has no {name}: its masks lack a class; take fewer folds")
+        scores.append(score)
     of_fold_by_fold = np.argsort(folds, kind="stable")  # the tile at each place of all folds' tiles, one after another
     every = TileCounts.joined(counts).at(np.argsort(of_fold_by_fold))
     together, single = measure.interval(every, grouping.groups), measure.interval(every)
-    if len(scores) < len(counts) or together is None or single is None:
-        raise ValueError(f"a fold has no {measure.objective.name}: the masks lack a class")
+    assert together  # each fold has all classes that the objective names, so that two tiles or groups have them
+    assert single
     intervals, _ = grouped_intervals(every, measure.classes, grouping)
     assert intervals  # there are at least two folds, each with a tile
     drawn = grouping.difference(together, single)

@@ -44,20 +44,32 @@ class Measure:
         return self._scores(drawn_overlap(units.numbers), outlines)
 
     def interval(self, tiles: TileCounts, groups: Sequence[Hashable] | None = None) -> Interval | None:
-        """Return the score of all tiles with its 95% interval; None where there is no score.
+        """Return the score of all tiles with its 95% interval; None where it has none, or `unsure` says why.
 
         Raises InputError if there are fewer than two tiles, or groups.
         """
         units, value = units_of(tiles, groups), self.of(tiles)
-        return None if value is None else interval_of(value, self.drawn(units))
+        return None if value is None or self.unsure(tiles, groups) else interval_of(value, self.drawn(units))
 
     def gain(self, ours: TileCounts, theirs: TileCounts, groups: Sequence[Hashable] | None = None) -> Interval | None:
-        """Return how much better one model is than another one on the same tiles; None where one has no score."""
+        """Return how much better one model is than another one on the same tiles; None as in `interval`."""
         first, second = self.of(ours), self.of(theirs)
-        if first is None or second is None:
+        if first is None or second is None or self.unsure(ours, groups):
             return None
         drawn = self.drawn(units_of(ours, groups)) - self.drawn(units_of(theirs, groups))
         return interval_of(first - second, drawn)
+
+    def unsure(self, tiles: TileCounts, groups: Sequence[Hashable] | None = None) -> str | None:
+        """Return why there is no interval: one tile, or group, alone holds a class that the objective names.
+
+        All draws that have a score then have that class from the same pixels. None where there is an interval.
+        """
+        units = tiles if groups is None else tiles.grouped(groups)
+        for label in self.objective.labels:
+            if np.count_nonzero(units.overlap.truth[:, BACKGROUND + 1 + self.classes.index(label)]) == 1:
+                noun = "tile" if groups is None else "group of tiles"
+                return f"only one {noun} holds class {label}, so how sure its IoU is cannot be said"
+        return None
 
     def _scores(self, regions: Overlap, outlines: Overlap | None) -> Floats:
         """Return the scores of some sums of pixels, each (sums, K)."""
@@ -69,13 +81,12 @@ class Measure:
         if name.startswith(IOU):
             column: Floats = regions.iou()[:, self.classes.index(int(name.removeprefix(IOU)))]
             return column
-        if name == BOUNDARY_IOU and outlines is None:
-            raise ValueError("pixels near outlines were not counted")
-        values = {
-            MIOU: regions.iou,
-            F1: regions.f1,
-            BOUNDARY_IOU: (outlines or regions).iou,
-        }[name]()
+        if name == BOUNDARY_IOU:
+            if outlines is None:
+                raise ValueError("pixels near outlines were not counted")
+            values = outlines.iou()
+        else:
+            values = {MIOU: regions.iou, F1: regions.f1}[name]()
         some = ~np.isnan(values).all(axis=1)
         found = np.full(len(values), np.nan)
         found[some] = np.nanmean(values[some], axis=1)

@@ -77,6 +77,8 @@ def test_line(tested: Look) -> str:
         text += f", baseline {tested.baseline:.4f}"
     if tested.gain:
         text += f", gain {_interval(tested.gain)}"
+    if tested.unsure:
+        text += f"; {tested.unsure}"
     where = f"{tested.split}, {counted(tested.tiles, 'tile')}"
     if tested.look > 1:
         return (

@@ -161,7 +161,8 @@ def _value(report: Report, trial: Trial) -> dict[str, str]:
             "note": f"mean over fresh seeds; {_score(trial.score)} in the search",
         }
     interval = report.examples.interval if report.examples and not trial.baseline else None
-    of_tiles = f"95% over the tiles: {interval.low:.4f} to {interval.high:.4f}" if interval else ""
+    why = (report.examples and report.examples.unsure) or ""
+    of_tiles = f"95% over the tiles: {interval.low:.4f} to {interval.high:.4f}" if interval else why
     return {"value": _score(trial.score), "note": "settings without a search" if trial.baseline else of_tiles}
 
 

@@ -81,6 +81,7 @@ class Examples:
     shares: Mapping[str, float]  # of the pixels that count, by label and for background
     split: str
     count: int
+    unsure: str | None = None  # why several tiles give no interval
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def _seen(folder: Path, split: Path, classes: int, on_done: OnDone | None) -> Ex
         {label: count / total for label, count in support.items()},
         str(split),
         found.tiles,
+        measure.unsure(measured.tiles, grouping.groups) if intervals else None,
     )
 
 

@@ -57,6 +57,8 @@ def validation_lines(
         value, own = result.objective["value"], measure.interval(measured.tiles, groups) if intervals else None
         text = "not known, since the masks lack a class that it needs" if value is None else f"{value:.4f}"
         lines.append(f"{measure.objective.name} {text}{_interval(own)}, the objective of the model")
+        if intervals and (why := measure.unsure(measured.tiles, groups)):
+            lines.append(why)
     if scores.miou_with_background is not None:
         lines.append(f"with background {scores.miou_with_background:.4f}")
     lines.append(f"expected calibration error {measured.calibration.ece:.4f}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from segtune.config import RunConfig
@@ -39,11 +40,22 @@ def look_at(place: Path, result: Confirmed, wanted: Confirm, folder: SearchFolde
     if score is None:
         raise InputError(f"the masks lack a class that {measure.objective.name} needs")
     interval = measure.interval(tiles, groups) if several else None
+    alone = Look(
+        str(place),
+        own.tiles,
+        winner.trial,
+        score,
+        interval,
+        baseline=None,
+        gain=None,
+        objective=measure.objective.name,
+        unsure=measure.unsure(tiles, groups) if several else None,
+    )
     if base is None or winner.baseline:
-        return Look(str(place), own.tiles, winner.trial, score, interval, None, None)
+        return alone
     theirs = validated(base).measured.tiles
     gain = measure.gain(tiles, theirs, groups) if several else None
-    return Look(str(place), own.tiles, winner.trial, score, interval, measure.of(theirs), gain)
+    return replace(alone, baseline=measure.of(theirs), gain=gain)
 
 
 def too_few_tiles(baseline: RunConfig, info: DataInfo) -> str | None:

@@ -32,7 +32,10 @@ def compared_runs(
     repeats = [Repeats(str(number), tuple(counts[run.name] for run in own)) for number, own in runs.items()]
     found = confirm(repeats, grouping.groups, _BASELINE, measure)
     configurations = tuple(_repeated(mean, runs[int(mean.name)], found) for mean in found.means)
-    return Confirmed(configurations, found.tiles, found.groups, drawn=_drawn(grouping, found, repeats, measure))
+    drawn = _drawn(grouping, found, repeats, measure)
+    return Confirmed(
+        configurations, found.tiles, found.groups, drawn=drawn, objective=found.objective, unsure=found.unsure
+    )
 
 
 def _repeated(mean: Mean, runs: Sequence[RepeatRun], found: Confirmation) -> Repeated:
@@ -60,6 +63,8 @@ def _drawn(grouping: Grouping, found: Confirmation, repeats: Sequence[Repeats], 
     """Return a line about what was drawn for the intervals, where that matters; empty for none."""
     if grouping.groups is None:
         return grouping.remark or ""
+    if found.unsure:
+        return ""
     first, single = found.gains[0], confirm(repeats, measure=measure).gain_over(found.gains[0].over)
     what = "the interval of the winner's lead"
     return (single and grouping.difference(first.miou, single.miou, what)) or ""

@@ -7,6 +7,7 @@ import statistics
 import numpy as np
 import pytest
 
+from segtune.errors import InputError
 from segtune.evaluation.cross_validation import cross_validated
 from segtune.evaluation.grouping import Grouping
 from segtune.evaluation.intervals import bootstrap
@@ -39,5 +40,5 @@ def test_a_fold_without_any_class_has_no_score() -> None:
     matrices = split(12)
     matrices[np.array(FOLDS) == 1, 1:] = 0
     own = [TileCounts.of(matrices[np.array(FOLDS) == fold]) for fold in range(3)]
-    with pytest.raises(ValueError, match="a fold has no miou: the masks lack a class"):
+    with pytest.raises(InputError, match="fold 2 of 3 has no miou: its masks lack a class; take fewer folds"):
         cross_validated(FOLDS, own, MIOU, Grouping())

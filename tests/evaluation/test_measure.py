@@ -7,6 +7,7 @@ import pytest
 
 from segtune.evaluation.boundary import BoundaryCounts
 from segtune.evaluation.class_scores import class_scores
+from segtune.evaluation.confirmation import Repeats, confirm, mean_of
 from segtune.evaluation.intervals import bootstrap
 from segtune.evaluation.measure import Measure
 from segtune.evaluation.metrics import ConfusionMatrix
@@ -89,3 +90,42 @@ def test_counts_of_processes_are_joined_with_their_outlines() -> None:
     assert np.array_equal(joined.numbers, whole.numbers)
     assert np.array_equal(joined.outlines, whole.outlines)
     assert TileCounts.joined([first, counted(2, outlines=False)[0]]).outlines is None
+
+
+def lone(holding: int) -> TileCounts:
+    """Counts of 40 tiles of which so many hold class 30."""
+    matrices = np.tile(np.diag([50, 30, 20, 0]), (40, 1, 1))
+    matrices[:, 1, 2] = np.arange(40) % 7
+    matrices[:holding, 3, 3], matrices[:holding, 3, 0] = 6 + np.arange(holding), 7
+    return TileCounts.of(matrices)
+
+
+def test_a_class_that_one_tile_holds_leaves_no_interval() -> None:
+    for name in ("iou/30", "f1+iou/30"):
+        measure, tiles = Measure.named(name, CLASSES), lone(1)
+        assert measure.of(tiles) is not None
+        assert measure.interval(tiles) is measure.gain(tiles, tiles) is None
+        assert measure.unsure(tiles) == "only one tile holds class 30, so how sure its IoU is cannot be said"
+        assert Measure.named("iou/9", CLASSES).interval(tiles)
+        assert measure.interval(lone(2))
+        assert measure.unsure(lone(2)) is None
+        pairs = [number // 2 for number in range(40)]
+        assert measure.interval(lone(2), pairs) is measure.gain(lone(2), lone(2), pairs) is None
+        assert str(measure.unsure(lone(2), pairs)).startswith("only one group of tiles holds class 30, ")
+
+
+def test_a_class_that_one_tile_holds_leaves_a_confirmation_open() -> None:
+    measure, worse = Measure.named("iou/30", CLASSES), lone(1)
+    better = TileCounts(worse.numbers.copy())
+    better.numbers[0, 0, 3] += 1
+    repeats = [Repeats("0", (worse, worse)), Repeats("1", (better, better))]
+    found = confirm(repeats, reference="0", measure=measure)
+    assert [mean.name for mean in found.means] == ["1", "0"]
+    assert [mean.interval for mean in found.means] == [None, None]
+    assert (found.gains, found.over_reference, found.objective) == ((), {}, "iou/30")
+    assert found.unsure == measure.unsure(worse)
+    assert mean_of(repeats[0], measure=measure).interval is None
+    assert confirm(repeats).unsure is None
+    none = Repeats("0", (lone(0), lone(0)))
+    with pytest.raises(ValueError, match="iou/30 is not known: the masks lack a class that it needs"):
+        mean_of(none, measure=measure)

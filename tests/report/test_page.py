@@ -154,6 +154,12 @@ def test_every_mark_lies_in_its_frame() -> None:
             assert all(0 <= float(str(dot[name]).rstrip("%")) <= 100 for name in ("cx", "cy"))
 
 
+def test_a_score_without_an_interval_has_the_reason_below_it() -> None:
+    why = "only one tile holds class 3, so how sure its IoU is cannot be said"
+    assert why in parsed(page(report(examples=replace(examples(), interval=None, unsure=why)))).text
+    assert "95% over the tiles: 0.7500 to 0.8000" in parsed(page(report(examples=examples()))).text
+
+
 def test_confirmed_candidates_replace_the_margin() -> None:
     confirmed = Confirmation(
         "resnet18 is better than the baseline by 0.021 (95%: 0.009 to 0.033).",

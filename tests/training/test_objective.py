@@ -11,9 +11,11 @@ import torch
 
 from segtune.data.scan import scan
 from segtune.errors import InputError
+from segtune.evaluation.intervals import bootstrap
 from segtune.evaluation.validate import validate
 from segtune.files.folders import RunFolder
 from segtune.models.manifest import Manifest
+from segtune.report.validation import validation_lines
 from segtune.training.resolve import check_input
 from segtune.training.state import load_state
 from tests.training.runs import DataSet, left, other, run, small_unet
@@ -77,3 +79,18 @@ def test_a_class_that_no_validation_mask_holds_cannot_be_the_objective(data_set:
     text = "the objective f1\\+iou/5 cannot be measured: label 5 is not in the masks of the validation tiles"
     with pytest.raises(InputError, match=text):
         check_input(config, scan(config))
+
+
+def test_a_class_that_one_tile_holds_has_a_score_and_a_reason(data_set: DataSet, tmp_path: Path) -> None:
+    dataset = data_set(tmp_path / "set", labels=(0, 1, 2))
+    for mask in sorted((dataset / "val" / "gt").iterdir())[1:]:
+        values = cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(mask), np.where(values == 2, 1, values).astype("u1"))
+    run(small_unet(dataset, classes=[1, 2], objective="iou/2", epochs=1), tmp_path / "run")
+    metrics = Manifest.read(tmp_path / "run" / "best" / "run.yaml").metrics
+    assert {"miou_low", "iou/2"} <= set(metrics)
+    assert not {"iou/2_low", "iou/2_high"} & set(metrics)
+    found = validate(tmp_path / "run", dataset / "val", "cpu")
+    lines = validation_lines(found, bootstrap(found.measured.tiles, (1, 2)))
+    score = lines.index(f"iou/2 {metrics['iou/2']:.4f}, the objective of the model")
+    assert lines[score + 1] == "only one tile holds class 2, so how sure its IoU is cannot be said"
