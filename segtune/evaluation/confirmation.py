@@ -64,7 +64,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """The configurations by their means, and the gains of the best; neither gains nor intervals where `unsure` is set."""
+    """The configurations by their means, and the gains of the best; without gains and intervals where `unsure`."""
 
     means: tuple[Mean, ...]  # the best one first; of equal ones, in the order given
     gains: tuple[Gain, ...]  # over each of the others, in the order of the means
