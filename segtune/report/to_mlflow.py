@@ -81,14 +81,13 @@ class MlflowRuns:
     def send(self, run: Tracked) -> None:
         """Create a run, or add what is missing; its digest comes last, so that an interruption is made good later."""
         known = self._known.get(run.name) or self._create(run)
-        params = [
-            Param(_key(name), value[:_LONGEST]) for name, value in run.settings.items() if name not in known.settings
-        ]
+        params = [Param(_key(name), value[:_LONGEST]) for name, value in run.settings.items()]
+        params = [param for param in params if param.key not in known.settings]
         tags = [RunTag(_key(name), value[:_LONGEST_TAG]) for name, value in run.facts.items()]
         for start in range(0, max(len(params), len(tags)), _MOST_PARAMS):
             part = slice(start, start + _MOST_PARAMS)
             self._client.log_batch(known.id, (), params[part], tags[part])
-        known.settings |= set(run.settings)
+        known.settings |= {param.key for param in params}
         for metrics, last in _batches([row for row in run.rows if row[0] > known.epochs], known.began):
             self._client.log_batch(known.id, metrics)
             known.epochs = last

@@ -49,7 +49,8 @@ class WandbRuns:
             if epoch > self._epochs[run.name]:
                 stored.log(dict(numbers), step=epoch)
                 self._epochs[run.name] = epoch
-        stored.summary.update(dict(run.facts))
+        numbers = run.rows[-1][1] if run.rows else {}  # W&B cannot sort a column of numbers and texts
+        stored.summary.update({name: float(text) if name in numbers else text for name, text in run.facts.items()})
         if run.state == "running":
             return
         if run.files:

@@ -9,14 +9,15 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from segtune.config import RunConfig
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
-from segtune.objectives import MIOU
+from segtune.objectives import COSTS, MIOU
+from segtune.space.prefer import Preference
 from segtune.vocabulary import yaml_text
 
 State = Literal["running", "waiting", "finished", "failed"]
@@ -82,11 +83,13 @@ class TrackedFolder:
         rows = self._table(folder.trials_csv)
         counts = Counter(row["status"] for row in rows if row.get("origin") != _CONFIRM)
         ended = counts["finished"] + counts["stopped"] + counts["failed"]
-        best = _best(rows)
+        settings = _flat(folder.search_yaml)
+        limits = _limits(settings)
+        best = _best(rows, limits)
         what = "miou" if best is None or _objective(best) == MIOU else "score"  # other names may hold * and +
-        scores = {f"best_{what}": float(best[_objective(best)])} if best else {}
+        scores = {f"best_{what}": best[_objective(best)]} if best else {}
         if baseline := next((row[_objective(row)] for row in rows if row["trial"] == "0"), None):
-            scores[f"baseline_{what}"] = float(baseline)
+            scores[f"baseline_{what}"] = baseline
         model = folder.best
         files = [folder.search_yaml, folder.trials_csv, folder.confirmation, folder.report_html, *_files(model)]
         yield Tracked(
@@ -94,9 +97,12 @@ class TrackedFolder:
             "search",
             None,
             "running" if live else "finished" if over else "waiting",
-            _flat(folder.search_yaml),
-            {f"trials_{status}": str(counts[status]) for status in _STATUSES} | _winner(rows, best, folder),
-            [(ended, scores)] if ended and scores else [],
+            settings,
+            # A step is stored once; the scores are facts, too, so that they are those of the end.
+            {f"trials_{status}": str(counts[status]) for status in _STATUSES}
+            | scores
+            | _winner(rows, best, limits, folder),
+            [(ended, {name: float(score) for name, score in scores.items()})] if ended and scores else [],
             [] if live else [file for file in files if file.is_file()],
             folder.search_yaml.stat().st_mtime,
         )
@@ -190,9 +196,22 @@ def _flat(path: Path) -> dict[str, str]:
     return flat
 
 
-def _best(rows: Sequence[Mapping[str, str]]) -> Mapping[str, str] | None:
+def _limits(settings: Mapping[str, str]) -> Preference | None:
+    """Return the limits of costs of a search; None where it has none."""
+    text = settings.get("search.prefer", "none")
+    return None if text in ("none", "null") else Preference.of(text)
+
+
+def _fits(row: Mapping[str, str], limits: Preference | None) -> bool:
+    """Return whether a row of trials.csv keeps the limits of costs."""
+    return limits is None or limits.kept_by({cost: float(row[cost]) if row.get(cost) else None for cost in COSTS})
+
+
+def _best(rows: Sequence[Mapping[str, str]], limits: Preference | None) -> Mapping[str, str] | None:
+    """Return the first row in the order of `segtune.trials.by_score`, which is not imported: it needs torch."""
     scored = [row for row in rows if row[_objective(row)] and row.get("origin") != _CONFIRM]
-    return min(scored, key=lambda row: (-float(row[_objective(row)]), int(row["trial"])), default=None)
+    order = sorted(scored, key=lambda row: (not _fits(row, limits), -float(row[_objective(row)]), int(row["trial"])))
+    return order[0] if order else None
 
 
 def _objective(row: Mapping[str, str]) -> str:
@@ -200,7 +219,9 @@ def _objective(row: Mapping[str, str]) -> str:
     return row.get("objective") or MIOU
 
 
-def _winner(rows: Sequence[Mapping[str, str]], best: Mapping[str, str] | None, folder: SearchFolder) -> dict[str, str]:
+def _winner(
+    rows: Sequence[Mapping[str, str]], best: Mapping[str, str] | None, limits: Preference | None, folder: SearchFolder
+) -> dict[str, str]:
     """Return the winner as every other place names it: the one of the confirmation, where that counts."""
     if best is None:
         return {}
@@ -212,7 +233,8 @@ def _winner(rows: Sequence[Mapping[str, str]], best: Mapping[str, str] | None, f
         from segtune.report.index import trial_of
         from segtune.trials import ranked
 
-        trials = [trial_of(row) for row in rows if row.get("origin") != _CONFIRM]
+        searched = [row for row in rows if row.get("origin") != _CONFIRM]
+        trials = [replace(trial_of(row), fits=_fits(row, limits)) for row in searched]
         confirmation = Confirmation.read(folder.confirmation)
         if confirmation and confirmation.result and confirmation.holds(trials):
             number = ranked(confirmation.attached(trials))[0].number

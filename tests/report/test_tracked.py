@@ -97,6 +97,34 @@ def test_a_search_of_the_first_release_has_no_origins(search: SearchFolder) -> N
     assert (runs["s"].facts["winner"], runs["s"].facts["trials_finished"]) == ("trial_0000", "1")
 
 
+def test_the_winner_has_the_best_objective(tmp_path: Path) -> None:
+    rows = [trial(0, "finished", 4, miou=0.6), trial(1, "finished", 4, miou=0.5)]
+    other = [
+        replace(one, settings=one.settings | {"objective": "f1"}, own=own)
+        for one, own in zip(rows, (0.7, 0.8), strict=True)
+    ]
+    search = by_name(search_in(tmp_path / "s", other).path)["s"]
+    assert (search.facts["winner"], search.rows) == ("trial_0001", [(2, {"best_score": 0.8, "baseline_score": 0.7})])
+
+
+def test_the_winner_keeps_the_limits_of_costs(tmp_path: Path) -> None:
+    rows = [trial(0, "finished", 4, miou=0.5, latency=9.0), trial(1, "finished", 4, miou=0.6, latency=11.0)]
+    folder = search_in(tmp_path / "s", rows)
+    assert by_name(folder.path)["s"].facts["winner"] == "trial_0001"
+    folder.search_yaml.write_text(folder.search_yaml.read_text() + "  prefer: latency < 10ms\n")
+    search = by_name(folder.path)["s"]
+    assert (search.facts["winner"], search.facts["best_miou"]) == ("trial_0000", "0.5")
+
+
+def test_a_best_score_that_rises_between_ends_of_trials_is_new(tmp_path: Path) -> None:
+    before, after = (
+        by_name(search_in(tmp_path / "s", [TRIALS[0], trial(1, "running", 2, miou=miou)]).path)["s"]
+        for miou in (0.5, 0.6)
+    )
+    assert before.digest != after.digest
+    assert (after.facts["best_miou"], after.facts["baseline_miou"]) == ("0.6", "0.4")
+
+
 def test_a_digest_changes_with_what_is_stored(search: SearchFolder) -> None:
     reader = TrackedFolder(search.path)
     before = {run.name: run.digest for run in reader.read(live=True, over=False)}

@@ -19,7 +19,8 @@ from segtune.errors import InputError, SegtuneError
 from segtune.files.folders import RunFolder, SearchFolder, tracker_of
 from segtune.files.locks import locked_file
 from segtune.report import trackers
-from tests.report.tracking import FAKES, REAL, Store, epochs_of, search_in, trial
+from segtune.trials import write_trials
+from tests.report.tracking import FAKES, REAL, SPACE, Store, epochs_of, search_in, trial
 
 TRIALS = [trial(0, "finished", 4), trial(1, "failed", 0, error="out of memory"), trial(2, "pending", 2)]
 LATER = "python run_search.py --log s"
@@ -98,6 +99,19 @@ def test_mlflow_has_no_run_twice_after_a_kill(
     assert {name: {**run.facts, ids: ""} for name, run in interrupted.items()} == {
         name: {**run.facts, ids: ""} for name, run in whole.items()
     }
+
+
+def test_mlflow_keeps_a_setting_and_gets_scores_of_the_end(store: Store, search: SearchFolder) -> None:
+    strange = SPACE.replace("lr:", "loss+lr:")  # MLflow refuses the + in a name
+    search.search_yaml.write_text(strange)
+    sent(search.path)
+    assert store.runs()["s"].facts["best_miou"] == "0.4"
+    search.search_yaml.write_text(strange.replace("0.01]", "0.02]"))
+    write_trials(search.trials_csv, [*TRIALS[:2], trial(2, "pending", 2, miou=0.7)])
+    sent(search.path)
+    found = store.runs()["s"]
+    assert found.settings["space.loss_lr"] == "[0.001, 0.01]"
+    assert found.facts["best_miou"] == "0.7"
 
 
 def test_mlflow_gets_long_runs_in_several_batches(store: Store, search: SearchFolder) -> None:
@@ -189,6 +203,7 @@ def test_wandb_has_a_group_of_runs(
     assert [step for step, _ in runs["trial_0000"]["rows"]] == [1, 2, 3, 4]
     assert runs["trial_0000"]["config"]["lr"] == "0.001"
     assert runs["trial_0001"]["summary"]["error"] == "out of memory"
+    assert runs["search"]["summary"]["best_miou"] == 0.4  # a number, as in its history
     assert runs["search"]["files"] == ["best/model.safetensors", "search.yaml", "trials.csv"]
     search_in(search.path, [*TRIALS[:2], trial(2, "finished", 4)])
     sent(search.path, "wandb", over=True)
