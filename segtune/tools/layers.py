@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
 
 from segtune.data.alignment import difference, georeference_of
@@ -95,7 +95,8 @@ class ImageLayer:
 class BandLayer:
     """An extra channel or a mask of a scene: one band.
 
-    Pixels of a mask that its file does not reach get the label `background`.
+    Pixels of a mask that its file does not reach get the label `background`. If the file has a mask of its own, they
+    have no label.
     """
 
     def __init__(self, raster: Raster, folder: str, background: int | None = None) -> None:
@@ -104,21 +105,26 @@ class BandLayer:
         dtype = source.dtypes[0]
         if background is not None and not _holds(dtype, background):
             raise InputError(f"--background: {background} does not fit {raster.path}, whose pixels are {dtype}")
-        self.form = Form(dtype, 1, _fitting(source.nodatavals[0], dtype), palette=_palette(raster))
+        declares = source.src_dataset if isinstance(source, WarpedVRT) else source
+        self.form = Form(dtype, 1, _fitting(declares.nodatavals[0], dtype), palette=_palette(raster))
 
     def read(self, span: Span) -> tuple[Pixels, Valid]:
         """Return these rows and columns as they are stored, and which pixels, (H, W), hold data."""
-        source = self._raster.source
+        source, alpha = self._raster.source, self._raster.alpha
+        warped = isinstance(source, WarpedVRT)
         with reading(self._raster.path, "an image" if self._background is None else "a mask"):
             pixels = source.read([1], window=span)
-            valid = source.read_masks(1, window=span) > 0
+            # GDAL takes alpha for a mask in uint8 and uint16 only.
+            valid = source.read(alpha, window=span) > 0 if warped and alpha else source.read_masks(1, window=span) > 0
         if self._background is None:
             return pixels, valid
-        if isinstance(source, WarpedVRT):
-            pixels[0][~valid] = self._background
         # A declared nodata value of a mask may be a label that is in use: only its file's own mask counts.
-        own = None if isinstance(source, WarpedVRT) else self._raster.mask(span)
-        return pixels, np.ones(valid.shape, bool) if own is None else own
+        if not warped:
+            own = self._raster.mask(span)
+            return pixels, np.ones(valid.shape, bool) if own is None else own
+        pixels[0][~valid] = self._background
+        masked = MaskFlags.per_dataset in source.src_dataset.mask_flag_enums[0]
+        return pixels, valid if masked else np.ones(valid.shape, bool)
 
 
 class OutlineLayer:
@@ -226,7 +232,9 @@ def _aligned(stack: ExitStack, path: Path, image: Raster, resample: str | None, 
         hint = "with the nearest labels" if what == "a mask" else "with bilinear interpolation, say"
         raise InputError(f"{path}: {differs}; --resample bilinear brings it onto the image's grid, {hint}")
     source = raster.source
-    alpha = source.nodata is None and raster.alpha is None  # tells where the file does not reach
+    # A nodata value of a mask is a label that stays. Without one, alpha tells where the file does not reach.
+    declared = {"src_nodata": None, "nodata": None} if what == "a mask" else {}
+    alpha = raster.alpha is None and (source.nodata is None or bool(declared))
     warped = WarpedVRT(
         source,
         src_crs=own.crs,
@@ -236,6 +244,7 @@ def _aligned(stack: ExitStack, path: Path, image: Raster, resample: str | None, 
         width=wanted.width,
         resampling=Resampling[resample],
         add_alpha=alpha,
+        **declared,
     )
     return replace(raster, source=stack.enter_context(warped))
 
