@@ -158,11 +158,9 @@ def _planned(scene: Scene, cut: Cut) -> Planned:
 def check_free(planned: Sequence[Planned], to: Path, force: bool) -> list[Path]:
     """Return the tiles of these scenes that lie in the folder `to`; InputError where there are any, unless `force`."""
     names = {one.scene.name for one in planned}
-    folders = sorted({folder for one in planned for folder in (*(name for name, _ in one.bands), MASKS)})
-    found = [
+    found = [  # in all folders: that of a channel which is not asked for any more, too
         path
-        for folder in folders
-        for path in sorted((to / folder).glob("*.tif"))
+        for path in sorted(to.glob("[!.]*/*.tif"))
         if (name := TILE_NAME.fullmatch(path.stem)) and name["scene"] in names
     ]
     if found and not force:
@@ -200,8 +198,12 @@ def tile(
         if not looked.kept:
             raise InputError(_none_kept(cut, looked))
         new = {to / file.relative_to(tree) for file in tree.glob("*/*")}
-    for old in set(replaced) - new:  # the others were replaced
+    gone = set(replaced) - new  # the others were replaced
+    for old in gone:
         old.unlink(missing_ok=True)
+    for folder in {old.parent for old in gone}:
+        if not folder.is_symlink() and not any(folder.iterdir()):
+            folder.rmdir()
     return looked
 
 

@@ -66,3 +66,17 @@ def test_a_resampled_channel_holds_no_data_beyond_its_file(write_image: WriteIma
     _, valid = read_image(Path("tiles/dem/a_r0000_c0010.tif"))
     assert valid[:, :30].all()
     assert not valid[:, 30:].any()
+
+
+def test_force_also_replaces_tiles_of_channels_no_longer_asked_for(write_image: WriteImage) -> None:
+    for name in ("a", "a_nir", "b", "b_nir"):
+        write_image(Path(f"{name}.tif"), np.full((40, 40), 9, np.uint8))
+    assert tile("a.tif", "b.tif", "--channels", "nir", "--size", 20, "--to", "tiles").status == 0
+    ended = tile("a.tif", "--size", 30, "--force", "--dry-run", "--to", "tiles")
+    assert "in place of 8 files that are there" in ended.out
+    assert tile("a.tif", "--size", 30, "--force", "--to", "tiles").status == 0
+    left = sorted(path.name for path in Path("tiles/nir").iterdir())
+    assert left == [f"b_r{top:04d}_c{column:04d}.tif" for top in (0, 20) for column in (0, 20)]
+    assert tile("b.tif", "--size", 40, "--force", "--to", "tiles").status == 0
+    assert not Path("tiles/nir").exists()
+    assert sorted(path.name for path in Path("tiles").iterdir()) == ["images"]
