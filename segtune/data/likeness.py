@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 
 import cv2
 import numpy as np
@@ -90,14 +91,22 @@ def near_pairs(found: Sequence[Likeness]) -> list[tuple[int, int]]:
 
     They were stored again with loss, made brighter or darker, or moved by a few pixels. Turned images are not found.
     """
-    # One image stands for all that are equal to it.
-    first = {likeness.digest: position for position, likeness in reversed(list(enumerate(found)))}
-    positions = sorted(position for position in first.values() if found[position].details is not None)
+    # One image stands for all that are equal to it, until pairs are found.
+    equal: dict[bytes, list[int]] = {}
+    for position, likeness in enumerate(found):
+        if likeness.details is not None:
+            equal.setdefault(likeness.digest, []).append(position)
+    positions = [group[0] for group in equal.values()]
     codes = np.array([found[position].hash for position in positions], np.uint64)
     with ThreadPoolExecutor(available_cpus()) as pool:
         steps = pool.map(lambda start: list(_candidates(codes, start)), range(0, len(codes), _AT_ONCE))
         pairs = [(positions[i], positions[j]) for step in steps for i, j in step]
-    return [(i, j) for i, j in pairs if alike(found[i], found[j])]
+    return [
+        (min(one, other), max(one, other))
+        for i, j in pairs
+        if alike(found[i], found[j])
+        for one, other in product(equal[found[i].digest], equal[found[j].digest])
+    ]
 
 
 def _candidates(codes: npt.NDArray[np.uint64], start: int) -> Iterator[tuple[int, int]]:

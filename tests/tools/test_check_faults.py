@@ -242,3 +242,15 @@ def test_what_is_odd_about_a_split_is_told(root: Path, fault: str) -> None:
     (finding,) = [finding for finding in findings if finding["kind"] == kind]
     assert finding["severity"] == severity
     assert words in finding["what"]
+
+
+def test_a_copy_of_any_of_several_equal_images_is_a_leak(root: Path) -> None:
+    copy(root, image(3), image(2, "val"))
+    copy(root, image(3), image(5, "val"), lambda p: (p * 1.2 + 8).clip(0, 255).astype(np.uint8))
+    copy(root, image(3), image(9))
+    _, findings = found(root)
+    pairs = {(one["kind"], *pair) for one in findings for pair in one["pairs"]}
+    near = {("near_duplicate", *pair) for pair in (("train/t03", "val/t05"), ("train/t09", "val/t05"))}
+    assert {pair for pair in pairs if pair[0] == "near_duplicate"} == near | {("near_duplicate", "val/t02", "val/t05")}
+    (across,) = [one for one in findings if one["kind"] == "near_duplicate" and one["pairs"][0][0] == "train/t03"]
+    assert across["leave_out"] == ["train/t03", "train/t09"]
