@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from segtune.data.diagnosis import Finding
+from segtune.data.exclusion import FILE, read_exclusion
 from segtune.data.leaks import find_leaks, read_traces
 from segtune.data.listing import SUFFIXES, list_folder
 from segtune.data.mask_values import count_labels
@@ -205,6 +206,21 @@ def leaks(divided: Divided, progress: Progress) -> tuple[list[str], list[Finding
         shown = f"{split}: {number} of {counted(len(divided.of(split)), 'tile')} {'leaks' if number == 1 else 'leak'}"
         lines.append(f"{shown} from {earlier}{f' ({kinds})' if kinds else ''}")
     return lines, findings
+
+
+def exclusion_remarks(divided: Divided, dataset: Path) -> list[str]:
+    """Return a line where the data set's list of tiles to leave out names tiles that are not in the named split."""
+    path = dataset / FILE
+    listed = read_exclusion(path) if path.is_file() else {}
+    placed = set(zip(divided.splits, divided.tiles.names, strict=True))
+    absent = [f"{split}/{name}" for split, names in listed.items() for name in names if (split, name) not in placed]
+    if not absent:
+        return []
+    are = "is" if len(absent) == 1 else "are"
+    return [
+        f"warning: {path}: {len(absent)} of its tiles {are} not in the named split: {first_few(absent)}; training will "
+        f"refuse these lines, so correct or delete them"
+    ]
 
 
 def check_target(to: Path, force: bool) -> list[Path]:

@@ -55,6 +55,7 @@ def run(arguments: Namespace) -> None:
         check_lists,
         check_target,
         divide,
+        exclusion_remarks,
         find_set,
         leaks,
         place,
@@ -85,6 +86,8 @@ def run(arguments: Namespace) -> None:
     for finding in findings:
         console.print(f"{finding.severity}: {finding.what}; {finding.do}")
     target = arguments.tiles if lists else arguments.to
+    for line in exclusion_remarks(divided, target):
+        console.print(line)
     if arguments.dry_run:
         console.print("dry run: nothing was written")
     elif lists:

@@ -214,6 +214,24 @@ def test_folders_of_a_replaced_split_go_where_they_are_empty(write_image: WriteI
         assert "set/test" not in checked.out + checked.err
 
 
+@pytest.mark.parametrize("flags", ["--to set", "--with list"])
+def test_excluded_tiles_in_another_split_are_told(write_image: WriteImage, flags: str) -> None:
+    write_tiles(write_image, 3, 4)
+    again = ("tiles", "--by", "random", *flags.split(), "--force")
+    assert split(*again).status == 0
+    dataset = "set" if "--to" in flags else "tiles"
+    (out, *_), (other, *_) = (find_data_set(RunConfig(dataset=dataset), [])[name].names for name in ("val", "train"))
+    excluding = Path(dataset, "exclude.txt")
+    excluding.write_text(f"val/{out} # a cloud\ntrain/{other}\n")
+    assert "exclude.txt" not in split(*again).out
+    excluding.write_text(f"train/{out} # a cloud\ntrain/{other}\ntest/{out}\n")
+    said = [line for line in split(*again).out.splitlines() if "exclude.txt" in line]
+    assert said == [
+        f"warning: {excluding}: 2 of its tiles are not in the named split: train/{out}, test/{out}; training will "
+        f"refuse these lines, so correct or delete them"
+    ]
+
+
 def test_the_only_copies_of_linked_tiles_are_not_replaced(write_image: WriteImage) -> None:
     write_tiles(write_image, 3, 4)
     shutil.copytree("tiles", "other")
