@@ -102,6 +102,20 @@ def check_present(excluded: Excluded, place: Path, names: Iterable[str]) -> None
         )
 
 
+def check_splits(dataset: Path) -> None:
+    """Raise InputError where a data set's file names splits, folders or list files, that the data set does not have."""
+    path = dataset / FILE
+    listed = read_exclusion(path) if path.is_file() else {}
+    there = {entry.name if entry.is_dir() else entry.stem for entry in dataset.iterdir()} if listed else set()
+    lines = [f"{split}/{name}" for split in listed.keys() - there for name in listed[split]]
+    if lines:
+        are = "is" if len(lines) == 1 else "are"
+        raise InputError(
+            f"{path}: {len(lines)} of its tiles {are} in no split of {dataset}: {first_few(sorted(lines))}; correct or "
+            f"delete these lines"
+        )
+
+
 def exclusion_lines(found: Iterable[Excluded | None]) -> list[str]:
     """Return a line per file that says how many tiles it leaves out: ``12 tiles are left out (data/exclude.txt)``."""
     numbers = Counter[Path]()

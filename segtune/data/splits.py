@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from segtune.config import DEMO, RunConfig
+from segtune.data.exclusion import check_splits
 from segtune.data.listing import SUFFIXES, read_list, shortest_ends
 from segtune.data.pairs import find_tiles, split_folders
 from segtune.data.tiles import TRAIN, VAL, Layout, Split
@@ -90,12 +91,13 @@ def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[s
 
 
 def _check_data_set(config: RunConfig) -> None:
-    """Raise InputError where a folder inside a data set, such as a split, was given for the data set."""
+    """Raise InputError where a folder inside a data set was given for it, or tiles of no split are to be left out."""
     own = [_own_split(config.dataset, split) for split in (TRAIN, VAL)]
     around = Path(config.dataset).absolute().parents[:2]
     meant = [folder for folder in around if (folder / TRAIN / config.images_dir).is_dir()]
     if meant and not any(place.exists() for place in own):
         raise InputError(f"{config.dataset}: has neither train/ nor val/; did you mean -d {meant[0]}?")
+    check_splits(Path(config.dataset))
 
 
 def check_split(place: Path, layout: Layout) -> None:

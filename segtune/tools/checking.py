@@ -11,7 +11,7 @@ from segtune.config import RunConfig
 from segtune.data.alpha import alpha_taken
 from segtune.data.checks import has_jpeg
 from segtune.data.diagnosis import Finding, by_severity
-from segtune.data.exclusion import exclusion_lines
+from segtune.data.exclusion import check_splits, exclusion_lines
 from segtune.data.leaks import find_leaks
 from segtune.data.listing import SUFFIXES, list_folder
 from segtune.data.pairs import find_pairs
@@ -97,6 +97,11 @@ def check_data_set(
         raise InputError(f"{config.dataset}: has neither {TRAIN}/ nor val/, and no list of tiles ({TRAIN}.txt)")
     channels = tuple(channel_folders(places.values(), config) if channels is None else channels)
     tiles, findings = _pair(places, Layout.of(config, channels))
+    try:
+        check_splits(Path(config.dataset))
+    except InputError as error:
+        do = "name tiles as train/tile_12 (docs/data-sets.md)"
+        findings += [Finding("error", "folders", mistake, do) for mistake in error.mistakes]
     settings = _settings(tiles, config, findings)
     looks = list(look_at_all(list(tiles.items()), settings, progress))
     findings += _faults(looks)

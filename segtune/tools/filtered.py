@@ -42,7 +42,7 @@ def kept_tiles(dataset: Path, splits: Mapping[str, Split], wanted: Wanted, progr
     Tiles are read only where there is a condition. Raises InputError where a tile cannot be read, and where a split
     keeps none.
     """
-    kept = {split: _by_name(dataset / split, split, tiles, wanted) for split, tiles in splits.items()}
+    kept = {split: _by_name(dataset, split, tiles, wanted) for split, tiles in splits.items()}
     if wanted.condition:
         total, done, mistakes = sum(map(len, kept.values())), 0, list[str]()
         for split, tiles in splits.items():
@@ -63,7 +63,8 @@ def kept_tiles(dataset: Path, splits: Mapping[str, Split], wanted: Wanted, progr
     return {split: sorted(names) for split, names in kept.items()}
 
 
-def _by_name(place: Path, split: str, tiles: Split, wanted: Wanted) -> set[str]:
+def _by_name(dataset: Path, split: str, tiles: Split, wanted: Wanted) -> set[str]:
+    place = dataset / split if (dataset / split).is_dir() else dataset  # the tiles of a list lie beside it
     names = set(tiles.names)
     if wanted.only is not None:
         names &= wanted.only[split]

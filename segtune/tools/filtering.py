@@ -12,7 +12,7 @@ from segtune.errors import InputError
 from segtune.files.checks import check_writable
 from segtune.tools.conditions import KNOWN, parse_condition
 from segtune.tools.placing import check_target
-from segtune.tools.tile_files import find_splits, listed_tiles
+from segtune.tools.tile_files import find_splits, listed_splits, listed_tiles
 
 
 def layout_flags(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +50,8 @@ def run(arguments: Namespace) -> None:
     if not (condition or arguments.tiles or arguments.without or arguments.has):
         raise InputError("--where CONDITION, --tiles FILE, --without FILE or --has NAME is required")
     layout = Layout(arguments.images_dir, arguments.masks_dir, channels=tuple(arguments.channels))
-    splits = find_splits(arguments.dataset, layout)
+    listed = listed_splits(arguments.dataset, layout) if arguments.exclude_file else None
+    splits = listed or find_splits(arguments.dataset, layout)
     only, without = (
         listed_tiles(path, flag, splits) if path else None
         for path, flag in ((arguments.tiles, "--tiles"), (arguments.without, "--without"))

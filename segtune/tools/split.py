@@ -18,8 +18,7 @@ from segtune.data.listing import SUFFIXES, list_folder
 from segtune.data.mask_values import count_labels
 from segtune.data.pairs import find_tiles
 from segtune.data.reading import read_header, read_mask
-from segtune.data.splits import TEST
-from segtune.data.tiles import TRAIN, VAL, Layout, Split, Tile
+from segtune.data.tiles import Layout, Split, Tile
 from segtune.errors import InputError, counted, first_few
 from segtune.evaluation.intervals import tile_groups
 from segtune.files.atomic import write_text
@@ -28,10 +27,9 @@ from segtune.machine import available_cpus
 from segtune.tools.blocks import Spot, blocks_of, in_pixels, spot_of, too_near
 from segtune.tools.placing import delete_files, joined_tree, place_file
 from segtune.tools.shares import assign
-from segtune.tools.tile_files import all_names, files_by_tile
+from segtune.tools.tile_files import SPLITS, all_names, files_by_tile
 from segtune.tools.windows import TILE_NAME
 
-SPLITS = (TRAIN, VAL, TEST)
 RECORD = "split.json"  # in the new data set: what was split how
 _LIST_HEAD = "# written by python -m segtune.tools split"
 _TILES_PER_BLOCK = 4  # along its side, unless --block says otherwise

@@ -6,13 +6,15 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
-from segtune.data.exclusion import exclusion_lines
+from segtune.data.exclusion import check_splits, exclusion_lines
 from segtune.data.listing import composed, list_folder, read_list
 from segtune.data.pairs import find_tiles
-from segtune.data.tiles import Layout, Split
+from segtune.data.splits import TEST
+from segtune.data.tiles import TRAIN, VAL, Layout, Split
 from segtune.errors import InputError, counted, first_few
 
 _POLYNOMIALS = ("_RPC.TXT", "_rpc.txt")
+SPLITS = (TRAIN, VAL, TEST)
 WHOLE = ""  # the name of the only split of a folder that is one itself
 
 
@@ -32,10 +34,28 @@ def find_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
             f"{dataset}: holds no split: neither {layout.images_dir} nor a folder with {layout.images_dir}, such as "
             f"train/{layout.images_dir}; --images-dir names another folder"
         )
+    if names != [WHOLE]:
+        check_splits(dataset)
+    return _found({name: dataset / name for name in names}, layout)
+
+
+def listed_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
+    """Return the splits that lists beside the tiles define, such as train.txt; none where a folder has no such lists.
+
+    Raises InputError with the mistakes of all lists.
+    """
+    lists = [path for name in SPLITS if (path := dataset / f"{name}.txt").is_file()]
+    if not lists or not (dataset / layout.images_dir).is_dir():
+        return {}
+    check_splits(dataset)
+    return _found({path.stem: path for path in lists}, layout)
+
+
+def _found(places: Mapping[str, Path], layout: Layout) -> dict[str, Split]:
     found, mistakes = dict[str, Split](), list[str]()
-    for name in names:
+    for name, place in places.items():
         try:
-            found[name] = find_tiles(dataset / name, layout)
+            found[name] = find_tiles(place, layout)
         except InputError as error:
             mistakes += error.mistakes
     if mistakes:

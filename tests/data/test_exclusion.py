@@ -14,6 +14,7 @@ from segtune.data.tiles import Layout
 from segtune.errors import InputError
 from tests.conftest import WriteDataSet
 from tests.data.empty import split_with, tiles, touch
+from tests.scripts import call
 
 
 def names(place: Path) -> list[str]:
@@ -77,6 +78,19 @@ def test_wrong_lines_are_refused(tmp_path: Path, line: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
         find_tiles(tmp_path / "train", Layout())
     assert said in caught.value.mistakes[0]
+
+
+def test_a_split_that_the_data_set_lacks_is_named_once(
+    tmp_path: Path, data_set: WriteDataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = data_set(tmp_path / "set", train=4, val=3, channels=())
+    excluding(root, "trian/001", "train/002", "val/000", "notes/1 # none")
+    said = f"{root / FILE}: 2 of its tiles are in no split of {root}: notes/1, trian/001; correct or delete these lines"
+    assert call("run_single", "-d", root).mistakes == [said]
+    (root / "trian.txt").write_text("001\n")
+    (root / "notes").mkdir()
+    assert scan(RunConfig(dataset=str(root))).counts == {"train": 3, "val": 2}
 
 
 def test_a_list_of_everything_or_in_another_encoding_is_refused(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ Harm = Callable[[Path], object]
 
 FAULTS: dict[str, tuple[Harm, str, str, list[str]]] = {
     # what is done: how, and then the severity, the kind and the tiles of the finding
+    "a list of another split": (lambda root: (root / "exclude.txt").write_text("trian/t01"), "error", "folders", []),
     "no mask": (lambda root: (root / mask(2)).unlink(), "error", "unpaired", ["train/t02"]),
     "no image": (lambda root: (root / image(2, "val")).unlink(), "error", "unpaired", ["val/t02"]),
     "no channel": (lambda root: (root / "train/nir/t05.tif").unlink(), "error", "unpaired", ["train/t05"]),

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from segtune.config import RunConfig
 from segtune.data.pairs import find_tiles
+from segtune.data.splits import find_data_set
 from segtune.data.tiles import Layout
 from segtune.tools.conditions import TileFacts, parse_condition
 from tests.conftest import WriteImage
@@ -116,6 +118,35 @@ def test_other_tiles_can_be_left_out_in_place(given: str) -> None:
     again = keep(given, "--where", "share(2) > 0.05", "--exclude-file", "data/exclude.txt")
     assert again.out.splitlines()[-1] == "data/exclude.txt: no tile to add"
     assert below(".") == before
+
+
+def test_tiles_of_lists_are_left_out_of_their_lists(write_image: WriteImage) -> None:
+    for name in ("t0", "t1", "t5"):
+        write_image(Path(f"data/train/later/{name}.png"), np.zeros((10, 10), np.uint8))
+    write_image(Path("data/train/gt/t6.png"), np.zeros((10, 10), np.uint8))  # in no list
+    write_image(Path("data/train/images/t6.tif"), np.zeros((10, 10), np.uint8))
+    Path("data/train").rename("lists")
+    Path("lists/train.txt").write_text("t0\nt5\n")
+    Path("lists/val.txt").write_text("t1\n")
+    flags = ("--has", "later", "--where", "share(2) > 0.05", "--exclude-file", "lists/exclude.txt")
+    ended = keep("lists", *flags)
+    assert ended.out.splitlines() == [
+        "lists/train: 1 of 2 tiles kept",
+        "lists/val: 1 of 1 tile kept",
+        "lists/exclude.txt: 1 tile added; look at the list: training leaves them out",
+    ]
+    found = find_data_set(RunConfig(dataset="lists"), [])
+    assert {split: tiles.names for split, tiles in found.items()} == {"train": ("t5",), "val": ("t1",)}
+    assert keep("lists", *flags).out.splitlines()[-1] == "lists/exclude.txt: no tile to add"
+    Path("lists/exclude.txt").write_text("val/t0\n")
+    (mistake,) = keep("lists", *flags).mistakes
+    assert mistake.startswith("lists/exclude.txt: 1 of its tiles is not in lists/val.txt: t0")
+
+
+def test_a_misspelt_split_of_the_list_is_named() -> None:
+    Path("data/exclude.txt").write_text("trian/t5 # a cloud\n")
+    (mistake,) = keep("data", "--where", "share(2) > 0.05", "--exclude-file", "data/exclude.txt").mistakes
+    assert mistake.startswith("data/exclude.txt: 1 of its tiles is in no split of data: trian/t5; ")
 
 
 def test_channels_count_for_validity(write_image: WriteImage) -> None:
