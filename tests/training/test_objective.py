@@ -18,6 +18,7 @@ from segtune.models.manifest import Manifest
 from segtune.report.validation import validation_lines
 from segtune.training.resolve import check_input
 from segtune.training.state import load_state
+from tests.memory import out_of_memory
 from tests.training.runs import DataSet, left, other, run, small_unet
 
 EPOCHS = 3
@@ -94,3 +95,12 @@ def test_a_class_that_one_tile_holds_has_a_score_and_a_reason(data_set: DataSet,
     lines = validation_lines(found, bootstrap(found.measured.tiles, (1, 2)))
     score = lines.index(f"iou/2 {metrics['iou/2']:.4f}, the objective of the model")
     assert lines[score + 1] == "only one tile holds class 2, so how sure its IoU is cannot be said"
+
+
+def test_too_little_memory_for_the_latency_loses_no_epoch(
+    data_set: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segtune.training.costs._passes", lambda *_: out_of_memory())
+    (first,) = run(small_unet(data_set(tmp_path / "set"), epochs=1), tmp_path / "run")
+    assert first.epoch == 1
+    assert Manifest.read(tmp_path / "run" / "run.yaml").latency is None

@@ -89,6 +89,7 @@ OTHERS: dict[str, Any] = {
     "augmentation": "none",
     "mix": "cutmix",
     "mix_probability": 0.3,
+    "objective": "f1",
     "precision": "bf16",
     "sync_batchnorm": False,
     "seed": 1,
