@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 
 from segtune.data.exclusion import add_to_list
 from segtune.data.findings import in_parallel
-from segtune.data.listing import list_folder
+from segtune.data.listing import SUFFIXES, list_folder
 from segtune.data.mask_values import count_labels
 from segtune.data.reading import read_tile
 from segtune.data.tiles import Split, Tile
@@ -104,6 +105,7 @@ def write_data_set(
     """Link or copy all files of tiles into a new data set; return their number.
 
     These are, in every folder of a split, the files that have the name of a tile, whatever their extension.
+    Raises InputError where other tiles would stay in the data set.
     """
     files = [
         (dataset / split / folder / file, Path(split) / folder / file)
@@ -113,11 +115,24 @@ def write_data_set(
         if name in names
         for file in own
     ]
+    _check_all_replaced(target, {target / inside for _, inside in files})
     with joined_tree(target) as place:
         for done, (source, inside) in enumerate(files, start=1):
             place_file(source, place / inside, copy)
             progress(done, len(files))
     return len(files)
+
+
+def _check_all_replaced(target: Path, new: set[Path]) -> None:
+    """Raise InputError where a folder holds files of tiles that the new ones do not replace: both would be one set."""
+    folders = {path.parent for path in new}
+    there = [Path(folder, name) for folder, _, names in os.walk(target) for name in names if not name.startswith(".")]
+    others = {path for path in there if path.parent in folders or path.suffix.lower() in SUFFIXES} - new
+    if others:
+        raise InputError(
+            f"--to: {target} holds {counted(len(others), 'file')} of tiles that are not kept now, such as {min(others)}"
+            f"; delete what an earlier filter wrote, or give another folder"
+        )
 
 
 def write_lists(dataset: Path, kept: Mapping[str, Sequence[str]], name: str) -> list[Path]:

@@ -173,7 +173,8 @@ def test_a_dry_run_writes_nothing_and_only_force_replaces() -> None:
     assert keep("data", "--where", "share(2) > 0.05", "--to", "few").status == 0
     (mistake,) = keep("data", "--where", "share(2) > 0.4", "--to", "few").mistakes
     assert mistake.startswith("--to: few exists and holds 2 files, such as train; ")
-    assert keep("data", "--where", "share(2) > 0.4", "--to", "few", "--force").status == 0
+    assert keep("data", "--where", "share(2) > 0.05", "--to", "few", "--force", "--copy").status == 0
+    assert not os.path.samefile("few/val/gt/t9.png", "data/val/gt/t9.png")
     assert keep("data", "--where", "share(2) > 0.05", "--list", "kept.txt").status == 0
     mistakes = keep("data", "--where", "share(2) > 0.4", "--list", "kept.txt").mistakes
     assert [mistake.split(";")[0] for mistake in mistakes] == [
@@ -181,6 +182,27 @@ def test_a_dry_run_writes_nothing_and_only_force_replaces() -> None:
     ]
     assert keep("data", "--where", "share(2) > 0.4", "--list", "kept.txt", "--force").status == 0
     assert Path("data/val/kept.txt").read_text() == "t9\n"
+
+
+def test_tiles_of_two_filters_are_not_mixed() -> None:
+    assert keep("data", "--where", "share(2) > 0.05", "--to", "few").status == 0
+    before = below("few")
+    (mistake,) = keep("data", "--where", "share(2) > 0.4", "--to", "few", "--force").mistakes
+    assert mistake == (
+        "--to: few holds 6 files of tiles that are not kept now, such as few/train/gt/t1.png; delete what an earlier "
+        "filter wrote, or give another folder"
+    )
+    (mistake,) = keep("data/train", "--where", "share(2) > 0.4", "--to", "few/train", "--force").mistakes
+    assert mistake.startswith("--to: few/train holds 3 files of tiles that are not kept now")
+    assert below("few") == before
+    Path("few/train/notes.txt").write_text("mine")
+    os.remove("data/train/images/t5.tfw")  # the old one would move the new tile
+    (mistake,) = keep("data", "--where", "share(2) >= 0", "--to", "few", "--force").mistakes
+    assert mistake.startswith(
+        "--to: few holds 1 file of tiles that are not kept now, such as few/train/images/t5.tfw; "
+    )
+    os.remove("few/train/images/t5.tfw")
+    assert keep("data", "--where", "share(2) >= 0", "--to", "few", "--force").status == 0
 
 
 @pytest.mark.parametrize(
