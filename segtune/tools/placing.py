@@ -30,23 +30,27 @@ def check_target(folder: Path, setting: str, force: bool) -> None:
 
 
 @contextmanager
-def joined_tree(final: Path) -> Iterator[Path]:
+def joined_tree(final: Path, replaced: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield a temporary folder; move all files below it to the same places below `final` at the end of the block.
 
-    Nothing is moved if the block raises an error.
+    Then delete the `replaced` files below `final` that none of these took the place of, and folders that this empties.
+    Nothing is moved or deleted if the block raises an error.
     """
     with workplace(final) as work:
         tree = work / "files"
         tree.mkdir()
         yield tree
+        placed = set[Path]()
         for folder, _, names in os.walk(tree):
             target = final / Path(folder).relative_to(tree)
             target.mkdir(parents=True, exist_ok=True)
             for name in names:
                 os.replace(os.path.join(folder, name), target / name)
+                placed.add(target / name)
+    _delete_files(set(replaced) - placed, final)
 
 
-def delete_files(files: Iterable[Path], root: Path) -> None:
+def _delete_files(files: Iterable[Path], root: Path) -> None:
     """Delete files below a folder, and the folders between that are empty then; missing files do not matter."""
     folders = set[Path]()
     for file in files:

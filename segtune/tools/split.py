@@ -25,7 +25,7 @@ from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.machine import available_cpus
 from segtune.tools.blocks import Spot, blocks_of, in_pixels, spot_of, too_near
-from segtune.tools.placing import delete_files, joined_tree, place_file
+from segtune.tools.placing import joined_tree, place_file
 from segtune.tools.shares import assign
 from segtune.tools.tile_files import SPLITS, all_names, files_by_tile
 from segtune.tools.windows import TILE_NAME
@@ -221,7 +221,7 @@ def exclusion_remarks(divided: Divided, dataset: Path) -> list[str]:
     ]
 
 
-def check_target(to: Path, force: bool) -> list[Path]:
+def check_earlier(to: Path, force: bool) -> list[Path]:
     """Return the files of an earlier split that a new one replaces in a data set.
 
     Raises InputError where splits are there already, unless `force` is set, this tool made them, and the tiles are
@@ -257,13 +257,12 @@ def place(divided: Divided, layout: Layout, how: How, to: Path, way: str, replac
     Files that change what is read from an image, such as world files, go with it. Nothing changes where one fails.
     """
     files = list(_files(divided, layout))
-    with joined_tree(to) as tree:
+    with joined_tree(to, replaced) as tree:
         for source, target in files:
             place_file(source, tree / target, way == "copy", "--with copy")
         record = {"from": str(Path(divided.tiles.folders[0]).parent), "with": way, **how.plain()}
         record["files"] = [target.as_posix() for _, target in files]
         (tree / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-    delete_files(set(replaced) - {to / target for _, target in files}, to)  # the others were replaced
     if way == "move":
         for source, _ in files:
             source.unlink()

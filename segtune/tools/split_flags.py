@@ -52,8 +52,8 @@ def run(arguments: Namespace) -> None:
     from segtune.report.terminal import make_console, step_bar
     from segtune.tools.split import (
         How,
+        check_earlier,
         check_lists,
-        check_target,
         divide,
         exclusion_remarks,
         find_set,
@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> None:
     )
     tiles, layout = find_set(arguments.tiles, arguments.images_dir, arguments.masks_dir, arguments.channels)
     force = arguments.force
-    replaced = check_lists(arguments.tiles, force) if lists else check_target(arguments.to, force)
+    replaced = check_lists(arguments.tiles, force) if lists else check_earlier(arguments.to, force)
     console = make_console()
     for line in tiles.unread:
         console.print(line)
