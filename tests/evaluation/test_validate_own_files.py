@@ -79,7 +79,7 @@ def test_a_validation_that_was_interrupted_is_repeated(
 
     flags = ["-cd", model, "-d", split(tmp_path / "val", "a", "b"), "-o", tmp_path / "out", "--binary"]
     with monkeypatch.context() as patch:
-        patch.setattr(validation, "bootstrap", interrupted)
+        patch.setattr(validation, "grouped_intervals", interrupted)
         assert call("validate", *flags).status == 130
     assert files(tmp_path / "out" / "binary") == ["a.tif", "b.tif"]
     ran(*flags)
