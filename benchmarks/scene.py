@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 import torch
-from machine import machine_line
+from machine import largest_memory, machine_line
 from rasterio.transform import Affine
 from torch import nn
 
@@ -95,20 +95,11 @@ def predict(model: Path, scene: Path, out: Path, flags: list[str]) -> Cost:
     peak, started = 0.0, time.perf_counter()
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
     while process.poll() is None:
-        peak = max(peak, _largest_memory(process.pid))
+        peak = max(peak, largest_memory(process.pid))
         time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"validate.py ended with status {process.returncode}")
     return Cost(time.perf_counter() - started, peak)
-
-
-def _largest_memory(process: int) -> float:
-    """Return the MB of memory that a process had at most so far; 0 where it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 class SmallReach(nn.Module):

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from machine import machine_line
+from machine import largest_memory, machine_line
 from rasterio.windows import Window
 
 from segtune.data.demo_scene import WATER, draw_tile
@@ -102,7 +102,7 @@ def run(command: Sequence[object]) -> Cost:
     def watch() -> None:
         while not ended.wait(0.05):
             for number in (process.pid, *_children(process.pid)):
-                peaks[number] = max(peaks.get(number, 0.0), _largest_memory(number))
+                peaks[number] = max(peaks.get(number, 0.0), largest_memory(number))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -121,15 +121,6 @@ def _children(process: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     except OSError:
         return []
-
-
-def _largest_memory(process: int) -> float:
-    """Return the MB of memory that a process had at most so far; 0 where it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def main() -> None:

@@ -189,7 +189,7 @@ def tile(
     Raises InputError where a file turns out to be damaged, and where no tile reaches the shares that `cut` asks for.
     """
     looked, total, done = Looked(), sum(one.tiles for one in planned), 0
-    with joined_tree(to) as tree:
+    with joined_tree(to, replaced) as tree:
         parts = _parts(planned, cut, tree, workers, say)
         with _results(parts, workers) as results:
             for found, part in zip(results, parts, strict=True):
@@ -197,13 +197,6 @@ def tile(
                 progress(done, total)
         if not looked.kept:
             raise InputError(_none_kept(cut, looked))
-        new = {to / file.relative_to(tree) for file in tree.glob("*/*")}
-    gone = set(replaced) - new  # the others were replaced
-    for old in gone:
-        old.unlink(missing_ok=True)
-    for folder in {old.parent for old in gone}:
-        if not folder.is_symlink() and not any(folder.iterdir()):
-            folder.rmdir()
     return looked
 
 
