@@ -100,7 +100,7 @@ def main() -> int:
         teachers, asked = arguments.warm_start, Asked(bool(arguments.confirm), arguments.test_again)
         later = same_command(to_send_later(folder))
         with tracked(space.search.log_to, folder.path, later, console.print) as over:
-            with SearchDisplay(console, space.trials(), folder) as listener:
+            with SearchDisplay(console, space, folder) as listener:
                 outcome = run_search(space, info, folder, listener, address, arguments.resume, teachers, alone, asked)
             if not (outcome.signal or outcome.halted):
                 over()

@@ -225,7 +225,7 @@ def search(
         info = scan_data(found, say=console.print)
         later = join(["python", "run_search.py", *to_send_later(folder)])
         with tracked(found.search.log_to, folder.path, later, console.print) as over:
-            with SearchDisplay(console, found.trials(), folder) as listener:
+            with SearchDisplay(console, found, folder) as listener:
                 outcome = run_search(found, info, folder, listener, resume=resume, in_process=in_process)
             write_last_page(console, outcome)
             if not (outcome.signal or outcome.halted):

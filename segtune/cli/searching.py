@@ -20,8 +20,8 @@ from segtune.tuning.search import Outcome
 class SearchDisplay(SearchConsole):
     """The display of a search in the terminal; its page is written now and then, too."""
 
-    def __init__(self, console: Console, total: int, folder: SearchFolder) -> None:
-        super().__init__(console, total)
+    def __init__(self, console: Console, space: Space, folder: SearchFolder) -> None:
+        super().__init__(console, space.trials(), space.search.preference)
         self._page = PageWhileRunning(folder)
 
     def ended(self, trial: Trial) -> None:

@@ -18,6 +18,7 @@ from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
 from segtune.report.terminal import Bar, make_console, reading_bar, step_bar
 from segtune.report.text import paused_line, settings_text, waiting_text
+from segtune.space.prefer import Preference
 from segtune.training.result import EpochResult
 from segtune.training.runlog import epochs_done
 from segtune.trials import UNKNOWN, Trial
@@ -88,8 +89,8 @@ def _rates(result: EpochResult) -> str:
 class SearchConsole:
     """The display of a search: a line per trial that ended, and below them a bar that counts trials."""
 
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total = console, total
+    def __init__(self, console: Console, total: int, limits: Preference | None = None) -> None:
+        self._console, self._total, self._limits = console, total, limits
         self._bar = Bar(
             console, BarColumn(bar_width=30), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
         )
@@ -97,7 +98,9 @@ class SearchConsole:
         self._ended = 0
         self._paused: dict[int, int] = {}  # epochs of the trials that wait at a rung, by number
         self._waited = False  # whether a line told how a trial waits for tiles
-        self._scores: dict[int, float] = {}  # scores of the trials that learnt something, whatever their status
+        # Of the trials that learnt something, whatever their status: whether it is over the limits of costs, and its
+        # score with a minus. The best one has the smallest place, as in `segtune.trials.by_score`.
+        self._places: dict[int, tuple[bool, float]] = {}
         self._start, self._done_at_start = running_seconds(), 0.0
 
     def __enter__(self) -> SearchConsole:
@@ -113,7 +116,7 @@ class SearchConsole:
         self._ended = sum(trial.ended for trial in trials)
         self._paused = {trial.number: trial.epochs_done for trial in trials if trial.status == "paused"}
         self._done_at_start = float(self._ended + len(self._paused))
-        self._scores = {trial.number: trial.score or 0.0 for trial in trials if trial.learnt}
+        self._places = {trial.number: _place(trial) for trial in trials if trial.learnt}
         for trial in trials:
             if trial.status == "pending":
                 self._console.print(f"#{trial.number} goes on at epoch {trial.epochs_done + 1} ({trial.origin})")
@@ -126,7 +129,9 @@ class SearchConsole:
         self._running[number] = result.epoch / result.epochs
         self._paused.pop(number, None)
         if result.learnt:
-            self._scores[number] = result.best_score or 0.0
+            costs = {**result.costs, "seconds": result.seconds}
+            fits = self._limits is None or self._limits.kept_by(costs)
+            self._places[number] = (not fits, -(result.best_score or 0.0))
         if result.waiting and not self._waited:
             self._waited = True
             self._console.print(f"#{number}: {waiting_text(result.waiting, '--set workers=')}")
@@ -138,7 +143,7 @@ class SearchConsole:
         if not (trial.ended or trial.status == "paused"):
             return  # it was interrupted, and comes back
         if trial.learnt:
-            self._scores[trial.number] = trial.score or 0.0
+            self._places[trial.number] = _place(trial)
         known = self._paused.pop(trial.number, None) == trial.epochs_done  # a line has its settings
         if trial.ended:
             self._ended += 1
@@ -153,12 +158,12 @@ class SearchConsole:
 
     def _best(self) -> int | None:
         """Return the number of the best trial so far, running or not; of equal ones, the earlier."""
-        return min(self._scores, key=lambda number: (-self._scores[number], number), default=None)
+        return min(self._places, key=lambda number: (self._places[number], number), default=None)
 
     def _status(self) -> None:
         done = min(self._total, self._ended + len(self._paused) + sum(self._running.values()))
         number = self._best()
-        best = "no result yet" if number is None else f"best {self._scores[number]:.4f} (#{number})"
+        best = "no result yet" if number is None else f"best {-self._places[number][1]:.4f} (#{number})"
         running = f"{len(self._running)} running, " if self._running else ""
         paused = f"{len(self._paused)} paused, " if self._paused else ""
         text = f"{self._ended}/{self._total} trials, {running}{paused}{best}{self._left(done)}"
@@ -169,6 +174,10 @@ class SearchConsole:
         if gained < 1 or done >= self._total:
             return ""
         return f", about {duration((running_seconds() - self._start) / gained * (self._total - done))} left"
+
+
+def _place(trial: Trial) -> tuple[bool, float]:
+    return not trial.fits, -(trial.score or 0.0)
 
 
 def trial_line(trial: Trial, total: int, is_best: bool = False, known: bool = False) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from segtune.confirmed import Confirmation
 from segtune.errors import InputError, one_line
 from segtune.files.atomic import write_text
 from segtune.files.folders import SearchFolder
-from segtune.objectives import MIOU
+from segtune.files.yamlfile import read_yaml
+from segtune.objectives import COSTS, MIOU
 from segtune.report.page import rendered
-from segtune.trials import ENDED, Trial
+from segtune.space.prefer import Preference
+from segtune.trials import ENDED, Trial, ranked
 
 INDEX = "index.html"
 NOT_OWN = "exists, and is not one that segtune wrote; it stays as it is"
@@ -38,16 +40,18 @@ class Listed:
     dataset: str = ""
     trials: int = 0
     ended: int = 0
-    best: float | None = None
+    best: float | None = None  # of the winner: over fresh seeds, where these still count
     baseline: float | None = None
     objective: str = MIOU
-    encoder: str = ""  # of the best trial
+    encoder: str = ""  # of the winner
+    prefer: str | None = None  # the limits of costs
+    over: bool = False  # whether the winner, like all other trials, is over these
     seconds: float = 0.0  # of training, in all trials
     damage: str = ""  # why its table cannot be read
 
     @property
     def gain(self) -> float | None:
-        """The gain of the best trial over the baseline; None where one of them has no score."""
+        """The gain of the winner over the baseline; None where one of them has no score."""
         return None if self.best is None or self.baseline is None else self.best - self.baseline
 
 
@@ -84,47 +88,73 @@ def _listed(folder: SearchFolder) -> Listed:
     if not table.is_file():
         return replace(search, damage="no trial has ended an epoch yet")
     try:
+        limits = _limits(folder)
         with table.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row.get("origin") != _CONFIRM]
-            return _confirmed(_read(search, rows), rows, folder)
+        return _read(search, rows, [trial_of(row, limits) for row in rows], limits, folder)
+    except InputError as error:
+        return replace(search, damage=one_line(error))
     except (OSError, ValueError, KeyError, csv.Error) as error:
         return replace(search, damage=f"{table.name} cannot be read ({one_line(error)})")
 
 
-def _confirmed(search: Listed, rows: list[dict[str, str]], folder: SearchFolder) -> Listed:
-    """Return the search with its winner over fresh seeds, where these still count."""
-    try:
-        found = Confirmation.read(folder.confirmation)
-    except InputError:
-        return search
-    if found is None or found.result is None or not found.holds([trial_of(row) for row in rows]):
-        return search
-    winner, baseline = found.result.winner, found.result.baseline
-    encoder = next((row.get("encoder", "") for row in rows if row["trial"] == str(winner.trial)), "")
-    return replace(search, best=winner.mean, baseline=baseline.mean if baseline else None, encoder=encoder)
+def _limits(folder: SearchFolder) -> Preference | None:
+    """Return the limits of costs that a search has; None where it has none."""
+    content = read_yaml(folder.search_yaml)
+    section = content.get("search") if isinstance(content, Mapping) else None
+    return Preference.of_setting(section.get("prefer")) if isinstance(section, Mapping) else None
 
 
-def trial_of(row: Mapping[str, str]) -> Trial:
-    """Return a row of trials.csv as a trial, with settings as text."""
+def trial_of(row: Mapping[str, str], limits: Preference | None) -> Trial:
+    """Return a row of trials.csv as a trial, with settings as text; say whether it keeps the limits of costs."""
     settings = {name: row.get(name) for name in RunConfig.model_fields if name != "epochs"}
     miou, own = (float(row[name]) if row.get(name) else None for name in ("miou", row.get("objective") or MIOU))
     collapsed = row.get("collapsed") == str(True)  # older releases did not write it
     status: Any = row["status"]
-    return Trial(int(row["trial"]), status, settings, miou=miou, own=own, collapsed=collapsed)
+    costs: dict[str, Any] = {name: float(row[name]) if row.get(name) else None for name in COSTS}
+    fits = limits is None or limits.kept_by(costs)
+    return Trial(int(row["trial"]), status, settings, miou=miou, own=own, collapsed=collapsed, fits=fits, **costs)
 
 
-def _read(search: Listed, rows: list[dict[str, str]]) -> Listed:
-    objective = next((row["objective"] for row in rows if row.get("objective")), MIOU)
-    scores = {row["trial"]: float(row[objective]) for row in rows if row[objective]}
-    best = max(rows, key=lambda row: scores.get(row["trial"], -1.0), default=None)
+def _read(
+    search: Listed,
+    rows: Sequence[Mapping[str, str]],
+    trials: Sequence[Trial],
+    limits: Preference | None,
+    folder: SearchFolder,
+) -> Listed:
+    """Return the search with what its table says; its winner is the one that `ranked` names."""
+    order = ranked(_confirmed(trials, folder))
+    winner = order[0] if order else None
+    baseline = next((trial for trial in order if trial.baseline), None)
+    both = winner is not None and winner.confirmed is not None
+    row = next((row for row in rows if winner and row["trial"] == str(winner.number)), rows[0] if rows else {})
     return replace(
         search,
-        dataset=best.get("dataset", "") if best else "",
+        dataset=row.get("dataset", ""),
         trials=len(rows),
         ended=sum(row["status"] in ENDED for row in rows),
-        best=max(scores.values(), default=None),
-        baseline=scores.get("0"),
-        objective=objective,
-        encoder=best.get("encoder", "") if best and scores else "",
+        best=_reached(winner, both),
+        baseline=_reached(baseline, both),
+        objective=trials[0].objective if trials else MIOU,
+        encoder=row.get("encoder", "") if winner else "",
         seconds=sum(float(row["seconds"] or 0) for row in rows),
+        prefer=limits.text if limits else None,
+        over=winner is not None and not winner.fits,
     )
+
+
+def _confirmed(trials: Sequence[Trial], folder: SearchFolder) -> Sequence[Trial]:
+    """Return the trials with what fresh seeds showed of them, where that still counts."""
+    try:
+        found = Confirmation.read(folder.confirmation)
+    except InputError:
+        return trials
+    return found.attached(trials) if found else trials
+
+
+def _reached(trial: Trial | None, over_seeds: bool) -> float | None:
+    """Return the score of a trial, or its mean over fresh seeds; None where there is none."""
+    if trial is None or not over_seeds:
+        return trial.score if trial else None
+    return trial.confirmed.mean if trial.confirmed else None

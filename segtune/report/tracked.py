@@ -9,7 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -84,7 +84,7 @@ class TrackedFolder:
         counts = Counter(row["status"] for row in rows if row.get("origin") != _CONFIRM)
         ended = counts["finished"] + counts["stopped"] + counts["failed"]
         settings = _flat(folder.search_yaml)
-        limits = _limits(settings)
+        limits = Preference.of_setting(settings.get("search.prefer"))
         best = _best(rows, limits)
         what = "miou" if best is None or _objective(best) == MIOU else "score"  # other names may hold * and +
         scores = {f"best_{what}": best[_objective(best)]} if best else {}
@@ -196,12 +196,6 @@ def _flat(path: Path) -> dict[str, str]:
     return flat
 
 
-def _limits(settings: Mapping[str, str]) -> Preference | None:
-    """Return the limits of costs of a search; None where it has none."""
-    text = settings.get("search.prefer", "none")
-    return None if text in ("none", "null") else Preference.of(text)
-
-
 def _fits(row: Mapping[str, str], limits: Preference | None) -> bool:
     """Return whether a row of trials.csv keeps the limits of costs."""
     return limits is None or limits.kept_by({cost: float(row[cost]) if row.get(cost) else None for cost in COSTS})
@@ -234,7 +228,7 @@ def _winner(
         from segtune.trials import ranked
 
         searched = [row for row in rows if row.get("origin") != _CONFIRM]
-        trials = [replace(trial_of(row), fits=_fits(row, limits)) for row in searched]
+        trials = [trial_of(row, limits) for row in searched]
         confirmation = Confirmation.read(folder.confirmation)
         if confirmation and confirmation.result and confirmation.holds(trials):
             number = ranked(confirmation.attached(trials))[0].number

@@ -44,7 +44,7 @@ Objectives = Annotated[
 
 def _prefer(value: object) -> object:
     """Return a preference in its one spelling; None where there is none."""
-    return None if value is None or value == "none" else Preference.of(value).text
+    return found.text if (found := Preference.of_setting(value)) else None
 
 
 Prefer = Annotated[str | None, BeforeValidator(_prefer), WithJsonSchema({"type": ["string", "null"]})]

@@ -44,6 +44,11 @@ class Preference:
             raise ValueError("limits a cost twice")
         return cls(measures[0] if measures else None, tuple(limits))
 
+    @classmethod
+    def of_setting(cls, value: object) -> Preference | None:
+        """Read a value of the setting `prefer`, also as text of YAML; None where it sets no limit."""
+        return None if value in (None, "none", "null") else cls.of(value)
+
     @property
     def text(self) -> str:
         """The preference as settings have it."""

@@ -9,7 +9,9 @@ import pytest
 
 from segtune.errors import counted
 from segtune.report.console import SearchConsole, epoch_line, make_console, trial_line
+from segtune.space.prefer import Preference
 from segtune.training.loaders import Waiting
+from segtune.trials import ranked
 from tests.epochs import epoch_result
 from tests.report.trials import TRIALS
 
@@ -63,6 +65,25 @@ def test_a_pause_has_a_line_and_settings_are_printed_once(
     assert lines[2].startswith("#1  0.5000   paused at epoch 3 of 12 in 9.0 s  encoder tu-mobilenetv3_small_100, ")
     assert lines[3] == "#1  0.5000   stopped at epoch 3 of 12 (not among the best third)"
     assert lines[4].startswith("#2  0.5000   stopped at epoch 9 of 12 in 9.0 s  encoder")
+
+
+def test_the_mark_of_the_best_trial_keeps_the_limits_of_costs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    limits = Preference.of("latency < 20ms")
+    console = SearchConsole(make_console(), 3, limits)
+    monkeypatch.setattr(console._bar, "update", lambda done, total, text: said.append(text))
+    ended = []
+    for trial, latency, best in zip(reversed(TRIALS), (15.0, 10.0, 30.0), (2, 1, 1), strict=True):
+        console.epoch(trial.number, replace(epoch_result(6, trial.miou, epochs=12), costs={"latency": latency}))
+        assert f"best {TRIALS[best].miou:.4f} (#{best})" in said[-1]
+        ended.append(replace(trial, latency=latency, fits=latency < 20))
+        console.ended(ended[-1])
+        assert ranked(ended)[0].number == best
+        assert f"best {TRIALS[best].miou:.4f} (#{best})" in said[-1]
+    marked = [line.split()[1].endswith("*") for line in capsys.readouterr().out.splitlines()]
+    assert marked == [True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from segtune.confirmed import Confirmation, Confirmed, Repeated, chosen
 from segtune.report.index import INDEX, is_own, write_index
 from segtune.trials import write_trials
@@ -80,6 +82,32 @@ def test_a_confirmed_search_shows_its_winner_over_fresh_seeds(tmp_path: Path) ->
         assert said in text
     path.write_text("damaged")
     assert "0.7750" in parsed(index_of(tmp_path)).text
+
+
+@pytest.mark.parametrize(
+    ("prefer", "best", "gain", "said"),
+    [
+        ("latency < 20ms", "0.6000", "+0.1000", "prefer latency < 20ms"),
+        ("latency < 1ms", "0.7750", "+0.2750", "prefer latency < 1ms: kept by no trial"),
+    ],
+)
+def test_limits_of_costs_choose_the_winner_of_a_search(
+    tmp_path: Path, prefer: str, best: str, gain: str, said: str
+) -> None:
+    folder = search(tmp_path / "limited", 1e9)
+    (folder / "search.yaml").write_text(f"search: {{prefer: {prefer}}}\n")
+    slower = [replace(trial, latency=16.0 + trial.number) for trial in trials()]
+    settings = {**slower[4].settings, "encoder": "the_fast_one"}
+    slower[4] = replace(slower[4], settings=settings)
+    write_trials(folder / "trials.csv", slower)
+    text = parsed(index_of(tmp_path)).text
+    encoder = "the_fast_one" if best == "0.6000" else "resnet18"
+    assert f"{best} 0.5000 {gain} {encoder} {said}" in text
+
+
+def test_a_damaged_search_yaml_is_named_in_its_row(tmp_path: Path) -> None:
+    (search(tmp_path / "damaged", 1e9) / "search.yaml").write_text("search: [\n")
+    assert "damaged/search.yaml" in parsed(index_of(tmp_path)).text
 
 
 def test_a_page_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
