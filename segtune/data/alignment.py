@@ -75,8 +75,10 @@ def georeference_of(raster: Raster) -> Georeference | None:
 
 def difference(image: Georeference, other: Georeference) -> str | None:
     """Describe where another file of a tile lies otherwise than its image; None where that is only rounding."""
-    places = [other.transform @ corner for corner in other.corners()]
     same_crs = image.crs is None or other.crs is None or image.crs == other.crs
+    if same_crs and (image.transform, image.height, image.width) == (other.transform, other.height, other.width):
+        return None
+    places = [other.transform @ corner for corner in other.corners()]
     if not same_crs:
         places = _reprojected(places, other.crs, image.crs)
     if not places:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -62,6 +62,8 @@ _TAGS = {  # of a page, with their defaults
     339: ("number_kind", 1),
 }
 _NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # integer types of TIFF
+_KEYS = {34735: (3, 2), 34736: (12, 8), 34737: (2, 1)}  # tags of a coordinate system: their type, bytes of a number
+_LONGEST_KEYS = 65536  # bytes
 _KINDS = {1: "unsigned", 2: "signed", 3: "float"}  # of a page's numbers
 _REDUCED, _MASK = 1, 4  # bits of a page's subfile type
 _OLD_REDUCED = 2
@@ -115,6 +117,7 @@ class Page:
 
     number: int  # in the file, counted from 1 as GDAL does
     tags: dict[str, int]
+    keys: bytes = b""  # GeoTIFF's keys of its coordinate system, as stored; empty where they are not known
 
     @property
     def orientation(self) -> Orientation:
@@ -226,8 +229,8 @@ def _pages(file: IO[bytes], base: int) -> Iterator[Page]:
         if offset in seen:
             raise _DamagedError("the list of its pages runs in a circle")
         seen.add(offset)
-        tags, offset = read.directory(offset)
-        yield Page(len(seen), dict(_TAGS.values()) | tags)
+        tags, keys, offset = read.directory(offset)
+        yield Page(len(seen), dict(_TAGS.values()) | tags, keys)
 
 
 class _Numbers:
@@ -243,8 +246,8 @@ class _Numbers:
         self._big = version == 43
         (self.first,) = self._at(8, "Q") if self._big else self._at(4, "I")
 
-    def directory(self, offset: int) -> tuple[dict[str, int], int]:
-        """Return the tags of a directory and the offset of the next one; 0 after the last."""
+    def directory(self, offset: int) -> tuple[dict[str, int], bytes, int]:
+        """Return the tags of a directory, its GeoTIFF keys, and the offset of the next one; 0 after the last."""
         (count,) = self._at(offset, "Q" if self._big else "H")
         start, size = offset + (8 if self._big else 2), 20 if self._big else 12
         if count > 65535:
@@ -253,13 +256,33 @@ class _Numbers:
         entries = self._file.read(count * size)
         if len(entries) < count * size:
             raise _DamagedError("the list of its pages is cut short")
-        tags = {}
+        tags, keys = {}, []
         for place in range(0, len(entries), size):
             tag, kind = struct.unpack_from(self._order + "HH", entries, place)
             if tag in _TAGS and kind in _NUMBERS:
                 tags[_TAGS[tag][0]] = self._value(entries[place : place + size], _NUMBERS[kind])
+            elif tag in _KEYS:
+                keys.append(entries[place : place + size])
         (following,) = self._at(start + count * size, "Q" if self._big else "I")
-        return tags, following
+        return tags, self._keys(keys), following
+
+    def _keys(self, entries: Sequence[bytes]) -> bytes:
+        """Return the content of tags as it is stored; empty where one of them is damaged, or is not as it should be."""
+        found = [self._order.encode()]
+        for entry in entries:
+            tag, kind, count = struct.unpack_from(self._order + ("HHQ" if self._big else "HHI"), entry)
+            own, each = _KEYS[tag]
+            rest = entry[-8:] if self._big else entry[-4:]
+            if kind != own or count * each > _LONGEST_KEYS:
+                return b""
+            if count * each > len(rest):
+                (offset,) = struct.unpack(self._order + ("Q" if self._big else "I"), rest)
+                try:
+                    (rest,) = self._at(offset, f"{count * each}s")
+                except _DamagedError:
+                    return b""
+            found += [entry[:-8] if self._big else entry[:-4], rest]
+        return b"".join(found) if entries else b""
 
     def _value(self, entry: bytes, form: str) -> int:
         """Return the first number of a tag; the numbers lie elsewhere where the entry is too short for them."""

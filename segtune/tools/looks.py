@@ -22,7 +22,7 @@ from segtune.data.labels import UNLABELLED
 from segtune.data.leaks import Trace
 from segtune.data.likeness import Likeness
 from segtune.data.mask_values import count_labels, looks_shaded
-from segtune.data.raster import Raster, opened
+from segtune.data.raster import Raster, alone, opened
 from segtune.data.reading import Image, Valid, read_labels, read_pixels, read_values, readable_at_once
 from segtune.data.statistics import Extremes, Moments
 from segtune.data.tiles import TRAIN, ReadSettings, Split, Tile
@@ -32,6 +32,7 @@ _SAMPLED = 1000  # pixels of a tile that statistics are computed from
 _PART, _MANY = 8, 2000  # tiles that are read in one go; from how many on processes are worth their start
 _FEW_VALUES = 16  # of an image that may be a mask
 _SEEN = 16  # of them, from which a label's colours count
+_COLOURED = 16  # labels of a tile whose colours are remembered
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def _start_worker() -> None:
 
 
 def _look_at_part(part: _Part) -> list[Look]:
-    return [look_at(part.split, tile, part.settings) for tile in part.tiles]
+    with alone():
+        return [look_at(part.split, tile, part.settings) for tile in part.tiles]
 
 
 def look_at(split: str, tile: Tile, settings: ReadSettings) -> Look:
@@ -238,13 +240,11 @@ def _values(found: Look, files: Sequence[_File], mask: npt.NDArray[np.integer] |
     """Note types and a sample of the values of a tile whose images are all of one size."""
     found.dtypes = tuple(file.pixels.dtype.name for file in files)
     found.bands = tuple(file.pixels.shape[2] for file in files)
-    valid = files[0].valid.copy()
-    for file in files[1:]:
-        valid &= file.valid
+    valid = np.logical_and.reduce([file.valid for file in files]) if len(files) > 1 else files[0].valid
     found.without_data = 1 - np.count_nonzero(valid) / valid.size
     sampled = grid(valid.shape)
     kept = valid[sampled]
-    pixels = np.concatenate([file.pixels[sampled][kept].astype(np.float64) for file in files], axis=1)
+    pixels = sample_of([file.pixels for file in files], sampled, kept)
     found.few_values = found.bands[0] == 1 and len(np.unique(pixels[:, 0])) <= _FEW_VALUES
     found.moments, found.extremes = Moments.of(pixels), Extremes.of(pixels) if found.split == TRAIN else None
     if mask is not None and mask.shape == valid.shape:
@@ -257,6 +257,17 @@ def grid(shape: tuple[int, ...]) -> tuple[slice, slice]:
     return slice(step // 2, None, step), slice(step // 2, None, step)
 
 
+def sample_of(sources: Sequence[Image], sampled: tuple[slice, slice], kept: Valid) -> npt.NDArray[np.float64]:
+    """Return the `kept` ones of sampled pixels of images, (N, bands), stored band by band: sums are faster."""
+    everywhere = kept.all()
+    bands = [
+        (band if everywhere else band[kept]).ravel()
+        for source in sources
+        for band in source[sampled].transpose(2, 0, 1)
+    ]
+    return np.stack(bands).astype(np.float64).T
+
+
 def colours_of(pixels: npt.NDArray[np.float64], labels: npt.NDArray[np.integer]) -> dict[int, npt.NDArray[np.float64]]:
     """Return the mean values, (bands,), at the pixels of each label, in deviations from the mean of the whole tile.
 
@@ -265,6 +276,11 @@ def colours_of(pixels: npt.NDArray[np.float64], labels: npt.NDArray[np.integer])
     spread = pixels.std(axis=0) if len(pixels) else np.zeros(0)
     if not len(pixels) or not spread.any():
         return {}
-    scaled = (pixels - pixels.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    counts = {int(label): labels == label for label in np.unique(labels)[:16] if label != UNLABELLED}
-    return {label: scaled[where].mean(axis=0) for label, where in counts.items() if where.sum() >= _SEEN}
+    mean, spread = pixels.mean(axis=0), np.where(spread > 0, spread, 1)
+    found = {}
+    for label in np.unique(labels)[:_COLOURED].tolist():
+        held = labels == label
+        number = np.count_nonzero(held)
+        if number >= _SEEN and label != UNLABELLED:
+            found[label] = (held.astype(np.float64) @ pixels / number - mean) / spread
+    return found

@@ -15,7 +15,7 @@ from segtune.data.labels import UNLABELLED
 from segtune.data.reading import TilePixels
 from segtune.data.tiles import TRAIN
 from segtune.errors import counted, first_few
-from segtune.tools.looks import Look, colours_of, grid
+from segtune.tools.looks import Look, colours_of, grid, sample_of
 
 _COMMON = 0.05  # share of a label that other values shade into
 _FEW = 8  # tiles from which colours tell which masks are odd
@@ -230,7 +230,7 @@ def _swapped(names: Sequence[str], usual: Colours, read: ReadTile) -> list[tuple
             return 0.0
         sampled = grid(own.shape)
         kept = valid[sampled]
-        values = np.concatenate([source[sampled][kept].astype(np.float64) for source in sources], axis=1)
+        values = sample_of(sources, sampled, kept)
         return _fit(colours_of(values, other[sampled][kept]), usual) or 0.0
 
     low, high = _FITS

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
+from affine import Affine
 from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
@@ -18,6 +19,7 @@ from rasterio.rpc import RPC
 from rasterio.transform import from_origin
 
 from segtune.data.alignment import read_georeference
+from segtune.data.raster import opened
 from segtune.data.reading import ground_resolution, read_header, read_image, read_mask
 from segtune.data.tiles import Tile
 from segtune.evaluation.predicted_masks import write_mask
@@ -189,3 +191,44 @@ def test_the_resolution_of_an_image_with_ground_control_points(tmp_path: Path) -
     with rasterio.open(path, "w", **profile(1) | {"crs": CRS.from_epsg(4326), "gcps": POINTS[:2]}) as target:
         target.write(noise(1)[..., 0], 1)
     assert ground_resolution(path) is None  # two points give no place
+
+
+def test_files_of_like_keys_have_their_own_coordinate_systems(tmp_path: Path) -> None:
+    places: list[tuple[str, dict[str, Any]]] = [
+        ("utm", {"crs": "EPSG:32643", "transform": TRANSFORM}),
+        ("other", {"crs": "EPSG:32644", "transform": TRANSFORM}),
+        ("again", {"crs": "EPSG:32643", "transform": TRANSFORM @ Affine.translation(5, 5)}),
+        ("degrees", {"crs": "EPSG:4326", "transform": TRANSFORM}),
+        ("points", {"crs": "EPSG:4326", "gcps": POINTS}),
+        ("counted", {"crs": "EPSG:32643"}),
+        ("none", {"transform": TRANSFORM}),
+        ("big", {"crs": "EPSG:32643", "transform": TRANSFORM, "BIGTIFF": "YES"}),
+        ("motorola", {"crs": "EPSG:32644", "transform": TRANSFORM, "ENDIANNESS": "BIG"}),
+        ("own", {"crs": "+proj=tmerc +lat_0=1 +lon_0=7 +ellps=intl", "transform": TRANSFORM}),
+        ("moved", {"crs": "+proj=tmerc +lat_0=1 +lon_0=8 +ellps=intl", "transform": TRANSFORM}),
+    ]
+    for name, place in places:
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **profile(1) | place) as target:
+            target.write(noise(1)[..., 0], 1)
+    for name in [*dict(places), *reversed(dict(places))]:
+        path = tmp_path / f"{name}.tif"
+        with rasterio.open(path) as plain, opened(path, "an image", place=True) as raster:
+            assert raster.source.crs == plain.crs, name
+            assert raster.source.gcps[1] == plain.gcps[1], name
+            assert raster.source.transform == plain.transform, name
+            if plain.crs:
+                assert raster.source.crs.to_wkt() == plain.crs.to_wkt()
+
+
+def test_a_system_beside_a_file_goes_before_that_of_earlier_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with rasterio.open(
+            tmp_path / f"{name}.tif", "w", **profile(1), crs="EPSG:32643", transform=TRANSFORM
+        ) as target:
+            target.write(noise(1)[..., 0], 1)
+    (tmp_path / "b.tif.aux.xml").write_text("<PAMDataset><SRS>EPSG:32644</SRS></PAMDataset>")
+    found = []
+    for name in ("a", "b", "a"):
+        with opened(tmp_path / f"{name}.tif", "an image", place=True) as raster:
+            found.append(raster.place.crs.to_epsg() if raster.place.crs else None)
+    assert found == [32643, 32644, 32643]
