@@ -43,6 +43,7 @@ class Repeated:
     gain: Interval | None = (
         None  # of the mean over that of the baseline; None for the baseline, or where that is missing
     )
+    fits: bool = True  # whether it keeps the limits of costs that the search had then
 
     @property
     def baseline(self) -> bool:
@@ -62,7 +63,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The configurations by their means over fresh seeds, the winner first."""
+    """The configurations by their means over fresh seeds, the winner first and those over limits of costs last."""
 
     configurations: tuple[Repeated, ...]
     tiles: int
@@ -74,7 +75,7 @@ class Confirmed:
 
     @property
     def winner(self) -> Repeated:
-        """The configuration with the best mean."""
+        """The configuration with the best mean; of those that keep the limits of costs, if there are any."""
         return self.configurations[0]
 
     @property
@@ -119,7 +120,10 @@ class Confirmation:
     reduced: bool = False  # fewer trials or seeds than asked for, because time was short
 
     def holds(self, trials: Sequence[Trial]) -> bool:
-        """Return whether the trials that were trained again are still the best ones of the search."""
+        """Return whether the trials that were trained again are still the best ones, and keep the same limits."""
+        fits = {trial.number: trial.fits for trial in trials}
+        if self.result and any(one.fits != fits.get(one.trial) for one in self.result.configurations):
+            return False
         return chosen(trials, sum(number > 0 for number in self.trials)) == list(self.trials)
 
     def attached(self, trials: Sequence[Trial]) -> list[Trial]:
@@ -171,23 +175,37 @@ def chosen(trials: Iterable[Trial], top: int) -> list[int]:
 def sentence(found: Confirmed) -> str:
     """Say what was found, in one sentence: what is better than what, by how much, and what cannot be told apart."""
     winner, base = found.winner, found.baseline
-    name = named(found, winner)
-    if base is None:
-        parts = [f"{name} has the best mean over its seeds, {winner.mean:.3f}; the baseline could not be repeated"]
-    elif winner.baseline:
-        parts = [f"{_BASELINE} has the best mean over its seeds, {winner.mean:.3f}: nothing that was tried beats it"]
-    elif found.unsure:
-        parts = [f"{name} has the best mean over its seeds, {winner.mean:.3f}, and {_BASELINE} has {base.mean:.3f}"]
-    elif found.gained:
-        parts = [f"{name} is better than {_BASELINE} by {_lead(base, '95%: ')}"]
-    else:
-        parts = [f"{name} has the best mean, but is not distinguishable from {_BASELINE} {_close(base)}"]
+    parts = [_of_winner(found, base)]
     for one in found.configurations[1:]:
-        if not one.baseline and one.lead and one.lead.low <= 0:
+        if one.baseline or not one.lead or one.lead.low > 0:
+            continue
+        if winner.fits and not one.fits:
+            parts.append(f"{named(found, one)} is over the limits, and the gain over it is {_lead(one, '95%: ')}")
+        else:
             parts.append(f"{named(found, one)} is not distinguishable from it {_close(one)}{_pace(one, winner)}")
     if found.unsure:
         parts.append(found.unsure)
     return "; ".join(parts) + "."
+
+
+def _of_winner(found: Confirmed, base: Repeated | None) -> str:
+    """Say how good the winner is beside the baseline, which may have a better mean and be over the limits of costs."""
+    winner, name = found.winner, named(found, found.winner)
+    limited = winner.fits and not all(one.fits for one in found.configurations)
+    those = " of those that keep the limits of costs" if limited else ""
+    best = f"{name} has the best mean over its seeds{those}, {winner.mean:.3f}"
+    if base is None:
+        return f"{best}; the baseline could not be repeated"
+    if winner.baseline:
+        return f"{best}: nothing that was tried{' and keeps them' if limited else ''} beats it"
+    if limited and not base.fits:
+        gain = f"the gain over it is {_lead(base, '95%: ')}" if base.lead else f"has {base.mean:.3f}"
+        return f"{best}; {_BASELINE} is over the limits, and {gain}"
+    if found.unsure:
+        return f"{best}, and {_BASELINE} has {base.mean:.3f}"
+    if found.gained:
+        return f"{name} is better than {_BASELINE} by {_lead(base, '95%: ')}"
+    return f"{name} has the best mean{those}, but is not distinguishable from {_BASELINE} {_close(base)}"
 
 
 def named(found: Confirmed, one: Repeated) -> str:

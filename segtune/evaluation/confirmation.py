@@ -8,7 +8,7 @@ are not: the deviation from seed to seed is taken to be that of one normal distr
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -66,7 +66,7 @@ class Gain:
 class Confirmation:
     """The configurations by their means, and the gains of the best; without gains and intervals where `unsure`."""
 
-    means: tuple[Mean, ...]  # the best one first; of equal ones, in the order given
+    means: tuple[Mean, ...]  # the best one first; of equal ones, in the order given; those outside come last
     gains: tuple[Gain, ...]  # over each of the others, in the order of the means
     tiles: int
     groups: int | None  # None if tiles were drawn
@@ -93,6 +93,7 @@ def confirm(
     groups: Sequence[Hashable] | None = None,
     reference: str | None = None,
     measure: Measure = MEAN_IOU,
+    outside: Collection[str] = (),
 ) -> Confirmation:
     """Return the configurations by their mean score over seeds, with the gains of the best over each of the others.
 
@@ -109,6 +110,8 @@ def confirm(
     groups: the group of each tile, such as its scene; tiles of one scene are alike, and are drawn together.
     reference: the name of the configuration with which each of the others is compared as well, such as a baseline.
     measure: what the score is.
+    outside: names of configurations that cannot be the best while another one can, as they cost too much. They come
+        last, and the gain over one of them may be below zero.
 
     Raises InputError if there are fewer than two tiles, or groups, and ValueError where the runs have not the same
     number of tiles, where no class occurs, or where no configuration has two seeds.
@@ -118,7 +121,7 @@ def confirm(
         raise ValueError(f"configurations are compared on the same tiles, at least two of them, but got {sizes} tiles")
     means = [_mean(each, measure) for each in repeats]
     draws = [np.stack([measure.drawn(units_of(counts, groups)) for counts in each.tiles]) for each in repeats]
-    order = sorted(range(len(means)), key=lambda position: -means[position].mean)
+    order = sorted(range(len(means)), key=lambda position: (means[position].name in outside, -means[position].mean))
     units = len(units_of(repeats[0].tiles[0], groups))
     name, count = measure.objective.name, None if groups is None else units
     if why := measure.unsure(repeats[0].tiles[0], groups):

@@ -36,11 +36,15 @@ def _table(result: Confirmed) -> RenderableType:
     drawn = counted(result.tiles, "tile") + (f" in {counted(result.groups, 'group')}" if result.groups else "")
     table = plain_table(f"Trained again with fresh seeds, best mean first (intervals over seeds and {drawn})")
     table.add_column("candidate", overflow="fold")
+    over = not all(one.fits for one in result.configurations)
+    if over:
+        table.add_column("limits")
     for column in ("mean", "deviation", "each seed", "in the search", "winner's lead (95%)", "probability"):
         add_figures(table, column)
     for one in result.configurations:
         table.add_row(
             named(result, one),
+            *([] if not over else ["" if one.fits else "over"]),
             f"{one.mean:.4f}",
             "" if one.deviation is None else f"{one.deviation:.4f}",
             " ".join(f"{score:.4f}" for score in one.scores),
@@ -53,7 +57,7 @@ def _table(result: Confirmed) -> RenderableType:
 
 def _lines(result: Confirmed, objective: str) -> Iterator[str]:
     winner, others = result.winner, result.configurations[1:]
-    second = next((one for one in others if not one.baseline), None)
+    second = next((one for one in others if not one.baseline and one.fits == winner.fits), None)
     known = [(one, word) for one, word in ((second, "the runner-up"), (result.baseline, "the baseline")) if one]
     than = [f"{one.probability:.1%} than {word}" for one, word in known if one.probability is not None]
     if than:
@@ -95,7 +99,7 @@ def page_confirmation(confirmation: Confirmation | None, trials: Sequence[Trial]
     result = confirmation.result
     rows = [
         record.Candidate(
-            named(result, one),
+            named(result, one) + ("" if one.fits else ", over the limits"),
             settings_text(one.settings),
             one.searched,
             one.scores,

@@ -30,9 +30,10 @@ def compared_runs(
     Raises InputError where there are fewer than two tiles, or groups.
     """
     repeats = [Repeats(str(number), tuple(counts[run.name] for run in own)) for number, own in runs.items()]
-    found = confirm(repeats, grouping.groups, _BASELINE, measure)
+    over = [str(number) for number, own in runs.items() if not own[0].trial.fits]
+    found = confirm(repeats, grouping.groups, _BASELINE, measure, over)
     configurations = tuple(_repeated(mean, runs[int(mean.name)], found) for mean in found.means)
-    drawn = _drawn(grouping, found, repeats, measure)
+    drawn = _drawn(grouping, found, confirm(repeats, measure=measure, outside=over))
     return Confirmed(
         configurations, found.tiles, found.groups, drawn=drawn, objective=found.objective, unsure=found.unsure
     )
@@ -56,15 +57,19 @@ def _repeated(mean: Mean, runs: Sequence[RepeatRun], found: Confirmation) -> Rep
         probability=lead.probability if lead else None,
         interval=mean.interval,
         gain=gain.miou if gain else None,
+        fits=trial.fits,
     )
 
 
-def _drawn(grouping: Grouping, found: Confirmation, repeats: Sequence[Repeats], measure: Measure) -> str:
-    """Return a line about what was drawn for the intervals, where that matters; empty for none."""
+def _drawn(grouping: Grouping, found: Confirmation, alone: Confirmation) -> str:
+    """Return a line about what was drawn for the intervals, where that matters; empty for none.
+
+    `alone` is what is found where tiles are drawn one by one.
+    """
     if grouping.groups is None:
         return grouping.remark or ""
     if found.unsure:
         return ""
-    first, single = found.gains[0], confirm(repeats, measure=measure).gain_over(found.gains[0].over)
+    first, single = found.gains[0], alone.gain_over(found.gains[0].over)
     what = "the interval of the winner's lead"
     return (single and grouping.difference(first.miou, single.miou, what)) or ""

@@ -215,3 +215,13 @@ def test_each_one_has_an_interval_and_a_gain_over_the_reference() -> None:
     pooled = [mean.interval.high - mean.interval.low for mean in found.means if mean.interval]
     assert max(pooled) / min(pooled) < max(widths) / min(widths)
     assert confirm(repeats).over_reference == {}
+
+
+def test_what_costs_too_much_comes_last_and_the_gain_over_it_is_a_loss() -> None:
+    world = World(np.random.default_rng(3))
+    repeats = [world.repeats(name, skill) for name, skill in (("0", 0.6), ("A", 0.7), ("B", 0.8))]
+    found = confirm(repeats, reference="0", outside=("B",))
+    assert [mean.name for mean in found.means] == ["A", "0", "B"]
+    assert [gain.over for gain in found.gains] == ["0", "B"]
+    assert found.gains[0].miou.low > 0 > found.gains[1].miou.high
+    assert [mean.name for mean in confirm(repeats, outside=("0", "A", "B")).means] == ["B", "A", "0"]

@@ -21,6 +21,7 @@ from segtune.tuning.confirm import Asked
 from segtune.tuning.confirm_looks import trials_search
 from segtune.tuning.failures import Failure, Fault
 from segtune.tuning.retention import Retention
+from tests.tuning.bench import manifest
 from tests.tuning.confirming import MEDIAN, SIX, SKILLS, VALUES, Data, Searched, Trains
 from tests.tuning.searched import state
 from tests.tuning.searches import rows
@@ -53,6 +54,28 @@ def test_the_best_mean_over_fresh_seeds_wins_everywhere(tmp_path: Path) -> None:
     lines = [line for line in state_of(found, 0.0) if isinstance(line, str)]
     assert "confirmation: 6 of 6 runs with fresh seeds done" in lines
     assert f"  {result.sentence}" in lines
+
+
+def test_a_baseline_over_the_limits_cannot_win_and_the_sentence_says_so(tmp_path: Path) -> None:
+    limited = "prefer: 'parameters < 2k', confirm: {top: 2, seeds: 2}"
+    search = Searched(tmp_path / "s", VALUES, limited)
+    baseline = search.bench.folder.trial(0).run_yaml
+    replace(manifest(), parameters=5000).write(baseline)
+    search.confirm(Trains({**SKILLS, 0: 0.95}))
+    result = search.confirmation.result
+    assert result
+    assert [(one.trial, one.fits) for one in result.configurations] == [(1, True), (2, True), (0, False)]
+    assert search.model == result.winner.run == MEDIAN
+    assert ranked(search.results.trials())[0].number == 1
+    said = "the baseline is over the limits, and the gain over it is -0."
+    lines = [line for line in state_of(state(search.bench), 0.0) if isinstance(line, str)]
+    assert any(said in line for line in lines)
+    printed = confirmation_results(search.confirmation, search.results.trials())
+    assert any(said in str(line) for line in printed)
+    replace(manifest(), parameters=1000).write(baseline)  # as if the limits had changed
+    assert ranked(search.bench.results().trials())[0].number == 2  # the best one of the search
+    search.confirm(Trains({}))
+    assert ranked(search.results.trials())[0].number == 0
 
 
 def test_every_run_has_a_seed_of_its_own_and_all_else_of_its_trial(tmp_path: Path) -> None:
