@@ -17,6 +17,7 @@ from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.scene_output import output_names
 from segtune.files.folders import find_model
 from segtune.models.chosen import model_at
+from segtune.models.ensemble import ensemble_of
 from segtune.models.foreign import Described, has_manifest
 from segtune.values import OVERLAP
 
@@ -26,7 +27,7 @@ _ARGUMENTS = {
     "-c": "model",
     "-d": "split",
     "-t": "threshold",
-    **{f"--{name}": name for name in ("overlap", "name", "classes", "channels", "mean", "std")},
+    **{f"--{name}": name for name in ("overlap", "name", "classes", "channels", "mean", "std", "ensemble")},
     "--exp-name": "folder",
     "--results-dir": "results_dir",
 }
@@ -43,6 +44,11 @@ class Model:
     def folder(self) -> Path:
         """The folder with config.json, model.safetensors and run.yaml."""
         return self._folder
+
+    @property
+    def models(self) -> tuple[Path, ...]:
+        """The folders of all models whose probabilities are averaged; one for a single model."""
+        return (self._folder, *self._changes.ensemble)
 
     @property
     def classes(self) -> dict[int, str]:
@@ -96,12 +102,15 @@ class Model:
 
     def __repr__(self) -> str:
         config, classes = self._predictor.manifest.config, ", ".join(map(str, self.classes))
-        return f"<Model {config.model}, {config.encoder}, classes {classes}, {len(self.bands)} bands, on {self.device}>"
+        mean = f"mean of {len(self.models)}, " if len(self.models) > 1 else ""
+        what = f"{mean}{config.model}, {config.encoder}, classes {classes}, {len(self.bands)} bands"
+        return f"<Model {what}, on {self.device}>"
 
 
 def load(
     model: Place,
     *,
+    ensemble: bool = False,
     device: str = "auto",
     threshold: float | None = None,
     classes: Sequence[int] | Mapping[int, str] = (),
@@ -114,6 +123,8 @@ def load(
     Parameters
     ----------
     model: the folder of a search (its winner is loaded), of a run or of a model, or the file model.safetensors.
+    ensemble: average the probabilities of several models, as validate.py --ensemble does: those of all fresh seeds of a
+        confirmed search's winner, or all in a folder of models or runs.
     device: auto, cpu, cuda or cuda:N.
     threshold: probability above which a pixel belongs to the class, for a model of one class; None: the model's own.
     classes, mean, std, channels: what a model without run.yaml, as smp's save_pretrained writes it, was trained on: the
@@ -126,8 +137,9 @@ def load(
     if threshold is not None and not 0 < threshold < 1:
         raise InputError(f"threshold: must be between 0 and 1, but got {threshold:g}")
     with named_as_here():
-        folder = model_folder(model)
-        changes = Changes(threshold=threshold, described=_described(folder, classes, mean, std, channels))
+        folder, *others = ensemble_of(Path(model)) if ensemble else [model_folder(model)]
+        said = _described(folder, classes, mean, std, channels)
+        changes = Changes(threshold=threshold, described=said, ensemble=tuple(others))
         return Model(folder, open_predictor(folder, device, changes), changes)
 
 

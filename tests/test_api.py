@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import pytest
 import rasterio
 from rasterio.io import MemoryFile
+from safetensors.torch import load_file, save_file
 
 import segtune
 from segtune.files.folders import RunFolder
@@ -222,6 +224,37 @@ def test_a_loaded_model_tells_what_it_takes_and_gives(several: tuple[Path, Path]
     assert repr(model) == "<Model unet, tu-mobilenetv3_small_050, classes 300, 1, 2 bands, on cpu>"
     assert segtune.load(binary[0]).classes == {255: "255"}
     assert segtune.load(binary[0], threshold=0.25).threshold == 0.25
+
+
+def test_models_are_averaged_as_validate_averages_them(binary: tuple[Path, Path], tmp_path: Path) -> None:
+    run, dataset = binary
+    for name in ("one", "two"):
+        shutil.copytree(run / "best", tmp_path / "models" / name)
+    weights = tmp_path / "models" / "two" / "model.safetensors"
+    save_file({name: value * 2 for name, value in load_file(weights).items()}, weights)
+    one, two = (segtune.load(tmp_path / "models" / name, device="cpu") for name in ("one", "two"))
+    mean = segtune.load(tmp_path / "models", ensemble=True, device="cpu")
+    assert mean.models == (one.folder, two.folder)
+    assert repr(mean).startswith("<Model mean of 2, unet, ")
+    tile = min((dataset / "val" / "images").iterdir())
+    first, second, found = (model.predict(tile).probabilities for model in (one, two, mean))
+    assert np.abs(first - second).max() > 0.01
+    np.testing.assert_allclose(found, (first + second) / 2, atol=1e-6)
+    flags = ("--ensemble", "-d", dataset / "val", "-o", tmp_path / "out", "--com", "--cpu")
+    call("validate", "-cd", tmp_path / "models", *flags)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert segtune.evaluate(mean, dataset / "val").miou == metrics["miou"]
+
+
+def test_what_cannot_be_averaged_is_one_line(binary: tuple[Path, Path], tmp_path: Path) -> None:
+    line = mistake(lambda: segtune.load(binary[0], ensemble=True))
+    assert line.startswith(f"ensemble: {binary[0]} holds 1 model, and at least 2 are averaged; ")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "search.yaml").touch()
+    line = mistake(lambda: segtune.load(tmp_path / "s", ensemble=True))
+    assert line.startswith(f"ensemble: the winner of {tmp_path / 's'} has one model; run_search.py --confirm s trains")
+    line = mistake(lambda: segtune.load(tmp_path / "no", ensemble=True))
+    assert line == f"{tmp_path / 'no'}: no such folder; ensemble takes a search, or a folder of runs or models"
 
 
 def test_what_cannot_be_loaded_is_named(several: tuple[Path, Path], tmp_path: Path) -> None:

@@ -29,5 +29,5 @@ def test_the_code_of_the_page_prints_what_it_says(
             printed, ran = capsys.readouterr().out, ran + 1
         elif not text.startswith(("segtune.", "Model.")):  # a signature
             assert printed.endswith(text), printed
-    assert ran == 5
+    assert ran == 6
     assert names["found"].miou == names["run"].miou

@@ -18,14 +18,14 @@ _FEWEST = 2
 
 
 def ensemble_of(folder: Path) -> list[Path]:
-    """Return the folders of the models that `--ensemble` averages.
+    """Return the folders of the models that `--ensemble`, or `ensemble=True`, averages.
 
     Of a search, they are those of all fresh seeds of its winner, and best/, the one of the median seed, comes first. Of
     another folder, they are all models in it, or in the runs in it. Raises InputError where there are no two, or where
     they do not take the same images or predict the same classes.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder (--ensemble takes a search, or a folder of runs or models)")
+        raise InputError(f"{folder}: no such folder; --ensemble takes a search, or a folder of runs or models")
     search = SearchFolder(folder)
     models = _of_winner(search) if search.search_yaml.is_file() else _below(folder)
     _check_alike({model: Manifest.read(model / MANIFEST) for model in models})

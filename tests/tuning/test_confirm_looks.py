@@ -29,7 +29,7 @@ def counts(hits: int) -> TileCounts:
 
 
 def repeat_run(trial: int, seed: int) -> Any:
-    own = SimpleNamespace(number=trial, searched={}, score=0.5)
+    own = SimpleNamespace(number=trial, searched={}, score=0.5, fits=True)
     return SimpleNamespace(name=f"{trial}_{seed}", trial=own, seed=seed, epochs=list)
 
 
