@@ -237,8 +237,9 @@ def test_models_are_averaged_as_validate_averages_them(binary: tuple[Path, Path]
     assert mean.models == (one.folder, two.folder)
     assert repr(mean).startswith("<Model mean of 2, unet, ")
     tile = min((dataset / "val" / "images").iterdir())
-    first, second, found = (model.predict(tile).probabilities for model in (one, two, mean))
-    assert np.abs(first - second).max() > 0.01
+    # The mean is taken where the networks end: at their size, and so exactly in the corners of a tile of another size.
+    first, second, found = (model.predict(tile).probabilities[:, ::39, ::39] for model in (one, two, mean))
+    assert np.abs(first - second).max() > 0.001
     np.testing.assert_allclose(found, (first + second) / 2, atol=1e-6)
     flags = ("--ensemble", "-d", dataset / "val", "-o", tmp_path / "out", "--com", "--cpu")
     call("validate", "-cd", tmp_path / "models", *flags)
