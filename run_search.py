@@ -74,8 +74,8 @@ def main() -> int:
     from segtune.cli.searching import SearchDisplay, show_outcome
     from segtune.models.compatibility import unknown_encoder
     from segtune.planning.feasibility import check_space, scan_data
-    from segtune.report.console import make_console, reading_bar
     from segtune.report.dry_run import show_dry_run
+    from segtune.report.terminal import make_console, reading_bar
     from segtune.tuning.confirm import Asked
     from segtune.tuning.search import run_search
     from segtune.tuning.search_yaml import to_resume

@@ -75,7 +75,7 @@ def main() -> int:
     import torch
 
     from segtune.pictures.gallery import write_preview
-    from segtune.report.console import make_console
+    from segtune.report.terminal import make_console
     from segtune.report.text import how_it_ended, run_summary
     from segtune.training.resolve import resolve
     from segtune.training.resume import check_same_settings

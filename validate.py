@@ -45,7 +45,7 @@ def main() -> int:
     from segtune.cli.predicting import check_predicting, predict
     from segtune.cli.validation import measure
     from segtune.pictures.window import check_screen, show
-    from segtune.report.console import make_console
+    from segtune.report.terminal import make_console
     from segtune.report.validation import several_table, validation_lines
 
     if arguments.vis:

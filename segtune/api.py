@@ -37,7 +37,8 @@ from segtune.loaded import Model, Place, load, named_as_here, warn
 from segtune.models.manifest import Manifest
 from segtune.objectives import MIOU
 from segtune.planning.feasibility import check_space, scan_data
-from segtune.report.console import RunConsole, make_console
+from segtune.report.console import RunConsole
+from segtune.report.terminal import make_console
 from segtune.report.trackers import check_installed
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space

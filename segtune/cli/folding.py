@@ -46,7 +46,7 @@ def run_folds(arguments: Namespace) -> int:
     # torch takes seconds to import; common mistakes do not wait for it.
     from segtune.data.folds import FoldTiles
     from segtune.evaluation.grouping import find_groups
-    from segtune.report.console import make_console, reading_bar
+    from segtune.report.terminal import make_console, reading_bar
     from segtune.training.resolve import check_input, check_run
     from segtune.training.resume import transforms_of
 

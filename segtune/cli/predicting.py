@@ -31,7 +31,7 @@ from segtune.models.manifest import Manifest
 from segtune.pictures.png import write_png
 from segtune.pictures.render import categories, class_titles
 from segtune.pictures.scene import preview_of, scene_picture
-from segtune.report.console import step_bar
+from segtune.report.terminal import step_bar
 
 PREDICTION = "prediction.json"
 

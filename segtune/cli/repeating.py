@@ -37,7 +37,7 @@ def repeat_run(arguments: Namespace) -> int:
     config = given_config(arguments, first_run(place, _RUN) if place else None)
     check_data(config, config.channels)
     # torch takes seconds to import; common mistakes do not wait for it.
-    from segtune.report.console import make_console
+    from segtune.report.terminal import make_console
     from segtune.report.text import how_it_ended
     from segtune.training.repeat import count_tiles
     from segtune.training.resolve import resolve

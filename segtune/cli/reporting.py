@@ -30,10 +30,10 @@ def show_report(given: Namespace) -> int:
         folder = SearchFolder(path)
     folder.check_begun()
     # Optuna and torch take seconds to import; common mistakes do not wait for them.
-    from segtune.report.console import make_console
     from segtune.report.figures import write_figures
     from segtune.report.index import INDEX, NOT_OWN, is_own
     from segtune.report.sentences import headline
+    from segtune.report.terminal import make_console
 
     console = make_console()
     report = _written(console, folder)
@@ -49,7 +49,7 @@ def show_report(given: Namespace) -> int:
 
 
 def _written(console: Console, folder: SearchFolder) -> Report:
-    from segtune.report.console import step_bar
+    from segtune.report.terminal import step_bar
     from segtune.report.written import write_report
 
     with step_bar(console) as bar:

@@ -126,7 +126,7 @@ def start_of(given: argparse.Namespace, folder: SearchFolder) -> Space | None:
         if folder.holder():
             raise
         # Optuna takes a second to import.
-        from segtune.report.console import make_console
+        from segtune.report.terminal import make_console
         from segtune.tuning.search_yaml import mend_stored_space
 
         make_console().print(mend_stored_space(folder, error.mistakes[0], from_copy=not given.space))
@@ -168,8 +168,8 @@ def show_status(given: argparse.Namespace) -> int:
     """Print the state of the search that --status names; return the exit status."""
     folder = SearchFolder.named(Path(given.results_dir), given.status, "--status")
     folder.check_begun()
-    from segtune.report.console import make_console
     from segtune.report.tables import state_of
+    from segtune.report.terminal import make_console
     from segtune.tuning.status import search_state
 
     console = make_console()

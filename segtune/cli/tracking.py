@@ -140,7 +140,7 @@ def send_search(given: Namespace) -> int:
     if process := folder.holder():
         raise InputError(f"{folder.path}: {process} runs this search; --log sends it when it has ended")
     # Optuna and torch take seconds to import; common mistakes do not wait for them.
-    from segtune.report.console import make_console
+    from segtune.report.terminal import make_console
     from segtune.tuning.status import search_state
 
     state = search_state(folder)

@@ -31,7 +31,7 @@ def looked_at(
     None where it has none yet; `begins` is false for a run that goes on. Raises InputError for what cannot be.
     """
     from segtune.data.scan import scan
-    from segtune.report.console import reading_bar
+    from segtune.report.terminal import reading_bar
     from segtune.training.resolve import check_input, check_run
     from segtune.training.resume import transforms_of
 

@@ -29,7 +29,7 @@ from segtune.pictures.gallery import write_worst
 from segtune.pictures.panels import panels
 from segtune.pictures.png import write_png
 from segtune.pictures.render import Picture
-from segtune.report.console import step_bar
+from segtune.report.terminal import step_bar
 
 METRICS = "metrics.json"
 _SUMMARY = ("metrics.csv", "confusion.png", "calibration.png", "worst.png")

@@ -16,14 +16,12 @@ from segtune.data.dataset import DataInfo
 from segtune.errors import counted, duration
 from segtune.files.folders import RunFolder
 from segtune.machine import available_cpus
-from segtune.report.terminal import Bar, make_console, reading_bar, step_bar
+from segtune.report.terminal import Bar, step_bar
 from segtune.report.text import paused_line, settings_text, waiting_text
 from segtune.space.prefer import Preference
 from segtune.training.result import EpochResult
 from segtune.training.runlog import epochs_done
 from segtune.trials import UNKNOWN, Trial
-
-__all__ = ["RunConsole", "SearchConsole", "epoch_line", "make_console", "reading_bar", "step_bar", "trial_line"]
 
 _SHOWN_EVERY_S = 0.5  # seconds between steps of a run on the bar
 

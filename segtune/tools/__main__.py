@@ -110,7 +110,7 @@ def _weights(arguments: Namespace) -> None:
     if arguments.space:
         encoders += load_space(find_space(arguments.space, SPACES)).encoders()
     # torch takes seconds to import; --help and common mistakes do not wait for it.
-    from segtune.report.console import make_console
+    from segtune.report.terminal import make_console
     from segtune.tools.weights import write_weights
 
     console = make_console()
@@ -120,7 +120,7 @@ def _weights(arguments: Namespace) -> None:
 
 def _portfolio(arguments: Namespace) -> None:
     check_writable(arguments.to.parent, "--to")
-    from segtune.report.console import make_console
+    from segtune.report.terminal import make_console
     from segtune.tools.portfolio import write_portfolio
 
     write_portfolio(arguments.searches, arguments.to, arguments.with_shipped, make_console().print)

@@ -69,7 +69,7 @@ def run(arguments: Namespace) -> None:
     # torch and rasterio take seconds to import; --help and common mistakes do not wait for them.
     from segtune.data.exclusion import add_to_list
     from segtune.files.atomic import write_text
-    from segtune.report.console import make_console, reading_bar
+    from segtune.report.terminal import make_console, reading_bar
     from segtune.tools.checking import check_data_set
 
     console = make_console()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segtune.errors import printable
-from segtune.report.console import make_console, step_bar
+from segtune.report.terminal import make_console, step_bar
 from segtune.trials import Trial, write_trials
 from tests.cli.runs import (
     Typed,

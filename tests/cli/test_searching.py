@@ -15,7 +15,7 @@ from segtune.cli.searching import SearchDisplay
 from segtune.files.folders import SearchFolder
 from segtune.planning.feasibility import scan_data
 from segtune.report import written
-from segtune.report.console import make_console
+from segtune.report.terminal import make_console
 from segtune.space.reader import load_space
 from segtune.training.result import EpochResult
 from segtune.trials import Trial

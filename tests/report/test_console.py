@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from segtune.errors import counted
-from segtune.report.console import SearchConsole, epoch_line, make_console, trial_line
+from segtune.report.console import SearchConsole, epoch_line, trial_line
+from segtune.report.terminal import make_console
 from segtune.space.prefer import Preference
 from segtune.training.loaders import Waiting
 from segtune.trials import ranked
