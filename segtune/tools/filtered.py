@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 
 from segtune.data.exclusion import add_to_list
 from segtune.data.findings import in_parallel
-from segtune.data.listing import SUFFIXES, list_folder
+from segtune.data.listing import SUFFIXES, changes_reading, composed, list_folder
 from segtune.data.mask_values import count_labels
 from segtune.data.reading import read_tile
 from segtune.data.tiles import Split, Tile
@@ -65,7 +66,7 @@ def kept_tiles(dataset: Path, splits: Mapping[str, Split], wanted: Wanted, progr
 
 
 def _by_name(dataset: Path, split: str, tiles: Split, wanted: Wanted) -> set[str]:
-    place = dataset / split if (dataset / split).is_dir() else dataset  # the tiles of a list lie beside it
+    place = _root(dataset, split)
     names = set(tiles.names)
     if wanted.only is not None:
         names &= wanted.only[split]
@@ -94,28 +95,39 @@ def _facts(tile: Tile, ignore: Sequence[int]) -> TileFacts:
     return TileFacts(pixels, width, height, float(np.mean(valid)), labelled / mask.size)
 
 
-def write_data_set(
-    dataset: Path,
-    splits: Mapping[str, Split],
-    kept: Mapping[str, Sequence[str]],
-    target: Path,
-    copy: bool,
-    progress: Progress,
-) -> int:
-    """Link or copy all files of tiles into a new data set; return their number.
+def files_to_place(
+    dataset: Path, splits: Mapping[str, Split], kept: Mapping[str, Sequence[str]], target: Path
+) -> list[tuple[Path, Path]]:
+    """Return all files of tiles, each with its place in the new data set `target`.
 
     These are, in every folder of a split, the files that have the name of a tile, whatever their extension.
     Raises InputError where other tiles would stay in the data set.
     """
-    files = [
-        (dataset / split / folder / file, Path(split) / folder / file)
-        for split, names in ((split, frozenset(names)) for split, names in kept.items())
-        for folder in list_folder(dataset / split).folders
-        for name, own in files_by_tile(dataset / split / folder, all_names(splits[split])).items()
-        if name in names
-        for file in own
-    ]
+    files = list[tuple[Path, Path]]()
+    for split, names in kept.items():
+        root, known, own = _root(dataset, split), _names_beside(splits[split]), frozenset(names)
+        for folder in list_folder(root).folders:
+            by_tile = files_by_tile(root / folder, known)
+            held = [file for name in by_tile.keys() & own for file in by_tile[name]]
+            files += [(root / folder / file, Path(split) / folder / file) for file in sorted(held)]
     _check_all_replaced(target, {target / inside for _, inside in files})
+    return files
+
+
+def _root(dataset: Path, split: str) -> Path:
+    """Return the folder that holds the folders of a split; the tiles of a list lie beside it."""
+    return dataset / split if (dataset / split).is_dir() else dataset
+
+
+def _names_beside(split: Split) -> frozenset[str]:
+    """Return the names of all tiles in the folders of a split; those of other lists are among them."""
+    images = list_folder(Path(split.folders[0])).files
+    stems = (os.path.splitext(name) for name in images)
+    return all_names(split) | {composed(stem) for stem, ending in stems if ending.lower() in SUFFIXES}
+
+
+def write_data_set(files: Sequence[tuple[Path, Path]], target: Path, copy: bool, progress: Progress) -> int:
+    """Link or copy files, as `files_to_place` returns them, into a new data set; return their number."""
     with joined_tree(target) as place:
         for done, (source, inside) in enumerate(files, start=1):
             place_file(source, place / inside, copy)
@@ -126,8 +138,13 @@ def write_data_set(
 def _check_all_replaced(target: Path, new: set[Path]) -> None:
     """Raise InputError where a folder holds files of tiles that the new ones do not replace: both would be one set."""
     folders = {path.parent for path in new}
+    names, stems = defaultdict[Path, set[str]](set), defaultdict[Path, set[str]](set)
+    for path in new:
+        names[path.parent].add(path.name)
+        stems[path.parent].add(path.stem)
     there = [Path(folder, name) for folder, _, names in os.walk(target) for name in names if not name.startswith(".")]
     others = {path for path in there if path.parent in folders or path.suffix.lower() in SUFFIXES} - new
+    others -= {path for path in others if changes_reading(path.name, names[path.parent], stems[path.parent])}
     if others:
         raise InputError(
             f"--to: {target} holds {counted(len(others), 'file')} of tiles that are not kept now, such as {min(others)}"

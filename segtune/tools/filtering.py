@@ -50,7 +50,12 @@ def run(arguments: Namespace) -> None:
     if not (condition or arguments.tiles or arguments.without or arguments.has):
         raise InputError("--where CONDITION, --tiles FILE, --without FILE or --has NAME is required")
     layout = Layout(arguments.images_dir, arguments.masks_dir, channels=tuple(arguments.channels))
-    listed = listed_splits(arguments.dataset, layout) if arguments.exclude_file else None
+    listed = listed_splits(arguments.dataset, layout)
+    if listed and arguments.list:
+        raise InputError(
+            f"--list: {arguments.dataset} is split by lists ({', '.join(f'{split}.txt' for split in listed)}); --to "
+            f"writes its tiles to a new data set, and --exclude-file leaves tiles out in place"
+        )
     splits = listed or find_splits(arguments.dataset, layout)
     only, without = (
         listed_tiles(path, flag, splits) if path else None
@@ -69,7 +74,7 @@ def run(arguments: Namespace) -> None:
         _check_lists(arguments.dataset, splits, arguments.list, arguments.force)
     # rasterio takes a second to import; --help and common mistakes do not wait for it.
     from segtune.report.terminal import make_console, step_bar
-    from segtune.tools.filtered import Wanted, exclude, kept_tiles, tell, write_data_set, write_lists
+    from segtune.tools.filtered import Wanted, exclude, files_to_place, kept_tiles, tell, write_data_set, write_lists
 
     console = make_console()
     with step_bar(console) as bar:
@@ -78,16 +83,12 @@ def run(arguments: Namespace) -> None:
             arguments.dataset, splits, wanted, lambda done, total: bar.update(done, total, "reading tiles")
         )
         tell(arguments.dataset, splits, kept, console.print)
+        files = files_to_place(arguments.dataset, splits, kept, arguments.to) if arguments.to else []
         if arguments.dry_run:
             console.print("a dry run: nothing was written")
         elif arguments.to:
             number = write_data_set(
-                arguments.dataset,
-                splits,
-                kept,
-                arguments.to,
-                arguments.copy,
-                lambda done, total: bar.update(done, total, "writing files"),
+                files, arguments.to, arguments.copy, lambda done, total: bar.update(done, total, "writing files")
             )
             console.print(f"{arguments.to}: {number} files {'copied' if arguments.copy else 'linked'}")
         elif arguments.exclude_file:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segtune.data.listing import changes_reading, list_folder
+from segtune.data.listing import SUFFIXES, changes_reading, list_folder
 from segtune.errors import InputError, counted, first_few
 from segtune.files.checks import check_writable
 from segtune.files.temporary import workplace
@@ -34,20 +34,39 @@ def joined_tree(final: Path, replaced: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield a temporary folder; move all files below it to the same places below `final` at the end of the block.
 
     Then delete the `replaced` files below `final` that none of these took the place of, and folders that this empties.
-    Nothing is moved or deleted if the block raises an error.
+    Files beside replaced ones that change what is read from them, such as .aux.xml, go too: they belong to earlier
+    pixels. Nothing is moved or deleted if the block raises an error.
     """
     with workplace(final) as work:
         tree = work / "files"
         tree.mkdir()
         yield tree
-        placed = set[Path]()
-        for folder, _, names in os.walk(tree):
-            target = final / Path(folder).relative_to(tree)
-            target.mkdir(parents=True, exist_ok=True)
-            for name in names:
-                os.replace(os.path.join(folder, name), target / name)
-                placed.add(target / name)
-    _delete_files(set(replaced) - placed, final)
+        targets = {
+            Path(folder): [final / Path(folder).relative_to(tree) / name for name in names]
+            for folder, _, names in os.walk(tree)
+        }
+        placed = {path for paths in targets.values() for path in paths}
+        earlier = {*replaced, *(path for path in placed if path.exists())}
+        gone = (earlier | _beside(earlier)) - placed
+        for folder, paths in targets.items():
+            (final / folder.relative_to(tree)).mkdir(parents=True, exist_ok=True)
+            for path in paths:
+                os.replace(folder / path.name, path)
+    _delete_files(gone, final)
+
+
+def _beside(files: Iterable[Path]) -> set[Path]:
+    """Return the files beside these that change what is read from them, and not what is read from other images."""
+    names: dict[Path, set[str]] = {}
+    for file in files:
+        names.setdefault(file.parent, set()).add(file.name)
+    found = set[Path]()
+    for folder, own in names.items():
+        if folder.is_dir():
+            kept = [name for name in list_folder(folder).files if os.path.splitext(name)[1].lower() in SUFFIXES]
+            shared = sidecars(folder, set(kept) - own)
+            found |= {folder / name for name in set(sidecars(folder, own)).difference(shared)}
+    return found
 
 
 def _delete_files(files: Iterable[Path], root: Path) -> None:

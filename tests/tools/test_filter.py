@@ -197,12 +197,35 @@ def test_tiles_of_two_filters_are_not_mixed() -> None:
     assert below("few") == before
     Path("few/train/notes.txt").write_text("mine")
     os.remove("data/train/images/t5.tfw")  # the old one would move the new tile
-    (mistake,) = keep("data", "--where", "share(2) >= 0", "--to", "few", "--force").mistakes
-    assert mistake.startswith(
-        "--to: few holds 1 file of tiles that are not kept now, such as few/train/images/t5.tfw; "
-    )
-    os.remove("few/train/images/t5.tfw")
+    Path("few/val/gt/t9.png.aux.xml").write_text("<PAMDataset/>")
     assert keep("data", "--where", "share(2) >= 0", "--to", "few", "--force").status == 0
+    assert "train/images/t5.tif.aux.xml" in below("few")  # it is in the data set, too
+    assert not {"train/images/t5.tfw", "val/gt/t9.png.aux.xml"} & {*below("few")}
+
+
+@pytest.mark.parametrize("more", [[], ["--force"]])
+def test_a_dry_run_tells_what_a_run_will_refuse(more: list[str]) -> None:
+    assert keep("data", "--where", "share(2) > 0.05", "--to", "few").status == 0
+    typed = ["data", "--where", "share(2) > 0.4", "--to", "few", *more]
+    assert keep(*typed, "--dry-run").mistakes == keep(*typed).mistakes
+    assert len(keep(*typed).mistakes) == 1
+
+
+def test_a_data_set_of_lists_becomes_one_of_folders(write_image: WriteImage) -> None:
+    for name in ("t5.b", "t7"):  # in no list
+        write_image(Path(f"data/train/gt/{name}.png"), np.full((10, 10), 2, np.uint8))
+        write_image(Path(f"data/train/images/{name}.tif"), np.zeros((10, 10), np.uint8))
+    Path("data/train").rename("lists")
+    Path("lists/train.txt").write_text("t0\nt5\n")
+    Path("lists/val.txt").write_text("t1\n")
+    ended = keep("lists", "--where", "share(2) > 0.05", "--to", "few")
+    assert ended.out.splitlines()[:2] == ["lists/train: 1 of 2 tiles kept", "lists/val: 1 of 1 tile kept"]
+    beside = ["train/images/t5.tfw", "train/images/t5.tif.aux.xml"]
+    tiles, places = ("train/{}/t5.{}", "val/{}/t1.{}"), (("gt", "png"), ("images", "tif"), ("nir", "tif"))
+    own = [tile.format(*place) for tile in tiles for place in places]
+    assert below("few") == sorted([*own, *beside])
+    (mistake,) = keep("lists", "--where", "share(2) > 0.05", "--list", "kept.txt").mistakes
+    assert mistake.startswith("--list: lists is split by lists (train.txt, val.txt); --to writes")
 
 
 @pytest.mark.parametrize(

@@ -199,12 +199,14 @@ def test_only_force_replaces_masks(write_image: WriteImage) -> None:
     write_image(Path("gt/a.png"), LABELS)
     write_image(Path("new/a.png"), LABELS)
     write_image(Path("new/b.png"), LABELS)
+    for name in ("a", "b"):
+        Path(f"new/{name}.png.aux.xml").write_text("<PAMDataset/>")
     (mistake,) = relabel("gt", "--labels", "other:1", "--to", "new").mistakes
-    assert mistake.startswith("--to: new exists and holds 2 files, such as a.png; ")
+    assert mistake.startswith("--to: new exists and holds 4 files, such as a.png; ")
     assert relabel("gt", "--labels", "other:1", "--to", "new", "--force").status == 0
     assert (read_mask(Path("new/a.png")) == 1).all()
     assert np.array_equal(read_mask(Path("new/b.png")), LABELS)
-    assert files("new") == ["a.png", "b.png"]
+    assert files("new") == ["a.png", "b.png", "b.png.aux.xml"]  # the one of the earlier a.png is gone
 
 
 @pytest.mark.parametrize(

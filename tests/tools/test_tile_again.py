@@ -74,9 +74,12 @@ def test_force_also_replaces_tiles_of_channels_no_longer_asked_for(write_image: 
     assert tile("a.tif", "b.tif", "--channels", "nir", "--size", 20, "--to", "tiles").status == 0
     ended = tile("a.tif", "--size", 30, "--force", "--dry-run", "--to", "tiles")
     assert "in place of 8 files that are there" in ended.out
+    for name in ("images/a_r0000_c0000", "images/a_r0020_c0020", "nir/a_r0020_c0020", "images/b_r0020_c0020"):
+        Path(f"tiles/{name}.tif.aux.xml").write_text("<PAMDataset/>")  # of earlier tiles; only b's stays
     assert tile("a.tif", "--size", 30, "--force", "--to", "tiles").status == 0
     left = sorted(path.name for path in Path("tiles/nir").iterdir())
     assert left == [f"b_r{top:04d}_c{column:04d}.tif" for top in (0, 20) for column in (0, 20)]
+    assert [path.name for path in Path("tiles").rglob("*.xml")] == ["b_r0020_c0020.tif.aux.xml"]
     assert tile("b.tif", "--size", 40, "--force", "--to", "tiles").status == 0
     assert not Path("tiles/nir").exists()
     assert sorted(path.name for path in Path("tiles").iterdir()) == ["images"]
