@@ -30,6 +30,7 @@ from segtune.errors import InputError, counted, first_few, nearest_or_all, one_l
 LARGEST_LABEL = 2**31 - 1
 _AT_ONCE = 20_000  # outlines
 _PIECES = 200  # of an edge as long as the scene: its ends alone would not tell how it runs in another system
+_TURN = 360.0  # degrees of longitude
 _MOST_VALUES = 12  # that a message lists
 _GPKG = (b"GPKG", b"GP10", b"GP11", b"GP12")  # the application's mark in a GeoPackage, at byte 68
 _AREAS = ("Polygon", "MultiPolygon")
@@ -195,20 +196,44 @@ def _read(
         raise InputError(f"{path}: has no coordinate system, so where its outlines lie is not known; write it with one")
     try:
         crs = CRS.from_user_input(wkt)
-        bounds = array_bounds(scene.height, scene.width, scene.transform)
-        box = transform_bounds(scene.crs, crs, *bounds) if crs != scene.crs else bounds
+        left, bottom, right, top = _bounds(scene, crs)
     except (RasterioError, CPLE_BaseError) as error:
         raise InputError(f"{path}: its coordinate system does not reach the scene ({one_line(error)})") from None
     columns, start = [attribute] if attribute else [], 0
+    around = _across(crs, left, right)  # outlines beyond the meridian of 180 degrees count on from the other side
+    box = (left - around, bottom, right + around, top)
+    places = [(left + turn, bottom, right + turn, top) for turn in (-around, 0, around)]
     while True:
         _, _, geometry, values = pyogrio.raw.read(
             path, layer=layer, columns=columns, force_2d=True, bbox=box, skip_features=start, max_features=_AT_ONCE
         )
-        if len(geometry):
-            yield geometry, values[0] if columns else None, crs
+        near = _meeting(geometry, places) if around else np.ones(len(geometry), bool)
+        if near.any():
+            yield geometry[near], values[0][near] if columns else None, crs
         if len(geometry) < _AT_ONCE:
             return
         start += _AT_ONCE
+
+
+def _bounds(scene: Georeference, crs: CRS) -> tuple[float, float, float, float]:
+    """Return left, bottom, right and top of a scene in a system; right is above 180 degrees where it lies across."""
+    bounds = array_bounds(scene.height, scene.width, scene.transform)
+    left, bottom, right, top = transform_bounds(scene.crs, crs, *bounds) if crs != scene.crs else bounds
+    return left, bottom, right + _TURN if left > right else right, top
+
+
+def _across(crs: CRS, left: float, right: float) -> float:
+    """Return a whole turn, in degrees, where a scene lies across the meridian of 180 degrees; else 0."""
+    return _TURN if crs.is_geographic and (left < -_TURN / 2 or right > _TURN / 2) else 0.0
+
+
+def _meeting(geometry: npt.NDArray[Any], places: Sequence[tuple[float, float, float, float]]) -> npt.NDArray[np.bool_]:
+    """Return which outlines, as WKB, meet one of some boxes; those without a geometry count as if they did."""
+    from shapely import box, from_wkb, intersects, is_empty, is_missing, union_all
+
+    found = from_wkb(geometry, on_invalid="ignore")
+    near: npt.NDArray[np.bool_] = intersects(found, union_all([box(*place) for place in places]))
+    return near | is_missing(found) | is_empty(found)
 
 
 def _in_pixels(geometry: npt.NDArray[Any], crs: CRS, scene: Georeference) -> tuple[npt.NDArray[Any], list[str]]:
@@ -226,8 +251,10 @@ def _in_pixels(geometry: npt.NDArray[Any], crs: CRS, scene: Georeference) -> tup
     ]
     found[[bool(reason) for reason in reasons]] = None
     if crs != scene.crs:
-        ends = np.array(transform_bounds(scene.crs, crs, *array_bounds(scene.height, scene.width, scene.transform)))
-        found = segmentize(found, max(float(np.abs(ends[2:] - ends[:2]).max()) / _PIECES, 1e-9))
+        left, bottom, right, top = _bounds(scene, crs)
+        found = segmentize(found, max(right - left, top - bottom, 1e-9 * _PIECES) / _PIECES)
+    west, _, east, _ = _bounds(scene, scene.crs) if scene.crs else (0.0, 0.0, 0.0, 0.0)
+    around = _across(scene.crs, west, east) if scene.crs else 0.0
 
     def to_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         xs, ys = points.T
@@ -236,6 +263,8 @@ def _in_pixels(geometry: npt.NDArray[Any], crs: CRS, scene: Georeference) -> tup
                 xs, ys = map(np.asarray, reproject(crs, scene.crs, xs, ys))
             except (RasterioError, CPLE_BaseError):
                 return np.full(points.shape, np.nan)
+        if around:
+            xs = xs - around * np.round((xs - (west + east) / 2) / around)
         return np.stack(~scene.transform @ (xs, ys), axis=1)
 
     with np.errstate(invalid="ignore"):
