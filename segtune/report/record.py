@@ -62,7 +62,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Example:
-    """A validation tile as PNG pictures: image, truth, prediction and error."""
+    """A validation tile as WebP pictures: image, truth, prediction and error."""
 
     kind: Literal["worst", "median", "best"]
     name: str

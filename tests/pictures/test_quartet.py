@@ -8,6 +8,7 @@ import pytest
 
 from segtune.data.labels import Labels
 from segtune.pictures.quartet import LARGEST, colours_of, quartet
+from segtune.pictures.render import difference, painted
 
 LABELS = Labels((3, 7), (), True, 0, ("field", "wood"))
 
@@ -22,6 +23,20 @@ def test_pictures_have_the_shape_of_the_mask_and_a_bounded_size(shape: tuple[int
     for data in quartet(picture, mask, mask, LABELS):
         assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape[:2] == size
         assert len(data) <= 3 * LARGEST**2 + 1000
+
+
+def test_masks_and_errors_are_exact_and_the_image_nearly_so() -> None:
+    rng = np.random.default_rng(0)
+    smooth = cv2.resize(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8), (64, 64), interpolation=cv2.INTER_CUBIC)
+    truth, predicted = (rng.integers(0, 3, (64, 64), dtype=np.uint8) for _ in range(2))
+    found = [
+        cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        for data in quartet(smooth, truth, predicted, LABELS)
+    ]
+    assert 0 < np.abs(found[0].astype(float) - smooth).mean() < 3
+    exact = [painted(mask, LABELS, (64, 64)) for mask in (truth, predicted)]
+    for picture, right in zip(found[1:], [*exact, difference(smooth, predicted, truth)], strict=True):
+        np.testing.assert_array_equal(picture, right)
 
 
 def test_the_legend_has_the_colours_of_the_masks() -> None:

@@ -114,7 +114,7 @@ def test_hostile_names_are_shown_as_text() -> None:
     found = parsed(html)
     assert len(found.all("script")) == len(parsed(page(report())).all("script")) == 2
     assert len(found.all("style")) == 1
-    assert all((image["src"] or "").startswith("data:image/png;base64,") for image in found.all("img"))
+    assert all((image["src"] or "").startswith("data:image/webp;base64,") for image in found.all("img"))
     assert found.text.count("<script>alert(") > 10
     tips = re.search(r'<script type="application/json" id="trials-json">(.*?)</script>', html, re.DOTALL)
     assert tips
