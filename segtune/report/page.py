@@ -43,6 +43,7 @@ _SECTIONS = {
 }
 _FEW_TRIALS = 50  # below, the importance of settings is rough
 _NONE = "-"
+_LONGEST, _END = 15, 10  # characters of a value beside an axis, and of its end where it is longer
 
 
 def page(report: Report) -> str:
@@ -99,6 +100,7 @@ def _environment() -> Environment:
         "amount": lambda value: _NONE if _missing(value) else f"{value:,.4g}",
         "duration": lambda seconds: _NONE if _missing(seconds) else duration(seconds),
         "value": value_text,
+        "shortened": _shortened,
         "setting": _setting,
         "moment": lambda seconds: f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}",
         "webp": lambda data: f"data:image/webp;base64,{b64encode(data).decode('ascii')}",
@@ -117,6 +119,11 @@ def _missing(value: float | None) -> bool:
 
 def _score(value: float | None) -> str:
     return _NONE if value is None or not math.isfinite(value) else f"{value:.4f}"
+
+
+def _shortened(text: str) -> str:
+    """Return the beginning and the end of a long text: names of one family differ at their ends."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - _END - 1]}…{text[-_END:]}"
 
 
 def _setting(key: str) -> str:

@@ -121,6 +121,24 @@ def test_hostile_names_are_shown_as_text() -> None:
     assert HOSTILE in json.loads(tips[1])["1"]
 
 
+def test_long_values_beside_axes_differ_where_they_are_shortened() -> None:
+    names = [f"tu-tf_efficientnet_lite{number}" for number in range(3)]
+    found = report([trial(n, 0.5 + n / 10, searched={"encoder": name, "lr": 1e-3}) for n, name in enumerate(names)])
+    html = page(found)
+    shown = [re.search(rf'title="{name}">([^<]*)</span>', html) for name in names]
+    texts = {match[1] for match in shown if match}
+    assert len(texts) == 3
+    assert all(len(text) == 15 and text.startswith("tu-t…") for text in texts)
+
+
+def test_a_band_of_one_value_has_no_deviation() -> None:
+    data = report().data
+    assert data
+    bands = (("red", 100.0, 75.1, 0.0, 255.0), ("alpha", 255.0, 1.0, 255.0, 255.0))
+    text = parsed(page(report(data=replace(data, bands=bands)))).text
+    assert "red 100 75.1 0 255 alpha 255 constant 255 255" in text
+
+
 def test_missing_and_odd_numbers_are_dashes() -> None:
     odd = report(
         [trial(0, 0.5, seconds=None, parameters=None, spent={}), trial(1, 0.6, searched={"encoder": "a"})],
