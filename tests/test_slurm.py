@@ -153,6 +153,10 @@ def slurm(tmp_path: Path) -> Iterator[Slurm]:
     made.write("srun", SRUN)
     made.write("scontrol", SCONTROL)
     made.write("python", PYTHON)
+    # The script looks again and again, with pauses of up to a second; here with short ones.
+    sleep = made.folder / "bin" / "sleep"
+    sleep.write_text(f"#!/bin/sh\nexec {shutil.which('sleep')} 0.05\n")
+    sleep.chmod(0o755)
     yield made
     for process in made.processes():  # of a test that failed
         os.kill(process, signal.SIGKILL)

@@ -33,6 +33,7 @@ from segtune.remarks import Say, unheard
 from segtune.values import OVERLAP
 
 _MOST_LOADERS = 8  # processes that decode tiles
+_TILES_EACH = 8  # for fewer, to start a process takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def validate(
     )
     for remark in _remarks(tiles, manifest):  # before the first prediction is passed on
         say(remark)
-    workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1)
+    workers = min(_MOST_LOADERS, readable_at_once(tiles) - 1, len(tiles) // _TILES_EACH)
     with torch_threads(manifest.threads), Batches(store, manifest.evaluation_batch_size, workers=workers) as batches:
         passes = _Passes(predictor, batches, overlap, on_done, len(tiles) * (2 if sweep else 1))
         measures, counted = passes.measure(tiles, store, on_tile, worst, sweep)

@@ -20,15 +20,22 @@ from tests.conftest import WriteDataSet, WriteImage
 SHAPES = [(64, 64), (20, 20), (100, 100), (40, 90), (90, 20), (64, 30), (200, 65)]
 
 
-def stores(root: Path, split: str = "train", **settings: Any) -> tuple[TileStore, TileStore]:
-    """The same tiles from the cache and from the files."""
-    cached, decoded = (
-        scan(config).store(split, config)
-        for config in (RunConfig(dataset=str(root), cache_dir=place, **settings) for place in (None, "none"))
-    )
-    assert cached.decoded
-    assert not decoded.decoded
-    return cached, decoded
+def both(root: Path, **settings: Any) -> dict[str, tuple[TileStore, TileStore]]:
+    """The same tiles from the cache and from the files, by split."""
+    configs = [RunConfig(dataset=str(root), cache_dir=place, **settings) for place in (None, "none")]
+    infos = [scan(config) for config in configs]
+    found = {}
+    for split in ("train", "val"):
+        cached, decoded = (info.store(split, config) for info, config in zip(infos, configs, strict=True))
+        assert cached.decoded
+        assert not decoded.decoded
+        found[split] = cached, decoded
+    return found
+
+
+def stores(root: Path, **settings: Any) -> tuple[TileStore, TileStore]:
+    """The tiles of train from the cache and from the files."""
+    return both(root, **settings)["train"]
 
 
 def of_shapes(root: Path, write_image: WriteImage, bands: int = 3, dtype: str = "uint8", channel: str = "") -> Path:
@@ -62,8 +69,8 @@ def test_tiles_of_every_size_together(
 ) -> None:
     of_shapes(tmp_path, write_image, 3, dtype, channel)
     settings: dict[str, Any] = {"fit": mode, "image_size": 64, "classes": [1, 2], "channels": ["nir"]}
-    for split in ("train", "val"):
-        for store in stores(tmp_path, split, **settings):
+    for split, found in both(tmp_path, **settings).items():
+        for store in found:
             for index, (height, width) in enumerate(SHAPES):
                 image, target = store.image(index), store.target(index)
                 square = (max(64, height), max(64, width)) if mode == "crop" else (64, 64)
@@ -129,9 +136,10 @@ def test_the_cache_gives_what_the_files_give(
         channel[5:9] = np.inf if dtype.startswith("float") else 1
         write_image(path, channel, nodata=1)
     settings: dict[str, Any] = {"fit": mode, "image_size": 32, "classes": [3, 7], "ignore": [9]}
-    for split, channels in (("train", ["nir"]), ("train", []), ("val", ["nir"])):
-        cached, decoded = stores(tmp_path, split, channels=channels, **settings)
-        assert len(cached) == len(decoded) == (3 if split == "train" else 2)
+    found = both(tmp_path, channels=["nir"], **settings)
+    alone = both(tmp_path, channels=[], **settings)["train"]
+    for count, (cached, decoded) in ((3, found["train"]), (3, alone), (2, found["val"])):
+        assert len(cached) == len(decoded) == count
         for index in range(len(cached)):
             assert cached.name(index) == decoded.name(index)
             for one, other in (

@@ -29,6 +29,8 @@ Capsys = pytest.CaptureFixture[str]
 Models = Callable[[Labels], Path]
 SEEDS = ("seed_42", "seed_43", "seed_44")
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 
 def moved(folder: Path, by: float) -> Path:
     """Let a model answer otherwise: its outputs move by so much, the first ones most."""

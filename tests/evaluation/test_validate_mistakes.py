@@ -12,6 +12,8 @@ from rasterio.transform import Affine
 
 from tests.evaluation.runs import DataSet, Run, Trained, errors, trained
 
+pytestmark = pytest.mark.usefixtures("blank_charts")
+
 
 def test_a_folder_without_a_model_is_named(
     binary: Trained, tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]

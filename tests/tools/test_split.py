@@ -26,7 +26,13 @@ def split(*arguments: object) -> Ended:
 
 
 def write_tiles(
-    write_image: WriteImage, rows: int, columns: int, scene: str = "a", stride: int = SIDE, placed: bool = True
+    write_image: WriteImage,
+    rows: int,
+    columns: int,
+    scene: str = "a",
+    stride: int = SIDE,
+    placed: bool = True,
+    folder: Path = Path("tiles"),
 ) -> None:
     """Write a grid of tiles of noise; the label 5 is rare, and only in some tiles."""
     random = np.random.default_rng(len(scene) + ord(scene[-1]))
@@ -36,11 +42,11 @@ def write_tiles(
             name = f"{scene}_r{row * stride:04d}_c{column * stride:04d}.tif"
             place = Affine(2, 0, far + 2 * column * stride, 0, -2, far - 2 * row * stride)
             known = {"crs": "EPSG:32643", "transform": place} if placed else {}
-            write_image(Path("tiles/images") / name, random.integers(1, 255, (SIDE, SIDE, 3), np.uint8), **known)
-            write_image(Path("tiles/nir") / name, random.integers(1, 255, (SIDE, SIDE), np.uint8), **known)
+            write_image(folder / "images" / name, random.integers(1, 255, (SIDE, SIDE, 3), np.uint8), **known)
+            write_image(folder / "nir" / name, random.integers(1, 255, (SIDE, SIDE), np.uint8), **known)
             mask = (random.random((SIDE, SIDE)) < random.random() * 0.6).astype(np.uint8)
             mask[0, :8] = 5 if random.random() < 0.3 else 0
-            write_image(Path("tiles/gt") / name, mask, **known)
+            write_image(folder / "gt" / name, mask, **known)
 
 
 def tiles_of(folder: Path, split: str, kind: str = "images") -> list[str]:
@@ -58,9 +64,19 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(params=[True, False], ids=["placed", "named"])
-def grid(request: pytest.FixtureRequest, write_image: WriteImage) -> None:
-    write_tiles(write_image, 12, 12, placed=request.param)
+@pytest.fixture(scope="module", params=[True, False], ids=["placed", "named"])
+def written(
+    request: pytest.FixtureRequest, write_image: WriteImage, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("grid") / "tiles"
+    write_tiles(write_image, 12, 12, placed=request.param, folder=folder)
+    return folder
+
+
+@pytest.fixture
+def grid(written: Path) -> None:
+    """A grid of tiles in the folder tiles, for one test alone."""
+    shutil.copytree(written, "tiles")
 
 
 @pytest.mark.usefixtures("grid")

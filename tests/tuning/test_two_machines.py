@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import two_machines
 from curves import Curve, drawn, read_curves, write_curves
 from recorded import COMMON
 from two_machines import speed
@@ -60,16 +59,24 @@ def test_recordings_without_a_common_setting_are_refused() -> None:
         speed({"demo": one}, {"demo": other})
 
 
-def test_the_script_joins_the_files_in_the_seconds_of_the_first(tmp_path: Path) -> None:
+def given(folder: Path, to: Path) -> list[str]:
+    """The command line that joins the recordings in first/ and second/."""
+    paths = [str(folder / name / "demo.csv") for name in ("first", "second")]
+    return ["two_machines.py", "--first", paths[0], "--second", paths[1], "--to", str(to)]
+
+
+def test_the_script_joins_the_files_in_the_seconds_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     searched = load_space(COMMON).searched()
     first, second = recording("demo", range(60), 1.0), recording("demo", range(60, 120), FASTER)
     for folder, curves in (("first", first), ("second", second)):
         (tmp_path / folder).mkdir()
         write_curves(tmp_path / folder / "demo.csv", searched, curves)
     (tmp_path / "joined").mkdir()
-    command = [sys.executable, "benchmarks/two_machines.py", "--first", str(tmp_path / "first" / "demo.csv")]
-    command += ["--second", str(tmp_path / "second" / "demo.csv"), "--to", str(tmp_path / "joined")]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    monkeypatch.setattr("sys.argv", given(tmp_path, tmp_path / "joined"))
+    two_machines.main()
+    said = capsys.readouterr().out
     multiple, _, _ = speed({"demo": first}, {"demo": second})
     assert f"{multiple:.3f} times" in said
     joined = read_curves([tmp_path / "joined" / "demo.csv"])
@@ -79,15 +86,17 @@ def test_the_script_joins_the_files_in_the_seconds_of_the_first(tmp_path: Path) 
     assert joined[60].seconds[-1] == pytest.approx(second[0].seconds[-1] / multiple, abs=0.02)
 
 
-def test_a_run_of_both_recordings_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_run_of_both_recordings_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     searched = load_space(COMMON).searched()
     for folder, numbers in (("first", range(60)), ("second", range(59, 120))):
         (tmp_path / folder).mkdir()
         write_curves(tmp_path / folder / "demo.csv", searched, recording("demo", numbers, 1.0))
-    command = [sys.executable, "benchmarks/two_machines.py", "--first", str(tmp_path / "first" / "demo.csv")]
-    command += ["--second", str(tmp_path / "second" / "demo.csv"), "--to", str(tmp_path / "first")]
+    monkeypatch.setattr("sys.argv", given(tmp_path, tmp_path / "first"))
     before = (tmp_path / "first" / "demo.csv").read_text()
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 1
-    assert found.stderr == "error: --second: has configuration 59 of demo, which --first has, too\n"
+    with pytest.raises(SystemExit) as ended:
+        two_machines.main()
+    # A text as the status: Python prints it as the only line on stderr, and ends with 1.
+    assert ended.value.code == "error: --second: has configuration 59 of demo, which --first has, too"
     assert (tmp_path / "first" / "demo.csv").read_text() == before
