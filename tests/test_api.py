@@ -32,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("blank_charts")
 SETTINGS: dict[str, Any] = {
     "model": "unet",
     "encoder": "tu-mobilenetv3_small_050",
+    "decoder_channels": 64,
     "image_size": 32,
     "batch_size": 3,
     "epochs": 2,

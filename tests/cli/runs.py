@@ -28,7 +28,7 @@ WriteImage = Callable[..., Path]
 Masks = dict[str, NDArray[Any]]  # by tile
 
 # Flags of a run that takes a second.
-SMALL = ("-m", "unet", "--encoder", "tu-mobilenetv3_small_050", "--image-size", "32")
+SMALL = ("-m", "unet", "--encoder", "tu-mobilenetv3_small_050", "--decoder-channels", "64", "--image-size", "32")
 FAST = (*SMALL, "-b", "3", "-e", "2", "-w", "0", "--device", "cpu")
 # Flags of such a run that learns something.
 LEARNS = (*SMALL, "-b", "3", "-e", "2", "-w", "0", "--cpu", "-lr", "1e-2", "-a", "safe")

@@ -40,6 +40,7 @@ def trained(dataset: Path, folder: Path, **others: object) -> Trained:
         "channels": ["nir"],
         "model": "unet",
         "encoder": "tu-mobilenetv3_small_050",
+        "decoder_channels": 64,
         "image_size": 32,
         "batch_size": 3,
         "epochs": 4,

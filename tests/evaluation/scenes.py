@@ -35,6 +35,7 @@ def manifest(labels: Labels = BINARY, bands: int = 3, channels: tuple[str, ...] 
         "dataset": others.pop("dataset", "tiles"),
         "model": "unet",
         "encoder": "tu-mobilenetv3_small_050",
+        "decoder_channels": 64,
         "image_size": 64,
         "classes": list(labels.classes),
         "class_names": list(labels.names),

@@ -40,6 +40,7 @@ def small_unet(dataset: Path, **others: Any) -> RunConfig:
         "channels": ["nir"],
         "model": "unet",
         "encoder": "tu-mobilenetv3_small_050",
+        "decoder_channels": 64,
         "encoder_weights": "none",
         "image_size": 32,
         "batch_size": 4,

@@ -6,7 +6,9 @@ import csv
 from pathlib import Path
 
 RUN = """
-run: {model: unet, encoder: tu-mobilenetv3_small_050, image_size: 32, epochs: 3, augmentation: safe, workers: 0}
+run:
+  {model: unet, encoder: tu-mobilenetv3_small_050, decoder_channels: 64, image_size: 32, epochs: 3,
+   augmentation: safe, workers: 0}
 """
 
 
