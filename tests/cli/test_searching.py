@@ -17,6 +17,7 @@ from segtune.planning.feasibility import scan_data
 from segtune.report import written
 from segtune.report.terminal import make_console
 from segtune.space.reader import load_space
+from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.trials import Trial
 from segtune.tuning.search import run_search
@@ -149,8 +150,8 @@ def test_a_dry_run_writes_no_page(space: Path, tmp_path: Path) -> None:
 class Watched(SearchDisplay):
     """A display that reads the page after each trial, and asks another process who runs the search."""
 
-    def __init__(self, folder: SearchFolder) -> None:
-        super().__init__(make_console(), 2, folder)
+    def __init__(self, space: Space, folder: SearchFolder) -> None:
+        super().__init__(make_console(), space, folder)
         self.folder = folder
         self.pages: list[str] = []
         self.holders: list[str] = []
@@ -168,7 +169,7 @@ def test_a_search_that_runs_has_a_page_and_stays_locked(
     monkeypatch.setattr("segtune.cli.reporting._EVERY_S", 0.0)
     monkeypatch.setattr("segtune.cli.reporting._SHARE", 1e9)
     found, folder = load_space(space), SearchFolder(tmp_path / "s")
-    listener = Watched(folder)
+    listener = Watched(found, folder)
     run_search(found, scan_data(found), folder, listener, in_process=True)
     assert len(listener.pages) == 2
     for ended, html in enumerate(listener.pages, start=1):

@@ -65,9 +65,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["placed", "named"])
-def written(
-    request: pytest.FixtureRequest, write_image: WriteImage, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def written(request: pytest.FixtureRequest, write_image: WriteImage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("grid") / "tiles"
     write_tiles(write_image, 12, 12, placed=request.param, folder=folder)
     return folder

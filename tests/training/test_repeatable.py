@@ -60,7 +60,7 @@ def test_runs_that_went_before_in_the_process_change_nothing(
     tiles: Path, tmp_path: Path, reference: tuple[Path, Curve]
 ) -> None:
     run(dropping(tiles, seed=7, epochs=2), tmp_path / "a")
-    run(small_unet(tiles, model="fpn", optimizer="sgd", workers=1, epochs=1), tmp_path / "b")
+    run(small_unet(tiles, model="fpn", decoder_channels=None, optimizer="sgd", workers=1, epochs=1), tmp_path / "b")
     run(dropping(tiles, precision="bf16", epochs=2, batch_size=1), tmp_path / "c", epochs=1)
     assert curve(run(dropping(tiles), tmp_path / "d")) == reference[1]
     assert same_model(tmp_path / "d", reference[0])
