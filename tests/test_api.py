@@ -339,7 +339,7 @@ def test_a_search_gives_its_table_and_winner(
     found = searched(verbose=False)
     assert capsys.readouterr() == ("", "")
     assert found.folder == tmp_path / "found" / "tiny"
-    assert "data:image/png" in (found.folder / "report.html").read_text(encoding="utf-8")
+    assert "data:image/webp" in (found.folder / "report.html").read_text(encoding="utf-8")
     with (found.folder / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["trial"] for row in rows] == [str(row["trial"]) for row in found.trials] == ["0", "1"]

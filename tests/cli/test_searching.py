@@ -29,7 +29,7 @@ SPACE = (
     RUN.replace("workers: 0", "workers: 0, threads: 1").replace("epochs: 3", "epochs: 2")
     + "space: {lr: [1e-9, 5e-3]}\nsearch: {sampler: grid, scheduler: none, trials: 2, gpus_per_trial: 0}\n"
 )
-PICTURE = "data:image/png"
+PICTURE = "data:image/webp"
 HOLDER = """
 import sys
 from pathlib import Path

@@ -14,7 +14,10 @@ from segtune.report import dry_run as dry_run_module
 from tests.conftest import WriteDataSet
 from tests.scripts import call
 
-SMALL = "model: unet, encoder: tu-mobilenetv3_small_050, decoder_channels: 64, image_size: 32, workers: 0, augmentation: safe"
+SMALL = (
+    "model: unet, encoder: tu-mobilenetv3_small_050, decoder_channels: 64, image_size: 32, workers: 0, "
+    "augmentation: safe"
+)
 
 
 @pytest.fixture(scope="module")

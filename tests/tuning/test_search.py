@@ -130,7 +130,7 @@ def test_the_console_says_what_happened_and_what_to_type_next(mixed: Search, til
     assert "baseline" in out
     assert f"python validate.py -cd {shlex.quote(str(mixed.folder))} -d {tiles}/val" in out
     assert f"the page of the search: {mixed.folder / 'report.html'}\n" in out
-    assert "data:image/png" in (mixed.folder / "report.html").read_text(encoding="utf-8")
+    assert "data:image/webp" in (mixed.folder / "report.html").read_text(encoding="utf-8")
     assert "tensorboard --logdir" in out
     assert "Ray" not in out
     assert "Warning" not in out
