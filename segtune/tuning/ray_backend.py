@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from ray import tune
 from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 
 from segtune.data.dataset import DataInfo
-from segtune.errors import SegtuneError
+from segtune.errors import SegtuneError, printable
 from segtune.files.folders import SearchFolder
 from segtune.planning.resources import Plan
 from segtune.tuning.feed import Feed
@@ -34,12 +37,22 @@ class OnRay:
     def run(self, searcher: Feed) -> None:
         """Run the searcher's trials until no more come; SegtuneError when Ray itself dies."""
         try:
-            with ray_lost_is_raised():
+            with ray_lost_is_raised(self._end):
                 self._tuner(searcher).fit()
         except RayLost as lost:
-            self._messages.add(lost.logs)
-            cause = f"Ray's {lost.process} died (killed by the system, or out of memory)"
-            raise SegtuneError(f"{self._messages.pointed_to(cause)}; --resume goes on with the search") from None
+            raise SegtuneError(self._line(lost)) from None
+
+    def _line(self, lost: RayLost) -> str:
+        self._messages.add(lost.logs)
+        cause = f"Ray's {lost.process} died (killed by the system, or out of memory)"
+        return f"{self._messages.pointed_to(cause)}; --resume goes on with the search"
+
+    def _end(self, lost: RayLost) -> None:
+        """End this process, whose main thread waits for the lost one; to continue, it is as if it had been killed."""
+        line = self._line(lost)
+        self._messages.close()
+        print(f"error: {printable(line)}", file=sys.stderr, flush=True)
+        os._exit(1)
 
     def _tuner(self, searcher: Feed) -> Tuner:
         trainable = tune.with_parameters(

@@ -34,6 +34,10 @@ class RayMessages:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Redirect messages no longer."""
         self._stack.close()
         if self.path and not self.path.stat().st_size:
             self.path.unlink()

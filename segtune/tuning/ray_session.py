@@ -7,7 +7,7 @@ import secrets
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,12 +16,14 @@ import ray
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
+from ray.tune.execution.tune_controller import TuneController
 
 from segtune.files.library_folders import abandoned, socket_folder
 from segtune.files.locks import holder, locked_file
 
 _VITAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
 _AUTHENTICATION = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
+_RAISED_WITHIN_S = 10.0  # seconds that the main thread has to leave what it does once a vital process is lost
 _PREFIX = "segtune-ray-"
 _SOCKET = "/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest path that Ray makes
 
@@ -73,36 +75,65 @@ class RayLost(BaseException):
 
 
 @contextmanager
-def ray_lost_is_raised() -> Iterator[None]:
+def ray_lost_is_raised(end: Callable[[RayLost], None]) -> Iterator[None]:
     """Raise RayLost in the main thread as soon as the raylet or the GCS of the search's own Ray dies.
 
-    Ray itself would wait a minute for the GCS, and then end this process without a message.
+    Ray itself would wait a minute for the GCS, and then end this process without a message. A main thread that waits
+    for an answer inside Ray's C++ parts cannot raise anything: `end` is then called in another thread, to end this
+    process.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     lost: list[RayLost] = []
+    over = threading.Event()
 
     def look(number: int, frame: FrameType | None) -> None:
-        node = ray._private.worker._global_node
-        for process, _ in node.dead_processes() if node else ():
-            if process in _VITAL:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # once
-                logs = Path(node.get_logs_dir_path())
-                lost.append(RayLost(process, [logs / f"{process}.{end}" for end in ("out", "err")]))
-                raise lost[0]
+        if found := _lost_process():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # once
+            lost.append(found)
+            raise found
+
+    def look_again() -> None:
+        while not over.wait(1.0):
+            found = _lost_process()
+            if found and not over.wait(_RAISED_WITHIN_S):
+                end(found)
 
     before = signal.signal(signal.SIGCHLD, look)
     try:
-        look(signal.SIGCHLD, None)
-        yield
+        threading.Thread(target=look_again, name="ray_lost", daemon=True).start()
+        with _no_cleanup_after(lost):
+            look(signal.SIGCHLD, None)
+            yield
     except SystemError:  # Python raises this where RayLost was raised inside Ray's C++ parts
         if lost:
             raise lost[0] from None
         raise
     finally:
+        over.set()
         signal.signal(signal.SIGCHLD, before)
+
+
+def _lost_process() -> RayLost | None:
+    node = ray._private.worker._global_node
+    for process, _ in node.dead_processes() if node else ():
+        if process in _VITAL:
+            logs = Path(node.get_logs_dir_path())
+            return RayLost(process, [logs / f"{process}.{end}" for end in ("out", "err")])
+    return None
+
+
+@contextmanager
+def _no_cleanup_after(lost: Sequence[RayLost]) -> Iterator[None]:
+    """Keep Ray Tune from asking a lost process to free what trials hold: it would wait for the answer."""
+    usual = TuneController.cleanup
+    TuneController.cleanup = lambda controller: None if lost else usual(controller)
+    try:
+        yield
+    finally:
+        TuneController.cleanup = usual
 
 
 @contextmanager

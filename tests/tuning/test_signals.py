@@ -76,3 +76,43 @@ def test_when_a_process_of_ray_dies_the_search_ends_at_once(name: str, tmp_path:
     assert err.count("\n") == 1
     assert "raylet" not in out
     assert log.stat().st_size
+
+
+STUCK = """
+import signal, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+
+import ray
+
+from segtune.tuning import ray_session
+from segtune.tuning.ray_backend import OnRay
+from segtune.tuning.ray_messages import RayMessages
+
+logs = Path(sys.argv[1])
+ray_session._RAISED_WITHIN_S = 0.5
+ray._private.worker._global_node = SimpleNamespace(
+    dead_processes=lambda: [("gcs_server", None)] if lost else [], get_logs_dir_path=lambda: str(logs)
+)
+lost = False
+messages = RayMessages()
+messages.into(logs / "ray.log")
+backend = OnRay(None, None, 1, 1.0, None, messages)
+with ray_session.ray_lost_is_raised(backend._end):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # nothing is raised, as inside Ray's C++ parts
+    lost = True
+    time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_search_that_waits_for_a_lost_process_of_ray_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "gcs_server.err").write_text("out of memory\n")
+    command = [sys.executable, "-c", STUCK, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: Ray's gcs_server died (killed by the system, or out of memory); "
+        f"Ray's messages are in {tmp_path / 'ray.log'}; --resume goes on with the search\n"
+    )
+    assert "out of memory" in (tmp_path / "ray.log").read_text()
