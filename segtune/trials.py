@@ -73,6 +73,7 @@ class Trial:
     gpu_memory: float | None = None  # the most that training took, in gigabytes
     fits: bool = True  # whether it keeps the limits that the search's setting `prefer` has for its costs
     own: float | None = None  # the score of its best epoch where the objective is another one than mIoU
+    folds: int = 1  # how many folds its score is the mean of, of which those to come count zero
 
     @property
     def objective(self) -> str:
@@ -101,8 +102,13 @@ class Trial:
 
     @property
     def epochs(self) -> int:
-        """The budget of the trial."""
-        return int(self.settings["epochs"])
+        """The budget of the trial, in all folds together."""
+        return int(self.settings["epochs"]) * self.folds
+
+    @property
+    def folds_done(self) -> int:
+        """The number of folds that it trained to the end."""
+        return self.epochs_done * self.folds // self.epochs
 
     @property
     def finished(self) -> bool:
@@ -127,6 +133,7 @@ class Trial:
             "epochs": self.epochs_done,
             "miou": self.miou,
             **({} if self.objective == MIOU else {self.objective: self.own}),
+            **({} if self.folds == 1 else {"folds": self.folds_done}),
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
             "error": _printable(self.error),

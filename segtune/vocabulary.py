@@ -25,6 +25,8 @@ Architecture = Literal[
 ]
 ARCHITECTURE_ALIASES = {"deeplabv3+": "deeplabv3plus", "unet+": "unetplusplus", "unet++": "unetplusplus"}
 
+FEWEST_FOLDS, MOST_FOLDS = 2, 10
+
 ExportKind = Literal["onnx", "deepness", "torchscript", "torch_export"]
 EXPORT_FILES: dict[ExportKind, str] = {  # the names of the files
     "onnx": "model.onnx",

@@ -17,8 +17,9 @@ from segtune.config import RunConfig
 from segtune.errors import InputError, counted
 from segtune.files.atomic import discard_folder, write_text
 from segtune.files.checks import read_own_json
-from segtune.files.folders import RunFolder
+from segtune.files.folders import FOLD, RunFolder
 from segtune.report.commands import same_command
+from segtune.vocabulary import FEWEST_FOLDS, MOST_FOLDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
     from segtune.data.folds import Folded
     from segtune.evaluation.grouping import Grouping
 
-_RUN = "fold_"  # how the names of the folders of the runs begin
 _RESULT = "folds.json"
-_FEWEST, _MOST = 2, 10  # folds
 
 
 def run_folds(arguments: Namespace) -> int:
@@ -38,10 +37,10 @@ def run_folds(arguments: Namespace) -> int:
     Runs that are done stay as they are, and one that was interrupted goes on.
     """
     count, logs = arguments.folds, Path(arguments.log_dir)
-    if not _FEWEST <= count <= _MOST:
-        raise InputError(f"--folds: must be between {_FEWEST} and {_MOST}, but got {count}")
-    place = named_place(logs, arguments.exp_name, (_RUN, _RESULT), "--folds") if arguments.exp_name else None
-    config = given_config(arguments, first_run(place, _RUN) if place else None)
+    if not FEWEST_FOLDS <= count <= MOST_FOLDS:
+        raise InputError(f"--folds: must be between {FEWEST_FOLDS} and {MOST_FOLDS}, but got {count}")
+    place = named_place(logs, arguments.exp_name, (FOLD, _RESULT), "--folds") if arguments.exp_name else None
+    config = given_config(arguments, first_run(place, FOLD) if place else None)
     check_data(config, config.channels)
     # torch takes seconds to import; common mistakes do not wait for it.
     from segtune.data.folds import FoldTiles
@@ -55,7 +54,7 @@ def run_folds(arguments: Namespace) -> int:
     transforms = transforms_of(config, None)
     with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
         ensure_demo(config.dataset, console.print)
-        found = FoldTiles(config)
+        found = FoldTiles(config, config.channels)
         grouping = find_groups(found.tiles, arguments.group).for_folds(count)
         folded = found.deal(count, grouping.groups, progress, say)
     if line := grouping.together():
@@ -66,7 +65,7 @@ def run_folds(arguments: Namespace) -> int:
     for info in folded.infos:
         check_input(config, info, True, transforms)
     place = place or RunFolder.dated(logs, config).path
-    runs = [RunFolder(place / f"{_RUN}{number}") for number in range(1, count + 1)]
+    runs = [RunFolder(place).fold(number) for number in range(1, count + 1)]
     plan = _planned(place, config, folded, grouping)
     where = ["--log-dir", str(logs)] if logs != Path("logs") else []
     group = ["--group", arguments.group] if arguments.group else []

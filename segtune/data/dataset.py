@@ -36,6 +36,8 @@ class DataInfo:
     wanted: tuple[str, ...]  # keys of the entries that runs need
     # Positions of the tiles that count, by split, among those that were scanned; a split without has all of them.
     picked: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    scanned: str | None = None  # fingerprint of all tiles that were scanned, where these are some of them
+    folds: tuple[DataInfo, ...] = ()  # what the run of each fold trains and validates on, in a search with folds
 
     def counted(self) -> str:
         """List the number of tiles of each split: ``64 train, 10 val tiles (14 val left out)``."""
@@ -83,7 +85,8 @@ class DataInfo:
         """
         whole = all((split, what) in self.entries for split in self.counts for what in self.wanted)
         holders = self.holders if with_holders else {}
-        return replace(self, holders=holders, tiles={} if whole else self.tiles)
+        folds = tuple(fold.light(with_holders) for fold in self.folds)
+        return replace(self, holders=holders, tiles={} if whole else self.tiles, folds=folds)
 
     def for_run(self, config: RunConfig) -> DataInfo:
         """Return a copy to send to the processes that train a run."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,7 +19,7 @@ from segtune.data.bands import image_bands
 from segtune.data.dataset import DataInfo
 from segtune.data.exclusion import exclusion_lines
 from segtune.data.findings import TileFindings, in_parallel, look_at
-from segtune.data.scan import bands_of, scan
+from segtune.data.scan import Progress, Wanted, bands_of, scan
 from segtune.data.splits import find_data_set
 from segtune.data.statistics import Moments
 from segtune.data.tiles import TRAIN, VAL, ReadSettings, Split, Tile
@@ -60,23 +60,31 @@ class FoldTiles:
     Raises InputError where the data set is not sound, or where the run is scored on other tiles.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, channels: Sequence[str]) -> None:
         if config.use_only_add_val:
             raise InputError("use_only_add_val: folds are scored on the tiles of train and val; leave it out")
-        self._config = config
-        self._sets = find_data_set(config, config.channels)
+        self._config, self._channels = config, tuple(channels)
+        self._sets = find_data_set(config, channels)
 
     @property
     def tiles(self) -> list[Tile]:
         """The tiles, with their names in their own splits."""
         return [tile for split in (TRAIN, VAL) for tile in self._sets[split]]
 
+    def scan(
+        self, progress: Progress | None = None, wanted: Iterable[Wanted] | None = None, say: Say = unheard
+    ) -> DataInfo:
+        """Scan all tiles as those of train, and as those of val; see `scan`."""
+        joined = Split.joined({split: self._sets[split] for split in (TRAIN, VAL)})
+        return scan(self._config, self._channels, progress, wanted, say, self._sets | {TRAIN: joined, VAL: joined})
+
     def deal(
         self,
         count: int,
         groups: Sequence[Hashable] | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
         say: Say = unheard,
+        wanted: Iterable[Wanted] | None = None,
     ) -> Folded:
         """Scan the tiles, deal them to folds, and return what each fold's run trains and validates on.
 
@@ -86,7 +94,7 @@ class FoldTiles:
         ----------
         count: the number of folds.
         groups: the group of each of `tiles`; a group is never divided. None: each tile on its own.
-        progress, say: see `scan`.
+        progress, say, wanted: see `scan`.
 
         Raises InputError where there are fewer tiles, or groups, than folds, and as `scan` does.
         """
@@ -97,8 +105,8 @@ class FoldTiles:
             raise InputError(f"{config.dataset}: {count} folds need as many {what}s, but there are {units}")
         for line in exclusion_lines(self._sets[split].excluded for split in (TRAIN, VAL)):
             say(line)
-        joined = Split.joined({split: self._sets[split] for split in (TRAIN, VAL)})
-        every = scan(config, progress=progress, say=say, tiles=self._sets | {TRAIN: joined, VAL: joined})
+        every = self.scan(progress, wanted, say)
+        joined = every.tiles[TRAIN]
         found = _look(joined, config, every)
         amounts = [[1.0, *(tile.labels.get(label, 0) for label in config.classes)] for tile in found]
         folds = _deal(np.array(amounts), groups, count)
@@ -160,6 +168,7 @@ def _info(every: DataInfo, found: Sequence[TileFindings], folds: Sequence[int], 
         },
         bands=bands_of(moments, [band.name for band in every.bands], dataset),
         fingerprint=hashlib.blake2b(known.encode(), digest_size=6).hexdigest(),
+        scanned=every.fingerprint,
         picked=picked,
     )
 

@@ -17,6 +17,8 @@ from segtune.files.leftovers import clear_held
 from segtune.files.locks import held_folder, holder, lock_of
 from segtune.files.model_files import no_model_folder
 
+FOLD = "fold_"  # how the names of the folders of folds begin
+
 
 def tracker_of(folder: Path) -> Path:
     """Return the file that says under which names a tracker has the search, or the run, in a folder."""
@@ -112,6 +114,20 @@ class RunFolder:
         """What the model of the best epoch counted on each validation tile, of a run that repeats another one."""
         return self.path / "tiles.npz"
 
+    def fold(self, number: int) -> RunFolder:
+        """Return the folder of one of the runs of a trial that is scored by folds; the first has number 1."""
+        return RunFolder(self.path / f"{FOLD}{number}")
+
+    def folds(self) -> list[RunFolder]:
+        """Return the existing folders of such runs, by number."""
+        found = (path for path in self.path.glob(f"{FOLD}[0-9]*") if path.is_dir())
+        return [RunFolder(path) for path in sorted(found, key=lambda path: int(path.name.removeprefix(FOLD)))]
+
+    @property
+    def spent_json(self) -> Path:
+        """The seconds that the run of a fold spent in each phase; written when its model is measured."""
+        return self.path / "spent.json"
+
     @property
     def begun(self) -> bool:
         """Whether a run was started here."""
@@ -205,6 +221,14 @@ class SearchFolder:
     def repeats(self) -> list[RunFolder]:
         """Return the existing folders of trials that train again."""
         return [RunFolder(path) for path in sorted(self.path.glob("confirm_[0-9]*_s[0-9]*")) if path.is_dir()]
+
+    def final(self, trial: int) -> RunFolder:
+        """Return the folder in which a trial that is scored by folds trains on train once more, to have a model."""
+        return RunFolder(self.path / f"final_{trial:04d}")
+
+    def finals(self) -> list[RunFolder]:
+        """Return the existing folders of such runs."""
+        return [RunFolder(path) for path in sorted(self.path.glob("final_[0-9]*")) if path.is_dir()]
 
     @property
     def report_html(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -10,9 +10,11 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
-from segtune.data.scan import Progress, scan
+from segtune.data.folds import FoldTiles
+from segtune.data.scan import Progress, Wanted, scan
 from segtune.data.transform_nodes import read_transforms
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
+from segtune.evaluation.grouping import find_groups
 from segtune.files.transforms_file import TransformsFile
 from segtune.mistakes import SettingsError
 from segtune.models.auto_weights import decide_weights
@@ -147,19 +149,47 @@ def check_precision(space: Space, plan: Plan) -> None:
 
 def scan_data(space: Space, progress: Progress | None = None, say: Say = unheard) -> DataInfo:
     """Scan the data set for all trials, and fill the cache; raise InputError with every mistake."""
-    baseline = space.baseline
-    info = scan(baseline, space.channels(), progress, space.combinations("fit", "image_size"), say)
+    baseline, wanted = space.baseline, space.combinations("fit", "image_size")
+    said: set[str] = set()
+
+    def once(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            say(line)
+
+    info = scan(baseline, space.channels(), progress, wanted, once)
+    if space.search.folds:
+        info = replace(info, folds=_folds(space, space.search.folds, progress, wanted, once))
     mistakes = [*_clashes(space, info.image_size()), *_unsuitable_transforms(space, info)]
     for settings in _inputs(space, info.image_size()):
-        try:
-            check_input(baseline.model_copy(update=settings), info)
-        except InputError as error:
-            mistakes += error.mistakes
+        for part in info.folds or (info,):
+            try:
+                check_input(baseline.model_copy(update=settings), part)
+            except InputError as error:
+                mistakes += error.mistakes
     if mistakes:
         raise InputError(f"{space.path}: {mistake}" for mistake in dict.fromkeys(mistakes))
     for line in same_values(space, info):
         say(f"note: {line}")
     return info
+
+
+def _folds(
+    space: Space, count: int, progress: Progress | None, wanted: Iterable[Wanted], say: Say
+) -> tuple[DataInfo, ...]:
+    """Deal the tiles of train and val to folds, groups of them as for the intervals of a confirmation."""
+    found, confirm = FoldTiles(space.baseline, space.channels()), space.search.confirms()
+    grouping = find_groups(found.tiles, confirm.group if confirm else None, "search.confirm.group").for_folds(count)
+    folded = found.deal(count, grouping.groups, progress, say, wanted)
+    lines = (
+        grouping.together(),
+        f"{counted(count, 'fold')} of {folded.sizes()}: a trial's score is the mean over them, each scored by a model "
+        f"of the others",
+        folded.unequal(),
+    )
+    for line in filter(None, lines):
+        say(line)
+    return folded.infos
 
 
 def _unsuitable_transforms(space: Space, info: DataInfo) -> list[str]:

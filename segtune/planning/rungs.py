@@ -25,14 +25,18 @@ def grace_period(search: SearchSettings, epochs: int, warmup_epochs: int) -> int
 
 
 def rungs(space: Space) -> list[int]:
-    """Return the epochs after which trials of this space are compared, in order; the last is the whole budget."""
-    epochs = max(space.values_of("epochs"))
+    """Return the epochs after which trials of this space are compared, in order; the last is the whole budget.
+
+    A trial that is scored by folds is compared within its first fold and at its end: only the best go on to the others.
+    """
+    epochs, folds = max(space.values_of("epochs")), space.search.folds or 1
     if space.search.scheduler == "none":
-        return [epochs]
+        return [epochs * folds]
     found = [grace_period(space.search, epochs, max(space.values_of("warmup_epochs")))]
     while found[-1] * space.search.reduction_factor < epochs:
         found.append(found[-1] * space.search.reduction_factor)
-    return [*found, epochs] if found[-1] < epochs else found
+    found = [*found, epochs] if found[-1] < epochs else found
+    return [*found, epochs * folds] if folds > 1 else found
 
 
 def asha_share(trials: int, compared: Sequence[int], factor: int, epochs: int) -> float:

@@ -176,14 +176,16 @@ def _cache_folder(folders: Sequence[Path]) -> Path:
 def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], plan: Plan) -> Iterator[str]:
     """Measure these runs; yield the time of each, and an estimate of the time of the search."""
     run_seconds: list[float] = []
+    part, folds = info.folds[0] if info.folds else info, space.search.folds or 1
     for name, run in runs.items():
         try:
-            cost = probe(run, info, plan.cpus_per_trial)
+            cost = probe(run, part, plan.cpus_per_trial)
         except (InputError, NonFiniteLossError, DeviceMemoryError) as error:
             yield f"  {name}: cannot run: {str(error).splitlines()[0]}"
             continue
-        run_seconds.append(cost.epoch_seconds * run.epochs)
-        yield f"  {name}: {_cost_text(cost)}, {counted(run.epochs, 'epoch')} in about {duration(run_seconds[-1])}"
+        run_seconds.append(cost.epoch_seconds * run.epochs * folds)
+        epochs = counted(run.epochs, "epoch") if folds == 1 else f"{run.epochs} epochs of {folds} folds"
+        yield f"  {name}: {_cost_text(cost)}, {epochs} in about {duration(run_seconds[-1])}"
     if not run_seconds:
         return
     found = estimate(space, plan, run_seconds)

@@ -15,6 +15,7 @@ from segtune.roles import Acts, declared
 from segtune.space.confirm import AUTO_CONFIRM, TIME_SHARE, Confirm, ConfirmSetting
 from segtune.space.objectives import Objectives, Prefer
 from segtune.space.prefer import Preference
+from segtune.vocabulary import FEWEST_FOLDS, MOST_FOLDS
 
 
 def _gpu_share(value: float) -> float:
@@ -112,6 +113,13 @@ class SearchSettings(BaseModel):
     )
     reduction_factor: Annotated[int, AtResume.SAME, Acts("scheduler", ("asha",), elsewhere="nothing")] = Field(
         3, ge=2, description="asha compares trials at some epochs (rungs) and lets one in so many go on at each"
+    )
+    folds: Annotated[int | None, AtResume.SAME] = Field(
+        None,
+        ge=FEWEST_FOLDS,
+        le=MOST_FOLDS,
+        description="for small data sets: score a trial by the mean over so many parts (folds) of train and val, each "
+        "predicted by a model of the others; if not given: trials are scored on val",
     )
     compare: Annotated[str | None, AtResume.SAME] = Field(
         None,

@@ -7,7 +7,7 @@ import io
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,21 @@ def stale_epochs(folder: RunFolder) -> int:
     return sum(int(row["epoch"]) > best and bool(row.get("miou")) for row in rows)
 
 
+def as_texts(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the cells of a row; an empty one stands for None."""
+    return {name: "" if value is None else str(value) for name, value in row.items()}
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write a table of rows, whose columns may differ; a cell that a row lacks is empty."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
 class RunLog:
     """A writer of metrics.csv and of TensorBoard events; each row is on disk when `write` returns.
 
@@ -114,13 +129,8 @@ class RunLog:
             if value is not None and name != "epoch":
                 self._events.add(scalar(tag_of(name, self._config), value), epoch)
         self._events.flush()
-        self._rows.append({name: "" if value is None else str(value) for name, value in row.items()})
-        text = io.StringIO()
-        columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        writer = csv.DictWriter(text, fieldnames=columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_text(self._path, text.getvalue())
+        self._rows.append(as_texts(row))
+        write_rows(self._path, self._rows)
 
     def picture(self, name: str, epoch: int, picture: Picture) -> None:
         """Add a picture, uint8 RGB of shape (H, W, 3), as a JPEG of at most 64 KiB."""

@@ -18,7 +18,6 @@ from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.tile_counts import read_tiles
 from segtune.files.atomic import discard_folder, set_aside
 from segtune.files.folders import SearchFolder
-from segtune.machine import signals_noted
 from segtune.planning.resources import Plan
 from segtune.remarks import Say
 from segtune.space.confirm import Confirm
@@ -26,8 +25,9 @@ from segtune.space.space import Space
 from segtune.trials import Trial
 from segtune.tuning.confirm_looks import groups_of, look_at, too_few_tiles
 from segtune.tuning.confirm_result import compared_runs
-from segtune.tuning.confirm_runs import ConfirmRuns
+from segtune.tuning.confirm_runs import ConfirmRuns, Ended
 from segtune.tuning.feed import Backend
+from segtune.tuning.finals import Finals
 from segtune.tuning.proposals import TrialStart, moved
 from segtune.tuning.recovery import set_aside_damage
 from segtune.tuning.repeats import RepeatRun, runs_of
@@ -55,14 +55,6 @@ class Asked:
 AS_SET = Asked()  # nothing: the search goes on, and confirms its winner if its settings say so
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a confirmation ended before its end: by a signal, or for a reason; both None where it is complete."""
-
-    signal: int | None = None
-    early: EarlyEnd | None = None
-
-
 class Confirming:
     """Confirms the winner of one search, as far as that is not done.
 
@@ -75,7 +67,7 @@ class Confirming:
     folder: the folder of the search; absolute.
     resolved: fills in the settings of a run that depend on the data and the machine.
     plan: how runs share the machine.
-    results, retention, rules: those of the search.
+    results, retention, rules, finals: those of the search.
     asked: what the user asked for.
     say: receives lines for the user.
     """
@@ -90,12 +82,13 @@ class Confirming:
         results: Results,
         retention: Retention,
         rules: Rules,
+        finals: Finals,
         asked: Asked,
         say: Say,
     ) -> None:
         self._space, self._info, self._folder, self._resolved = space, info, folder, resolved
         self._plan, self._results, self._retention, self._rules = plan, results, retention, rules
-        self._asked, self._say = asked, say
+        self._finals, self._asked, self._say = finals, asked, say
         self._measure = Measure.named(space.search.objective, space.baseline.classes)
         self._epochs = 0
 
@@ -126,8 +119,18 @@ class Confirming:
         if ended.signal or (ended.early and ended.early.cause is Cause.FAULT):
             return ended
         if self._compare(wanted) and not ended.early:
+            if self._space.search.folds and (ended := self._give_models(backend)) != Ended():
+                return ended
             self._look_at_test(wanted)
         return ended
+
+    def _give_models(self, backend: Backend) -> Ended:
+        """Train the winner, and the baseline where there are test tiles, to have models of them."""
+        result = self._confirmation.result
+        assert result
+        wanted = [result.winner.trial, *([0] if test_place(self._space.baseline) and result.baseline else [])]
+        trials = {trial.number: trial for trial in self._results.trials()}
+        return self._finals.train(backend, [trials[number] for number in dict.fromkeys(wanted)])
 
     @property
     def _confirmation(self) -> Confirmation:
@@ -234,19 +237,13 @@ class Confirming:
             self._ended,
         )
         self._results.confirm(confirmation, feed.live_names)
-        with signals_noted(feed.interrupt) as caught:
-            try:
-                backend.run(feed)
-            finally:
-                self._rules.note_time()
-        self._results.confirm(self._confirmation)
-        self._results.write()
-        if feed.error:
-            raise feed.error
-        if caught:
-            return Ended(signal=caught[0])
-        if feed.fault:
-            return Ended(early=EarlyEnd(Cause.FAULT, feed.fault))
+        try:
+            ended = feed.run_on(backend)
+        finally:
+            self._results.confirm(self._confirmation)
+            self._results.write()
+        if ended != Ended():
+            return ended
         if feed.out_of_time:
             waiting = sum(not run.done and run.name not in self._confirmation.failed for run in left)
             rest = f"{counted(waiting, 'run')} of the confirmation {'waits' if waiting == 1 else 'wait'}"
@@ -257,8 +254,8 @@ class Confirming:
     def _start(self, run: RepeatRun, number: int) -> TrialStart:
         settings = moved(dict(run.settings), self._space, self._resolved, run.folder)
         config = RunConfig.from_settings(settings)
-        transforms = self._space.transforms_of(config.augmentation)
-        return TrialStart(number, config, run.folder.path, transforms=transforms, counts_tiles=True)
+        transforms, folded = self._space.transforms_of(config.augmentation), self._space.search.folds is not None
+        return TrialStart(number, config, run.folder.path, transforms=transforms, folded=folded, counts_tiles=True)
 
     def _epoch(self) -> None:
         self._epochs += 1

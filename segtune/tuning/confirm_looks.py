@@ -60,6 +60,8 @@ def look_at(place: Path, result: Confirmed, wanted: Confirm, folder: SearchFolde
 
 def too_few_tiles(baseline: RunConfig, info: DataInfo) -> str | None:
     """Return why nothing can be compared on the validation tiles of a resolved run; None where something can."""
+    if info.folds:  # of at least two tiles together
+        return None
     names = tile_names(scored_sets(baseline, info))
     return None if len(names) > 1 else f"an interval needs at least 2 validation tiles, and there is {len(names)}"
 

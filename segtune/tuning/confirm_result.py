@@ -46,13 +46,13 @@ def _repeated(mean: Mean, runs: Sequence[RepeatRun], found: Confirmation) -> Rep
     return Repeated(
         trial=trial.number,
         settings=dict(trial.searched),
-        searched=trial.score,
+        searched=trial.score if trial.folds == 1 else None,  # a mean over folds; these are of all tiles together
         seeds=tuple(run.seed for run in runs),
         scores=mean.scores,
         mean=mean.mean,
         deviation=mean.deviation,
         seconds=statistics.median(seconds) if seconds else 0.0,
-        run=runs[mean.median].name,
+        run=runs[mean.median].model,
         lead=lead.miou if lead else None,
         probability=lead.probability if lead else None,
         interval=mean.interval,

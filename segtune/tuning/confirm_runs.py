@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from segtune.errors import InputError
+from segtune.machine import signals_noted
 from segtune.training.result import EpochResult
 from segtune.tuning.failures import LOST, Failure, Fault
-from segtune.tuning.feed import OrderlyEnd
+from segtune.tuning.feed import Backend, OrderlyEnd
 from segtune.tuning.proposals import TrialStart
 from segtune.tuning.repeats import RepeatRun
 from segtune.tuning.scheduler import Decision
-from segtune.tuning.stopping import Rules
+from segtune.tuning.stopping import Cause, EarlyEnd, Rules
 
 _NOTE_EVERY_S = 30.0  # seconds between records of the time spent
 
 Start = Callable[[RepeatRun, int], TrialStart]  # a run and its number -> what is trained
 OnEpoch = Callable[[], object]
 OnEnd = Callable[[RepeatRun, "str | None"], object]  # a run and why it failed; None where it is done
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How runs ended before their end: by a signal, or for a reason; both None where they are complete."""
+
+    signal: int | None = None
+    early: EarlyEnd | None = None
 
 
 class ConfirmRuns(OrderlyEnd):
@@ -102,6 +112,19 @@ class ConfirmRuns(OrderlyEnd):
             if self._limited and self._rules.out_of_time():
                 self.out_of_time = True
                 self.interrupt()
+
+    def run_on(self, backend: Backend) -> Ended:
+        """Train the runs; raise what kept a record from being written."""
+        with signals_noted(self.interrupt) as caught:
+            try:
+                backend.run(self)
+            finally:
+                self._rules.note_time()
+        if self.error:
+            raise self.error
+        if caught:
+            return Ended(signal=caught[0])
+        return Ended(early=EarlyEnd(Cause.FAULT, self.fault)) if self.fault else Ended()
 
     def _ended(self, number: int, failure: Failure | None) -> None:
         run = self._runs[number]

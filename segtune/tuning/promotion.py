@@ -13,7 +13,7 @@ from segtune.planning.rungs import rungs
 from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.tuning.scheduler import Decision
-from segtune.tuning.study import PAUSED, WARM_START, begun, note_pause
+from segtune.tuning.study import PAUSED, WARM_START, begun, budget_of, note_pause
 
 _BASELINE = 0
 _SPARE = 10  # paused trials that a rung keeps below its places: each has its model and state on disk
@@ -209,7 +209,7 @@ def make_promotion(
     for trial in study.get_trials(deepcopy=False):
         if WARM_START in trial.user_attrs or not begun(trial):
             continue
-        epochs = made.pause(trial.number, trial.intermediate_values, trial.user_attrs["settings"]["epochs"])
+        epochs = made.pause(trial.number, trial.intermediate_values, budget_of(trial))
         if trial.state is not TrialState.WAITING:
             made.add(trial.number, {})  # also those that ended
         elif epochs is not None and trial.user_attrs.get(PAUSED) != epochs:

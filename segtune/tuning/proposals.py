@@ -24,7 +24,7 @@ from segtune.space.space import Space
 from segtune.trials import Origin
 from segtune.tuning.points import FromTrial, encode, signature
 from segtune.tuning.sampler import SpaceSampler
-from segtune.tuning.study import ORIGIN, WARM_START, ask, begun, enqueue, origin_of, waiting
+from segtune.tuning.study import FOLDS, ORIGIN, WARM_START, ask, begun, enqueue, origin_of, waiting
 
 _PLANNED = "planned"  # user attribute of the study: the planned trials, each as [origin, point]
 
@@ -38,6 +38,7 @@ class TrialStart:
     path: Path  # its folder
     asked: float = field(default_factory=time.time)  # when, in seconds of the clock
     transforms: TransformsFile | None = None  # the file that `augmentation` names, as the search read it
+    folded: bool = False  # it trains once for each fold
     counts_tiles: bool = False  # at its end, write what its best model counts on each validation tile
 
     @property
@@ -127,8 +128,11 @@ class Proposals:
                 trial.set_user_attr("settings", RunConfig.from_settings({}).settings() | drawn)
                 raise
             trial.set_user_attr("settings", config.settings())
+            if self._space.search.folds:
+                trial.set_user_attr(FOLDS, self._space.search.folds)
         path, transforms = self._folder.trial(trial.number).path, self._space.transforms_of(config.augmentation)
-        return TrialStart(trial.number, config, path, transforms=transforms)
+        folded = self._space.search.folds is not None
+        return TrialStart(trial.number, config, path, transforms=transforms, folded=folded)
 
     def _drawn_origin(self, trial: optuna.Trial) -> Origin:
         """Let the sampler draw a trial that was not enqueued, and return why it was tried."""

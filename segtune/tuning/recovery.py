@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -20,8 +21,9 @@ from segtune.models.weights import weights_file
 from segtune.space.space import WEIGHTS, Space
 from segtune.training.runlog import epochs_done, read_results, read_rows
 from segtune.training.state import load_state
+from segtune.tuning.fold_rows import join_folds
 from segtune.tuning.points import distributions
-from segtune.tuning.study import WARM_START, wait
+from segtune.tuning.study import FOLDS, WARM_START, budget_of, wait
 from segtune.values import AUTO
 
 _ORPHANS_S = 90.0  # seconds that trials of a killed search may outlive it
@@ -99,9 +101,7 @@ def catch_up(study: optuna.Study, number: int, run: RunFolder) -> bool:
     """Report to the study the epochs of an unfinished trial that only its folder has; return whether there are any."""
     trial = study.get_trials(deepcopy=False)[number]
     known = max(trial.intermediate_values, default=0)
-    new = {
-        epoch: score for epoch, score in _trained(run, trial.user_attrs["settings"]["epochs"]).items() if epoch > known
-    }
+    new = {epoch: score for epoch, score in _trained(run, trial).items() if epoch > known}
     for epoch, score in new.items():
         study._storage.set_trial_intermediate_value(trial._trial_id, epoch, score)
     return bool(new)
@@ -118,10 +118,11 @@ def catch_up_all(study: optuna.Study, folder: SearchFolder) -> None:
             catch_up(study, trial.number, run)
 
 
-def _trained(run: RunFolder, epochs: int) -> dict[int, float]:
+def _trained(run: RunFolder, trial: FrozenTrial) -> dict[int, float]:
     """Return the best score so far by epoch from a trial's folder; a model is written before the row of its epoch."""
     try:
-        results = read_results(run, epochs)
+        _join(run, trial)
+        results = read_results(run, budget_of(trial))
         found = {result.epoch: result.best_score for result in results if result.best_score is not None}
         if run.best.is_dir():
             manifest = Manifest.read(run.best / MANIFEST)
@@ -142,8 +143,16 @@ def _lost(path: Path) -> Path:
     return set_aside(path, f"lost_{path.name}")
 
 
+def _join(run: RunFolder, trial: FrozenTrial) -> None:
+    """Bring the table of a trial up to date with those of its folds: it was killed between the two, perhaps."""
+    if FOLDS in trial.user_attrs:
+        join_folds(run, trial.user_attrs["settings"]["epochs"], trial.user_attrs[FOLDS])
+
+
 def _damage(run: RunFolder, budget: int) -> str | None:
     """Return why an unfinished trial cannot continue from its folder; None where it can, or where it did no epoch."""
+    if folds := run.folds():
+        return next((mistake for fold in folds if (mistake := _damage_of_fold(fold))), None)
     try:
         if run.state.is_file():
             Manifest.read(run.run_yaml)
@@ -156,6 +165,12 @@ def _damage(run: RunFolder, budget: int) -> str | None:
     except InputError as error:
         return str(error)
     return None
+
+
+def _damage_of_fold(fold: RunFolder) -> str | None:
+    """Return why a trial cannot continue from the folder of a fold; until it is measured, it needs its state."""
+    state = None if fold.tiles.is_file() else _damage(fold, sys.maxsize)
+    return state or _damaged_rows(fold)
 
 
 def _damaged_rows(run: RunFolder) -> str | None:
@@ -171,9 +186,10 @@ def _damaged_rows(run: RunFolder) -> str | None:
 
 def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iterator[str]:
     name = f"trial {trial.number}"
-    if damage := set_aside_damage(name, run, trial.user_attrs["settings"]["epochs"]):
+    if damage := set_aside_damage(name, run, budget_of(trial)):
         yield damage
         return
+    _join(run, trial)
     known, done = max(trial.intermediate_values, default=0), epochs_done(run)
     if catch_up(study, trial.number, run):
         yield f"{name}: its folder has {counted(done, 'epoch')}, the study had {known}; the others were added"
@@ -184,7 +200,7 @@ def _unfinished(study: optuna.Study, trial: FrozenTrial, run: RunFolder) -> Iter
 def _outlive_orphans(folder: SearchFolder) -> None:
     """Wait for the processes of a killed search that train; they end when they notice it."""
     limit = running_seconds() + _ORPHANS_S
-    for run in [*folder.trials(), *folder.repeats()]:
+    for run in [*folder.trials(), *folder.repeats(), *folder.finals()]:
         while run.held():
             if running_seconds() > limit:
                 raise InputError(

@@ -30,6 +30,12 @@ class RepeatRun:
         return self.folder.path.name
 
     @property
+    def model(self) -> str:
+        """The name of the folder that has its model: with folds, of a training of its trial on train."""
+        trial = self.trial
+        return SearchFolder(self.folder.path.parent).final(trial.number).path.name if trial.folds > 1 else self.name
+
+    @property
     def done(self) -> bool:
         """Whether it is trained and measured: that is written last."""
         return self.folder.tiles.is_file()
@@ -86,4 +92,5 @@ def _row(run: RepeatRun, confirmation: Confirmation, live: bool) -> Trial:
         collapsed=best is not None and best.collapsed_epochs > 0,
         origin="confirm",
         own=last.own.best if last and last.own else None,
+        folds=trial.folds,
     )

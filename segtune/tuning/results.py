@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +25,18 @@ from segtune.training.result import EpochResult
 from segtune.training.runlog import read_results
 from segtune.trials import Status, Trial, wobble, write_trials
 from segtune.tuning.repeats import rows_of
-from segtune.tuning.study import ERROR, MICRO_BATCH, NOTE, REPEATS, SPENT, WARM_START, begun, is_paused, origin_of
+from segtune.tuning.study import (
+    ERROR,
+    MICRO_BATCH,
+    NOTE,
+    REPEATS,
+    SPENT,
+    WARM_START,
+    begun,
+    budget_of,
+    is_paused,
+    origin_of,
+)
 
 _LOOKS = "test_looks"  # user attribute of the study: the looks at the test tiles
 _STATUS: Mapping[TrialState, Status] = {
@@ -117,7 +129,7 @@ class Results:
         best: float | None = max(values.values(), default=None)
         epochs, run_yaml = self._files_of(frozen, folder)
         reached = next((epoch for epoch in epochs if epoch.best_score == best), None)
-        by_miou = self._space.search.objective == MIOU
+        by_miou, folds = self._space.search.objective == MIOU, self._space.search.folds or 1
         return Trial(
             number=frozen.number,
             status="paused" if is_paused(frozen) else _STATUS[frozen.state],
@@ -137,7 +149,8 @@ class Results:
             spent=spent,
             searched=self._searched(frozen),
             collapsed=reached is not None and reached.collapsed_epochs > 0,
-            wobble=wobble([epoch.score for epoch in epochs if epoch.score is not None]),
+            wobble=_wobble(epochs, folds),
+            folds=folds,
             origin=origin_of(frozen, self._space.search.sampler == "grid"),
             **_running(frozen, run_yaml),
         )
@@ -147,7 +160,7 @@ class Results:
         values, reported = frozen.intermediate_values, self._reported.get(frozen.number, {})
         if values and values.keys() <= reported.keys():
             return [reported[epoch] for epoch in sorted(values)]
-        rows = read_results(folder, frozen.user_attrs["settings"]["epochs"])
+        rows = read_results(folder, budget_of(frozen))
         epochs = max(values, default=0)
         if frozen.state.is_finished() and folder.begun and len(rows) < epochs:
             self._damaged_by(frozen, f"{folder.metrics_csv}: has {len(rows)} of {counted(epochs, 'epoch')}")
@@ -191,6 +204,14 @@ def _interval(trial: Trial, best: Path) -> Interval | None:
     score, low, high = (metrics.get(f"{trial.objective}{end}") for end in ("", "_low", "_high"))
     # A running trial may have a newer model than the study knows of, and older releases wrote no interval.
     return None if score is None or low is None or high is None or score != trial.score else Interval(score, low, high)
+
+
+def _wobble(epochs: Sequence[EpochResult], folds: int) -> float | None:
+    """Return how the score varies from epoch to epoch; the mean over folds varies less than that of the last one."""
+    own = epochs[-1].epochs // folds if epochs else 1
+    last = [one.score for one in epochs if one.epoch > (epochs[-1].epoch - 1) // own * own and one.score is not None]
+    found = wobble(last)
+    return None if found is None else found / math.sqrt(folds)
 
 
 def _costs(run_yaml: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Retention:
 
     def follow(self, score: float) -> None:
         """Update best/ if a running trial may be the best with this score; limit the share of time spent on copying."""
-        if time.monotonic() < self._copy_at or (self._kept and score <= self._kept[1]):
+        if self._search.folds or time.monotonic() < self._copy_at or (self._kept and score <= self._kept[1]):
             return
         start = time.monotonic()
         self._keep_winner(ranked(self._results.trials()))
@@ -72,19 +72,23 @@ class Retention:
 
     def without_model(self) -> str | None:
         """Return a line if best/ does not hold the winner's model because that is gone; None otherwise."""
+        if self._search.folds:  # the winner trains once more for it, and what that lacks is told there
+            return None
         order, best = ranked(self._results.trials()), self._folder.best
-        if not order or self._kept == _kept_of(order[0]) or model_score(best) == _kept_of(order[0])[1]:
+        if not order or self._kept == self._kept_of(order[0]) or model_score(best) == self._kept_of(order[0])[1]:
             return None
         what = "is of another trial" if best.is_dir() else "is missing"
         return f"{best}: {what}; the best trial, #{order[0].number}, no longer has a model"
 
     def _keep_winner(self, order: Sequence[Trial]) -> None:
         """Copy the winner's model to the search's best/; called before anything of another trial is deleted."""
-        if not order or self._kept == _kept_of(order[0]):
+        if not order or self._kept == self._kept_of(order[0]):
             return
         winner, run = order[0], self._folder.trial(order[0].number)
         if winner.confirmed:
             run = RunFolder(self._folder.path / winner.confirmed.run)
+        elif self._search.folds:
+            run = self._folder.final(winner.number)
         ended = winner.ended or winner.confirmed is not None
         if ended or not run.held():
             recover_folder(run.best)
@@ -95,18 +99,19 @@ class Retention:
                 _copy_model(run.best, temporary, None if ended else winner.score)
         except _ReplacedError:
             return  # the study will be told of the better one
-        self._kept = _kept_of(winner)
+        self._kept = self._kept_of(winner)
+
+    def _kept_of(self, winner: Trial) -> tuple[int, float]:
+        """Return the number of the winner, and the score of the model that best/ holds of it."""
+        if self._search.folds:
+            return winner.number, model_score(self._folder.final(winner.number).best) or -1.0
+        return winner.number, winner.confirmed.score if winner.confirmed else winner.score or 0.0
 
     def _write_card(self, order: Sequence[Trial]) -> None:
         """Say in the winner's card of how many trials it is the best: its own run knew of no other."""
-        fresh_seed = bool(order) and order[0].confirmed is not None and self._kept == _kept_of(order[0])
+        fresh_seed = bool(order) and order[0].confirmed is not None and self._kept == self._kept_of(order[0])
         if self._folder.best.is_dir() and model_score(self._folder.best) is not None:
             write_card(self._folder.best, len(order), fresh_seed)
-
-
-def _kept_of(winner: Trial) -> tuple[int, float]:
-    """Return the number of the winner, and the score of the model that best/ holds of it."""
-    return winner.number, winner.confirmed.score if winner.confirmed else winner.score or 0.0
 
 
 class _ReplacedError(Exception):
@@ -137,6 +142,7 @@ def _discard(folder: RunFolder, weights: bool) -> None:
     """
     if folder.path.is_symlink():
         return
-    folder.state.unlink(missing_ok=True)
-    if weights:
-        discard_folder(folder.best)
+    for run in (folder, *folder.folds()):
+        run.state.unlink(missing_ok=True)
+        if weights:
+            discard_folder(run.best)

@@ -30,12 +30,13 @@ from segtune.remarks import Say
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
-from segtune.trials import Trial
+from segtune.trials import Trial, ranked
 from segtune.tuning.cluster import check_nodes, ray_runtime
 from segtune.tuning.confirm import AS_SET, Asked, Confirming
 from segtune.tuning.confirm_looks import check_groups, trials_search
 from segtune.tuning.failures import LOST
 from segtune.tuning.feed import Backend
+from segtune.tuning.finals import Finals
 from segtune.tuning.in_process import InProcess
 from segtune.tuning.promotion import make_promotion
 from segtune.tuning.proposals import Planned, Proposals
@@ -218,6 +219,9 @@ class _Search:
         if remark:
             listener.say(remark)
         self._absolute = SearchFolder(folder.path.absolute())  # nodes have another working directory
+        self._finals = Finals(
+            space, self._absolute, self._resolved, plan.concurrent, self._retention, self._rules, listener.say
+        )
         self._searcher = self._make_searcher(space, info)
         for line in tell_earlier(study, space, resolve(space.baseline, info), warm_start):
             listener.say(line)
@@ -253,7 +257,14 @@ class _Search:
             outcome = self._search(backend)
         if not (outcome.signal or outcome.halted):
             outcome = self._confirm(backend, outcome)
+        if self._space.search.folds and not (outcome.signal or outcome.halted):
+            outcome = self._give_model(backend, outcome)
         return replace(outcome, trials=with_intervals(outcome.trials, self._folder))
+
+    def _give_model(self, backend: Backend, outcome: Outcome) -> Outcome:
+        """Train the winner of a search with folds to have a model of it, unless that is done."""
+        ended = self._finals.train(backend, ranked(outcome.trials)[:1])
+        return replace(outcome, signal=ended.signal, early=ended.early or outcome.early)
 
     def _confirm(self, backend: Backend, outcome: Outcome) -> Outcome:
         """Confirm the winner, and return the end of the search with that of the confirmation."""
@@ -266,6 +277,7 @@ class _Search:
             self._results,
             self._retention,
             self._rules,
+            self._finals,
             self._asked,
             self._listener.say,
         )

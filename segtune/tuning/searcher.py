@@ -27,6 +27,7 @@ from segtune.tuning.study import (
     SPENT,
     WARM_START,
     begun,
+    budget_of,
     go_on,
     note_pause,
     stop_paused,
@@ -277,8 +278,8 @@ class Searcher(OrderlyEnd):
         """Return the epochs after which a trial that no longer runs waits at a rung; None where it does not."""
         if self._scheduler is None:
             return None
-        values = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        return self._scheduler.pause(trial.number, values, trial.user_attrs["settings"]["epochs"])
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        return self._scheduler.pause(trial.number, frozen.intermediate_values, budget_of(frozen))
 
     def give_up_worst(self, note: str) -> bool:
         """Stop the paused trial that is the least likely to go on, with a note; return whether there was one."""

@@ -28,12 +28,18 @@ REPEATS = "repeats"  # a list of the failures after which it was repeated
 WARM_START = "warm_start"  # folder and number in the search where it was trained, which is not this one
 SPENT = "spent"  # seconds by phase; a former release kept the micro-batch among them
 MICRO_BATCH = "micro_batch"  # tiles that went through the network at a time
+FOLDS = "folds"  # how many folds its score is the mean of; absent for a trial that is scored on val
 COSTS = "costs"  # what the model costs, by name; `seconds` are those of all epochs, as the epochs so far tell
 ORIGIN = "origin"  # why it was tried; a trial that goes on keeps it
 
 _BUSY_S = 60  # another terminal's --status, or a dashboard, may be reading
 _TABLES = {"studies", "trials"}  # of Optuna's, among others
 _ANOTHER = "restore it, or start another search with --name"
+
+
+def budget_of(trial: FrozenTrial) -> int:
+    """Return the epochs that a trial which has settings may use, of all its folds."""
+    return int(trial.user_attrs["settings"]["epochs"]) * int(trial.user_attrs.get(FOLDS, 1))
 
 
 def open_study(folder: SearchFolder, name: str) -> optuna.Study:

@@ -19,10 +19,11 @@ from segtune.config import RunConfig
 from segtune.data.cache import Cache
 from segtune.data.dataset import DataInfo
 from segtune.data.fitting import Fit
+from segtune.data.folds import FoldTiles
 from segtune.data.scan import scan
 from segtune.data.splits import split_places
 from segtune.errors import InputError, PlaceError
-from segtune.files.atomic import write_text
+from segtune.files.atomic import discard_folder, write_text
 from segtune.files.folders import RunFolder
 from segtune.training.repeat import count_tiles
 from segtune.training.result import EpochResult
@@ -32,6 +33,7 @@ from segtune.training.state import load_state
 from segtune.training.stopwatch import Alive
 from segtune.training.train import train
 from segtune.tuning.failures import Failure, beyond_repair, failure_of
+from segtune.tuning.fold_rows import join_folds, join_tiles, note_spent, spent_in_folds
 from segtune.tuning.proposals import TrialStart
 
 _EARLIER_S = 60.0  # seconds that the process of an earlier attempt may take to end
@@ -50,7 +52,7 @@ def prepare_process() -> None:
 def trial_epochs(
     start: TrialStart, info: DataInfo, threads: int, cores: int, alive: Alive, stop: Stop | None = None
 ) -> Generator[EpochResult]:
-    """Train a trial, or continue it, epoch by epoch.
+    """Train a trial, or continue it, epoch by epoch; by folds, one fold after another.
 
     Parameters
     ----------
@@ -64,14 +66,77 @@ def trial_epochs(
     trial with no epoch left yields its last one again. One that counts tiles does so after its last epoch.
     """
     waited = max(0.0, time.time() - start.asked)  # for the process and its imports
+    start.folder.fault_txt.unlink(missing_ok=True)  # of an earlier attempt
+    trained = _by_folds if start.folded else _trained
+    with closing(trained(start, info, threads, cores, alive, stop)) as epochs:
+        reporting = 0.0
+        for result in epochs:
+            spent = dict(result.spent)
+            spent["start"] += waited
+            spent["reporting"] += reporting
+            asked = running_seconds()
+            yield replace(result, spent=spent)
+            reporting += running_seconds() - asked
+
+
+def _trained(
+    start: TrialStart, info: DataInfo, threads: int, cores: int, alive: Alive, stop: Stop | None
+) -> Generator[EpochResult]:
+    """Train a trial on the training tiles, and score it on the validation tiles."""
     folder = start.folder
-    folder.fault_txt.unlink(missing_ok=True)  # of an earlier attempt
     with _named_node():
         data = _at_hand(info, start.config, alive)
     _outlive_earlier(folder, alive)
-    reporting = 0.0
     result = None
-    run = train(
+    with closing(_training(start, data, folder, threads, cores, alive, stop)) as epochs:
+        for result in epochs:
+            yield result
+    if result is None and not (stop and stop()):  # a killed driver did not learn of the last epoch
+        result = last_epoch(folder, start.config.epochs)
+        yield result
+    if start.counts_tiles and result and result.finished:
+        count_tiles(folder, start.config, data, alive)
+
+
+def _by_folds(
+    start: TrialStart, info: DataInfo, threads: int, cores: int, alive: Alive, stop: Stop | None
+) -> Generator[EpochResult]:
+    """Train a trial once for each fold, on the tiles of the others; yield the epochs as those of one run.
+
+    The folders of the folds are the state: one whose tiles.npz is there is done. The model of a fold is deleted once it
+    is measured.
+    """
+    trial, config, count = start.folder, start.config, len(info.folds)
+    _outlive_earlier(trial, alive)
+    with trial.locked():
+        last: EpochResult | None = None
+        for number, part in enumerate(info.folds, start=1):
+            fold = trial.fold(number)
+            if fold.tiles.is_file():
+                continue
+            with _named_node():
+                data = _at_hand(part, config, alive)
+            fold.spent_json.unlink(missing_ok=True)  # written before the fold was done
+            before = spent_in_folds(trial)
+            with closing(_training(start, data, fold, threads, cores, alive, stop)) as epochs:
+                for own in epochs:
+                    spent = {name: seconds + before[name] for name, seconds in own.spent.items()}
+                    last = join_folds(trial, config.epochs, count)[-1]
+                    last = replace(last, first_lr=own.first_lr, waiting=own.waiting, costs=own.costs, spent=spent)
+                    yield last
+            if stop and stop():
+                return
+            _measure_fold(fold, config, data, alive)
+        if last is None:  # a killed driver did not learn of the last epoch
+            yield replace(join_folds(trial, config.epochs, count)[-1], spent=spent_in_folds(trial))
+        if start.counts_tiles:
+            join_tiles(trial, count)
+
+
+def _training(
+    start: TrialStart, data: DataInfo, folder: RunFolder, threads: int, cores: int, alive: Alive, stop: Stop | None
+) -> Generator[EpochResult]:
+    return train(
         start.config,
         data,
         folder,
@@ -82,19 +147,14 @@ def trial_epochs(
         cores=cores,
         transforms=start.transforms,
     )
-    with closing(run) as epochs:
-        for result in epochs:
-            spent = dict(result.spent)
-            spent["start"] += waited
-            spent["reporting"] += reporting
-            asked = running_seconds()
-            yield replace(result, spent=spent)
-            reporting += running_seconds() - asked
-    if result is None and not (stop and stop()):  # a killed driver did not learn of the last epoch
-        result = last_epoch(folder, start.config.epochs)
-        yield result
-    if start.counts_tiles and result and result.finished:
-        count_tiles(folder, start.config, data, alive)
+
+
+def _measure_fold(fold: RunFolder, config: RunConfig, data: DataInfo, alive: Alive) -> None:
+    """Count what the model of a fold gets right on its own tiles, and delete the model and the state."""
+    note_spent(fold, load_state(fold.state)["spent"])
+    count_tiles(fold, config, data, alive)
+    fold.state.unlink()
+    discard_folder(fold.best)
 
 
 def last_epoch(folder: RunFolder, epochs: int) -> EpochResult:
@@ -147,10 +207,13 @@ def _at_hand(info: DataInfo, run: RunConfig, alive: Alive) -> DataInfo:
     # The first trial on a node reads the tiles for all that follow; concurrent ones wait.
     fits = [Fit.of(run), *map(Fit.from_key, info.wanted)]
     wanted = [(fit.mode, fit.size) for fit in fits]
-    own = scan(run, info.channels, lambda done, total: alive("start"), wanted)
-    if own.fingerprint != info.fingerprint:
+    if info.scanned:
+        own = FoldTiles(run, info.channels).scan(lambda done, total: alive("start"), wanted)
+    else:
+        own = scan(run, info.channels, lambda done, total: alive("start"), wanted)
+    if own.fingerprint != (info.scanned or info.fingerprint):
         raise InputError(f"{run.dataset}: its tiles differ from those that the search was started with")
-    return own
+    return replace(info, entries=own.entries, tiles=own.tiles) if info.scanned else own
 
 
 @contextmanager

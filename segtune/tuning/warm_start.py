@@ -10,13 +10,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from segtune.config import RunConfig
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.fields import SCORE_NEUTRAL, present_spelling
 from segtune.files.folders import SearchFolder
 from segtune.objectives import MIOU
 from segtune.space.space import Space
 from segtune.tuning.points import Signature, distributions, encode, signature
-from segtune.tuning.study import WARM_START, is_paused, last_value, read_study
+from segtune.tuning.study import FOLDS, WARM_START, is_paused, last_value, read_study
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -45,6 +45,10 @@ def check_earlier(
         if (objective := _objective_of(study)) not in (None, space.search.objective):
             text = f"was searched by {objective}, and this search by {space.search.objective}; their scores differ"
             mistakes.append(f"--warm-start {path}: {text}")
+        if (folds := _folds_of(study)) != space.search.folds:
+            asked = f"this search by {space.search.folds}" if space.search.folds else "this search by none"
+            text = f"was scored by {counted(folds, 'fold') if folds else 'no folds'}, and {asked}; their scores differ"
+            mistakes.append(f"--warm-start {path}: {text}")
         if known != fingerprint and not anyway:
             mistakes.append(
                 f"--warm-start {path}: was searched on other data; --warm-start-anyway takes it for similar enough"
@@ -57,6 +61,12 @@ def _objective_of(study: optuna.Study) -> str | None:
     """Return what the trials of a study were compared by; None where it has none."""
     own = [trial.user_attrs for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs]
     return next((each["settings"].get("objective", MIOU) for each in own if "settings" in each), None)
+
+
+def _folds_of(study: optuna.Study) -> int | None:
+    """Return how many folds the trials of a study were scored by; None where they were scored on val."""
+    own = [trial.user_attrs for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs]
+    return next((each.get(FOLDS) for each in own if "settings" in each), None)
 
 
 def tell_earlier(study: optuna.Study, space: Space, resolved: RunConfig, searches: Sequence[Path]) -> list[str]:
