@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -164,8 +165,24 @@ def _iou(
         except InputError:
             return {}
         best = epochs[-1].best_epoch if epochs else None
+    elif trial.folds > 1:
+        return _mean_iou(epochs, trial.epochs // trial.folds)
     found = next((result for result in epochs if result.epoch == best), None)
     return found.scores.iou if found and found.scores else {}
+
+
+def _mean_iou(epochs: Sequence[EpochResult], budget: int) -> Mapping[str, float | None]:
+    """Return the IoU of each class in the best epochs of all folds: the mean over those whose tiles hold the class."""
+    best: dict[int, EpochResult] = {}
+    for one in epochs:
+        fold = (one.epoch - 1) // budget
+        if fold not in best or (one.score or 0.0) > (best[fold].score or 0.0):
+            best[fold] = one
+    found: dict[str, list[float]] = {}
+    for one in best.values():
+        for name, value in (one.scores.iou if one.scores else {}).items():
+            found.setdefault(name, []).extend([] if value is None else [value])
+    return {name: statistics.fmean(values) if values else None for name, values in found.items()}
 
 
 def _data(manifest: Manifest, baseline: RunConfig) -> DataFigures:

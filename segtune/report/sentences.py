@@ -9,7 +9,7 @@ from segtune.errors import counted, duration
 from segtune.objectives import MIOU
 from segtune.report.answer import Answer, Verdict
 from segtune.report.record import Report
-from segtune.report.text import limit_text, training_line, value_text
+from segtune.report.text import limit_text, training_line, value_text, where_text
 from segtune.trials import Trial
 
 _FEW = 4  # settings that a sentence names
@@ -56,7 +56,7 @@ def _best(report: Report, found: Answer) -> str:
     if not best.learnt:
         return f"The best of {tried} reached a {_explained(best)}, of {best.score:.3f}: it learnt nothing."
     subject = "the baseline" if best.baseline else f"trial #{best.number} ({_main_settings(best.searched)})"
-    where = f" in epoch {best.best_epoch}{limit_text(best.settings)}"
+    where = f"{where_text(best)}{limit_text(best.settings)}"
     if best.confirmed:
         where = ", the mean over fresh random seeds"
     so_far = "So far, the" if found.verdict is Verdict.SO_FAR else "The"

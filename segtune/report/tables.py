@@ -43,7 +43,9 @@ def ranking(trials: Sequence[Trial], most: int = _SHOWN, costs: Sequence[str] = 
     best = [trial.number for trial in front(trials, costs)] if costs else []
     objective = _objective(trials)
     first = "; the winner over fresh seeds first" if order and order[0].confirmed else ""
-    heading = f"Trials by {title(objective)} ({min(most, len(order))} of {len(trials)}; all in trials.csv{first})"
+    folds = order[0].folds if order else 1
+    mean = f", the mean over {folds} folds: one that was not trained counts 0" if folds > 1 else ""
+    heading = f"Trials by {title(objective)} ({min(most, len(order))} of {len(trials)}; all in trials.csv{first}){mean}"
     shown = [
         (place, trial)
         for place, trial in enumerate(order, start=1)
@@ -58,6 +60,7 @@ def ranking(trials: Sequence[Trial], most: int = _SHOWN, costs: Sequence[str] = 
             "front": "*" if trial.number in best else "",
             "limits": "" if trial.fits else "over",
             "status": "baseline" if trial.baseline else trial.status,
+            "folds": f"{trial.folds_done}/{trial.folds}" if trial.folds > 1 else "",
             "epochs": f"{trial.epochs_done}/{trial.epochs}",
             "time": duration(trial.seconds or 0.0),
             "origin": trial.origin,

@@ -131,9 +131,7 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
         which = f"trial #{best.number}{', the baseline' if best.baseline else ''}"
         mean = f"mean {best.objective} {best.confirmed.mean:.4f} over fresh seeds ({best.score:.4f} in the search)"
         return [f"{name}: {which}, {mean}", f"  {settings_text(best.searched)}"]
-    where = (
-        f"trial #{best.number}, {best.objective} {best.score:.4f} in epoch {best.best_epoch}{limit_text(best.settings)}"
-    )
+    where = f"trial #{best.number}, {best.objective} {best.score:.4f}{where_text(best)}{limit_text(best.settings)}"
     lines = [f"{name}: {where}", f"  {settings_text(best.searched)}"]
     if verdict is Verdict.BY_CHANCE:
         by_chance = (
@@ -142,6 +140,14 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
         )
         return [by_chance, *lines, _AFTER_CHANCE]
     return lines if found.baseline is None else [*lines, _gain(found, found.baseline, len(ranked(trials)), ended)]
+
+
+def where_text(trial: Trial) -> str:
+    """Return where a trial reached its score: in an epoch, or over folds."""
+    if trial.folds == 1:
+        return f" in epoch {trial.best_epoch}"
+    missing = trial.folds - trial.folds_done
+    return f", the mean over {trial.folds} folds" + (f" ({missing} to come count 0)" if missing else "")
 
 
 def limit_text(settings: Mapping[str, Any]) -> str:

@@ -144,5 +144,5 @@ def _discard(folder: RunFolder, weights: bool) -> None:
         return
     for run in (folder, *folder.folds()):
         run.state.unlink(missing_ok=True)
-        if weights:
-            discard_folder(run.best)
+    for run in (*([folder] if weights else []), *folder.folds()):
+        discard_folder(run.best)

@@ -1,0 +1,206 @@
+"""Searches whose trials are scored by folds: the mean over parts of train and val, each predicted by the others."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import statistics
+from pathlib import Path
+
+import pytest
+
+from segtune.config import RunConfig
+from segtune.confirmed import Confirmation
+from segtune.data.folds import FoldTiles
+from segtune.errors import InputError
+from segtune.evaluation.metrics import Scores
+from segtune.evaluation.tile_counts import read_tiles
+from segtune.files.folders import RunFolder, SearchFolder
+from segtune.planning.feasibility import scan_data
+from segtune.planning.rungs import rungs
+from segtune.training.result import EpochResult
+from segtune.training.runlog import read_rows
+from segtune.tuning.fold_rows import joined
+from segtune.tuning.study import read_study
+from segtune.tuning.warm_start import check_earlier
+from tests.conftest import WriteDataSet
+from tests.tuning.searches import rows
+from tests.tuning.test_in_process import Heard, searched, space_of
+
+SPACE = "space: {lr: [1e-9, 5e-3], batch_size: [2]}\nbaseline: {lr: 5e-3, batch_size: 2}\n"
+SEARCH = "search: {sampler: grid, gpus_per_trial: 0, folds: 2, scheduler: "
+ALL = f"{SPACE}{SEARCH}none}}\n"
+
+
+def epoch_of(number: int, epochs: int, score: float, best: float, best_epoch: int) -> EpochResult:
+    return EpochResult(
+        number,
+        epochs,
+        0.5,
+        Scores(score, {"iou/1": score}, None),
+        {},
+        best,
+        best_epoch,
+        1e-3,
+        2,
+        0,
+        1,
+        1,
+        0,
+        0,
+        0,
+        number,
+        {},
+    )
+
+
+def best_of(fold: RunFolder) -> float:
+    return max(float(row["miou"]) for row in read_rows(fold))
+
+
+def test_the_score_so_far_rises_to_the_mean_over_the_folds() -> None:
+    first = [epoch_of(1, 2, 0.4, 0.4, 1), epoch_of(2, 2, 0.3, 0.4, 1)]
+    second = [epoch_of(1, 2, 0.2, 0.2, 1), epoch_of(2, 2, 0.8, 0.8, 2)]
+    found = joined([first, second], 2)
+    assert [one.epoch for one in found] == [1, 2, 3, 4]
+    assert [one.best_miou for one in found] == pytest.approx([0.2, 0.2, 0.3, 0.6])
+    assert [one.best_epoch for one in found] == [1, 1, 3, 4]
+    assert [one.seconds for one in found] == [1, 2, 3, 4]
+    assert {one.epochs for one in found} == {4}
+    assert [one.score for one in found] == [0.4, 0.3, 0.2, 0.8]
+
+
+def test_trials_are_compared_in_their_first_fold_only(tiles: Path, tmp_path: Path) -> None:
+    text = "space: {lr: [1e-9, 5e-3]}\nsearch: {gpus_per_trial: 0, folds: 5, grace_period: 1}\n"
+    assert rungs(space_of(tmp_path, tiles, text)) == [1, 3, 15]
+    assert rungs(space_of(tmp_path, tiles, text.replace("grace_period: 1", "scheduler: none"))) == [15]
+
+
+def test_a_trial_has_the_mean_of_its_folds_and_the_winner_a_model(tiles: Path, tmp_path: Path) -> None:
+    space, folder = space_of(tmp_path, tiles, ALL), SearchFolder(tmp_path / "s")
+    outcome = searched(space, folder.path, Heard())
+    assert [trial.status for trial in outcome.trials] == ["finished", "finished"]
+    for trial in outcome.trials:
+        run = folder.trial(trial.number)
+        assert trial.miou == pytest.approx(statistics.fmean(map(best_of, run.folds())))
+        assert [row["fold"] for row in read_rows(run)] == ["1", "1", "1", "2", "2", "2"]
+        assert (trial.epochs_done, trial.folds_done) == (6, 2)
+        for fold in run.folds():  # models of folds are measured, and not kept
+            assert fold.tiles.is_file()
+            assert not fold.best.exists()
+            assert not fold.state.exists()
+    names = [name for fold in folder.trial(0).folds() for name in read_tiles(fold.tiles)[0]]
+    assert sorted(name.split("/", 1)[1] for name in names) == sorted(
+        f"{split}/{path.stem}" for split in ("train", "val") for path in (tiles / split / "images").iterdir()
+    )
+    assert [(row["folds"], row["epochs"]) for row in rows(folder.path)] == [("2", "6"), ("2", "6")]
+    winner = max(outcome.trials, key=lambda trial: trial.miou)
+    assert (folder.best / "model.safetensors").read_bytes() == (
+        folder.final(winner.number).best / "model.safetensors"
+    ).read_bytes()
+    assert len(read_rows(folder.final(winner.number))) == 3  # one training, on train
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", [1, 3, 4, 6])
+def test_an_interrupted_trial_goes_on_in_its_fold(epochs: int, tiles: Path, tmp_path: Path) -> None:
+    whole = SearchFolder(tmp_path / "whole")
+    one = ALL.replace("lr: [1e-9, 5e-3]", "lr: [5e-3]")
+    space = space_of(tmp_path, tiles, one)
+    searched(space, whole.path, Heard())
+    folder = SearchFolder(tmp_path / "s")
+    assert searched(space, folder.path, Heard(signal_after=epochs)).signal == signal.SIGINT
+    if epochs < 6:  # killed after an epoch of a fold was written, and before the trial's table was
+        folder.trial(0).metrics_csv.unlink()
+    searched(space, folder.path, Heard(), resume=True)
+    assert curve(folder) == curve(whole)
+    assert (folder.best / "model.safetensors").read_bytes() == (whole.best / "model.safetensors").read_bytes()
+
+
+def curve(folder: SearchFolder) -> list[tuple[str, ...]]:
+    names = ("epoch", "fold", "loss", "miou", "best_miou")
+    return [tuple(row[name] for name in names) for row in read_rows(folder.trial(0))]
+
+
+def test_a_fold_without_its_state_starts_the_trial_again(tiles: Path, tmp_path: Path) -> None:
+    folder = SearchFolder(tmp_path / "s")
+    space = space_of(tmp_path, tiles, ALL.replace("lr: [1e-9, 5e-3]", "lr: [5e-3]"))
+    searched(space, folder.path, Heard(signal_after=4))
+    folder.trial(0).fold(2).state.unlink()
+    outcome = searched(space, folder.path, Heard(), resume=True)
+    assert [trial.status for trial in outcome.trials] == ["finished"]
+    assert (tmp_path / "s" / "lost_trial_0000_1" / "fold_2").is_dir()
+
+
+@pytest.mark.slow
+def test_only_the_best_of_the_first_fold_train_the_others(tiles: Path, tmp_path: Path) -> None:
+    text = "space: {lr: [1e-9, 5e-3, 2e-9], batch_size: [2]}\nbaseline: {lr: 5e-3, batch_size: 2}\n"
+    space = space_of(tmp_path, tiles, f"{text}{SEARCH}asha, grace_period: 3, keep: 1}}\n")
+    folder = SearchFolder(tmp_path / "s")
+    outcome = searched(space, folder.path, Heard())
+    assert sorted(trial.folds_done for trial in outcome.trials) == [1, 2, 2]  # the baseline, and the better one
+    stopped = next(trial for trial in outcome.trials if trial.status == "stopped")
+    assert stopped.miou == pytest.approx(best_of(folder.trial(stopped.number).fold(1)) / 2)
+    fold = folder.trial(stopped.number).fold(1)
+    assert not fold.state.exists()
+    assert not fold.best.exists()
+
+
+@pytest.mark.slow
+def test_fresh_seeds_are_compared_on_all_tiles_by_folds(tiles: Path, tmp_path: Path) -> None:
+    space = space_of(tmp_path, tiles, ALL.replace("none}", "none, confirm: {top: 1, seeds: 2}}"))
+    folder = SearchFolder(tmp_path / "s")
+    outcome = searched(space, folder.path, Heard())
+    confirmation = Confirmation.read(folder.confirmation)
+    assert confirmation
+    assert confirmation.result
+    assert confirmation.result.tiles == len(scan_data(space).folds[0].picked["train"]) + len(
+        scan_data(space).folds[0].picked["val"]
+    )
+    winner = confirmation.result.winner
+    assert winner.run == f"final_{winner.trial:04d}"
+    assert winner.optimism is None  # the search's number is a mean over folds, this one is of all tiles together
+    assert outcome.confirmation == confirmation
+    assert (folder.best / "model.safetensors").read_bytes() == (
+        folder.path / winner.run / "best" / "model.safetensors"
+    ).read_bytes()
+    with (folder.path / "trials.csv").open(newline="") as file:
+        assert [row["folds"] for row in csv.DictReader(file)] == ["2"] * 6
+    assert json.loads(folder.confirmation.read_text())["result"]["tiles"] == confirmation.result.tiles
+
+
+def test_a_search_without_folds_is_no_teacher(tiles: Path, tmp_path: Path) -> None:
+    plain = "space: {lr: [1e-3, 3e-3]}\nsearch: {trials: 1, gpus_per_trial: 0}\n"
+    space = space_of(tmp_path, tiles, plain)
+    searched(space, tmp_path / "s", Heard())
+    fingerprint = str(read_study(SearchFolder(tmp_path / "s")).user_attrs["fingerprint"])
+    check_earlier([tmp_path / "s"], space, fingerprint, anyway=False)
+    folded = space_of(tmp_path, tiles, plain.replace("trials: 1", "trials: 1, folds: 2"))
+    with pytest.raises(InputError, match="was scored by no folds, and this search by 2; their scores differ"):
+        check_earlier([tmp_path / "s"], folded, fingerprint, anyway=False)
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        (1, "search.folds: must be greater than or equal to 2"),
+        (10, "10 folds need as many tiles, but there are 6"),
+    ],
+)
+def test_folds_that_cannot_be_are_one_line(folds: int, message: str, data_set: WriteDataSet, tmp_path: Path) -> None:
+    tiles = data_set(tmp_path / "tiles", train=4, val=2)
+    with pytest.raises(InputError) as caught:
+        scan_data(space_of(tmp_path, tiles, f"space: {{lr: [1e-3, 3e-3]}}\nsearch: {{folds: {folds}}}\n"))
+    assert message in str(caught.value)
+    assert len(caught.value.mistakes) == 1
+
+
+def test_folds_need_the_tiles_of_val(data_set: WriteDataSet, tmp_path: Path) -> None:
+    tiles = data_set(tmp_path / "tiles", train=4, val=2)
+    space = space_of(tmp_path, tiles, "space: {lr: [1e-3, 3e-3]}\nsearch: {folds: 2}\n")
+    other = RunConfig.from_settings(
+        space.baseline.settings() | {"add_val_dirs": [str(tiles / "val")], "use_only_add_val": True}
+    )
+    with pytest.raises(InputError, match="use_only_add_val: folds are scored on the tiles of train and val"):
+        FoldTiles(other, ())
