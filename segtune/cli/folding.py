@@ -54,7 +54,7 @@ def run_folds(arguments: Namespace) -> int:
     transforms = transforms_of(config, None)
     with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
         ensure_demo(config.dataset, console.print)
-        found = FoldTiles(config, config.channels)
+        found = FoldTiles(config)
         grouping = find_groups(found.tiles, arguments.group).for_folds(count)
         folded = found.deal(count, grouping.groups, progress, say)
     if line := grouping.together():

@@ -57,14 +57,14 @@ class Folded:
 class FoldTiles:
     """The tiles of train and val that are dealt to folds; finding them reads no pixels.
 
-    Raises InputError where the data set is not sound, or where the run is scored on other tiles.
+    `channels` are the extra channels to read; None for those of the run. Raises InputError where the data set is not sound, or where the run is scored on other tiles.
     """
 
-    def __init__(self, config: RunConfig, channels: Sequence[str]) -> None:
+    def __init__(self, config: RunConfig, channels: Sequence[str] | None = None) -> None:
         if config.use_only_add_val:
             raise InputError("use_only_add_val: folds are scored on the tiles of train and val; leave it out")
-        self._config, self._channels = config, tuple(channels)
-        self._sets = find_data_set(config, channels)
+        self._config, self._channels = config, tuple(config.channels if channels is None else channels)
+        self._sets = find_data_set(config, self._channels)
 
     @property
     def tiles(self) -> list[Tile]:

@@ -203,4 +203,4 @@ def test_folds_need_the_tiles_of_val(data_set: WriteDataSet, tmp_path: Path) -> 
         space.baseline.settings() | {"add_val_dirs": [str(tiles / "val")], "use_only_add_val": True}
     )
     with pytest.raises(InputError, match="use_only_add_val: folds are scored on the tiles of train and val"):
-        FoldTiles(other, ())
+        FoldTiles(other)
