@@ -16,9 +16,11 @@ from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.tile_counts import write_tiles
 from segtune.files.folders import SearchFolder
 from segtune.planning.resources import Plan
-from segtune.tuning.confirm import AS_SET, Asked, Confirming, Ended
+from segtune.tuning.confirm import AS_SET, Asked, Confirming
+from segtune.tuning.confirm_runs import Ended
 from segtune.tuning.failures import Failure
 from segtune.tuning.feed import Feed
+from segtune.tuning.finals import Finals
 from segtune.tuning.proposals import TrialStart
 from segtune.tuning.retention import Retention
 from tests.epochs import epoch_result, write_results
@@ -38,6 +40,7 @@ class Data:
 
     tiles: int = TILES
     counts: Mapping[str, int] = field(default_factory=lambda: {"train": 8, "val": TILES})
+    folds: tuple[()] = ()
 
     def store(self, split: str, config: RunConfig) -> Any:
         return Names(self.tiles)
@@ -129,15 +132,20 @@ class Searched:
         bench, results = self.bench, self.bench.results()
         self.results, self.retention = results, Retention(results, bench.folder, bench.space.search)
         self.retention.update()
+
+        def resolved(config: RunConfig) -> RunConfig:
+            return config.model_copy(update={"image_size": 32, "threads": 1})
+
         confirming = Confirming(
             bench.space,
             data or Data(),  # type: ignore[arg-type]
             bench.folder,
-            lambda config: config.model_copy(update={"image_size": 32, "threads": 1}),
+            resolved,
             Plan(2, 0, 1, 0.0, 1),
             results,
             self.retention,
             bench.rules,
+            Finals(bench.space, bench.folder, resolved, 2, self.retention, bench.rules, self.said.append),
             asked,
             self.said.append,
         )
