@@ -57,7 +57,9 @@ class Folded:
 class FoldTiles:
     """The tiles of train and val that are dealt to folds; finding them reads no pixels.
 
-    `channels` are the extra channels to read; None for those of the run. Raises InputError where the data set is not sound, or where the run is scored on other tiles.
+    `channels` are the extra channels to read; None for those of the run.
+
+    Raises InputError where the data set is not sound, or where the run is scored on other tiles.
     """
 
     def __init__(self, config: RunConfig, channels: Sequence[str] | None = None) -> None:
