@@ -29,8 +29,8 @@ def counts(hits: int) -> TileCounts:
 
 
 def repeat_run(trial: int, seed: int) -> Any:
-    own = SimpleNamespace(number=trial, searched={}, score=0.5, fits=True)
-    return SimpleNamespace(name=f"{trial}_{seed}", trial=own, seed=seed, epochs=list)
+    own = SimpleNamespace(number=trial, searched={}, score=0.5, fits=True, folds=1)
+    return SimpleNamespace(name=f"{trial}_{seed}", model=f"{trial}_{seed}", trial=own, seed=seed, epochs=list)
 
 
 def compared(grouping: Grouping) -> Confirmed:
