@@ -101,6 +101,8 @@ class Annotations:
             mistakes.append(f"{source}: objects without an outline cannot be drawn: {kinds}; --skip leaves them out")
         if not mistakes and not self.images:
             mistakes.append(f"{source}: names no image")
+        if not mistakes and not self.names:
+            mistakes.append(f"{source}: holds no object and no class, so masks would be background alone")
         if mistakes:
             raise InputError(mistakes)
 

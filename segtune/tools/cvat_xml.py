@@ -1,14 +1,17 @@
-"""Read "CVAT for images" XML."""
+"""Read XML of CVAT: "CVAT for images", and "CVAT for video" with the frames as images."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
 from xml.parsers import expat
 
 import numpy as np
 
-from segtune.errors import InputError, one_line, short
+from segtune.data.listing import SUFFIXES
+from segtune.errors import InputError, first_few, one_line, short
 from segtune.tools.annotations import (
     Annotated,
     Annotations,
@@ -23,6 +26,8 @@ from segtune.tools.annotations import (
 
 _CORNERS = 360  # of an ellipse
 _CHUNK = 2**20  # bytes
+_FRAME = re.compile(r"frame_(\d{6,9})")  # names of images that CVAT exports of a video, without extension
+_AGAIN = "or export the task as 'CVAT for images', which has each frame's objects"
 _AREAS = ("polygon", "box", "ellipse", "mask")
 _NO_AREAS = ("polyline", "points", "cuboid", "skeleton")
 
@@ -39,26 +44,48 @@ class _Reader:
         self._text = ""
         self._image: Attributes | None = None
         self._shapes: list[tuple[int, Shape]] = []
+        self._tracks = 0
+        self._track: Attributes = {}
+        self._shown: list[tuple[int, bool]] = []  # frames that the track lists, and whether its object is in them
+        self._frames: dict[int, list[tuple[int, Shape]]] = {}
+        self._unknown: list[tuple[str, int, int]] = []  # tracks, and frames between which they may lack some
+        self._size: dict[str, str] = {}  # of all frames
 
     def start(self, tag: str, attributes: Attributes) -> None:
         """Handle the begin of an element."""
         if not self._stack and tag != "annotations":
             raise InputError(f"{self._path}: is no XML of CVAT: it begins with {short(tag)}")
-        if tag == "track":
-            raise InputError(f"{self._path}: is 'CVAT for video'; export it as 'CVAT for images'")
         self._stack.append(tag)
         self._text = ""
-        if tag == "image":
-            self._image, self._shapes = dict(attributes), []
-        elif self._image is not None and tag in _NO_AREAS:
+        try:
+            if tag == "image":
+                self._image, self._shapes = dict(attributes), []
+            elif self._image is not None:
+                self._add_shape(tag, attributes, f"{self._path}: image {short(self._image.get('name'))}", self._shapes)
+            elif tag == "track" and self._stack.count("track") == 1:  # those inside it are parts of a skeleton
+                self._track, self._shown = dict(attributes), []
+                self._tracks += 1
+            elif self._stack[-2:] == ["track", tag] and self._stack.count("track") == 1:
+                self._add_shown(tag, attributes)
+        except InputError as error:
+            self.found.mistakes += error.mistakes
+
+    def _add_shape(self, tag: str, attributes: Attributes, what: str, shapes: list[tuple[int, Shape]]) -> None:
+        if tag in _NO_AREAS:
             self.found.no_areas[tag] += 1
-        elif self._image is not None and tag in _AREAS and "skeleton" not in self._stack:
-            try:
-                what = f"{self._path}: image {short(self._image.get('name'))}"
-                order = int(_number(attributes, "z_order", what, "0"))
-                self._shapes.append((order, _shape(tag, attributes, f"{what}: a {tag}")))
-            except InputError as error:
-                self.found.mistakes += error.mistakes
+        elif tag in _AREAS and "skeleton" not in self._stack:
+            order = int(_number(attributes, "z_order", what, "0"))
+            shapes.append((order, _shape(tag, attributes, f"{what}: a {tag}")))
+
+    def _add_shown(self, tag: str, attributes: Attributes) -> None:
+        """Add what a track says of one frame; where it is outside, its object is not in the frame."""
+        what = f"{self._path}: track {short(self._track.get('id'))}"
+        frame = int(_number(attributes, "frame", what))
+        inside = attributes.get("outside", "0") != "1"
+        self._shown.append((frame, inside))
+        if inside:
+            named = {**attributes, "label": self._track.get("label", "")}
+            self._add_shape(tag, named, f"{what}: frame {frame}", self._frames.setdefault(frame, []))
 
     def characters(self, data: str) -> None:
         """Handle text between elements; only names of labels matter, which are short."""
@@ -71,28 +98,71 @@ class _Reader:
         if tag == "name" and self._stack[-2:] == ["labels", "label"]:
             name = text(self._text.strip(), f"{self._path}: the name of a label")
             self.found.names.setdefault(name, "")
+        elif self._stack[-1:] == ["original_size"]:
+            self._size[tag] = self._text.strip()
         elif tag == "image" and self._image is not None:
             self._add_image(self._image)
             self._image = None
+        elif tag == "track" and "track" not in self._stack:
+            listed = sorted(self._shown)
+            track = short(self._track.get("id"))
+            self._unknown += [(track, here, later) for (here, inside), (later, _) in pairwise(listed) if inside]
 
     def _add_image(self, image: Attributes) -> None:
-        shapes = [shape for _, shape in sorted(self._shapes, key=lambda entry: entry[0])]  # stable
         try:
             file, inside = image_inside(self._images, image.get("name"), str(self._path))
-            size = [int(_number(image, key, f"{self._path}: image {inside}")) for key in ("width", "height")]
+            size = self._read_size(image, f"{self._path}: image {inside}")
         except InputError as error:
             self.found.mistakes += error.mistakes
             return
-        self.found.images.append(Annotated(file, inside, tuple(shapes), str(self._path), (size[0], size[1])))
-        for shape in shapes:
+        self._add(file, inside, self._shapes, size)
+
+    def _read_size(self, attributes: Attributes, what: str) -> tuple[int, int]:
+        width, height = (int(_number(attributes, key, what)) for key in ("width", "height"))
+        return width, height
+
+    def _add(
+        self, file: Path, inside: PurePosixPath, shapes: list[tuple[int, Shape]], size: tuple[int, int] | None
+    ) -> None:
+        ordered = tuple(shape for _, shape in sorted(shapes, key=lambda entry: entry[0]))  # stable
+        self.found.images.append(Annotated(file, inside, ordered, str(self._path), size))
+        for shape in ordered:
             self.found.names.setdefault(shape.name, "")
+
+    def finish(self) -> None:
+        """Add the frames of tracks: all images in the folder that are called as CVAT calls frames."""
+        if not self._tracks:
+            return
+        files = sorted(path for path in self._images.iterdir() if path.suffix.lower() in SUFFIXES)
+        frames = {int(match[1]): path for path in files if (match := _FRAME.fullmatch(path.stem))}
+        if absent := sorted(self._frames.keys() - frames.keys()):
+            self.found.mistakes.append(
+                f"{self._path}: {self._images}: has no image {first_few(f'frame_{frame:06d}' for frame in absent)}; "
+                f"--images names the folder of the frames, {_AGAIN}"
+            )
+            return
+        for track, here, later in self._unknown:
+            if between := [frame for frame in frames if here < frame < later]:
+                self.found.mistakes.append(
+                    f"{self._path}: track {track}: says nothing of frame {min(between)}, between {here} and {later}; "
+                    f"export it from CVAT, which lists every frame of a track, {_AGAIN}"
+                )
+        try:
+            size = self._read_size(self._size, f"{self._path}: original_size") if self._size else None
+        except InputError as error:
+            self.found.mistakes += error.mistakes
+            return
+        for frame, path in frames.items():
+            self._add(path, PurePosixPath(path.name), self._frames.get(frame, []), size)
 
 
 def read_cvat(path: Path, images: Path) -> Annotations:
     """Read the images and objects of an XML file; images lie in the folder `images`.
 
-    Objects are drawn by their z_order, and in the order of the file where it is the same. A document type, which could
-    name other files or grow without end, is refused.
+    Objects are drawn by their z_order, and in the order of the file where it is the same. Of a video, the frames are
+    images of that folder, such as frame_000012.png. CVAT lists a track in every frame in which it was drawn or
+    interpolated, so nothing is interpolated here. A document type, which could name other files or grow without end, is
+    refused.
     """
     reader = _Reader(path, images)
     parser = expat.ParserCreate()
@@ -110,6 +180,7 @@ def read_cvat(path: Path, images: Path) -> Annotations:
             while chunk := file.read(_CHUNK):
                 parser.Parse(chunk, False)
             parser.Parse(b"", True)
+        reader.finish()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an unknown encoding

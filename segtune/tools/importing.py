@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from segtune.class_names import classes_in
-from segtune.errors import InputError
+from segtune.errors import InputError, counted
 from segtune.tools.placing import check_target
 
 KINDS = ("coco", "labelme", "cvat", "yolo")
@@ -16,7 +16,7 @@ KINDS = ("coco", "labelme", "cvat", "yolo")
 def flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the tool."""
     parser.add_argument("kind", choices=KINDS, help="what the annotations are")
-    source = "COCO's JSON, labelme's folder, CVAT's XML ('CVAT for images'), or Ultralytics' data.yaml"
+    source = "COCO's JSON, labelme's folder, CVAT's XML ('CVAT for images' or 'for video'), or Ultralytics' data.yaml"
     parser.add_argument("source", type=Path, metavar="SOURCE", help=source)
     images = "folder of the images; without it, that of SOURCE"
     parser.add_argument("--images", type=Path, metavar="FOLDER", help=images)
@@ -62,4 +62,4 @@ def run(arguments: Namespace) -> None:
         )
     tell(found, drawing, tally, console.print)
     where = "a dry run: nothing was written" if arguments.dry_run else f"{arguments.to}"
-    console.print(f"{where}: {len(found.images)} images with masks")
+    console.print(f"{where}: {counted(len(found.images), 'image')} with masks")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from pathlib import Path, PureWindowsPath
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import cv2
 import numpy as np
 
+from segtune.data.listing import SUFFIXES
 from segtune.data.reading import read_header
-from segtune.errors import InputError, short
+from segtune.errors import InputError, counted, first_few, short
 from segtune.tools.annotations import (
     Annotated,
     Annotations,
@@ -37,26 +39,33 @@ def read_labelme(folder: Path, images: Path) -> Annotations:
     """Read all JSON files of a folder; images lie in the folder `images`. Class names are in alphabetical order."""
     found = Annotations()
     files = sorted(path for path in folder.glob("*.json") if path.name[0] != ".")
-    names = set()
+    names, renamed = set[str](), list[str]()
     for path in files:
         try:
-            entry = _read(path, images, found)
+            entry = _read(path, images, found, renamed)
         except InputError as error:
             found.mistakes += error.mistakes
         else:
             found.images.append(entry)
             names |= {shape.name for shape in entry.shapes}
+    if renamed:
+        found.remarks.append(
+            f"{counted(len(renamed), 'JSON file')} whose imagePath names no image: the image of the file's own name is "
+            f"taken ({first_few(renamed)})"
+        )
     if not files:
         raise InputError(f"{folder}: holds no JSON files of labelme")
     found.names = dict.fromkeys(sorted(names), "")
     return found
 
 
-def _read(path: Path, images: Path, found: Annotations) -> Annotated:
+def _read(path: Path, images: Path, found: Annotations, renamed: list[str]) -> Annotated:
     content = read_json(path)
     name = text(content.get("imagePath"), f"{path}: imagePath")
     # It is relative to the JSON file, on any system; the image is looked up by its name alone.
-    image, inside = image_inside(images, PureWindowsPath(name).name, str(path))
+    image, inside = _image(path, images, PureWindowsPath(name).name, content)
+    if image.name != PureWindowsPath(name).name:
+        renamed.append(image.name)
     header = read_header(image)
     shapes = []
     for number, entry in enumerate(entries(content, "shapes", path), start=1):
@@ -72,6 +81,18 @@ def _read(path: Path, images: Path, found: Annotations) -> Annotated:
             whole(content["imageHeight"], f"{path}: imageHeight"),
         )
     return Annotated(image, inside, tuple(shapes), str(path), size)
+
+
+def _image(path: Path, images: Path, name: str, content: Mapping[str, Any]) -> tuple[Path, PurePosixPath]:
+    """Return the image of a JSON file; where imagePath names none, as after renaming, the one with the file's name."""
+    try:
+        return image_inside(images, name, str(path))
+    except InputError as error:
+        beside = [file for suffix in SUFFIXES if (file := images / f"{path.stem}{suffix}").is_file()]
+        if len(beside) == 1:
+            return beside[0], PurePosixPath(beside[0].name)
+        within = "; the JSON file holds a copy as imageData" if content.get("imageData") else ""
+        raise InputError(f"{error.mistakes[0]}{within}") from None
 
 
 def _shape(entry: dict[str, Any], what: str, image: tuple[int, int]) -> Shape | None:

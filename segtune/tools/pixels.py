@@ -18,7 +18,7 @@ from segtune.data.pairs import find_tiles
 from segtune.data.reading import TilePixels, read_tile
 from segtune.data.splits import TEST, find_data_set, split_places, test_place
 from segtune.data.statistics import Moments
-from segtune.data.tiles import Layout, ReadSettings, Split, Tile
+from segtune.data.tiles import TRAIN, VAL, Layout, ReadSettings, Split, Tile
 from segtune.errors import InputError, counted
 from segtune.machine import available_cpus
 from segtune.tools.checking import channel_folders
@@ -41,9 +41,11 @@ class DataSet:
     def of(cls, config: RunConfig, channels: Sequence[str] | None) -> DataSet:
         """Find the tiles; `channels` None takes all folders beside images and masks that every split has.
 
-        Raises InputError as a training does.
+        Raises InputError as a training does, but val may be absent: `import` and `tile` write one split.
         """
-        test = test_place(config)
+        test, own = test_place(config), split_places(config)
+        if own[TRAIN].exists() and not config.val_dir and not own.get(VAL, own[TRAIN]).exists():
+            config = config.model_copy(update={"use_only_add_val": True})
         if channels is None:
             places = [place for place in (*split_places(config).values(), test) if place and place.exists()]
             channels = channel_folders(places, config) if places else ()

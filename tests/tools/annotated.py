@@ -85,3 +85,8 @@ def shares(points: list[tuple[float, float]]) -> str:
 def of_image(element: str) -> str:
     """Return an XML of CVAT with one element in one image."""
     return f'<annotations><image name="a.png" width="32" height="24">{element}</image></annotations>'
+
+
+def of_track(*elements: str) -> str:
+    """Return an XML of CVAT with one track."""
+    return f'<annotations><track id="3" label="x">{"".join(elements)}</track></annotations>'

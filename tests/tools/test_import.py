@@ -186,6 +186,64 @@ def test_xml_of_cvat_becomes_masks_by_order_of_depth() -> None:
     assert not read_mask(Path("new/gt/c.tif")).any()
 
 
+VIDEO = """<annotations><meta><task><labels><label><name>car</name></label><label><name>bus</name></label></labels>
+<original_size><width>32</width><height>24</height></original_size></task></meta>
+<track id="0" label="bus">
+  <polygon frame="10" outside="0" occluded="1" keyframe="1" points="{small}" z_order="1"></polygon>
+  <polygon frame="13" outside="0" occluded="0" keyframe="0" points="{small}" z_order="1"></polygon>
+  <polygon frame="16" outside="1" occluded="0" keyframe="1" points="{small}" z_order="1"></polygon>
+</track>
+<track id="1" label="car">
+  <polygon frame="13" outside="0" keyframe="1" points="{big}" z_order="0"></polygon>
+  <polygon frame="{last}" outside="1" keyframe="1" points="{big}" z_order="0"></polygon>
+</track>
+<track id="2" label="skeleton"><skeleton frame="10" outside="1" keyframe="1" points="1,2" z_order="0"></skeleton>
+  <track id="0" label="hand"><box frame="13" outside="0" xtl="1" ytl="1" xbr="9" ybr="9"></box></track>
+</track></annotations>"""
+
+
+@pytest.mark.parametrize("last", [16, 19])
+def test_frames_of_a_video_hold_the_objects_of_their_tracks(write_image: WriteImage, last: int) -> None:
+    small, big = (";".join(f"{x},{y}" for x, y in points) for points in (SMALL, BIG))
+    write(VIDEO.format(small=small, big=big, last=last), "annotations.xml")
+    for frame in (10, 13, 16, 19):  # every third one of the video
+        write_image(Path(f"frames/frame_{frame:06d}.png"), np.zeros((HEIGHT, WIDTH), np.uint8))
+    write_image(Path("frames/cover.png"), np.zeros((9, 9), np.uint8))
+    ended = convert("cvat", "annotations.xml", "--images", "frames", "--to", "new")
+    if last == 19:  # the track does not say whether frame 16 shows its object
+        assert ended.mistakes[0].startswith("annotations.xml: track '1': says nothing of frame 16, between 13 and 19; ")
+        return
+    assert (ended.status, ended.err) == (0, "")
+    masks = {path.stem: read_mask(path) for path in sorted(Path("new/gt").iterdir())}
+    assert np.array_equal(masks.pop("frame_000010"), drawn((inside(SMALL), 2)))
+    assert np.array_equal(masks.pop("frame_000013"), drawn((inside(BIG), 1), (inside(SMALL), 2)))
+    assert sorted(masks) == ["frame_000016", "frame_000019"]
+    assert not any(mask.any() for mask in masks.values())
+
+
+def test_a_renamed_image_of_labelme_is_found_by_its_name() -> None:
+    Path("pictures/a.png").rename("pictures/new.png")
+    write(labelme({"label": "x", "points": SMALL}), "pictures/new.json")
+    ended = convert("labelme", "pictures", "--to", "new")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines()[0] == (
+        "1 JSON file whose imagePath names no image: the image of the file's own name is taken (new.png)"
+    )
+    assert ended.out.splitlines()[-1] == "new: 1 image with masks"
+    assert np.array_equal(read_mask(Path("new/gt/new.png")), drawn((inside(SMALL), 1)))
+    write(labelme({"label": "x", "points": SMALL}, imageData="iVBO"), "pictures/other.json")
+    (mistake,) = convert("labelme", "pictures", "--to", "more").mistakes
+    assert mistake.startswith("pictures/other.json: pictures/a.png: no such image; --images names the folder")
+    assert mistake.endswith("; the JSON file holds a copy as imageData")
+
+
+def test_annotations_without_any_class_are_refused() -> None:
+    write(labelme(), "marked/a.json")
+    (mistake,) = convert("labelme", "marked", "--images", "pictures", "--to", "new").mistakes
+    assert mistake == "marked: holds no object and no class, so masks would be background alone"
+    assert not Path("new").exists()
+
+
 def test_segments_of_ultralytics_become_a_data_set() -> None:
     yolo(f"1 {shares(BIG)}\n\n0 {shares(SMALL)}\n")
     ended = convert("yolo", "set/data.yaml", "--to", "data")

@@ -18,6 +18,7 @@ from tests.tools.annotated import (
     convert,
     labelme,
     of_image,
+    of_track,
     with_image,
     with_object,
     with_runs,
@@ -88,7 +89,6 @@ def test_a_mistake_in_coco_is_one_line_and_writes_nothing(content: object, compl
     ("content", "complaint"),
     [
         ({}, "marked/a.json: imagePath is a text, but got nothing"),
-        (labelme(imagePath="z.png"), "marked/a.json: pictures/z.png: no such image"),
         (labelme(shapes=[1]), "marked/a.json: has no list of objects 'shapes'"),
         (labelme({"points": BIG}), "marked/a.json: shape 1: label is a text, but got nothing"),
         (labelme({"label": "x", "points": BIG[:2]}), "marked/a.json: shape 1 has 2 points; at least 3 are needed"),
@@ -119,7 +119,10 @@ def test_a_mistake_in_coco_is_one_line_and_writes_nothing(content: object, compl
             labelme({"label": "x", "points": [[0, 0], [99999, 9]], "shape_type": "mask", "mask": "x"}),
             "marked/a.json: shape 1: its mask is larger than the image",
         ),
-        (labelme(imageWidth=33), "marked/a.json: says that pictures/a.png has 33x24 pixels, but it has 32x24"),
+        (
+            labelme({"label": "x", "points": BIG}, imageWidth=33),
+            "marked/a.json: says that pictures/a.png has 33x24 pixels, but it has 32x24",
+        ),
     ],
 )
 def test_a_mistake_in_labelme_is_one_line_and_writes_nothing(content: object, complaint: str) -> None:
@@ -139,7 +142,12 @@ def test_a_mistake_in_labelme_is_one_line_and_writes_nothing(content: object, co
         ("<annotations/>", "a.xml: names no image"),
         (ENTITIES, "a.xml: an XML of CVAT has no document type and no entities"),
         (FILE_ENTITY, "a.xml: an XML of CVAT has no document type and no entities"),
-        ("<annotations><track/></annotations>", "a.xml: is 'CVAT for video'"),
+        (
+            of_track('<polygon frame="2" points="1,2;3,4;5,1"/>', '<polygon frame="7" points="1,2;3,4;5,1"/>'),
+            "a.xml: pictures: has no image frame_000002, frame_000007; --images names the folder of the frames, or",
+        ),
+        (of_track('<polygon frame="x" points="1,2;3,4;5,1"/>'), "a.xml: track '3': frame is no number, but 'x'"),
+        (of_track('<polygon frame="2" points="1,2"/>'), "a.xml: track '3': frame 2: a polygon has 1 point; at least 3"),
         (
             '<annotations><image name="a.png" width="x" height="24"/></annotations>',
             "a.xml: image a.png: width is no number",

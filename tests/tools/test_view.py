@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -61,6 +62,14 @@ def test_a_label_chooses_the_tiles_that_hold_most_of_it(write_image: WriteImage)
     assert ended.out.startswith("3 tiles of 4 in train: t2, t1, t3\n")
     assert not Path("sheet.png").exists()
     assert view("set", "--label", 8).mistakes == ["--label: no tile of train holds 8"]
+
+
+def test_a_data_set_may_have_one_split(data: Path) -> None:
+    shutil.rmtree(data / "val")
+    ended = view(data, "--tiles", 2, "-o", "sheet.png")
+    assert (ended.status, ended.err) == (0, "")
+    shutil.rmtree(data / "train")
+    assert len(view(data, "-o", "other.png").mistakes) == 2
 
 
 def test_a_seed_draws_the_same_tiles_each_time(data: Path) -> None:
