@@ -72,6 +72,7 @@ class Confirmed:
     drawn: str = ""  # what was drawn for the intervals, where that matters
     objective: str = MIOU  # what all scores are
     unsure: str | None = None  # why there are no leads and no intervals; None where there are
+    limits: str | None = None  # of costs, that the search had then
 
     @property
     def winner(self) -> Repeated:
@@ -191,8 +192,8 @@ def sentence(found: Confirmed) -> str:
 def _of_winner(found: Confirmed, base: Repeated | None) -> str:
     """Say how good the winner is beside the baseline, which may have a better mean and be over the limits of costs."""
     winner, name = found.winner, named(found, found.winner)
-    limited = winner.fits and not all(one.fits for one in found.configurations)
-    those = " of those that keep the limits of costs" if limited else ""
+    limited = found.limits is not None and winner.fits  # another trial may be better, and not have trained again
+    those = f" of those that keep the limits ({found.limits})" if limited else ""
     best = f"{name} has the best mean over its seeds{those}, {winner.mean:.3f}"
     if base is None:
         return f"{best}; the baseline could not be repeated"

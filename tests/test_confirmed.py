@@ -85,26 +85,35 @@ def test_the_sentence_says_what_is_better_and_what_cannot_be_told_apart() -> Non
                 repeated(7, 0.9, (-0.02, -0.03, -0.01), fits=False),
                 repeated(0, 0.89, (-0.01, -0.02, 0.0), fits=False),
             ),
-            "trial #12 has the best mean over its seeds of those that keep the limits of costs, 0.880; the baseline is "
-            "over the limits, and the gain over it is -0.010 (95%: -0.020 to 0.000); trial #7 is over the limits, and "
+            "trial #12 has the best mean over its seeds of those that keep the limits (latency < 20ms), 0.880; the "
+            "baseline is over the limits, and the gain over it is -0.010 (95%: -0.020 to 0.000); trial #7 is over the limits, and "
             "the gain over it is -0.020 (95%: -0.030 to -0.010).",
         ),
         (
             (repeated(12, 0.88), repeated(0, 0.89, fits=False)),
-            "trial #12 has the best mean over its seeds of those that keep the limits of costs, 0.880; the baseline is "
-            "over the limits, and has 0.890.",
+            "trial #12 has the best mean over its seeds of those that keep the limits (latency < 20ms), 0.880; the "
+            "baseline is over the limits, and has 0.890.",
         ),
         (
             (repeated(0, 0.88), repeated(12, 0.9, (-0.02, -0.03, -0.01), fits=False)),
-            "the baseline has the best mean over its seeds of those that keep the limits of costs, 0.880: nothing that "
-            "was tried and keeps them beats it; trial #12 is over the limits, and the gain over it is -0.020 (95%: "
+            "the baseline has the best mean over its seeds of those that keep the limits (latency < 20ms), 0.880: nothing "
+            "that was tried and keeps them beats it; trial #12 is over the limits, and the gain over it is -0.020 (95%: "
             "-0.030 to -0.010).",
         ),
     ],
     ids=["by chance", "the baseline", "without baseline", "limited", "limited, unsure", "limited baseline"],
 )
 def test_the_sentence_of_other_ends(configurations: tuple[Repeated, ...], said: str) -> None:
-    assert sentence(Confirmed(configurations, 54, None)) == said
+    limits = None if all(one.fits for one in configurations) else "latency < 20ms"
+    assert sentence(Confirmed(configurations, 54, None, limits=limits)) == said
+
+
+def test_limits_are_named_where_a_trial_over_them_did_not_train_again() -> None:
+    found = Confirmed((repeated(0, 0.88), repeated(12, 0.8, (0.08, 0.05, 0.11))), 54, None, limits="latency < 20ms")
+    assert sentence(found) == (
+        "the baseline has the best mean over its seeds of those that keep the limits (latency < 20ms), 0.880: nothing "
+        "that was tried and keeps them beats it."
+    )
 
 
 def test_settings_set_apart_what_a_name_says() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from segtune.report.answer import Verdict, answer
 from segtune.report.costs import cost_text, front_lines
+from segtune.report.record import Report
+from segtune.report.sentences import sentences
 from segtune.report.text import summary
 from segtune.space.prefer import Preference
-from segtune.trials import Trial, front, ranked
+from segtune.trials import SearchState, Trial, front, ranked
 
 
 def trial(number: int, miou: float | None, latency: float | None = 10.0, **others: Any) -> Trial:
@@ -51,11 +55,12 @@ def test_while_none_finished_those_that_got_furthest_are_compared() -> None:
     [
         ("miou, latency < 20ms", "miou, latency < 20ms"),
         ("latency<=0.02 s", "latency < 20ms"),
-        ("2*iou/1+f1, parameters < 5M, gpu_memory < 800MB", "f1+2*iou/1, parameters < 5000000, gpu_memory < 0.8GB"),
-        ("seconds < 2h", "seconds < 7200s"),
+        ("2*iou/1+f1, parameters < 5M, gpu_memory < 800MB", "f1+2*iou/1, parameters < 5M, gpu_memory < 0.8GB"),
+        ("seconds < 7200, parameters<1500000", "seconds < 2h, parameters < 1.5M"),
+        ("seconds < 90, parameters < 442113", "seconds < 90s, parameters < 442113"),
     ],
 )
-def test_limits_have_units(given: str, text: str) -> None:
+def test_limits_have_the_unit_that_makes_them_short(given: str, text: str) -> None:
     assert Preference.of(given).text == text == Preference.of(text).text
 
 
@@ -100,6 +105,21 @@ def test_a_winner_may_be_worse_than_a_baseline_over_the_limits() -> None:
     assert lines[-1] == "gain over the baseline: -0.1000 (baseline 0.9000, which costs more than the limits allow)"
 
 
+def test_a_baseline_that_wins_within_the_limits_alone_is_called_so() -> None:
+    trials = [trial(0, 0.6, 10.0, best_epoch=4), trial(1, 0.7, 20.0, fits=False)]
+    assert answer(trials, ended=True).over
+    assert summary(trials)[-1].startswith(
+        "the baseline itself is the best: nothing that was tried within the limits of"
+    )
+    state = SearchState(Path("x"), trials, 2, 9.0, None, prefer="latency < 12ms")
+    first, second, _ = sentences(Report("x", state, 1.8e9, "", ()))
+    assert first.startswith(
+        "The best of 2 configurations within the limits of costs (latency < 12ms) is the baseline: "
+    )
+    assert second.endswith("nothing that was tried within the limits beats it.")
+    assert not answer([replace(each, fits=True) for each in trials], ended=True).over
+
+
 def test_lines_say_what_is_on_the_front_and_who_keeps_the_limits() -> None:
     assert list(front_lines(TRIALS, ["latency"], None)) == [
         "front by miou, latency (*), among trials with all epochs: #0, #3, #1, #4",
@@ -115,4 +135,7 @@ def test_lines_say_what_is_on_the_front_and_who_keeps_the_limits() -> None:
     costs = {"latency": 12.345, "parameters": 4_210_000, "gpu_memory": 3.51, "seconds": 90.0}
     texts = [cost_text(name, value) for name, value in costs.items()]
     assert texts == ["12.3 ms", "4.2 M", "3.51 GB", "1 min 30 s"]
+    assert [cost_text("latency", value) for value in (8.2, 15.0, 0.5, 123.4, 1234.5)] == [
+        *("8.20 ms", "15.0 ms", "0.500 ms", "123 ms", "1234 ms")
+    ]
     assert cost_text("latency", None) == ""

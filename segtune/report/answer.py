@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -31,6 +32,7 @@ class Answer:
     gain: float | None  # over the baseline; None where one of them has no score, and for the baseline itself
     # What other seeds alone may bring; None where the gain means nothing, or where fresh seeds showed how sure it is.
     margin: float | None
+    over: bool = False  # whether a trial that is over the limits of costs has a better score than the best within them
 
 
 def answer(trials: Sequence[Trial], ended: bool) -> Answer:
@@ -59,7 +61,9 @@ def answer(trials: Sequence[Trial], ended: bool) -> Answer:
     else:
         by_chance = gain is not None and margin is not None and gain < margin
         verdict = Verdict.BY_CHANCE if by_chance else Verdict.WINNER
-    return Answer(verdict, best, baseline, gain, margin)
+    reached = best.score or 0.0 if best and best.fits else math.inf
+    over = any(not trial.fits and (trial.score or 0.0) > reached for trial in order)
+    return Answer(verdict, best, baseline, gain, margin, over)
 
 
 def comparable(baseline: Trial) -> bool:

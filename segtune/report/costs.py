@@ -26,7 +26,10 @@ def cost_text(name: str, value: float | None) -> str:
         return ""
     if name == "seconds":
         return duration(value)
-    return f"{value / 1e6:.1f} M" if name == "parameters" else f"{value:.3g} {next(iter(UNITS[name]))}"
+    if name == "parameters":
+        return f"{value / 1e6:.1f} M"
+    number = f"{value:.0f}" if value >= 100 else f"{value:#.3g}"  # three digits: 8.20, 15.0, 1234
+    return f"{number} {next(iter(UNITS[name]))}"
 
 
 def front_lines(trials: Sequence[Trial], costs: Sequence[str], prefer: str | None) -> Iterator[str]:

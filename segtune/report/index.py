@@ -42,6 +42,7 @@ class Listed:
     ended: int = 0
     best: float | None = None  # of the winner: over fresh seeds, where these still count
     baseline: float | None = None
+    baseline_wins: bool = False
     objective: str = MIOU
     encoder: str = ""  # of the winner
     prefer: str | None = None  # the limits of costs
@@ -51,8 +52,10 @@ class Listed:
 
     @property
     def gain(self) -> float | None:
-        """The gain of the winner over the baseline; None where one of them has no score."""
-        return None if self.best is None or self.baseline is None else self.best - self.baseline
+        """The gain of the winner over the baseline; None where one has no score, and for the baseline itself."""
+        if self.best is None or self.baseline is None or self.baseline_wins:
+            return None
+        return self.best - self.baseline
 
 
 def write_index(folder: Path) -> None:
@@ -136,6 +139,7 @@ def _read(
         ended=sum(row["status"] in ENDED for row in rows),
         best=_reached(winner, both),
         baseline=_reached(baseline, both),
+        baseline_wins=winner is not None and winner.baseline,
         objective=trials[0].objective if trials else MIOU,
         encoder=row.get("encoder", "") if winner else "",
         seconds=sum(float(row["seconds"] or 0) for row in rows),

@@ -61,7 +61,8 @@ def _best(report: Report, found: Answer) -> str:
         where = ", the mean over fresh random seeds"
     so_far = "So far, the" if found.verdict is Verdict.SO_FAR else "The"
     reached = f"on the validation tiles it reaches {_reached(best):.3f}{where}"
-    return f"{so_far} best of {tried} is {subject}: {reached} ({_explained(best)})."
+    within = f" within the limits of costs ({report.prefer})" if found.over else ""
+    return f"{so_far} best of {tried}{within} is {subject}: {reached} ({_explained(best)})."
 
 
 def _score_of(best: Trial) -> str:
@@ -86,7 +87,7 @@ def _gained(found: Answer, ended: bool) -> str:
     if best is baseline:
         return (
             "The baseline is the first trial, with the settings that one would have used without a search; "
-            f"nothing that was tried beats it{'' if ended else ' yet'}."
+            f"nothing that was tried{' within the limits' if found.over else ''} beats it{'' if ended else ' yet'}."
         )
     if gain is None or baseline.score is None:
         how = "failed" if baseline.status == "failed" else "has no score yet"
@@ -109,7 +110,8 @@ def _gained(found: Answer, ended: bool) -> str:
 
 def _took(report: Report) -> str:
     state = report.state
-    time = f"The search {'took' if state.over else 'has run for'} {duration(state.seconds)}"
+    what = "search with its confirmation" if report.confirmation else "search"
+    time = f"The {what} {'took' if state.over else 'has run for'} {duration(state.seconds)}"
     spent = training_line(report.trials)
     text = f"{time} ({spent})" if spent else time
     if not state.over:

@@ -154,11 +154,12 @@ def state_of(search: SearchState, now: float) -> list[str | RenderableType]:
         how += f"; ended early: {search.reason}"
     elif not (search.holder or search.over):
         how += f"; --{'confirm' if search.searched else 'resume'} goes on with it"
+    when = "in all" if search.over else "so far"
     split = ", ".join(f"{counts[status]} {status}" for status in ENDED if counts[status])
     lines: list[str | RenderableType] = [f"{search.path}: {how}"]
     lines.append(
         f"{len(ended)} of {search.wanted} trials ended{f' ({split})' if split else ''}, {len(running)} running, "
-        f"{f'{paused} paused, ' if paused else ''}{waiting} waiting; {duration(search.seconds)} so far"
+        f"{f'{paused} paused, ' if paused else ''}{waiting} waiting; {duration(search.seconds)} {when}"
         f"{_left(search, len(ended) + paused, running)}"
     )
     if paused:

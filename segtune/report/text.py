@@ -22,7 +22,6 @@ from segtune.trials import UNKNOWN, Trial, ranked
 from segtune.vocabulary import yaml_text
 
 _UNFINISHED = ("stopped", "paused", "failed")  # statuses
-_BASELINE_BEST = "the baseline itself is the best: nothing that was tried beats it"
 _AFTER_CHANCE = "keep the settings of the baseline, or search others; to be sure, train both again with other seeds"
 
 
@@ -161,8 +160,10 @@ def _gain(found: Answer, baseline: Trial, scored: int, ended: bool) -> str:
     if found.best is baseline and scored == 1:
         return "it is the baseline; no other trial has a score"
     if found.best is baseline:
-        better = "it is the baseline; no other trial is better yet"
-        return f"{_BASELINE_BEST}; keep its settings, or search others" if ended else better
+        within = " within the limits of costs" if found.over else ""
+        best = f"the baseline itself is the best: nothing that was tried{within} beats it"
+        better = f"it is the baseline; no other trial{within} is better yet"
+        return f"{best}; keep its settings, or search others" if ended else better
     if found.gain is None or baseline.score is None:
         why = "failed" if baseline.status == "failed" else "has no score yet"
         return f"the gain over the baseline is unknown: it {why}"

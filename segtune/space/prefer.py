@@ -52,12 +52,23 @@ class Preference:
     @property
     def text(self) -> str:
         """The preference as settings have it."""
-        limits = (f"{cost} < {number_text(most)}{next(iter(UNITS[cost]))}" for cost, most in self.limits)
-        return ", ".join([*([self.objective] if self.objective else []), *limits])
+        return ", ".join([*([self.objective] if self.objective else []), self.limits_text])
+
+    @property
+    def limits_text(self) -> str:
+        """The limits alone, each with the unit that makes it shortest."""
+        return ", ".join(f"{cost} < {_amount(most, UNITS[cost])}" for cost, most in self.limits)
 
     def kept_by(self, costs: Mapping[str, float | None]) -> bool:
         """Return whether a model with these costs keeps all limits; a cost that is not known keeps none."""
         return all((cost := costs.get(name)) is not None and cost <= most for name, most in self.limits)
+
+
+def _amount(value: float, units: Mapping[str, float]) -> str:
+    """Return a cost with the unit that makes it shortest; read again, it is the same number."""
+    base = next(iter(units))
+    texts = {name: number_text(value / size) for name, size in units.items() if name or not base}
+    return min((text + name for name, text in texts.items() if float(text) * units[name] == value), key=len)
 
 
 def _limit(text: str) -> tuple[str, float]:

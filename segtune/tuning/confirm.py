@@ -298,7 +298,8 @@ class Confirming:
             raise InputError(f"{self._folder.path}: the runs with fresh seeds were measured on different tiles")
         grouping = groups_of(wanted, names.pop(), self._space.baseline)
         tiles = {name: counted for name, (_, counted) in counts.items()}
-        result = compared_runs(compared, tiles, grouping, self._measure)
+        limits = self._space.search.preference
+        result = compared_runs(compared, tiles, grouping, self._measure, limits.limits_text if limits else None)
         self._note(replace(self._confirmation, result=replace(result, sentence=sentence(result))))
         self._keep(result, runs)
         return True

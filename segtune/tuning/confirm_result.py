@@ -16,7 +16,11 @@ _BASELINE = "0"
 
 
 def compared_runs(
-    runs: Mapping[int, Sequence[RepeatRun]], counts: Mapping[str, TileCounts], grouping: Grouping, measure: Measure
+    runs: Mapping[int, Sequence[RepeatRun]],
+    counts: Mapping[str, TileCounts],
+    grouping: Grouping,
+    measure: Measure,
+    limits: str | None = None,
 ) -> Confirmed:
     """Return what the runs of at least two configurations show.
 
@@ -26,6 +30,7 @@ def compared_runs(
     counts: what each run counted on each tile, by the name of the run.
     grouping: which tiles are drawn together.
     measure: what is compared.
+    limits: the limits of costs, which `fits` of the trials is about.
 
     Raises InputError where there are fewer than two tiles, or groups.
     """
@@ -35,7 +40,13 @@ def compared_runs(
     configurations = tuple(_repeated(mean, runs[int(mean.name)], found) for mean in found.means)
     drawn = _drawn(grouping, found, confirm(repeats, measure=measure, outside=over))
     return Confirmed(
-        configurations, found.tiles, found.groups, drawn=drawn, objective=found.objective, unsure=found.unsure
+        configurations,
+        found.tiles,
+        found.groups,
+        drawn=drawn,
+        objective=found.objective,
+        unsure=found.unsure,
+        limits=limits,
     )
 
 
