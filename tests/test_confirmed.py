@@ -86,8 +86,8 @@ def test_the_sentence_says_what_is_better_and_what_cannot_be_told_apart() -> Non
                 repeated(0, 0.89, (-0.01, -0.02, 0.0), fits=False),
             ),
             "trial #12 has the best mean over its seeds of those that keep the limits (latency < 20ms), 0.880; the "
-            "baseline is over the limits, and the gain over it is -0.010 (95%: -0.020 to 0.000); trial #7 is over the limits, and "
-            "the gain over it is -0.020 (95%: -0.030 to -0.010).",
+            "baseline is over the limits, and the gain over it is -0.010 (95%: -0.020 to 0.000); trial #7 is over the "
+            "limits, and the gain over it is -0.020 (95%: -0.030 to -0.010).",
         ),
         (
             (repeated(12, 0.88), repeated(0, 0.89, fits=False)),
@@ -96,9 +96,9 @@ def test_the_sentence_says_what_is_better_and_what_cannot_be_told_apart() -> Non
         ),
         (
             (repeated(0, 0.88), repeated(12, 0.9, (-0.02, -0.03, -0.01), fits=False)),
-            "the baseline has the best mean over its seeds of those that keep the limits (latency < 20ms), 0.880: nothing "
-            "that was tried and keeps them beats it; trial #12 is over the limits, and the gain over it is -0.020 (95%: "
-            "-0.030 to -0.010).",
+            "the baseline has the best mean over its seeds of those that keep the limits (latency < 20ms), 0.880: "
+            "nothing that was tried and keeps them beats it; trial #12 is over the limits, and the gain over it is "
+            "-0.020 (95%: -0.030 to -0.010).",
         ),
     ],
     ids=["by chance", "the baseline", "without baseline", "limited", "limited, unsure", "limited baseline"],
