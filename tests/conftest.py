@@ -54,9 +54,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Decoded tiles of the tests go where the tests' files go."""
+    """Decoded tiles of a file's tests go where their files go: each scan looks at all that is in the cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEGTUNE_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
         yield
