@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from rasterio.rpc import RPC
 from rasterio.transform import from_origin
 
 from segtune.data.alignment import read_georeference
-from segtune.data.raster import opened
+from segtune.data.raster import alone, opened
 from segtune.data.reading import ground_resolution, read_header, read_image, read_mask
 from segtune.data.tiles import Tile
 from segtune.evaluation.predicted_masks import write_mask
@@ -220,7 +222,10 @@ def test_files_of_like_keys_have_their_own_coordinate_systems(tmp_path: Path) ->
                 assert raster.source.crs.to_wkt() == plain.crs.to_wkt()
 
 
-def test_a_system_beside_a_file_goes_before_that_of_earlier_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [nullcontext, alone])
+def test_a_system_beside_a_file_goes_before_that_of_earlier_files(
+    tmp_path: Path, settings: Callable[[], AbstractContextManager[Any]]
+) -> None:
     for name in ("a", "b"):
         with rasterio.open(
             tmp_path / f"{name}.tif", "w", **profile(1), crs="EPSG:32643", transform=TRANSFORM
@@ -229,6 +234,6 @@ def test_a_system_beside_a_file_goes_before_that_of_earlier_files(tmp_path: Path
     (tmp_path / "b.tif.aux.xml").write_text("<PAMDataset><SRS>EPSG:32644</SRS></PAMDataset>")
     found = []
     for name in ("a", "b", "a"):
-        with opened(tmp_path / f"{name}.tif", "an image", place=True) as raster:
+        with settings(), opened(tmp_path / f"{name}.tif", "an image", place=True) as raster:
             found.append(raster.place.crs.to_epsg() if raster.place.crs else None)
     assert found == [32643, 32644, 32643]
