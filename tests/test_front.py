@@ -111,7 +111,7 @@ def test_a_baseline_that_wins_within_the_limits_alone_is_called_so() -> None:
     assert summary(trials)[-1].startswith(
         "the baseline itself is the best: nothing that was tried within the limits of"
     )
-    state = SearchState(Path("x"), trials, 2, 9.0, None, prefer="latency < 12ms")
+    state = SearchState(Path("x"), trials, 2, 9.0, None, prefer="miou, latency < 12ms")
     first, second, _ = sentences(Report("x", state, 1.8e9, "", ()))
     assert first.startswith(
         "The best of 2 configurations within the limits of costs (latency < 12ms) is the baseline: "

@@ -34,9 +34,10 @@ def confirmation_results(confirmation: Confirmation | None, trials: Sequence[Tri
 
 def _table(result: Confirmed) -> RenderableType:
     drawn = counted(result.tiles, "tile") + (f" in {counted(result.groups, 'group')}" if result.groups else "")
-    table = plain_table(f"Trained again with fresh seeds, best mean first (intervals over seeds and {drawn})")
-    table.add_column("candidate", overflow="fold")
     over = not all(one.fits for one in result.configurations)
+    order = "best mean first" + (", those over the limits last" if over else "")
+    table = plain_table(f"Trained again with fresh seeds, {order} (intervals over seeds and {drawn})")
+    table.add_column("candidate", overflow="fold")
     if over:
         table.add_column("limits")
     for column in ("mean", "deviation", "each seed", "in the search", "winner's lead (95%)", "probability"):

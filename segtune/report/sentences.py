@@ -10,6 +10,7 @@ from segtune.objectives import MIOU
 from segtune.report.answer import Answer, Verdict
 from segtune.report.record import Report
 from segtune.report.text import limit_text, training_line, value_text, where_text
+from segtune.space.prefer import Preference
 from segtune.trials import Trial
 
 _FEW = 4  # settings that a sentence names
@@ -61,7 +62,8 @@ def _best(report: Report, found: Answer) -> str:
         where = ", the mean over fresh random seeds"
     so_far = "So far, the" if found.verdict is Verdict.SO_FAR else "The"
     reached = f"on the validation tiles it reaches {_reached(best):.3f}{where}"
-    within = f" within the limits of costs ({report.prefer})" if found.over else ""
+    limits = Preference.of_setting(report.prefer)
+    within = f" within the limits of costs ({limits.limits_text})" if limits and found.over else ""
     return f"{so_far} best of {tried}{within} is {subject}: {reached} ({_explained(best)})."
 
 
