@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segtune.cli.dataset import check_data, ensure_demo
-from segtune.cli.exits import hinted
-from segtune.cli.given import given_config
-from segtune.cli.repeating import first_run, named_place
-from segtune.cli.training import train_and_watch
+from segtune.cli.repeating import begun_runs
+from segtune.cli.training import reading, train_and_watch
 from segtune.config import RunConfig
 from segtune.errors import InputError, counted
 from segtune.files.atomic import discard_folder, write_text
@@ -39,31 +35,26 @@ def run_folds(arguments: Namespace) -> int:
     count, logs = arguments.folds, Path(arguments.log_dir)
     if not FEWEST_FOLDS <= count <= MOST_FOLDS:
         raise InputError(f"--folds: must be between {FEWEST_FOLDS} and {MOST_FOLDS}, but got {count}")
-    place = named_place(logs, arguments.exp_name, (FOLD, _RESULT), "--folds") if arguments.exp_name else None
-    config = given_config(arguments, first_run(place, FOLD) if place else None)
-    check_data(config, config.channels)
+    place, config = begun_runs(arguments, (FOLD, _RESULT), "--folds")
     # torch takes seconds to import; common mistakes do not wait for it.
     from segtune.data.folds import FoldTiles
     from segtune.evaluation.grouping import find_groups
-    from segtune.report.terminal import make_console, reading_bar
-    from segtune.training.resolve import check_input, check_run
-    from segtune.training.resume import transforms_of
+    from segtune.report.terminal import make_console
+    from segtune.training.resolve import check_input
 
     console = make_console()
-    config = check_run(config, True, console.print)
-    transforms = transforms_of(config, None)
-    with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
-        ensure_demo(config.dataset, console.print)
+    with reading(console, config, None, begins=True) as now:
+        config = now.config
         found = FoldTiles(config)
         grouping = find_groups(found.tiles, arguments.group).for_folds(count)
-        folded = found.deal(count, grouping.groups, progress, say)
+        folded = found.deal(count, grouping.groups, now.progress, now.say)
     if line := grouping.together():
         console.print(line)
     console.print(f"{counted(count, 'fold')} of {folded.sizes()}: each is scored by a model of the others")
     if line := folded.unequal():
         console.print(line)
     for info in folded.infos:
-        check_input(config, info, True, transforms)
+        check_input(config, info, True, now.transforms)
     place = place or RunFolder.dated(logs, config).path
     runs = [RunFolder(place).fold(number) for number in range(1, count + 1)]
     plan = _planned(place, config, folded, grouping)

@@ -33,9 +33,7 @@ def repeat_run(arguments: Namespace) -> int:
     count, logs = arguments.seeds, Path(arguments.log_dir)
     if count < _FEWEST:
         raise InputError(f"--seeds: must be at least {_FEWEST}, but got {count}")
-    place = named_place(logs, arguments.exp_name, _OWN, "--seeds") if arguments.exp_name else None
-    config = given_config(arguments, first_run(place, _RUN) if place else None)
-    check_data(config, config.channels)
+    place, config = begun_runs(arguments, _OWN, "--seeds")
     # torch takes seconds to import; common mistakes do not wait for it.
     from segtune.report.terminal import make_console
     from segtune.report.text import how_it_ended
@@ -65,7 +63,20 @@ def repeat_run(arguments: Namespace) -> int:
     return 0
 
 
-def named_place(logs: Path, name: str, own: tuple[str, ...], flag: str) -> Path:
+def begun_runs(arguments: Namespace, own: tuple[str, ...], flag: str) -> tuple[Path | None, RunConfig]:
+    """Return the folder that --exp-name gives to the runs of a flag, None without one, and the settings of the runs.
+
+    `own` is how the names of what the folder may hold begin, those of the runs first. Runs that began give the settings
+    that are not given. Raises InputError for settings, data or a folder that cannot be.
+    """
+    name = arguments.exp_name
+    place = _named_place(Path(arguments.log_dir), name, own, flag) if name else None
+    config = given_config(arguments, _first_run(place, own[0]) if place else None)
+    check_data(config, config.channels)
+    return place, config
+
+
+def _named_place(logs: Path, name: str, own: tuple[str, ...], flag: str) -> Path:
     """Return the folder of this name; raise InputError where it holds something else than the runs of a flag.
 
     `own` is how the names of what it may hold begin.
@@ -80,7 +91,7 @@ def named_place(logs: Path, name: str, own: tuple[str, ...], flag: str) -> Path:
     return place
 
 
-def first_run(place: Path, start: str) -> RunFolder | None:
+def _first_run(place: Path, start: str) -> RunFolder | None:
     """Return the run with the smallest number that began; None where there is none. Names begin with `start`."""
     begun = [RunFolder(path) for path in place.glob(f"{start}*") if RunFolder(path).begun]
     return min(begun, key=lambda run: int(run.path.name.removeprefix(start)), default=None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from segtune.cli.dataset import ensure_demo
@@ -12,6 +14,7 @@ from segtune.cli.exits import hinted
 from segtune.config import RunConfig
 from segtune.errors import InputError, counted
 from segtune.files.folders import RunFolder
+from segtune.remarks import Say
 from segtune.report.commands import same_command
 from segtune.report.trackers import NONE, check_installed
 
@@ -22,26 +25,48 @@ if TYPE_CHECKING:
     from segtune.files.transforms_file import TransformsFile
 
 
-def looked_at(
-    console: Console, config: RunConfig, folder: RunFolder | None, begins: bool
-) -> tuple[RunConfig, DataInfo, TransformsFile | None]:
-    """Check the settings of a run, scan its data, and check that the two go together.
+@dataclass(frozen=True)
+class Reading:
+    """What is known while the data of a run is read."""
 
-    Return the settings as they are used, the scan, and the file that `augmentation` names. `folder` is that of the run,
-    None where it has none yet; `begins` is false for a run that goes on. Raises InputError for what cannot be.
+    config: RunConfig  # as it is used
+    transforms: TransformsFile | None  # that `augmentation` names
+    progress: Callable[[int, int], None]  # moves the bar: tiles that are read, and all
+    say: Say  # prints a line above the bar
+
+
+@contextmanager
+def reading(console: Console, config: RunConfig, folder: RunFolder | None, begins: bool) -> Iterator[Reading]:
+    """Check the settings of a run, and show a bar while the block reads its data.
+
+    `folder` is that of the run, None where it has none yet; `begins` is false for a run that goes on. Raises InputError
+    for settings that cannot be.
     """
-    from segtune.data.scan import scan
     from segtune.report.terminal import reading_bar
-    from segtune.training.resolve import check_input, check_run
+    from segtune.training.resolve import check_run
     from segtune.training.resume import transforms_of
 
     config = check_run(config, begins, console.print)
     transforms = transforms_of(config, folder)
     with hinted(f"to go on: {same_command(sys.argv[1:])}"), reading_bar(console) as (progress, say):
         ensure_demo(config.dataset, console.print)
-        info = scan(config, progress=progress, say=say)
-    check_input(config, info, begins, transforms)
-    return config, info, transforms
+        yield Reading(config, transforms, progress, say)
+
+
+def looked_at(
+    console: Console, config: RunConfig, folder: RunFolder | None, begins: bool
+) -> tuple[RunConfig, DataInfo, TransformsFile | None]:
+    """Check the settings of a run, scan its data, and check that the two go together: see `reading`.
+
+    Return the settings as they are used, the scan, and the file that `augmentation` names.
+    """
+    from segtune.data.scan import scan
+    from segtune.training.resolve import check_input
+
+    with reading(console, config, folder, begins) as now:
+        info = scan(now.config, progress=now.progress, say=now.say)
+    check_input(now.config, info, begins, now.transforms)
+    return now.config, info, now.transforms
 
 
 def check_tasks(arguments: Namespace) -> None:

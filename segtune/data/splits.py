@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,14 +73,22 @@ def find_data_set(config: RunConfig, channels: Sequence[str]) -> dict[str, Split
 
 def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[str, Found]:
     """Return what `look` finds for each split; InputError with the mistakes of all of them."""
-    found: dict[str, Found] = {}
-    mistakes: list[str] = []
-    _check_data_set(config)
-    for name, place in split_places(config).items():
+
+    def named(name: str, place: Path) -> Found:
         if not place.exists() and (name.startswith(ADDED) or (name == VAL and config.val_dir)):
             setting = "val_dir" if name == VAL else "add_val_dirs"
-            mistakes.append(f"{setting}: {place}: no such folder, or list of tiles")
-            continue
+            raise InputError(f"{setting}: {place}: no such folder, or list of tiles")
+        return look(name, place)
+
+    _check_data_set(config)
+    return found_in_each(split_places(config), named)
+
+
+def found_in_each(places: Mapping[str, Path], look: Callable[[str, Path], Found]) -> dict[str, Found]:
+    """Return what `look` finds in each place, by its name; InputError with the mistakes of all of them."""
+    found: dict[str, Found] = {}
+    mistakes: list[str] = []
+    for name, place in places.items():
         try:
             found[name] = look(name, place)
         except InputError as error:

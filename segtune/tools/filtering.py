@@ -7,18 +7,12 @@ from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
+from segtune.data.splits import found_in_each
 from segtune.data.tiles import Layout
 from segtune.errors import InputError
-from segtune.files.checks import check_writable
 from segtune.tools.conditions import KNOWN, parse_condition
-from segtune.tools.placing import check_target
-from segtune.tools.tile_files import find_splits, listed_splits, listed_tiles
-
-
-def layout_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say how a data set lies in its folder."""
-    parser.add_argument("--images-dir", default="images", metavar="NAME", help="folder of images in a split (images)")
-    parser.add_argument("--masks-dir", default="gt", metavar="NAME", help="folder of masks in a split (gt)")
+from segtune.tools.placing import check_file, check_target
+from segtune.tools.tile_files import find_splits, layout_flags, listed_splits, listed_tiles
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -67,9 +61,7 @@ def run(arguments: Namespace) -> None:
             raise InputError(f"--to: {arguments.to} lies in {arguments.dataset}; give a folder outside of it")
         check_target(arguments.to, "--to", arguments.force)
     elif arguments.exclude_file:
-        check_writable(arguments.exclude_file.absolute().parent, "--exclude-file")
-        if arguments.exclude_file.is_dir():
-            raise InputError(f"--exclude-file: {arguments.exclude_file} is a folder; name a file")
+        check_file(arguments.exclude_file, "--exclude-file", force=True)  # a list that is there gets more lines
     else:
         _check_lists(arguments.dataset, splits, arguments.list, arguments.force)
     # rasterio takes a second to import; --help and common mistakes do not wait for it.
@@ -109,6 +101,5 @@ def _check_lists(dataset: Path, splits: Iterable[str], name: str, force: bool) -
     """Raise InputError where lists of tiles cannot be written under this name."""
     if Path(name).name != name or not name.endswith(".txt"):
         raise InputError(f"--list: is the name of a file, such as kept.txt, but got {name}")
-    there = [path for split in splits if (path := dataset / split / name).exists()]
-    if there and not force:
-        raise InputError(f"--list: {path} exists; give another name, or --force to replace it" for path in there)
+    places = {split: dataset / split / name for split in splits}
+    found_in_each(places, lambda _, path: check_file(path, "--list", force))

@@ -29,6 +29,15 @@ def check_target(folder: Path, setting: str, force: bool) -> None:
         )
 
 
+def check_file(path: Path, setting: str, force: bool) -> None:
+    """Raise InputError, naming the setting, where a file cannot be written, or exists and is not to be replaced."""
+    check_writable(path.absolute().parent, setting)
+    if path.is_dir():
+        raise InputError(f"{setting}: {path} is a folder; name a file")
+    if path.exists() and not force:
+        raise InputError(f"{setting}: {path} exists; name another file, or --force to replace it")
+
+
 @contextmanager
 def joined_tree(final: Path, replaced: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield a temporary folder; move all files below it to the same places below `final` at the end of the block.

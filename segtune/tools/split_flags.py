@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segtune.errors import InputError, counted
+from segtune.tools.tile_files import layout_flags
 
 _WAYS = ("link", "copy", "move", "list")
 _DONE = {"link": "linked", "copy": "copied", "move": "moved"}
@@ -37,8 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--with", dest="way", choices=_WAYS, default="link", help=way)
     channels = "folders of extra channels [all other folders of images]"
     parser.add_argument("--channels", nargs="+", metavar="NAME", help=channels)
-    parser.add_argument("--images-dir", default="images", metavar="NAME", help="folder of the images [images]")
-    parser.add_argument("--masks-dir", default="gt", metavar="NAME", help="folder of the masks [gt]")
+    layout_flags(parser)
     parser.add_argument("--dry-run", action="store_true", help="show the splits and what leaks, and write nothing")
     parser.add_argument("--force", action="store_true", help="replace an earlier split that this tool made")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segtune.cli.given import given_settings
-from segtune.errors import InputError, first_few
-from segtune.files.checks import check_writable
+from segtune.errors import first_few
 from segtune.tools.check import meaning_flags, meant
+from segtune.tools.placing import check_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +33,8 @@ def run(arguments: Namespace) -> None:
     """Show a data set in numbers; InputError for a mistake, and for data that a training refuses."""
     settings = given_settings(arguments)
     config = meant(settings)
-    check_file(arguments.json, "--json", arguments.force)
+    if arguments.json:
+        check_file(arguments.json, "--json", arguments.force)
     # torch and rasterio take seconds to import; --help and common mistakes do not wait for them.
     from segtune.files.atomic import write_text
     from segtune.report.terminal import make_console, reading_bar
@@ -50,17 +51,6 @@ def run(arguments: Namespace) -> None:
     if arguments.json:
         write_text(arguments.json, json.dumps(stats.plain(), indent=1, ensure_ascii=False) + "\n")
         console.print(f"all numbers: {arguments.json}")
-
-
-def check_file(path: Path | None, flag: str, force: bool) -> None:
-    """Raise InputError where a file that is to be written cannot be, or exists and is not to be replaced."""
-    if path is None:
-        return
-    check_writable(path.absolute().parent, flag)
-    if path.is_dir():
-        raise InputError(f"{flag}: {path} is a folder; name a file")
-    if path.exists() and not force:
-        raise InputError(f"{flag}: {path} exists; name another file, or --force to replace it")
 
 
 def band_table(stats: Stats) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
@@ -9,13 +10,19 @@ from pathlib import Path, PurePosixPath
 from segtune.data.exclusion import check_splits, exclusion_lines
 from segtune.data.listing import composed, list_folder, read_list
 from segtune.data.pairs import find_tiles
-from segtune.data.splits import TEST
+from segtune.data.splits import TEST, found_in_each
 from segtune.data.tiles import TRAIN, VAL, Layout, Split
 from segtune.errors import InputError, counted, first_few
 
 _POLYNOMIALS = ("_RPC.TXT", "_rpc.txt")
 SPLITS = (TRAIN, VAL, TEST)
 WHOLE = ""  # the name of the only split of a folder that is one itself
+
+
+def layout_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how a data set lies in its folder."""
+    parser.add_argument("--images-dir", default="images", metavar="NAME", help="folder of images in a split [images]")
+    parser.add_argument("--masks-dir", default="gt", metavar="NAME", help="folder of masks in a split [gt]")
 
 
 def find_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
@@ -36,7 +43,7 @@ def find_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
         )
     if names != [WHOLE]:
         check_splits(dataset)
-    return _found({name: dataset / name for name in names}, layout)
+    return found_in_each({name: dataset / name for name in names}, lambda _, place: find_tiles(place, layout))
 
 
 def listed_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
@@ -48,19 +55,7 @@ def listed_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
     if not lists or not (dataset / layout.images_dir).is_dir():
         return {}
     check_splits(dataset)
-    return _found({path.stem: path for path in lists}, layout)
-
-
-def _found(places: Mapping[str, Path], layout: Layout) -> dict[str, Split]:
-    found, mistakes = dict[str, Split](), list[str]()
-    for name, place in places.items():
-        try:
-            found[name] = find_tiles(place, layout)
-        except InputError as error:
-            mistakes += error.mistakes
-    if mistakes:
-        raise InputError(mistakes)
-    return found
+    return found_in_each({path.stem: path for path in lists}, lambda _, place: find_tiles(place, layout))
 
 
 def remarks(splits: Mapping[str, Split]) -> list[str]:

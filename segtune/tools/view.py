@@ -9,7 +9,7 @@ from pathlib import Path
 from segtune.cli.given import given_settings
 from segtune.errors import InputError, counted, first_few
 from segtune.tools.check import meaning_flags, meant
-from segtune.tools.stats import check_file
+from segtune.tools.placing import check_file
 
 _MOST = 200  # tiles of a sheet
 _NAME = "sheet.png"

@@ -103,23 +103,6 @@ def test_models_of_the_front_stay_and_a_preference_chooses_one(small: tuple[Sear
     assert Manifest.read(folder.best / "run.yaml").score == pytest.approx(float(best["miou"]), abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("given", "why"),
-    [
-        ("objectives: [latency]", r"search.objectives: names costs alone \(latency\); add a measure of quality"),
-        ("prefer: f1, latency < 3ms", "search.prefer: f1 is not what this search is by, which is miou"),
-        ("prefer: latency = 3ms", "search.prefer: unknown measure 'latency = 3ms'"),
-        ("prefer: 3", "search.prefer: must be limits of costs"),
-    ],
-)
-def test_wrong_costs_are_one_line(tmp_path: Path, given: str, why: str) -> None:
-    path = tmp_path / "space.yaml"
-    path.write_text(SPACE.replace("search: {trials: 8, sampler: random}", f"search:\n  {given}\n"))
-    with pytest.raises(InputError, match=rf"space\.yaml:9: {why}") as error:
-        load_space(path)
-    assert len(error.value.mistakes) == 1
-
-
 def test_memory_of_a_gpu_is_no_cost_of_a_search_without_one(tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(SPACE.replace("trials: 8", "trials: 8, gpus_per_trial: 0, objectives: [miou, gpu_memory]"))

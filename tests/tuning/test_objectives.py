@@ -134,16 +134,20 @@ def test_promotion_and_ranking_go_by_the_objective_and_not_by_miou(tmp_path: Pat
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ("[miou, f1]", r"search.objectives: has 2 measures of quality \(miou, f1\)"),
-        ("iou/7", r"search.objectives: iou/7 is the IoU of label 7, but classes is \[255\]"),
-        ("{f1: -1}", "search.objectives: the weight of f1 must be a number above 0"),
-        ("[]", "search.objectives: names nothing to search for"),
+        ("objectives: [miou, f1]", r"search.objectives: has 2 measures of quality \(miou, f1\)"),
+        ("objectives: iou/7", r"search.objectives: iou/7 is the IoU of label 7, but classes is \[255\]"),
+        ("objectives: {f1: -1}", "search.objectives: the weight of f1 must be a number above 0"),
+        ("objectives: []", "search.objectives: names nothing to search for"),
+        ("objectives: [latency]", r"search.objectives: names costs alone \(latency\); add a measure of quality"),
+        ("prefer: f1, latency < 3ms", "search.prefer: f1 is not what this search is by, which is miou"),
+        ("prefer: latency = 3ms", "search.prefer: unknown measure 'latency = 3ms'"),
+        ("prefer: 3", "search.prefer: must be limits of costs"),
     ],
 )
-def test_a_wrong_objective_is_one_line(tmp_path: Path, given: str, why: str) -> None:
+def test_a_wrong_objective_or_cost_is_one_line(tmp_path: Path, given: str, why: str) -> None:
     path = tmp_path / "space.yaml"
-    path.write_text(SPACE.replace("trials: 8", f"trials: 8, objectives: {given}"))
-    with pytest.raises(InputError, match=rf"space\.yaml:8: {why}") as error:
+    path.write_text(SPACE.replace("search: {trials: 8, sampler: random}", f"search:\n  {given}\n"))
+    with pytest.raises(InputError, match=rf"space\.yaml:9: {why}") as error:
         load_space(path)
     assert len(error.value.mistakes) == 1
 
