@@ -98,14 +98,15 @@ def _range_text(parameter: Range) -> str:
 
 
 def sample_table(space: Space, samples: Samples) -> SettingsTable:
-    """Return a table of runs, the baseline first."""
+    """Return a table of runs, each once, the baseline first."""
     table = SettingsTable("Some of the runs", ("run",))
     first = space.baseline.settings()
-    table.add(("baseline",), {name: first[name] for name in space.searched()})
+    table.add(("baseline",), space.searched_in(first))
     if (point := space.prior_point()) is not None:
         expected = space.settings_at(point)
         table.add(("prior",), {name: expected[name] for name in space.searched() if name in expected})
-    for number, drawn in enumerate(samples.searched, start=1):
+    others = [drawn for drawn in samples.searched if any(first[name] != value for name, value in drawn.items())]
+    for number, drawn in enumerate(others, start=1):
         table.add((str(number),), {name: drawn[name] for name in space.searched() if name in drawn})
     return table
 

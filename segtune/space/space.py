@@ -12,6 +12,7 @@ from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.fields import CHANGEABLE_IN_SEARCH, DATA_SETTINGS, FILES, NOT_SEARCHABLE, SINGLE_RUN
 from segtune.files.transforms_file import TransformsFile
+from segtune.roles import acts
 from segtune.space.combinations import combinations, groups, matching, side_by_side
 from segtune.space.forbid import Forbidden
 from segtune.space.parameters import Choice, Parameter, Range, Suggest, not_countable, walk
@@ -187,6 +188,19 @@ class Space:
     def searched(self) -> tuple[str, ...]:
         """Return the names of the searched settings, with those in branches, each once."""
         return tuple(dict.fromkeys(parameter.name for parameter in walk(self.parameters)))
+
+    def searched_in(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the searched settings of a run, whether it lies in the space or not.
+
+        Settings of branches are left out where they have no effect in the run, such as momentum beside adamw.
+        """
+        always = {parameter.name for parameter in self.parameters}
+        needed = {name: item for name, item in acts(RunConfig).items() if name not in always}
+        return {
+            name: settings[name]
+            for name in self.searched()
+            if name not in needed or needed[name].at(settings[needed[name].name])
+        }
 
     def values_of(self, name: str) -> tuple[Any, ...]:
         """Return all values that a setting has in this space; only the bounds of a range without a step."""

@@ -186,7 +186,7 @@ class Results:
     def _searched(self, frozen: FrozenTrial) -> dict[str, Any]:
         settings = frozen.user_attrs["settings"]
         if frozen.number == 0:
-            return {name: settings[name] for name in self._space.searched()}
+            return self._space.searched_in(settings)
         names = (key.rsplit(".", 1)[-1] for key in frozen.params)  # optimizer.sgd.momentum
         return {name: settings[name] for name in names}
 

@@ -123,6 +123,10 @@ def test_a_dry_run_of_a_grid_shows_its_first_runs_and_checks_it(dry_run, tiles: 
     assert status == 0
     assert "s.yaml: 2 settings searched, 5 combinations\n" in out
     assert "the first 5 of a grid of 5" in out
+    assert re.findall(r"^ *(baseline|\d) +(0\.\d+) +(\w+) *$", out, re.MULTILINE) == [
+        ("baseline", "0.001", "dice"),  # which the grid holds, too
+        *(("1", "0.001", "ce"), ("2", "0.001", "focal"), ("3", "0.01", "ce"), ("4", "0.01", "dice")),
+    ]
     assert "not cached: every tile is decoded anew" in out
     assert "  5 trials of " in out  # of the twenty asked for
     assert "every trial trains to its end" in out

@@ -30,6 +30,20 @@ def test_a_drawn_run_is_located_and_drawn_again(space_of):
     assert taken == {"adam", "adamw", "sgd"}
 
 
+def test_the_searched_settings_of_a_run_are_those_that_act_in_it(space_of):
+    space = space_of(
+        "space: {batch_size: [2, 4], optimizer: {adamw: {weight_decay: [0.0, 0.1]}, sgd: {momentum: [0.8, 0.9]}}}\n"
+    )
+
+    def names(optimizer: str) -> set[str]:
+        return set(space.searched_in(RunConfig(optimizer=optimizer).settings()))
+
+    assert names("adamw") == {"batch_size", "optimizer", "weight_decay"}
+    assert names("sgd") == {"batch_size", "optimizer", "weight_decay", "momentum"}
+    assert names("nadam") == names("adamw")  # outside the space
+    assert space.searched_in(RunConfig(optimizer="sgd").settings())["momentum"] == RunConfig().momentum
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -33,6 +33,11 @@ def test_the_table_shows_trials_that_run(tmp_path: Path) -> None:
     assert table(bench) == [("finished", "3"), ("running", "1")]
 
 
+def test_the_baseline_has_no_setting_of_another_optimizer(tmp_path: Path) -> None:
+    bench, _ = searched(tmp_path / "s", [0.5])
+    assert list(bench.results().trials()[0].searched) == ["encoder", "optimizer", "weight_decay"]
+
+
 @pytest.mark.parametrize(("trials", "complete"), [(7, False), (8, True)])
 def test_a_search_whose_trials_all_ended_ended_for_no_other_reason(tmp_path: Path, trials: int, complete: bool) -> None:
     bench, _ = searched(tmp_path / "s", [0.5] * trials)
