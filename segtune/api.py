@@ -162,7 +162,8 @@ class SearchResult:
     folder: with search.yaml, trials.csv, report.html, the folders of the trials, and the winner's model in best/.
     trial: the number of the winner.
     score: of the model in best/, on the validation tiles, by the objective of the search: of the winner's best epoch.
-        Where fresh seeds confirmed the winner, it is that of its median seed.
+        Where fresh seeds confirmed the winner, it is that of its median seed. By folds, it is the winner's score in
+        trials.csv, or over fresh seeds, and the model of best/ has one of its own.
     miou: the same where the objective is mIoU, as it is by default; otherwise the mIoU of that model.
     trials: the rows of trials.csv, a dict per trial, in the order of their numbers.
     """

@@ -73,6 +73,7 @@ class Confirmed:
     objective: str = MIOU  # what all scores are
     unsure: str | None = None  # why there are no leads and no intervals; None where there are
     limits: str | None = None  # of costs, that the search had then
+    folds: int = 1  # of the runs, whose models are then not kept
 
     @property
     def winner(self) -> Repeated:

@@ -21,8 +21,9 @@ def seed_margin(order: Sequence[Trial]) -> float:
     doi:10.1080/01621459.1955.10501294). k counts the trials that another seed alone might have made the best: those
     within the margin for k = 1 of the best score of all that trained no longer. A trial that stopped early is among
     them if a little more luck might have let it go on. `order` are the trials with a score, best first, and the
-    baseline.
+    baseline. By folds, those that did not train all of them are not compared.
     """
+    order = [trial for trial in order if trial.baseline or trial.folds == 1 or trial.folds_done == trial.folds]
     pair = seed_deviation(order) * math.sqrt(2)
     least = critical(1, _CHANCE) * pair
     near = sum(not trial.baseline and (trial.score or 0.0) >= _best_until(order, trial) - least for trial in order)

@@ -171,7 +171,7 @@ class SearchState:
     confirmation: Sequence[str] = ()  # how its confirmation stands, in lines
     costs: Sequence[str] = ()  # that are shown beside the score
     prefer: str | None = None  # the limits of costs
-    waiting: int = 0  # runs of its confirmation that are neither done nor failed
+    waiting: int = 0  # runs of its confirmation that are neither done nor failed, and of its winner's last training
 
     @property
     def over(self) -> bool:

@@ -310,6 +310,8 @@ def find_model(folder: Path) -> Path:
         if (candidate / WEIGHTS).is_file():
             return candidate
     search = SearchFolder(folder.absolute().parent)
+    if search.search_yaml.is_file() and run.folds():
+        raise InputError(f"{folder}: the models of folds are not kept; {search.best} has the one of the winner")
     if search.search_yaml.is_file() and any(trial.path == folder.absolute() for trial in search.trials()):
         raise InputError(
             f"{folder}: the weights of this trial were deleted: a search keeps those of its best trials (keep: N); "

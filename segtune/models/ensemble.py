@@ -48,6 +48,11 @@ def _of_winner(search: SearchFolder) -> list[Path]:
     result = _result(search.confirmation)
     if result is None:
         raise InputError(f"--ensemble: the winner of {search.path} has one model; {again} trains it with more seeds")
+    if result.get("folds", 1) > 1:
+        raise InputError(
+            f"--ensemble: {search.path} was scored by folds, whose models are not kept; its winner has one model; "
+            f"run_single.py --from-search {search.path} --seeds 3 trains three"
+        )
     winner, best = result["configurations"][0], find_model(search.path)
     runs = [search.repeat(winner["trial"], seed) for seed in winner["seeds"]]
     if gone := [run.path for run in runs if not (run.best / WEIGHTS).is_file()]:

@@ -56,6 +56,8 @@ def check_space(
         )
     if baseline.gpus > 1:
         mistakes.append(f"gpus: in a search, gpus_per_trial: {baseline.gpus} under search: gives a trial several GPUs")
+    if space.search.folds and space.search.scheduler == "asha" and len(space.values_of("epochs")) > 1:
+        mistakes.append("search.folds: asha compares trials in their first fold; give one value for epochs")
     if baseline.use_only_add_val and baseline.adv_freq > 1:
         mistakes.append(
             f"adv_freq: must be 1, because with use_only_add_val a search needs a score in each epoch, "

@@ -70,7 +70,7 @@ def _lines(result: Confirmed, objective: str) -> Iterator[str]:
         yield f"{number}, is {abs(winner.optimism):.4f} {where} its mean over fresh seeds{why}"
     if result.drawn:
         yield result.drawn
-    if winner.run.startswith("final_"):
+    if result.folds > 1:
         yield f"best/ holds the model of its training on train, from {winner.run}: those of folds are not kept"
         return
     yield f"best/ holds the model of its median seed: {objective} {winner.score:.4f}, from {winner.run}"

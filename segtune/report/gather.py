@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,12 @@ def gather(folder: SearchFolder, with_examples: bool = True, on_done: OnDone | N
     known = insight(folder)
     remarks = list(state.remarks)
     results = {trial.number: _results(folder, trial, remarks) for trial in state.trials}
-    curves = {number: _curve(epochs) for number, epochs in results.items() if epochs}
+    folded = space.search.folds is not None
+    curves = {number: _curve(epochs, folded) for number, epochs in results.items() if epochs}
     manifest = _manifest(folder, state.trials)
     examples, no_examples = _examples(folder, with_examples, on_done)
+    if examples and space.search.folds:
+        examples = _beside_folds(examples)
     return Report(
         name=folder.path.name,
         state=state,
@@ -86,8 +90,10 @@ def _results(folder: SearchFolder, trial: Trial, remarks: list[str]) -> list[Epo
     return [result for result in found if result.epoch <= trial.epochs_done]
 
 
-def _curve(results: Sequence[EpochResult]) -> Curve:
-    scored = [(result.epoch, result.score) for result in results if result.score is not None]
+def _curve(results: Sequence[EpochResult], folded: bool) -> Curve:
+    """Return the scores by epoch; by folds, the mean so far of the best ones, since each fold begins anew."""
+    scores = [(result.epoch, result.best_score if folded else result.score) for result in results]
+    scored = [(epoch, score) for epoch, score in scores if score is not None]
     return Curve(tuple(epoch for epoch, _ in scored), tuple(score for _, score in scored))
 
 
@@ -103,9 +109,12 @@ def _confirmation(folder: SearchFolder, trials: Sequence[Trial], remarks: list[s
 
 def _manifest(folder: SearchFolder, trials: Sequence[Trial]) -> Manifest | None:
     """Return the run.yaml of the winner or, where it cannot be read, of another trial."""
-    for trial in [*ranked(trials), *trials]:
+    order = ranked(trials)
+    # By folds, a trial's own run.yaml is that of its first one, which has other tiles.
+    finals = [folder.final(trial.number) for trial in order[:1] if trial.folds > 1]
+    for run in [*finals, *(folder.trial(trial.number) for trial in [*order, *trials])]:
         try:
-            return Manifest.read(folder.trial(trial.number).run_yaml)
+            return Manifest.read(run.run_yaml)
         except InputError:
             continue  # the state has a remark of it
     return None
@@ -120,6 +129,11 @@ def _examples(folder: SearchFolder, wanted: bool, on_done: OnDone | None) -> tup
         return look_at_winner(folder, on_done), ""
     except (SegtuneError, OSError) as error:
         return None, one_line(error)
+
+
+def _beside_folds(seen: Examples) -> Examples:
+    """Return what is seen on val without intervals: scores of folds are of other models, and of other tiles as well."""
+    return replace(seen, interval=None, classes={}, unsure=None)
 
 
 def _classes(
@@ -159,14 +173,14 @@ def _iou(
     folder: SearchFolder, trial: Trial, results: Mapping[int, Sequence[EpochResult]]
 ) -> Mapping[str, float | None]:
     epochs, best = results.get(trial.number, ()), trial.best_epoch
+    if trial.folds > 1:
+        return _mean_iou(epochs, trial.epochs // trial.folds)
     if trial.confirmed:
         try:
             epochs = read_results(RunFolder(folder.path / trial.confirmed.run), trial.epochs)
         except InputError:
             return {}
         best = epochs[-1].best_epoch if epochs else None
-    elif trial.folds > 1:
-        return _mean_iou(epochs, trial.epochs // trial.folds)
     found = next((result for result in epochs if result.epoch == best), None)
     return found.scores.iou if found and found.scores else {}
 

@@ -164,8 +164,8 @@ def _value(report: Report, trial: Trial) -> dict[str, str]:
     """Return the score of a trial: over fresh seeds where it was confirmed, as the sentences have it."""
     if trial.confirmed:
         over = "" if trial.fits else "; over the limits"
-        note = f"mean over fresh seeds; {_score(trial.score)} in the search{over}"
-        return {"value": _score(trial.confirmed.mean), "note": note}
+        own = "" if trial.folds > 1 else f"; {_score(trial.score)} in the search"
+        return {"value": _score(trial.confirmed.mean), "note": f"mean over fresh seeds{own}{over}"}
     interval = report.examples.interval if report.examples and not trial.baseline else None
     why = (report.examples and report.examples.unsure) or ""
     of_tiles = f"95% over the tiles: {interval.low:.4f} to {interval.high:.4f}" if interval else why

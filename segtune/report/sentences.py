@@ -61,7 +61,8 @@ def _best(report: Report, found: Answer) -> str:
     if best.confirmed:
         where = ", the mean over fresh random seeds"
     so_far = "So far, the" if found.verdict is Verdict.SO_FAR else "The"
-    reached = f"on the validation tiles it reaches {_reached(best):.3f}{where}"
+    tiles = "validation tiles" if best.folds == 1 else "tiles of train and val"
+    reached = f"on the {tiles} it reaches {_reached(best):.3f}{where}"
     limits = Preference.of_setting(report.prefer)
     within = f" within the limits of costs ({limits.limits_text})" if limits and found.over else ""
     return f"{so_far} best of {tried}{within} is {subject}: {reached} ({_explained(best)})."

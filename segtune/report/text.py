@@ -128,7 +128,8 @@ def summary(trials: Sequence[Trial], ended: bool = True) -> list[str]:
     name = {Verdict.BY_CHANCE: "best", Verdict.WINNER: "winner"}.get(verdict, "best so far")
     if best.confirmed:
         which = f"trial #{best.number}{', the baseline' if best.baseline else ''}"
-        mean = f"mean {best.objective} {best.confirmed.mean:.4f} over fresh seeds ({best.score:.4f} in the search)"
+        own = "" if best.folds > 1 else f" ({best.score:.4f} in the search)"  # a mean over folds is another score
+        mean = f"mean {best.objective} {best.confirmed.mean:.4f} over fresh seeds{own}"
         return [f"{name}: {which}, {mean}", f"  {settings_text(best.searched)}"]
     where = f"trial #{best.number}, {best.objective} {best.score:.4f}{where_text(best)}{limit_text(best.settings)}"
     lines = [f"{name}: {where}", f"  {settings_text(best.searched)}"]

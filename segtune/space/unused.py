@@ -65,6 +65,8 @@ def _of_search(space: Space) -> Iterator[Unused]:
     if search.scheduler == "asha" and search.grace_period and search.grace_period >= longest:
         text = f"search.grace_period: asha stops no trial before {search.grace_period} epochs"
         yield Unused(f"{text}, and no trial has more than {longest}", dead=False)
+    if search.folds and search.keep != _default(SearchSettings, "keep"):
+        yield Unused("search.keep: has no effect with folds, whose models are not kept; leave keep out", dead=True)
     for name, needed in acts(SearchSettings).items():
         value = getattr(search, needed.name)
         if getattr(search, name) != _default(SearchSettings, name) and not needed.at(value):

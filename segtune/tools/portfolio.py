@@ -118,7 +118,8 @@ def _tried(path: Path, say: Say) -> list[Tried]:
 
 def _has_score(trial: Trial) -> bool:
     """Return whether a trial ended or is paused, and has a score; one that runs will soon have a better one."""
-    return trial.score is not None and (trial.ended or trial.status == "paused")
+    known = trial.score is not None and (trial.ended or trial.status == "paused")
+    return known and (trial.folds == 1 or trial.folds_done == trial.folds)
 
 
 def _tried_by(trial: Trial, search: str) -> Tried:
@@ -130,6 +131,8 @@ def _tried_by(trial: Trial, search: str) -> Tried:
     budget = tuple(None if name in trial.searched else trial.settings.get(name) for name in _BUDGET)
     if trial.objective != MIOU:
         budget = (*budget, trial.objective)  # other scores are not compared with mIoU
+    if trial.folds > 1:
+        budget = (*budget, trial.folds)
     seconds = (trial.seconds or 0.0) / max(trial.epochs_done, 1) * trial.epochs
     return Tried(kept, trial.fingerprint, trial.score or 0.0, seconds, f"{search} #{trial.number}", budget)
 

@@ -47,6 +47,7 @@ def compared_runs(
         objective=found.objective,
         unsure=found.unsure,
         limits=limits,
+        folds=next(iter(runs.values()))[0].trial.folds,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from segtune.config import RunConfig
 from segtune.errors import duration
+from segtune.files.atomic import discard_folder
 from segtune.files.folders import SearchFolder
 from segtune.remarks import Say
 from segtune.space.space import Space
@@ -43,10 +44,10 @@ class Finals:
     ) -> None:
         self._space, self._folder, self._resolved = space, folder, resolved
         self._concurrent, self._retention, self._rules, self._say = concurrent, retention, rules, say
-        self._failures: list[str] = []
+        self._failures: dict[str, str] = {}  # by run
 
     def train(self, backend: Backend, trials: Sequence[Trial]) -> Ended:
-        """Train what is left, and let best/ hold the winner's model."""
+        """Train what is left, and let best/ hold the model of the winner, which is the first one."""
         runs = [RepeatRun(trial, 0, self._folder.final(trial.number)) for trial in trials]
         left = [run for run in runs if not run.done]
         for run in left:
@@ -60,12 +61,14 @@ class Finals:
             )
             if (ended := feed.run_on(backend)) != Ended():
                 return ended
-            if self._failures:
-                return Ended(early=EarlyEnd(Cause.FAULT, self._failures[0]))
         self._retention.update()
         for run in runs:
             run.folder.state.unlink(missing_ok=True)
-        return Ended()
+        for earlier in self._folder.finals():  # of former winners
+            if earlier not in [run.folder for run in runs]:
+                discard_folder(earlier.best)
+        reason = self._failures.get(runs[0].name) if runs else None
+        return Ended(early=EarlyEnd(Cause.FAULT, reason)) if reason else Ended()
 
     def _start(self, run: RepeatRun, number: int) -> TrialStart:
         config = RunConfig.from_settings(moved(dict(run.settings), self._space, self._resolved, run.folder))
@@ -75,7 +78,8 @@ class Finals:
     def _ended(self, run: RepeatRun, reason: str | None) -> None:
         last = next(reversed(run.epochs()), None)
         if reason is not None:
-            self._failures.append(f"#{run.trial.number} has no model, since {run.name} failed: {reason}")
+            self._failures[run.name] = f"#{run.trial.number} has no model, since {run.name} failed: {reason}"
+            self._say(self._failures[run.name])
         elif last and last.best_score is not None:
             self._say(f"{run.name}  {last.best_score:.4f} on val after {last.epoch} epochs in {duration(last.seconds)}")
 

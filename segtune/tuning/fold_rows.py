@@ -37,8 +37,9 @@ def join_folds(trial: RunFolder, epochs: int, folds: int) -> list[EpochResult]:
     rows = [{"epoch": one.epoch, "fold": (one.epoch - 1) // epochs + 1} | one.row() for one in every]
     if rows:
         write_rows(trial.metrics_csv, [as_texts(row) for row in rows])
-        if not trial.begun:  # the settings, the machine, and what the model costs
-            write_text(trial.run_yaml, trial.fold(1).run_yaml.read_text(encoding="utf-8"))
+        known = trial.fold(1).run_yaml.read_text(encoding="utf-8")  # the settings, and what the model costs
+        if not trial.begun or trial.run_yaml.read_text(encoding="utf-8") != known:
+            write_text(trial.run_yaml, known)
     return every
 
 

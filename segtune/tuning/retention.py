@@ -92,7 +92,7 @@ class Retention:
         ended = winner.ended or winner.confirmed is not None
         if ended or not run.held():
             recover_folder(run.best)
-        if not run.best.is_dir():
+        if not run.best.is_dir() or (self._search.folds and not run.tiles.is_file()):
             return
         try:
             with replaced_folder(self._folder.best) as temporary:
@@ -109,7 +109,8 @@ class Retention:
 
     def _write_card(self, order: Sequence[Trial]) -> None:
         """Say in the winner's card of how many trials it is the best: its own run knew of no other."""
-        fresh_seed = bool(order) and order[0].confirmed is not None and self._kept == self._kept_of(order[0])
+        again = bool(order) and order[0].confirmed is not None and not self._search.folds
+        fresh_seed = again and self._kept == self._kept_of(order[0])
         if self._folder.best.is_dir() and model_score(self._folder.best) is not None:
             write_card(self._folder.best, len(order), fresh_seed)
 

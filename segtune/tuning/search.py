@@ -49,7 +49,7 @@ from segtune.tuning.sampler import build_sampler
 from segtune.tuning.search_yaml import store_space
 from segtune.tuning.searcher import Searcher
 from segtune.tuning.stopping import Cause, EarlyEnd, Rules
-from segtune.tuning.study import open_study, same_data, settle, threads_so_far, trouble
+from segtune.tuning.study import open_study, same_data, same_folds, settle, threads_so_far, trouble
 from segtune.tuning.warm_start import tell_earlier
 
 _NO_ROOM = "its state would have taken the folder above disk_gb"
@@ -175,6 +175,11 @@ def _opened(
                 f"{space.baseline.dataset}: the data changed since {folder.path} was started; "
                 f"--name starts another search"
             )
+        if info.folds and not same_folds(study, info.folds):
+            raise InputError(
+                f"search.confirm.group: deals the tiles to other folds than those that {folder.path} was started with; "
+                f"--name starts another search"
+            )
         check_drawn_from(study, space, folder)
         for remark in reconcile(study, folder):
             say(remark)
@@ -255,16 +260,18 @@ class _Search:
             outcome = Outcome(self._results.trials(), self._folder, None, None)
         else:
             outcome = self._search(backend)
-        if not (outcome.signal or outcome.halted):
+        trained = not (outcome.signal or outcome.halted)
+        if trained:
             outcome = self._confirm(backend, outcome)
-        if self._space.search.folds and not (outcome.signal or outcome.halted):
+        if trained and self._space.search.folds and not outcome.signal:  # also where the confirmation went wrong
             outcome = self._give_model(backend, outcome)
         return replace(outcome, trials=with_intervals(outcome.trials, self._folder))
 
     def _give_model(self, backend: Backend, outcome: Outcome) -> Outcome:
         """Train the winner of a search with folds to have a model of it, unless that is done."""
         ended = self._finals.train(backend, ranked(outcome.trials)[:1])
-        return replace(outcome, signal=ended.signal, early=ended.early or outcome.early)
+        early = outcome.early if outcome.halted else ended.early or outcome.early
+        return replace(outcome, signal=ended.signal, early=early)
 
     def _confirm(self, backend: Backend, outcome: Outcome) -> Outcome:
         """Confirm the winner, and return the end of the search with that of the confirmation."""

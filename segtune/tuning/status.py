@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from segtune.confirmed import Confirmation
 from segtune.errors import counted
 from segtune.files.folders import SearchFolder
-from segtune.trials import SearchState, Trial
+from segtune.trials import SearchState, Trial, ranked
 from segtune.tuning.repeats import runs_of
 from segtune.tuning.results import Results, with_intervals
 from segtune.tuning.search_yaml import stored_space
@@ -22,6 +22,9 @@ def search_state(folder: SearchFolder) -> SearchState:
     study = read_study(folder)
     results = Results(study, folder, space, study.user_attrs.get("fingerprint", ""))
     trials = with_intervals(results.trials(), folder)
+    waiting = _waiting(results.confirmation, trials, folder)
+    if space.search.folds and (order := ranked(trials)):
+        waiting += not folder.final(order[0].number).tiles.is_file()
     return SearchState(
         folder.path,
         trials,
@@ -34,7 +37,7 @@ def search_state(folder: SearchFolder) -> SearchState:
         list(_confirmed(results.confirmation, trials, folder)),
         space.search.costs,
         space.search.prefer,
-        _waiting(results.confirmation, trials, folder),
+        waiting,
     )
 
 

@@ -13,7 +13,7 @@ from segtune.clock import running_seconds
 from segtune.errors import counted, duration
 from segtune.space.settings import SearchSettings
 from segtune.training.result import EpochResult
-from segtune.tuning.study import PAUSED, PAUSED_AT, WARM_START, is_paused
+from segtune.tuning.study import FOLDS, PAUSED, PAUSED_AT, WARM_START, is_paused
 
 # User attributes of the study:
 _SECONDS = "seconds"  # spent so far, all starts together
@@ -141,11 +141,19 @@ def without_improvement(trials: list[FrozenTrial]) -> int:
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     ended = [trial for trial in trials if trial.state in states or is_paused(trial)]
     ended = sorted((trial for trial in ended if WARM_START not in trial.user_attrs), key=_last_ran)
-    best, since = float("-inf"), 0
+    best: FrozenTrial | None = None
+    since = 0
     for trial in ended:
-        value = max(trial.intermediate_values.values(), default=float("-inf"))
-        best, since = (value, 0) if value > best else (best, since + 1)
+        best, since = (trial, 0) if _improves(trial, best) else (best, since + 1)
     return since
+
+
+def _improves(trial: FrozenTrial, best: FrozenTrial | None) -> bool:
+    """Return whether a trial is better than the best one before; by folds, than that was after as many epochs."""
+    values, others = trial.intermediate_values, best.intermediate_values if best else {}
+    if FOLDS in trial.user_attrs:
+        others = {epoch: value for epoch, value in others.items() if epoch <= max(values, default=0)}
+    return max(values.values(), default=float("-inf")) > max(others.values(), default=float("-inf"))
 
 
 def _last_ran(trial: FrozenTrial) -> datetime:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from optuna.distributions import CategoricalDistribution, distribution_to_json, 
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import URL
 
+from segtune.data.dataset import DataInfo
 from segtune.errors import InputError, one_line
 from segtune.fields import present_spelling
 from segtune.files.folders import SearchFolder
@@ -170,6 +172,14 @@ def same_data(study: optuna.Study, fingerprint: str) -> bool:
     return known in (None, fingerprint)
 
 
+def same_folds(study: optuna.Study, folds: Sequence[DataInfo]) -> bool:
+    """Return whether the study's trials were scored on these folds; record them in a new study."""
+    deal, known = [fold.fingerprint for fold in folds], study.user_attrs.get(FOLDS)
+    if known is None:
+        study.set_user_attr(FOLDS, deal)
+    return known in (None, deal)
+
+
 def threads_so_far(study: optuna.Study) -> int | None:
     """Return the torch threads of the search's latest trial; None if it has no trial yet."""
     own = [trial for trial in study.get_trials(deepcopy=False) if WARM_START not in trial.user_attrs]
@@ -250,6 +260,14 @@ def stop_paused(study: optuna.Study, trial: FrozenTrial, note: str | None) -> No
 def last_value(trial: FrozenTrial) -> float:
     """Return the objective after the last epoch that a trial reported."""
     return trial.intermediate_values[max(trial.intermediate_values)]
+
+
+def expected_value(trial: FrozenTrial) -> float:
+    """Return the objective after the last epoch; by folds, what it is if all are like those that began."""
+    if FOLDS not in trial.user_attrs:
+        return last_value(trial)
+    begun_folds = math.ceil(max(trial.intermediate_values) / trial.user_attrs["settings"]["epochs"])
+    return last_value(trial) * float(trial.user_attrs[FOLDS]) / begun_folds
 
 
 def tell(study: optuna.Study, number: int, state: TrialState, value: float | None = None) -> None:

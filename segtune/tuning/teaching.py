@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from segtune.planning.rungs import rungs
 from segtune.space.space import Space
-from segtune.tuning.study import COSTS, PAUSED, is_paused, last_value
+from segtune.tuning.study import COSTS, PAUSED, expected_value, is_paused
 
 DIVERGED = "diverged"  # user attribute of a trial whose loss became NaN or infinite
 _LEAST_COST = 1e-9  # smaller ones count as this one, which has a logarithm
@@ -45,7 +45,7 @@ class AsPruned:
         if trial.state is TrialState.FAIL and trial.user_attrs.get(DIVERGED):
             return _remembered(self._seen, trial, _DIVERGED_VALUE)
         if is_paused(trial):
-            return _remembered(self._seen, trial, last_value(trial), TrialState.PRUNED, trial.intermediate_values)
+            return _remembered(self._seen, trial, expected_value(trial), TrialState.PRUNED, trial.intermediate_values)
         return trial
 
 
@@ -58,7 +58,7 @@ class AsComplete(AsPruned):
     def _lesson(self, trial: FrozenTrial) -> FrozenTrial:
         promoted = trial.state is TrialState.RUNNING and PAUSED in trial.user_attrs
         if trial.intermediate_values and (trial.state is TrialState.PRUNED or is_paused(trial) or promoted):
-            return _remembered(self._seen, trial, last_value(trial))
+            return _remembered(self._seen, trial, expected_value(trial))
         return super()._lesson(trial)
 
 

@@ -113,22 +113,28 @@ def _by_folds(
         for number, part in enumerate(info.folds, start=1):
             fold = trial.fold(number)
             if fold.tiles.is_file():
+                _forget(fold)
                 continue
             with _named_node():
                 data = _at_hand(part, config, alive)
             fold.spent_json.unlink(missing_ok=True)  # written before the fold was done
             before = spent_in_folds(trial)
+            told = False
             with closing(_training(start, data, fold, threads, cores, alive, stop)) as epochs:
                 for own in epochs:
                     spent = {name: seconds + before[name] for name, seconds in own.spent.items()}
                     last = join_folds(trial, config.epochs, count)[-1]
                     last = replace(last, first_lr=own.first_lr, waiting=own.waiting, costs=own.costs, spent=spent)
+                    told = True
                     yield last
             if stop and stop():
                 return
             _measure_fold(fold, config, data, alive)
-        if last is None:  # a killed driver did not learn of the last epoch
-            yield replace(join_folds(trial, config.epochs, count)[-1], spent=spent_in_folds(trial))
+            if not told:  # a killed driver may not have learnt of its last epoch
+                last = _last_of(trial, config, count)
+                yield last
+        if last is None:
+            yield _last_of(trial, config, count)
         if start.counts_tiles:
             join_tiles(trial, count)
 
@@ -153,8 +159,16 @@ def _measure_fold(fold: RunFolder, config: RunConfig, data: DataInfo, alive: Ali
     """Count what the model of a fold gets right on its own tiles, and delete the model and the state."""
     note_spent(fold, load_state(fold.state)["spent"])
     count_tiles(fold, config, data, alive)
-    fold.state.unlink()
+    _forget(fold)
+
+
+def _forget(fold: RunFolder) -> None:
+    fold.state.unlink(missing_ok=True)
     discard_folder(fold.best)
+
+
+def _last_of(trial: RunFolder, config: RunConfig, folds: int) -> EpochResult:
+    return replace(join_folds(trial, config.epochs, folds)[-1], spent=spent_in_folds(trial))
 
 
 def last_epoch(folder: RunFolder, epochs: int) -> EpochResult:

@@ -16,7 +16,7 @@ from segtune.files.folders import SearchFolder
 from segtune.objectives import MIOU
 from segtune.space.space import Space
 from segtune.tuning.points import Signature, distributions, encode, signature
-from segtune.tuning.study import FOLDS, WARM_START, is_paused, last_value, read_study
+from segtune.tuning.study import FOLDS, WARM_START, expected_value, is_paused, read_study
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -106,7 +106,7 @@ def _as_told(trial: FrozenTrial, space: Space, resolved: RunConfig, origin: Path
     known = dict(distributions(space.parameters))
     return create_trial(
         state=TrialState.PRUNED if is_paused(trial) else trial.state,
-        value=last_value(trial),
+        value=expected_value(trial),
         params=encode(point),
         distributions={key: known[key] for key in point},
         intermediate_values=trial.intermediate_values,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import statistics
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from segtune.config import RunConfig
 from segtune.confirmed import Confirmation
@@ -17,12 +21,18 @@ from segtune.errors import InputError
 from segtune.evaluation.metrics import Scores
 from segtune.evaluation.tile_counts import read_tiles
 from segtune.files.folders import RunFolder, SearchFolder
-from segtune.planning.feasibility import scan_data
+from segtune.models.manifest import Manifest
+from segtune.planning.feasibility import check_space, scan_data
 from segtune.planning.rungs import rungs
+from segtune.space.reader import load_space
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_rows
 from segtune.tuning.fold_rows import joined
-from segtune.tuning.study import read_study
+from segtune.tuning.results import Results
+from segtune.tuning.retention import Retention
+from segtune.tuning.status import search_state
+from segtune.tuning.stopping import without_improvement
+from segtune.tuning.study import expected_value, read_study
 from segtune.tuning.warm_start import check_earlier
 from tests.conftest import WriteDataSet
 from tests.tuning.searches import rows
@@ -113,6 +123,9 @@ def test_an_interrupted_trial_goes_on_in_its_fold(epochs: int, tiles: Path, tmp_
     assert searched(space, folder.path, Heard(signal_after=epochs)).signal == signal.SIGINT
     if epochs < 6:  # killed after an epoch of a fold was written, and before the trial's table was
         folder.trial(0).metrics_csv.unlink()
+    if epochs == 3:  # killed after the state of the last epoch of a fold was saved, and before its row was written
+        rows = folder.trial(0).fold(1).metrics_csv
+        rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))
     searched(space, folder.path, Heard(), resume=True)
     assert curve(folder) == curve(whole)
     assert (folder.best / "model.safetensors").read_bytes() == (whole.best / "model.safetensors").read_bytes()
@@ -179,6 +192,76 @@ def test_a_search_without_folds_is_no_teacher(tiles: Path, tmp_path: Path) -> No
     folded = space_of(tmp_path, tiles, plain.replace("trials: 1", "trials: 1, folds: 2"))
     with pytest.raises(InputError, match="was scored by no folds, and this search by 2; their scores differ"):
         check_earlier([tmp_path / "s"], folded, fingerprint, anyway=False)
+
+
+def test_a_larger_search_has_the_model_of_its_new_winner(tiles: Path, tmp_path: Path) -> None:
+    one, two = (ALL.replace("2, scheduler", f"2, trials: {trials}, scheduler") for trials in (1, 2))
+    worse = "baseline: {lr: 1e-9, batch_size: 2}\n"
+    one, two = (text.replace("baseline: {lr: 5e-3, batch_size: 2}\n", worse) for text in (one, two))
+    folder = SearchFolder(tmp_path / "s")
+    searched(space_of(tmp_path, tiles, one), folder.path, Heard())
+    outcome = searched(space_of(tmp_path, tiles, two), folder.path, Heard(), resume=True)
+    winner = max(outcome.trials, key=lambda trial: trial.miou)
+    assert winner.number == 1
+    assert [run.path.name for run in folder.finals()] == ["final_0000", "final_0001"]
+    assert [run.best.exists() for run in folder.finals()] == [False, True]  # a former winner's model is deleted
+    assert Manifest.read(folder.best / "run.yaml").config.lr == 5e-3
+
+
+def test_an_unfinished_last_training_leaves_no_model_and_waits(tiles: Path, tmp_path: Path) -> None:
+    space = space_of(tmp_path, tiles, ALL.replace("2, scheduler", "2, trials: 1, scheduler"))
+    folder = SearchFolder(tmp_path / "s")
+    searched(space, folder.path, Heard())
+    folder.final(0).tiles.unlink()  # killed before the model was measured
+    shutil.rmtree(folder.best)
+    assert not search_state(folder).over
+    results = Results(read_study(folder), folder, space, "")
+    Retention(results, folder, space.search).update()
+    assert not folder.best.exists()
+    searched(space, folder.path, Heard(), resume=True)
+    assert (folder.best / "model.safetensors").is_file()
+    assert search_state(folder).over
+
+
+def test_tiles_cannot_be_dealt_to_other_folds_later(tiles: Path, tmp_path: Path) -> None:
+    group = "search: {trials: 1, folds: 2, gpus_per_trial: 0, confirm: {top: 1, seeds: 2, group: '(\\d\\d)$'}}\n"
+    text = f"space: {{lr: [1e-9, 5e-3]}}\n{group}"
+    folder = tmp_path / "s"
+    searched(space_of(tmp_path, tiles, text), folder, Heard(signal_after=1))
+    with pytest.raises(InputError, match="deals the tiles to other folds"):
+        searched(
+            space_of(tmp_path, tiles, text.replace(r"(\d\d)$", r"^(\d\d[0-3]|\d\d)")), folder, Heard(), resume=True
+        )
+
+
+def test_a_stopped_trial_teaches_what_its_folds_promise() -> None:
+    def trial(**attrs: Any) -> FrozenTrial:
+        return create_trial(state=TrialState.PRUNED, value=0.1, intermediate_values={3: 0.1, 4: 0.16}, user_attrs=attrs)
+
+    settings = {"epochs": 4}
+    assert expected_value(trial(settings=settings)) == 0.16
+    assert expected_value(trial(settings=settings, folds=5)) == pytest.approx(0.8)  # one of five folds
+
+
+def test_patience_compares_trials_after_as_many_epochs() -> None:
+    def trial(values: dict[int, float], number: int, **attrs: Any) -> FrozenTrial:
+        state = TrialState.COMPLETE if max(values) == 10 else TrialState.PRUNED
+        made = create_trial(state=state, value=values[max(values)], intermediate_values=values, user_attrs=attrs)
+        made.datetime_complete = datetime(2026, 1, 1) + timedelta(hours=number)
+        return made
+
+    whole, better = {5: 0.3, 10: 0.6}, {5: 0.4}
+    assert without_improvement([trial(whole, 0, folds=2), trial(better, 1, folds=2)]) == 0
+    assert without_improvement([trial(whole, 0, folds=2), trial({5: 0.2}, 1, folds=2)]) == 1
+    assert without_improvement([trial(whole, 0), trial(better, 1)]) == 1
+
+
+def test_asha_with_folds_needs_one_number_of_epochs(tiles: Path, tmp_path: Path) -> None:
+    text = "space: {epochs: [2, 4]}\nsearch: {gpus_per_trial: 0, folds: 2}\n"
+    run = f"dataset: {tiles}\nrun: {{encoder: tu-mobilenetv3_small_050, image_size: 32}}\n"
+    (tmp_path / "s.yaml").write_text(run + text)
+    with pytest.raises(InputError, match="asha compares trials in their first fold"):
+        check_space(load_space(tmp_path / "s.yaml"))
 
 
 @pytest.mark.parametrize(
