@@ -121,6 +121,15 @@ def test_hostile_names_are_shown_as_text() -> None:
     assert HOSTILE in json.loads(tips[1])["1"]
 
 
+def test_a_baseline_that_wins_has_no_gain_over_itself() -> None:
+    classes = (ClassRow("pond", 0.775, 0.775),)
+    best = [trial(0, 0.9), *trials()[1:]]
+    won, lost = (parsed(page(report(of, classes=classes))).text for of in (best, trials()))
+    assert "pond 0.7750 0.7750 -" in won
+    assert "The best trial is the baseline itself." in won
+    assert "pond 0.7750 0.7750 +0.0000" in lost
+
+
 def test_long_values_beside_axes_differ_where_they_are_shortened() -> None:
     names = [f"tu-tf_efficientnet_lite{number}" for number in range(3)]
     found = report([trial(n, 0.5 + n / 10, searched={"encoder": name, "lr": 1e-3}) for n, name in enumerate(names)])
