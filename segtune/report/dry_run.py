@@ -207,6 +207,8 @@ def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], 
             f"the {counted(confirm.top, 'best trial')} and the baseline again, {counted(confirm.seeds, 'seed')} each"
         )
         yield f"  then the confirmation trains {which}: about {duration(seconds)}"
+    if folds > 1:
+        yield f"  then the winner trains once more on train, to have a model: about {duration(found.trial_seconds / folds)}"
 
 
 def _share_text(found: Estimate) -> str:

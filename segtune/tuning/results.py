@@ -217,11 +217,13 @@ def _best_of_folds(epochs: Sequence[EpochResult], folds: int) -> list[EpochResul
 
 
 def _wobble(epochs: Sequence[EpochResult], folds: int) -> float | None:
-    """Return how the score varies from epoch to epoch; the mean over folds varies less than that of the last one."""
-    own = epochs[-1].epochs // folds if epochs else 1
-    last = [one.score for one in epochs if one.epoch > (epochs[-1].epoch - 1) // own * own and one.score is not None]
-    found = wobble(last)
-    return None if found is None else found / math.sqrt(folds)
+    """Return how the score varies from epoch to epoch; by folds, the mean of them, which vary on their own."""
+    scores: dict[int, list[float]] = {}
+    for one in epochs:
+        if one.score is not None:
+            scores.setdefault((one.epoch - 1) // (one.epochs // folds), []).append(one.score)
+    found = [value for own in scores.values() if (value := wobble(own)) is not None]
+    return math.hypot(*found) / len(found) if found else None
 
 
 def _costs(run_yaml: Mapping[str, Any]) -> dict[str, Any]:

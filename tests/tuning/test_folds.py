@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import signal
 import statistics
@@ -23,12 +24,16 @@ from segtune.evaluation.tile_counts import read_tiles
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.models.manifest import Manifest
 from segtune.planning.feasibility import check_space, scan_data
+from segtune.planning.resources import Plan
 from segtune.planning.rungs import rungs
+from segtune.report.dry_run import estimate_lines
 from segtune.space.reader import load_space
+from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_rows
+from segtune.trials import wobble
 from segtune.tuning.fold_rows import joined
-from segtune.tuning.results import Results
+from segtune.tuning.results import Results, _wobble
 from segtune.tuning.retention import Retention
 from segtune.tuning.status import search_state
 from segtune.tuning.stopping import without_improvement
@@ -287,3 +292,25 @@ def test_folds_need_the_tiles_of_val(data_set: WriteDataSet, tmp_path: Path) -> 
     )
     with pytest.raises(InputError, match="use_only_add_val: folds are scored on the tiles of train and val"):
         FoldTiles(other)
+
+
+def test_a_mean_over_folds_varies_less_than_each_of_them() -> None:
+    def curve(steps: list[float], first: int) -> list[EpochResult]:
+        return [epoch_of(first + at, 12, score, score, first + at) for at, score in enumerate(steps)]
+
+    restless, calm = [0.1, 0.2, 0.3, 0.30, 0.36, 0.30], [0.5, 0.5, 0.5, 0.50, 0.53, 0.50]
+    one, other = wobble(restless), wobble(calm)
+    assert one
+    assert other
+    assert _wobble(curve(restless, 1), 2) == pytest.approx(one)
+    both = _wobble(curve(restless, 1) + curve(calm, 7), 2)
+    assert both == pytest.approx(math.sqrt(one**2 + other**2) / 2)
+
+
+def test_a_dry_run_counts_all_folds_and_the_last_training(tiles: Path, tmp_path: Path) -> None:
+    space = space_of(tmp_path, tiles, ALL)
+    info = scan_data(space)
+    run = resolve(space.baseline, info)
+    lines = "\n".join(estimate_lines(space, info, {"baseline": run}, Plan(1, 0, 1, 0.0, 1)))
+    assert "3 epochs of 2 folds in about" in lines
+    assert "then the winner trains once more on train, to have a model: about" in lines
