@@ -208,7 +208,8 @@ def estimate_lines(space: Space, info: DataInfo, runs: Mapping[str, RunConfig], 
         )
         yield f"  then the confirmation trains {which}: about {duration(seconds)}"
     if folds > 1:
-        yield f"  then the winner trains once more on train, to have a model: about {duration(found.trial_seconds / folds)}"
+        once = duration(found.trial_seconds / folds)
+        yield f"  then the winner trains once more on train, to have a model: about {once}"
 
 
 def _share_text(found: Estimate) -> str:
