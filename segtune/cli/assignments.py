@@ -96,4 +96,4 @@ def _no_assignment(before: str, items: Sequence[str]) -> str:
     if name in RunConfig.model_fields and base_type(name) is list and equals:
         more = itertools.takewhile(lambda item: "=" not in item, items)
         return f"{name}: a list is written without blanks: {name}={','.join([first, *more])}"
-    return f"{items[0]!r} is no assignment; write KEY=VALUE"
+    return f"--set: {items[0]!r} is no assignment; write KEY=VALUE, such as lr=1e-3"

@@ -71,7 +71,10 @@ def _check_settings(own: Manifest, other: Manifest) -> None:
     for name in _SAME:
         first, second = getattr(own.config, name), getattr(other.config, name)
         if first != second and (name != "ignore" or set(first) != set(second)):
-            raise InputError(f"--compare: the two models have different {name}, {_shown(first)} and {_shown(second)}")
+            raise InputError(
+                f"--compare: the two models have different {name}, {_shown(first)} and {_shown(second)}; name a model "
+                f"with the same {name}"
+            )
 
 
 def _shown(value: object) -> str:
@@ -87,10 +90,12 @@ def _check_tiles(place: Place, own: Manifest, other: Manifest) -> None:
         different = sorted(set(names) ^ set(others)) or names
         raise InputError(
             f"--compare: the two models find other tiles in {split}, by images_dir and image_suffix: "
-            f"{first_few(different)}"
+            f"{first_few(different)}; name a model with the same two settings"
         )
     if len(names) < 2:
-        raise InputError(f"--compare: an interval needs at least 2 tiles, but {split} has {len(names)}")
+        raise InputError(
+            f"--compare: an interval needs at least 2 tiles, but {split} has {len(names)}; name a larger split"
+        )
 
 
 def _check_same_pixels(own: Validation, other: Validation) -> None:

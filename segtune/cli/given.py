@@ -18,12 +18,14 @@ from segtune.mistakes import SettingsError
 from segtune.models.run_yaml import settings_of
 from segtune.values import AUTO, MAX_CLASSES
 
+_LARGEST = 2**63 - 1  # whole number that the database of a search keeps
+
 
 def given_search(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the settings of a search that were given as flags; raise InputError for too large numbers."""
     given = {name: getattr(arguments, f"search_{name}") for name in SEARCH_FLAGS}
-    if large := [name for name, value in given.items() if isinstance(value, int) and value.bit_length() > 63]:
-        raise InputError(f"{name}: is too large a number" for name in large)
+    if large := [name for name, value in given.items() if isinstance(value, int) and abs(value) > _LARGEST]:
+        raise InputError(f"{name}: is too large a number; the largest is {_LARGEST}" for name in large)
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -58,7 +60,7 @@ def settings_in(path: Path) -> dict[str, Any]:
     """
     content = read_yaml(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path}: not a mapping of settings")
+        raise InputError(f"{path}: holds no settings; each one has a line, such as epochs: 30")
     settings = settings_of(content)
     try:
         RunConfig.from_settings(settings, f"{path}: ")
@@ -92,7 +94,7 @@ def _short_forms(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[st
     if getattr(arguments, "cpu", False):
         settings["device"] = "cpu"
         if arguments.device not in (None, "cpu"):
-            mistakes.append(f"device: --cpu and --device {arguments.device} contradict each other")
+            mistakes.append(f"device: --cpu and --device {arguments.device} contradict each other; leave one out")
     return settings, mistakes
 
 

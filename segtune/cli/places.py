@@ -103,8 +103,8 @@ def _data_sets(paths: Sequence[Path]) -> list[tuple[Path, ...]]:
 def _names(paths: Sequence[Path]) -> list[str]:
     """Return a name for each data set: the shortest ends of their paths that differ."""
     whole = [path.resolve().with_suffix("") if path.is_file() else path.resolve() for path in paths]
-    if len(set(whole)) < len(whole):
-        raise InputError("-d: a data set is listed twice")
+    if twice := [path for place, path in enumerate(paths) if whole[place] in whole[:place]]:
+        raise InputError(f"-d: {path} is listed twice; name each data set once" for path in twice)
     return shortest_ends(whole, "_")
 
 

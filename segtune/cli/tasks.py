@@ -52,7 +52,7 @@ def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
     others |= {"--confirm": given.confirm, "--log": given.log}
     other = next((flag for flag, value in others.items() if value), None)
     if given.resume and other:
-        parser.error(f"argument --resume: not allowed with {other}")
+        parser.error(f"argument --resume: not allowed with {other}; leave one out")
     if given.test_again and not given.confirm:
         parser.error("argument --test-again: needs --confirm NAME")
     if given.confirm:
@@ -75,7 +75,7 @@ def _resume_to_confirm(parser: argparse.ArgumentParser, given: argparse.Namespac
     given.resumed = path.name
     for flag, value in {"--dry-run": given.dry_run, "--warm-start": given.warm_start}.items():
         if value:
-            parser.error(f"argument --confirm: not allowed with {flag}")
+            parser.error(f"argument --confirm: not allowed with {flag}; leave one out")
 
 
 def confirming(given: argparse.Namespace, space: Space) -> Space:

@@ -72,7 +72,9 @@ def _add_model(parser: Parser) -> None:
     _add_description(group)
     group.add_argument("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N [auto]")
     group.add_argument("--cpu", action="store_true", help="short for --device cpu")
-    group.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="[as in the training's evaluation]")
+    group.add_argument(
+        "--precision", choices=("fp32", "fp16", "bf16"), help="numbers that it computes with [as in training]"
+    )
 
 
 def _add_description(group: argparse._ArgumentGroup) -> None:
@@ -81,8 +83,8 @@ def _add_description(group: argparse._ArgumentGroup) -> None:
         ("--classes", "--class-list"): "labels of its outputs; only for a folder that lacks run.yaml, as the next four",
         ("--ignore",): "labels that do not count [none]",
         ("--channels", "--add-dirs"): "folders of its extra channels, after the image's bands [none]",
-        ("--mean",): "of each band, in units of the pixel values: 123.7,116.3,103.5",
-        ("--std",): "of each band, likewise",
+        ("--mean",): "mean of each band, in units of the pixel values: 123.7,116.3,103.5",
+        ("--std",): "standard deviation of each band, likewise",
     }.items():
         group.add_argument(*flags, nargs="+", metavar="LIST", help=text)
 
@@ -95,7 +97,7 @@ def _add_data(parser: Parser) -> None:
         nargs="+",
         default=[],
         metavar="PLACE",
-        help="folders of splits, such as DATASET/val, of images, or images; without masks, the model predicts",
+        help="folders of splits, such as DATASET/val, or of images, or image files; without masks, the model predicts",
     )
     group.add_argument(
         "--bands",
@@ -137,7 +139,7 @@ def _add_measuring(parser: Parser) -> None:
     group.add_argument("--tile-size", type=int, metavar="S", help="side of the square for the network [its image_size]")
     group.add_argument("--tta", default="none", metavar="VIEWS", help="average mirrored views: none, flips, d4 [none]")
     group.add_argument(
-        "--overlap", type=float, default=OVERLAP, metavar="SHARE", help=f"of windows that are neighbours [{OVERLAP}]"
+        "--overlap", type=float, default=OVERLAP, metavar="SHARE", help=f"overlap of windows side by side [{OVERLAP}]"
     )
     group.add_argument(
         "--group",
@@ -155,7 +157,13 @@ def _add_scenes(parser: Parser) -> None:
     group = parser.add_argument_group("scenes (images without masks)")
     group.add_argument("--cog", action="store_true", help="write cloud-optimized GeoTIFFs")
     group.add_argument("--polygons", metavar="FILE.gpkg", help="also write the outlines of objects")
-    group.add_argument("--simplify", type=float, default=0.0, metavar="D", help="simplify them by up to D metres [0]")
+    group.add_argument(
+        "--simplify",
+        type=float,
+        default=0.0,
+        metavar="D",
+        help="move the outlines by up to D metres, to have fewer corners [0]",
+    )
     group.add_argument(
         "--resolution", metavar="METRES", help="resample to this pixel size first; auto: that of the training"
     )
@@ -164,7 +172,9 @@ def _add_scenes(parser: Parser) -> None:
 def _add_export(parser: Parser) -> None:
     group = parser.add_argument_group("deploying")
     formats = ", ".join(_EXPORTS)
-    group.add_argument("--export", metavar="FORMAT", choices=_EXPORTS, help=f"{formats}; into OUT [MODEL/export]")
+    group.add_argument(
+        "--export", metavar="FORMAT", choices=_EXPORTS, help=f"write the model as {formats}; into OUT [MODEL/export]"
+    )
     group.add_argument("--push-to-hub", metavar="REPO", help="upload the model's folder to the Hugging Face hub")
 
 
@@ -196,7 +206,7 @@ def check_validate_flags(arguments: argparse.Namespace) -> None:
             f"--ensemble: averages the models that -cd names, and {flags[0]} is for one model; leave one out"
         )
     if arguments.cpu and arguments.device not in (None, "cpu"):
-        mistakes.append(f"--device: --cpu and --device {arguments.device} contradict each other")
+        mistakes.append(f"--device: --cpu and --device {arguments.device} contradict each other; leave one out")
     if not (arguments.dataset_dir or arguments.export or arguments.push_to_hub):
         mistakes.append("-d: is missing; it names what to measure or predict, such as DATASET/val")
     if arguments.store_threshold and (arguments.thres is not None or arguments.min_area is not None):

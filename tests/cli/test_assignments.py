@@ -59,7 +59,7 @@ def test_parse_assignments():
     }
     with pytest.raises(InputError) as caught:
         parse_assignments(["lr", "epochs=0", "x=1"])
-    assert [mistake[:6] for mistake in caught.value.mistakes] == ["'lr' i", "epochs", "unknow"]
+    assert [mistake[:6] for mistake in caught.value.mistakes] == ["--set:", "epochs", "unknow"]
 
 
 @pytest.mark.parametrize("text", [f"classes={'[' * 3000}", f"epochs={'9' * 400}"])

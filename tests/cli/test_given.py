@@ -12,6 +12,7 @@ from segtune.models.manifest import Manifest
 from tests.cli.runs import (
     ConfigOf,
 )
+from tests.scripts import call
 
 
 @pytest.mark.parametrize(
@@ -158,3 +159,8 @@ def test_settings_that_a_shell_left_empty_are_not_the_current_folder(config_of: 
 
 def test_added_validation_sets_add_up(config_of: ConfigOf) -> None:
     assert config_of("--add-val-dirs", "a", "--add-val-dirs", "b, c").add_val_dirs == ["a", "b, c"]
+
+
+def test_a_number_that_no_database_keeps_is_refused() -> None:
+    ended = call("run_search", "--space", "quickstart", "--trials", 2**63)
+    assert ended.mistakes == [f"trials: is too large a number; the largest is {2**63 - 1}"]

@@ -86,8 +86,8 @@ def test_a_negative_value_is_not_taken_for_a_flag(typed: Typed, value: str) -> N
     [
         ("classes=1 2 3 lr=1", "classes: a list is written without blanks: classes=1,2,3"),
         ("channels=nir dem", "channels: a list is written without blanks: channels=nir,dem"),
-        ("lr=1 2", "'2' is no assignment; write KEY=VALUE"),
-        ("lr", "'lr' is no assignment; write KEY=VALUE"),
+        ("lr=1 2", "--set: '2' is no assignment; write KEY=VALUE, such as lr=1e-3"),
+        ("lr", "--set: 'lr' is no assignment; write KEY=VALUE, such as lr=1e-3"),
     ],
 )
 def test_a_list_with_blanks_in_set_is_refused_with_its_right_form(typed: Typed, words: str, line: str) -> None:

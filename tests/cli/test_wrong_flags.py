@@ -60,7 +60,7 @@ def test_all_wrong_settings_are_reported_at_once(tiles: Path, run: Run, capsys: 
         ("encodr: resnet18\n", ["encodr", "did you mean 'encoder'?"]),
         ("lr: fast\n", ["lr", "'fast'"]),
         ("epochs: 3\nepochs: 4\n", ["epochs", "twice"]),
-        ("- epochs\n", ["not a mapping"]),
+        ("- epochs\n", ["holds no settings"]),
         ("epochs: [3\n", ["settings.yaml:2"]),
         ("epochs: 3\nwarmup_epochs: 3\n", ["warmup_epochs"]),
     ],

@@ -35,9 +35,9 @@ def val(tmp_path_factory: pytest.TempPathFactory, data_set: DataSet) -> Path:
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"labels": Labels((255,), (7,), True, 0)}, "ignore, none and [7]"),
-        ({"nodata": 0}, "nodata, none and 0"),
-        ({"masks_dir": "masks2"}, "masks_dir, gt and masks2"),
+        ({"labels": Labels((255,), (7,), True, 0)}, "ignore, none and [7]; name a model with the same ignore"),
+        ({"nodata": 0}, "nodata, none and 0; name a model with the same nodata"),
+        ({"masks_dir": "masks2"}, "masks_dir, gt and masks2; name a model with the same masks_dir"),
     ],
 )
 def test_models_of_other_pixels_are_not_compared(
@@ -56,7 +56,9 @@ def test_a_comparison_of_one_tile_is_refused_before_it_is_measured(
 ) -> None:
     split = data_set(tmp_path / "set", val=1, size=64) / "val"
     assert run("-c", model, "-d", split, "-o", tmp_path / "out", "--com", "--compare", model) == 2
-    assert errors(capsys) == [f"error: --compare: an interval needs at least 2 tiles, but {split} has 1"]
+    assert errors(capsys) == [
+        f"error: --compare: an interval needs at least 2 tiles, but {split} has 1; name a larger split"
+    ]
     assert not (tmp_path / "out").exists()
 
 

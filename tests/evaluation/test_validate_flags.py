@@ -212,7 +212,8 @@ def test_two_models_of_different_classes_are_not_compared(
     binary: Trained, several: Trained, tmp_path: Path, run: Run, capsys: Capsys
 ) -> None:
     assert run("-cd", binary.folder, "-d", binary.val, "-o", tmp_path / "x", "--compare", several.folder) == 2
-    assert errors(capsys) == ["error: --compare: the two models have different classes, [255] and [300, 1]"]
+    said = "the two models have different classes, [255] and [300, 1]; name a model with the same classes"
+    assert errors(capsys) == [f"error: --compare: {said}"]
     assert not (tmp_path / "x").exists()
 
 
@@ -261,7 +262,7 @@ def test_images_without_masks_are_predicted(binary: Trained, tmp_path: Path, run
         ("--min-area -1", "--min-area: must be at least 0, but got -1"),
         ("--trial 3", "--trial: is for a search, and"),
         ("--top 2", "--top: is for a search, and"),
-        ("--cpu --device cuda", "--device: --cpu and --device cuda contradict each other"),
+        ("--cpu --device cuda", "--device: --cpu and --device cuda contradict each other; leave one out"),
         ("--vis", "--vis: there is no screen"),
         ("--tile-size 0", "--tile-size: "),
     ],

@@ -55,6 +55,14 @@ def test_images_of_one_name_are_refused_before_any_prediction(tmp_path: Path, ot
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    write_scene(images / "scene.tif", picture(64, 64))
+    again = images / ".." / "images"
+    (line,) = predicted(model(tmp_path / "model"), tmp_path / "out", images, again).mistakes
+    assert line == f"-d: {again} is listed twice; name each data set once"
+
+
 def test_a_channel_beside_its_image_is_no_scene(tmp_path: Path) -> None:
     folder = model(tmp_path / "model", channels=("nir",))
     for name in ("scene", "other"):
