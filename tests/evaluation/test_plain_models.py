@@ -251,7 +251,14 @@ def test_a_size_that_the_network_does_not_take(tmp_path: Path, run: Run, split: 
 def test_a_size_that_the_network_of_a_run_does_not_take(
     tmp_path: Path, run: Run, data_set: DataSet, capsys: Capsys
 ) -> None:
-    case = trained(data_set(tmp_path / "set", channels=()), tmp_path / "run", channels=[], epochs=1, model="fpn")
+    case = trained(
+        data_set(tmp_path / "set", channels=()),
+        tmp_path / "run",
+        channels=[],
+        epochs=1,
+        model="fpn",
+        decoder_channels=None,
+    )
     assert run("-cd", case.folder, "-d", case.val, "-o", tmp_path / "out", "--tile-size", "50") == 2
     (line,) = errors(capsys)
     assert line.startswith("error: --tile-size: the network does not take 50 pixels (")
