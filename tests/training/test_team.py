@@ -221,7 +221,15 @@ def sharing_settled(job: Job, link: Link) -> Iterator[EpochResult]:
 def test_averages_and_the_plateau_schedule_follow_one_process(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    more = {"ema": 0.6, "lr_schedule": "plateau", "lr_patience": 1, "optimizer": "sgd", "lr": 0.1, "threads": 1}
+    more = {
+        "decoder_channels": None,
+        "ema": 0.6,
+        "lr_schedule": "plateau",
+        "lr_patience": 1,
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "threads": 1,
+    }
     settings = other(config, freeze_encoder_epochs=0, epochs=4, loss="dice+bce", **more)
     folders = [RunFolder(tmp_path / name) for name in ("together", "alone")]
     job = Job(settings, scan(settings), folders[0], False, 1, 1, 2, False)
