@@ -338,6 +338,8 @@ class RunConfig(BaseModel):
             raise clash(f"class_names has {counts}; name every class, or none", "class_names", "classes")
         if mistake := self.decoder.clash():
             raise mistake
+        if self.image_size and (text := self.decoder.too_small(self.image_size)):
+            raise clash(text, "image_size", "decoder_channels", "model")
         if self.warmup_epochs >= self.epochs:
             got = f"(warmup_epochs={self.warmup_epochs}, epochs={self.epochs})"
             raise clash(f"warmup_epochs must be below epochs, but got {got}", "warmup_epochs", "epochs")

@@ -13,6 +13,7 @@ from segtune.mistakes import clash
 _STAGES = 5  # of a decoder like that of U-Net
 _IN_STAGES = ("unet", "unetplusplus", "manet")
 _LEAST_FOR_SCSE = 16  # it squeezes channels to a sixteenth
+_FPN_STRIDE = 32
 _FPN_STEP = 64  # half of the width goes through group normalization with 32 groups
 # smp's name of the width; linknet has none, because its decoder has the channels of the encoder.
 WIDTH = {
@@ -52,6 +53,13 @@ class Decoder:
         if self.dropout is not None:
             arguments[DROPOUT[self.model]] = self.dropout
         return arguments
+
+    def too_small(self, image_size: int) -> str | None:
+        """Return why a decoder of this width does not take images of this side; None if it does."""
+        # FPN normalizes groups of channels at 1/32 of the side; a group of one channel needs more than one pixel.
+        if self.model == "fpn" and self.channels == _FPN_STEP and image_size < 2 * _FPN_STRIDE:
+            return f"image_size {image_size} is below {2 * _FPN_STRIDE}, which model fpn with decoder_channels 64 needs"
+        return None
 
     def clash(self) -> PydanticCustomError | None:
         """Return the error for a setting that the architecture does not take; None if it takes all."""

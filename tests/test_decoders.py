@@ -62,6 +62,7 @@ def test_a_number_is_the_width_and_stages_halve_it() -> None:
     [
         ({"model": "unet", "dropout": 0.1}, "model unet takes no dropout, as fpn, pspnet, deeplabv3, deeplabv3plus do"),
         ({"model": "fpn", "decoder_attention": "scse"}, "decoder_attention scse is for unet and unetplusplus"),
+        ({"model": "fpn", "decoder_channels": 64, "image_size": 32}, "image_size 32 is below 64, which model fpn with"),
         ({"model": "fpn", "decoder_channels": 100}, "decoder_channels 100 is not a multiple of 64, which model fpn"),
         ({"model": "linknet", "decoder_channels": 100}, "model linknet takes no decoder_channels"),
         ({"model": "pan", "decoder_channels": [16] * 5}, "decoder_channels is a list, but the decoder of model pan"),
