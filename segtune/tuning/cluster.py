@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import utils
+from ray._private import ray_constants, utils
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from segtune.errors import InputError, SegtuneError
@@ -85,11 +85,12 @@ def ray_runtime(address: str | None) -> Iterator[list[Resources]]:
         return
     with ExitStack() as stack:
         stack.enter_context(authentication_put_back())
+        session = None if address else stack.enter_context(private_session())
+        stack.callback(ray.shutdown)  # also where a signal comes while Ray starts, and before its folder is deleted
         if address:
             _join(address)
-        else:
-            _start(stack.enter_context(private_session()))
-        stack.callback(ray.shutdown)
+        elif session:
+            _start(session)
         yield _resources()
 
 
@@ -128,6 +129,8 @@ def _signals_held_back() -> Iterator[None]:
     noted: list[int] = []
     usual = utils.set_sigterm_handler
     utils.set_sigterm_handler = lambda handler: None
+    # Nor that of Ray's C++ parts: another thread that took the signal there would end this process.
+    disabled, ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER, True
     # Blocked only in this thread, which starts Ray's processes: another thread may still take the signal.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, HANGUP})
     handlers = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in ending_signals()}
@@ -136,6 +139,7 @@ def _signals_held_back() -> Iterator[None]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         utils.set_sigterm_handler = usual
+        ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = disabled
         for number, handler in handlers.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         for number in noted[:1]:

@@ -116,3 +116,23 @@ def test_a_search_that_waits_for_a_lost_process_of_ray_is_ended(tmp_path: Path) 
         f"Ray's messages are in {tmp_path / 'ray.log'}; --resume goes on with the search\n"
     )
     assert "out of memory" in (tmp_path / "ray.log").read_text()
+
+
+CAUGHT = """
+import re
+from pathlib import Path
+
+from segtune.tuning.cluster import ray_runtime
+
+with ray_runtime(None):
+    print(re.search(r"SigCgt:\\s*(\\w+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.slow
+def test_rays_own_handler_of_signals_is_not_installed() -> None:
+    # While Ray starts, another thread than the main one may take SIGTERM; Ray's handler would end the process there.
+    done = subprocess.run([sys.executable, "-c", CAUGHT], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    caught = int(done.stdout.split()[-1], 16)
+    assert not caught & 1 << signal.SIGTRAP - 1, "as Ray's handler would"
