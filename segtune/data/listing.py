@@ -60,6 +60,11 @@ def place_files(name: str) -> list[str]:
     return [stem + ending for ending in (*own, *_WORLDS, *_RPCS)]
 
 
+def files_beside(name: str) -> list[str]:
+    """Return the names of all files beside an image that change what GDAL reads from it."""
+    return [name + FACTS, *(name + ending for ending in MASKS), *place_files(name)]
+
+
 def changes_reading(name: str, images: Collection[str], stems: Collection[str]) -> bool:
     """Return whether a file beside images changes what is read from one of them; `stems` lack the extensions."""
     stem, ending = os.path.splitext(name)

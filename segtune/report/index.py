@@ -105,7 +105,10 @@ def _limits(folder: SearchFolder) -> Preference | None:
     """Return the limits of costs that a search has; None where it has none."""
     content = read_yaml(folder.search_yaml)
     section = content.get("search") if isinstance(content, Mapping) else None
-    return Preference.of_setting(section.get("prefer")) if isinstance(section, Mapping) else None
+    try:
+        return Preference.of_setting(section.get("prefer")) if isinstance(section, Mapping) else None
+    except ValueError as error:
+        raise InputError(f"{folder.search_yaml}: search.prefer: {error}") from None
 
 
 def trial_of(row: Mapping[str, str], limits: Preference | None) -> Trial:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segtune.data.listing import SUFFIXES, changes_reading, list_folder
+from segtune.data.listing import SUFFIXES, changes_reading, files_beside, list_folder
 from segtune.errors import InputError, counted, first_few
 from segtune.files.checks import check_writable
 from segtune.files.temporary import workplace
@@ -43,8 +43,8 @@ def joined_tree(final: Path, replaced: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield a temporary folder; move all files below it to the same places below `final` at the end of the block.
 
     Then delete the `replaced` files below `final` that none of these took the place of, and folders that this empties.
-    Files beside replaced ones that change what is read from them, such as .aux.xml, go too: they belong to earlier
-    pixels. Nothing is moved or deleted if the block raises an error.
+    Files beside images that tell GDAL of earlier pixels, such as .aux.xml, are deleted first. Nothing is moved or
+    deleted if the block raises an error.
     """
     with workplace(final) as work:
         tree = work / "files"
@@ -55,27 +55,37 @@ def joined_tree(final: Path, replaced: Iterable[Path] = ()) -> Iterator[Path]:
             for folder, _, names in os.walk(tree)
         }
         placed = {path for paths in targets.values() for path in paths}
-        earlier = {*replaced, *(path for path in placed if path.exists())}
-        gone = (earlier | _beside(earlier)) - placed
+        earlier = set(replaced)
+        _delete_files(_beside(earlier | placed) - placed, final)
         for folder, paths in targets.items():
             (final / folder.relative_to(tree)).mkdir(parents=True, exist_ok=True)
             for path in paths:
                 os.replace(folder / path.name, path)
-    _delete_files(gone, final)
+    _delete_files(earlier - placed, final)
 
 
 def _beside(files: Iterable[Path]) -> set[Path]:
-    """Return the files beside these that change what is read from them, and not what is read from other images."""
+    """Return the files beside these images in which GDAL looks for facts on them, and on none of the other images."""
     names: dict[Path, set[str]] = {}
     for file in files:
-        names.setdefault(file.parent, set()).add(file.name)
+        if _is_image(file.name):
+            names.setdefault(file.parent, set()).add(file.name)
     found = set[Path]()
     for folder, own in names.items():
-        if folder.is_dir():
-            kept = [name for name in list_folder(folder).files if os.path.splitext(name)[1].lower() in SUFFIXES]
-            shared = sidecars(folder, set(kept) - own)
-            found |= {folder / name for name in set(sidecars(folder, own)).difference(shared)}
+        there = os.listdir(folder) if folder.is_dir() else []
+        shared = _looked_for(name for name in there if _is_image(name) and name not in own)
+        wanted = _looked_for(own) - shared
+        found |= {folder / name for name in there if name.lower() in wanted}
     return found
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _looked_for(images: Iterable[str]) -> set[str]:
+    """Return the names, in small letters, of the files in which GDAL looks for facts on images."""
+    return {beside.lower() for name in images for beside in files_beside(name)}
 
 
 def _delete_files(files: Iterable[Path], root: Path) -> None:

@@ -55,6 +55,9 @@ def listed_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
     if not lists or not (dataset / layout.images_dir).is_dir():
         return {}
     check_splits(dataset)
+    if both := [path for path in lists if (dataset / path.stem).is_dir()]:
+        folder = dataset / both[0].stem
+        raise InputError(f"{both[0]}: lies beside {folder}, and both could define the tiles; remove one")
     return found_in_each({path.stem: path for path in lists}, lambda _, place: find_tiles(place, layout))
 
 

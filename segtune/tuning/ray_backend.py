@@ -49,10 +49,12 @@ class OnRay:
 
     def _end(self, lost: RayLost) -> None:
         """End this process, whose main thread waits for the lost one; to continue, it is as if it had been killed."""
-        line = self._line(lost)
-        self._messages.close()
-        print(f"error: {printable(line)}", file=sys.stderr, flush=True)
-        os._exit(1)
+        try:
+            line = self._line(lost)
+            self._messages.close()
+            print(f"error: {printable(line)}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(1)
 
     def _tuner(self, searcher: Feed) -> Tuner:
         trainable = tune.with_parameters(

@@ -24,6 +24,7 @@ from segtune.files.locks import holder, locked_file
 _VITAL = (ray_constants.PROCESS_TYPE_GCS_SERVER, ray_constants.PROCESS_TYPE_RAYLET)
 _AUTHENTICATION = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
 _RAISED_WITHIN_S = 10.0  # seconds that the main thread has to leave what it does once a vital process is lost
+_UNWOUND_WITHIN_S = 60.0  # more seconds that it has where the loss was raised in it
 _PREFIX = "segtune-ray-"
 _SOCKET = "/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"  # the longest path that Ray makes
 
@@ -98,7 +99,7 @@ def ray_lost_is_raised(end: Callable[[RayLost], None]) -> Iterator[None]:
     def look_again() -> None:
         while not over.wait(1.0):
             found = _lost_process()
-            if found and not over.wait(_RAISED_WITHIN_S):
+            if found and not over.wait(_RAISED_WITHIN_S) and not (lost and over.wait(_UNWOUND_WITHIN_S)):
                 end(found)
 
     before = signal.signal(signal.SIGCHLD, look)

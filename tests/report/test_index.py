@@ -132,3 +132,8 @@ def test_a_trial_that_collapsed_does_not_hide_the_winner_over_fresh_seeds(tmp_pa
     confirmed = Confirmed((repeated[1], repeated[0]), 9, None)
     Confirmation(1, 2, tuple(numbers), 2, result=confirmed).write(folder / "confirmation.json")
     assert "0.6540" in parsed(index_of(tmp_path)).text
+
+
+def test_wrong_limits_are_named_in_their_row(tmp_path: Path) -> None:
+    (search(tmp_path / "wrong", 1e9) / "search.yaml").write_text("search: {prefer: 'speed < 3'}\n")
+    assert "wrong/search.yaml: search.prefer: " in parsed(index_of(tmp_path)).text

@@ -314,3 +314,13 @@ def test_anything_but_comparisons_of_numbers_is_refused(text: str, complaint: st
     assert mistake.startswith("--where: ")
     assert complaint in mistake
     assert not Path("x").exists()
+
+
+def test_lists_beside_folders_of_the_same_splits_are_refused() -> None:
+    Path("data/train").rename("lists")
+    Path("lists/train").mkdir()
+    Path("lists/train.txt").write_text("t0\nt5\n")
+    Path("lists/val.txt").write_text("t1\n")
+    (mistake,) = keep("lists", "--where", "share(2) > 0.05", "--to", "few").mistakes
+    assert mistake == "lists/train.txt: lies beside lists/train, and both could define the tiles; remove one"
+    assert not Path("few").exists()

@@ -27,7 +27,7 @@ def refusal(config: RunConfig) -> list[str]:
 def test_check_run_names_an_unknown_encoder_and_an_impossible_pair(tiles: Path) -> None:
     assert "did you mean 'resnet18'?" in refusal(small_unet(tiles, encoder="resnet81"))[0]
     assert "linknet" in refusal(small_unet(tiles, model="linknet", encoder="mit_b0", decoder_channels=None))[0]
-    assert "image_size 48" in refusal(small_unet(tiles, model="fpn", image_size=48))[0]
+    assert "image_size 48" in refusal(small_unet(tiles, model="fpn", image_size=48, decoder_channels=None))[0]
     check_run(small_unet(tiles))
 
 
