@@ -102,7 +102,7 @@ def prepare(
     """
     left_out: Counter[str] = Counter()
     number = 0
-    _write(to.path, [], [], 0)
+    _write(to.path, [], [], [])
     for geometry, values, crs in _read(path, layer, attribute, scene):
         polygons, reasons = _in_pixels(geometry, crs, scene)
         names = [_text(value) for value in values] if values is not None else [""] * len(polygons)
@@ -113,7 +113,8 @@ def prepare(
                 left_out[reason] += 1
             else:
                 kept.append(place)
-        _write(to.path, polygons[kept], [labels[names[place]] for place in kept], number)
+        moved, places = _turned(polygons[kept], scene)
+        _write(to.path, moved, [labels[names[kept[place]]] for place in places], number + places)
         number += len(kept)
     lines = [f"{path}: left out: {counted(count, 'outline')}: {reason}" for reason, count in left_out.most_common()]
     return Outlines(to.path, to.dtype, number), lines
@@ -253,21 +254,22 @@ def _in_pixels(geometry: npt.NDArray[Any], crs: CRS, scene: Georeference) -> tup
     if crs != scene.crs:
         left, bottom, right, top = _bounds(scene, crs)
         found = segmentize(found, max(right - left, top - bottom, 1e-9 * _PIECES) / _PIECES)
-    west, _, east, _ = _bounds(scene, scene.crs) if scene.crs else (0.0, 0.0, 0.0, 0.0)
-    around = _across(scene.crs, west, east) if scene.crs else 0.0
+
+        def to_scene(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            try:
+                return np.stack(reproject(crs, scene.crs, *points.T), axis=1)
+            except (RasterioError, CPLE_BaseError):
+                return np.full(points.shape, np.inf)
+
+        found = transform(found, to_scene)
 
     def to_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        xs, ys = points.T
-        if crs != scene.crs:
-            try:
-                xs, ys = map(np.asarray, reproject(crs, scene.crs, xs, ys))
-            except (RasterioError, CPLE_BaseError):
-                return np.full(points.shape, np.nan)
-        if around:
-            xs = xs - around * np.round((xs - (west + east) / 2) / around)
-        return np.stack(~scene.transform @ (xs, ys), axis=1)
+        placed = np.stack(~scene.transform @ tuple(points.T), axis=1)
+        placed[~np.isfinite(placed).all(axis=1)] = np.inf  # a ring that begins with NaN would not be closed: NaN != NaN
+        return placed
 
     with np.errstate(invalid="ignore"):
+        found = _joined(found, scene, crs != scene.crs)
         placed = transform(found, to_pixels)
     for place, polygon in enumerate(placed):
         if not reasons[place] and not np.isfinite(get_coordinates(polygon)).all():
@@ -275,11 +277,82 @@ def _in_pixels(geometry: npt.NDArray[Any], crs: CRS, scene: Georeference) -> tup
     return placed, reasons
 
 
-def _write(path: Path, polygons: Sequence[Any] | npt.NDArray[Any], labels: Sequence[int], first: int) -> None:
+def _joined(found: npt.NDArray[Any], scene: Georeference, reprojected: bool) -> npt.NDArray[Any]:
+    """Return areas in a scene's system, where edges that jump between -180 and 180 degrees take the short way.
+
+    Reprojecting makes such edges, and files may hold them. A scene of half a turn or more takes the edges of a file as
+    they are written, because an edge of 200 degrees may be meant there.
+    """
+    from shapely import bounds
+
+    if not scene.crs or not scene.crs.is_geographic:
+        return found
+    west, _, east, _ = _bounds(scene, scene.crs)
+    if not reprojected and (not _across(scene.crs, west, east) or east - west >= _TURN / 2):
+        return found
+    limits = bounds(found)
+    joined = found.copy()
+    for place in np.flatnonzero(limits[:, 2] - limits[:, 0] > _TURN / 2):
+        joined[place] = _joined_area(found[place], whole_turns=not reprojected)
+    return joined
+
+
+def _joined_area(area: Any, whole_turns: bool) -> Any:
+    """Return an area whose rings have no jumps; infinite where a ring runs around a pole.
+
+    `whole_turns` leaves polygons that are as wide as the globe as they are.
+    """
+    from shapely import MultiPolygon, Polygon, get_coordinates, get_parts, transform
+
+    parts = []
+    for part in get_parts(area):
+        west, _, east, _ = part.bounds
+        if whole_turns and east - west >= _TURN:
+            parts.append(part)
+            continue
+        rings = [get_coordinates(ring) for ring in (part.exterior, *part.interiors)]
+        for ring in rings:
+            ring[:, 0] = np.unwrap(ring[:, 0], period=_TURN)
+            if not abs(ring[-1, 0] - ring[0, 0]) < 1e-6:
+                return transform(area, lambda points: np.full(points.shape, np.inf))
+            ring[-1, 0] = ring[0, 0]
+            # a hole lies in its shell
+            ring[:, 0] += _TURN * np.ceil((rings[0][:, 0].min() - ring[:, 0].min()) / _TURN - 1e-9)
+        parts.append(Polygon(rings[0], rings[1:]))
+    return MultiPolygon(parts)
+
+
+def _turned(polygons: npt.NDArray[Any], scene: Georeference) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """Return the polygons, in pixels, that meet a scene as they are or a turn to the west or east, and their places.
+
+    Only whole polygons are moved: those with some moved corners would be torn. The second array says from which
+    polygon each one is. Scenes that are not in degrees of longitude get all polygons as they are.
+    """
+    from shapely import bounds, transform
+
+    if not scene.crs or not scene.crs.is_geographic:
+        return polygons, np.arange(len(polygons))
+    step = np.array(~scene.transform @ (_TURN, 0.0)) - np.array(~scene.transform @ (0.0, 0.0))
+    limits, size = bounds(polygons), (scene.width, scene.height)
+    moved, places = [], []
+    for turns in (-1, 0, 1):
+        low, high = limits[:, :2] + turns * step, limits[:, 2:] + turns * step
+        meeting = np.flatnonzero(((low < size) & (high > 0)).all(axis=1))
+        moved.append(transform(polygons[meeting], lambda points, by=turns * step: points + by))
+        places.append(meeting)
+    return np.concatenate(moved), np.concatenate(places)
+
+
+def _write(
+    path: Path,
+    polygons: Sequence[Any] | npt.NDArray[Any],
+    labels: Sequence[int],
+    order: Sequence[int] | npt.NDArray[np.intp],
+) -> None:
     import pyogrio
     from shapely import to_wkb
 
-    values = [np.array(labels, np.int64), np.arange(first, first + len(labels), dtype=np.int64)]
+    values = [np.array(labels, np.int64), np.array(order, np.int64)]
     kind = {"layer": "outlines", "driver": "GPKG", "geometry_type": "MultiPolygon", "promote_to_multi": True}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'crs' was not provided")  # they are in pixels
