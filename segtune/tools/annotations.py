@@ -173,10 +173,15 @@ def run_lengths(values: Iterable[object], what: str, pixels: int) -> npt.NDArray
     return np.array(lengths, np.int64)
 
 
+class NoImageError(InputError):
+    """An image that annotations name is not in the folder."""
+
+
 def image_inside(folder: Path, name: object, what: str) -> tuple[Path, PurePosixPath]:
     """Return the image of this name in a folder, and its path in there; or the one directly in the folder.
 
-    Raises InputError where the name leads out of the folder, or where there is no such image.
+    Raises InputError where the name leads out of the folder or has another format, and NoImageError where there is no
+    such image.
     """
     given = text(name, f"{what}: the name of an image")
     inside = PurePosixPath(given.replace("\\", "/"))
@@ -187,7 +192,7 @@ def image_inside(folder: Path, name: object, what: str) -> tuple[Path, PurePosix
     for path in (folder / inside, folder / inside.name):
         if path.is_file():
             return path, inside
-    raise InputError(f"{what}: {folder / inside}: no such image; --images names the folder of the images")
+    raise NoImageError(f"{what}: {folder / inside}: no such image; --images names the folder of the images")
 
 
 def flat_names(images: Iterable[Annotated], source: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -11,7 +12,7 @@ from xml.parsers import expat
 import numpy as np
 
 from segtune.data.listing import SUFFIXES
-from segtune.errors import InputError, first_few, one_line, short
+from segtune.errors import InputError, counted, first_few, one_line, short
 from segtune.tools.annotations import (
     Annotated,
     Annotations,
@@ -28,6 +29,7 @@ _CORNERS = 360  # of an ellipse
 _CHUNK = 2**20  # bytes
 _FRAME = re.compile(r"frame_(\d{6,9})")  # names of images that CVAT exports of a video, without extension
 _AGAIN = "or export the task as 'CVAT for images', which has each frame's objects"
+_OF_ALL = (["annotations", "meta", "task"], ["annotations", "meta", "job"])  # elements that hold the range of frames
 _AREAS = ("polygon", "box", "ellipse", "mask")
 _NO_AREAS = ("polyline", "points", "cuboid", "skeleton")
 
@@ -48,7 +50,11 @@ class _Reader:
         self._track: Attributes = {}
         self._shown: list[tuple[int, bool]] = []  # frames that the track lists, and whether its object is in them
         self._frames: dict[int, list[tuple[int, Shape]]] = {}
-        self._unknown: list[tuple[str, int, int]] = []  # tracks, and frames between which they may lack some
+        self._gaps: list[
+            tuple[str, list[tuple[int, int | None]]]
+        ] = []  # tracks, and between which frames they are silent
+        self._listed: set[int] = set()  # frames of which any track says something
+        self._range: dict[str, str] = {}  # start_frame and stop_frame of the task or job
         self._size: dict[str, str] = {}  # of all frames
 
     def start(self, tag: str, attributes: Attributes) -> None:
@@ -104,9 +110,20 @@ class _Reader:
             self._add_image(self._image)
             self._image = None
         elif tag == "track" and "track" not in self._stack:
-            listed = sorted(self._shown)
-            track = short(self._track.get("id"))
-            self._unknown += [(track, here, later) for (here, inside), (later, _) in pairwise(listed) if inside]
+            self._end_track()
+        elif tag in ("start_frame", "stop_frame") and self._stack in _OF_ALL:
+            self._range[tag] = self._text.strip()
+
+    def _end_track(self) -> None:
+        """Note where a track that shows its object says nothing of later frames: up to its next one, or to the end."""
+        listed: list[tuple[int, bool]] = sorted(self._shown)
+        self._listed |= {frame for frame, _ in listed}
+        gaps: list[tuple[int, int | None]] = [
+            (here, later) for (here, inside), (later, _) in pairwise(listed) if inside
+        ]
+        if listed and listed[-1][1]:
+            gaps.append((listed[-1][0], None))
+        self._gaps.append((short(self._track.get("id")), gaps))
 
     def _add_image(self, image: Attributes) -> None:
         try:
@@ -130,30 +147,56 @@ class _Reader:
             self.found.names.setdefault(shape.name, "")
 
     def finish(self) -> None:
-        """Add the frames of tracks: all images in the folder that are called as CVAT calls frames."""
+        """Add the frames of tracks: the images in the folder that are called as CVAT calls frames, within the range."""
         if not self._tracks:
             return
-        files = sorted(path for path in self._images.iterdir() if path.suffix.lower() in SUFFIXES)
-        frames = {int(match[1]): path for path in files if (match := _FRAME.fullmatch(path.stem))}
+        frames = self._find_frames()
         if absent := sorted(self._frames.keys() - frames.keys()):
             self.found.mistakes.append(
                 f"{self._path}: {self._images}: has no image {first_few(f'frame_{frame:06d}' for frame in absent)}; "
                 f"--images names the folder of the frames, {_AGAIN}"
             )
             return
-        for track, here, later in self._unknown:
-            if between := [frame for frame in frames if here < frame < later]:
-                self.found.mistakes.append(
-                    f"{self._path}: track {track}: says nothing of frame {min(between)}, between {here} and {later}; "
-                    f"export it from CVAT, which lists every frame of a track, {_AGAIN}"
-                )
         try:
+            what = f"{self._path}: meta"
+            first = min((int(_number(self._range, "start_frame", what, "0")), *self._listed))
+            last = max((int(_number(self._range, "stop_frame", what, "-1")), *self._listed))
             size = self._read_size(self._size, f"{self._path}: original_size") if self._size else None
         except InputError as error:
             self.found.mistakes += error.mistakes
             return
-        for frame, path in frames.items():
+        numbers = sorted(frame for frame in frames if first <= frame <= last)
+        if beyond := len(frames) - len(numbers):
+            self.found.remarks.append(
+                f"left out: {counted(beyond, 'frame')} outside of {first} to {last}, the frames of {self._path}"
+            )
+        self._check_gaps(numbers, last)
+        for frame in numbers:
+            path = frames[frame]
             self._add(path, PurePosixPath(path.name), self._frames.get(frame, []), size)
+
+    def _find_frames(self) -> dict[int, Path]:
+        """Return the image of each frame in the folder; two of one frame are a mistake."""
+        frames: dict[int, Path] = {}
+        for path in sorted(path for path in self._images.iterdir() if path.suffix.lower() in SUFFIXES):
+            if match := _FRAME.fullmatch(path.stem):
+                other = frames.setdefault(int(match[1]), path)
+                if other != path:
+                    self.found.mistakes.append(f"{other} and {path.name} are both frame {int(match[1])}; remove one")
+        return frames
+
+    def _check_gaps(self, numbers: list[int], last: int) -> None:
+        """Add one mistake for each track that is silent on some of these frames, sorted, after one with its object."""
+        for track, gaps in self._gaps:
+            silent = []
+            for here, later in gaps:
+                end = last + 1 if later is None else later
+                silent += numbers[bisect_right(numbers, here) : bisect_left(numbers, end)]
+            if silent:
+                self.found.mistakes.append(
+                    f"{self._path}: track {track}: does not say whether its object is in frame "
+                    f"{first_few(map(str, silent))}; export it from CVAT, which lists every frame of a track, {_AGAIN}"
+                )
 
 
 def read_cvat(path: Path, images: Path) -> Annotations:

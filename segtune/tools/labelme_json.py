@@ -18,6 +18,7 @@ from segtune.errors import InputError, counted, first_few, short
 from segtune.tools.annotations import (
     Annotated,
     Annotations,
+    NoImageError,
     Points,
     Shape,
     entries,
@@ -40,9 +41,13 @@ def read_labelme(folder: Path, images: Path) -> Annotations:
     found = Annotations()
     files = sorted(path for path in folder.glob("*.json") if path.name[0] != ".")
     names, renamed = set[str](), list[str]()
+    pictures: dict[str, list[Path]] = {}
+    for file in sorted(images.iterdir()):
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            pictures.setdefault(file.stem, []).append(file)
     for path in files:
         try:
-            entry = _read(path, images, found, renamed)
+            entry = _read(path, images, pictures, found, renamed)
         except InputError as error:
             found.mistakes += error.mistakes
         else:
@@ -59,11 +64,17 @@ def read_labelme(folder: Path, images: Path) -> Annotations:
     return found
 
 
-def _read(path: Path, images: Path, found: Annotations, renamed: list[str]) -> Annotated:
+def _read(
+    path: Path, images: Path, pictures: Mapping[str, list[Path]], found: Annotations, renamed: list[str]
+) -> Annotated:
     content = read_json(path)
     name = text(content.get("imagePath"), f"{path}: imagePath")
     # It is relative to the JSON file, on any system; the image is looked up by its name alone.
-    image, inside = _image(path, images, PureWindowsPath(name).name, content)
+    try:
+        image, inside = image_inside(images, PureWindowsPath(name).name, str(path))
+    except NoImageError as error:
+        image = _beside(path, pictures, content, error)
+        inside = PurePosixPath(image.name)
     if image.name != PureWindowsPath(name).name:
         renamed.append(image.name)
     header = read_header(image)
@@ -83,16 +94,13 @@ def _read(path: Path, images: Path, found: Annotations, renamed: list[str]) -> A
     return Annotated(image, inside, tuple(shapes), str(path), size)
 
 
-def _image(path: Path, images: Path, name: str, content: Mapping[str, Any]) -> tuple[Path, PurePosixPath]:
-    """Return the image of a JSON file; where imagePath names none, as after renaming, the one with the file's name."""
-    try:
-        return image_inside(images, name, str(path))
-    except InputError as error:
-        beside = [file for suffix in SUFFIXES if (file := images / f"{path.stem}{suffix}").is_file()]
-        if len(beside) == 1:
-            return beside[0], PurePosixPath(beside[0].name)
-        within = "; the JSON file holds a copy as imageData" if content.get("imageData") else ""
-        raise InputError(f"{error.mistakes[0]}{within}") from None
+def _beside(path: Path, pictures: Mapping[str, list[Path]], content: Mapping[str, Any], error: NoImageError) -> Path:
+    """Return the image with the name of a JSON file whose imagePath names none, as after renaming."""
+    beside = pictures.get(path.stem, [])
+    if len(beside) == 1:
+        return beside[0]
+    within = "; the JSON file holds a copy as imageData" if content.get("imageData") else ""
+    raise InputError(f"{error.mistakes[0]}{within}") from None
 
 
 def _shape(entry: dict[str, Any], what: str, image: tuple[int, int]) -> Shape | None:

@@ -72,6 +72,11 @@ class DataSet:
             yield from pool.map(read, waiting)
 
 
+def without_val(splits: Mapping[str, object], dataset: str) -> list[str]:
+    """Return a line where the splits lack val, whose folder may have a wrong name."""
+    return [] if VAL in splits else [f"no {VAL}/ in {dataset}: only {' and '.join(splits)} can be shown"]
+
+
 def valid_pixels(tile: TilePixels) -> npt.NDArray[np.float64]:
     """Return the pixels of a tile that hold data in all of its files, (N, bands): those of the image, then channels."""
     return np.concatenate([source[tile.valid] for source in tile.sources], axis=1).astype(np.float64)

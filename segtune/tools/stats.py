@@ -39,6 +39,7 @@ def run(arguments: Namespace) -> None:
     from segtune.files.atomic import write_text
     from segtune.report.terminal import make_console, reading_bar
     from segtune.tools.describing import describe
+    from segtune.tools.pixels import without_val
 
     console = make_console()
     with reading_bar(console) as (progress, _):
@@ -46,7 +47,7 @@ def run(arguments: Namespace) -> None:
         stats = describe(config, channels, "classes" in settings, progress)
     for table in (band_table(stats), label_table(stats)):
         console.print(table, soft_wrap=False)
-    for line in suggestions(stats):
+    for line in (*without_val(stats.splits, config.dataset), *suggestions(stats)):
         console.print(line)
     if arguments.json:
         write_text(arguments.json, json.dumps(stats.plain(), indent=1, ensure_ascii=False) + "\n")

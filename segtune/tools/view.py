@@ -45,11 +45,13 @@ def run(arguments: Namespace) -> None:
     # torch and rasterio take seconds to import; --help and common mistakes do not wait for them.
     from segtune.pictures.png import write_png
     from segtune.report.terminal import make_console, reading_bar
-    from segtune.tools.pixels import DataSet
+    from segtune.tools.pixels import DataSet, without_val
     from segtune.tools.showing import choose, sheet
 
     console = make_console()
     data = DataSet.of(config, config.channels if "channels" in settings else None)
+    for line in without_val(data.splits, config.dataset):
+        console.print(line)
     if arguments.split not in data.splits:
         raise InputError(f"--split: there is no {arguments.split!r}; there are {', '.join(data.splits)}")
     split = data.splits[arguments.split]

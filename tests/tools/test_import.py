@@ -25,6 +25,7 @@ from tests.tools.annotated import (
     coco,
     convert,
     labelme,
+    of_track,
     shares,
     with_object,
     write,
@@ -187,7 +188,7 @@ def test_xml_of_cvat_becomes_masks_by_order_of_depth() -> None:
 
 
 VIDEO = """<annotations><meta><task><labels><label><name>car</name></label><label><name>bus</name></label></labels>
-<original_size><width>32</width><height>24</height></original_size></task></meta>
+<stop_frame>19</stop_frame><original_size><width>32</width><height>24</height></original_size></task></meta>
 <track id="0" label="bus">
   <polygon frame="10" outside="0" occluded="1" keyframe="1" points="{small}" z_order="1"></polygon>
   <polygon frame="13" outside="0" occluded="0" keyframe="0" points="{small}" z_order="1"></polygon>
@@ -210,8 +211,9 @@ def test_frames_of_a_video_hold_the_objects_of_their_tracks(write_image: WriteIm
         write_image(Path(f"frames/frame_{frame:06d}.png"), np.zeros((HEIGHT, WIDTH), np.uint8))
     write_image(Path("frames/cover.png"), np.zeros((9, 9), np.uint8))
     ended = convert("cvat", "annotations.xml", "--images", "frames", "--to", "new")
-    if last == 19:  # the track does not say whether frame 16 shows its object
-        assert ended.mistakes[0].startswith("annotations.xml: track '1': says nothing of frame 16, between 13 and 19; ")
+    if last == 19:
+        (mistake,) = ended.mistakes
+        assert mistake.startswith("annotations.xml: track '1': does not say whether its object is in frame 16; export")
         return
     assert (ended.status, ended.err) == (0, "")
     masks = {path.stem: read_mask(path) for path in sorted(Path("new/gt").iterdir())}
@@ -219,6 +221,65 @@ def test_frames_of_a_video_hold_the_objects_of_their_tracks(write_image: WriteIm
     assert np.array_equal(masks.pop("frame_000013"), drawn((inside(BIG), 1), (inside(SMALL), 2)))
     assert sorted(masks) == ["frame_000016", "frame_000019"]
     assert not any(mask.any() for mask in masks.values())
+
+
+SHORT = '<polygon frame="{}" outside="{}" points="1,2;3,4;5,1"/>'
+
+
+def frames_of(write_image: WriteImage, *frames: int) -> None:
+    for frame in frames:
+        write_image(Path(f"frames/frame_{frame:06d}.png"), np.zeros((HEIGHT, WIDTH), np.uint8))
+
+
+def test_frames_that_no_track_is_about_are_left_out_and_told(write_image: WriteImage) -> None:
+    frames_of(write_image, 1, 2, 3)
+    write(of_track(SHORT.format(1, 0)), "a.xml")
+    ended = convert("cvat", "a.xml", "--images", "frames", "--to", "new")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines()[0] == "left out: 2 frames outside of 0 to 1, the frames of a.xml"
+    assert below("new/gt") == ["frame_000001.png"]
+
+
+@pytest.mark.parametrize("place", ["task", "job"])
+def test_frames_of_a_video_are_those_of_its_job(write_image: WriteImage, place: str) -> None:
+    frames_of(write_image, 1, 2, 3, 4, 5)
+    meta = f"<meta><{place}><start_frame>2</start_frame><stop_frame>4</stop_frame></{place}></meta>"
+    track = of_track(SHORT.format(2, 0), SHORT.format(3, 1)).replace("<annotations>", f"<annotations>{meta}")
+    write(track, "a.xml")
+    ended = convert("cvat", "a.xml", "--images", "frames", "--to", "new")
+    assert ended.out.splitlines()[0] == "left out: 2 frames outside of 2 to 4, the frames of a.xml"
+    assert below("new/gt") == [f"frame_00000{frame}.png" for frame in (2, 3, 4)]
+    write(track.replace('outside="1"', 'outside="0"'), "a.xml")
+    (mistake,) = convert("cvat", "a.xml", "--images", "frames", "--to", "more").mistakes
+    assert mistake.startswith("a.xml: track '3': does not say whether its object is in frame 4; export it from CVAT")
+
+
+def test_all_gaps_of_a_track_are_one_line(write_image: WriteImage) -> None:
+    frames_of(write_image, *range(9))
+    write(of_track(*(SHORT.format(frame, 0) for frame in (0, 2, 4, 8))), "a.xml")
+    (mistake,) = convert("cvat", "a.xml", "--images", "frames", "--to", "new").mistakes
+    assert "is in frame 1, 3, 5, 6, 7; export" in mistake
+
+
+def test_two_images_of_one_frame_are_a_mistake(write_image: WriteImage) -> None:
+    frames_of(write_image, 1)
+    write_image(Path("frames/frame_0000001.png"), np.zeros((HEIGHT, WIDTH), np.uint8))
+    write(of_track(SHORT.format(1, 0)), "a.xml")
+    (mistake,) = convert("cvat", "a.xml", "--images", "frames", "--to", "new").mistakes
+    assert mistake == "frames/frame_0000001.png and frame_000001.png are both frame 1; remove one"
+
+
+def test_a_renamed_image_of_labelme_may_end_in_capitals() -> None:
+    Path("pictures/b.jpg").rename("pictures/IMG_1.JPG")
+    write(labelme({"label": "x", "points": SMALL}, imagePath="old.jpg"), "pictures/IMG_1.json")
+    assert convert("labelme", "pictures", "--to", "new").status == 0
+    assert below("new/images") == ["IMG_1.JPG"]
+
+
+def test_an_image_of_another_format_is_not_replaced_by_one_beside() -> None:
+    write(labelme({"label": "x", "points": SMALL}, imagePath="a.psd"), "pictures/a.json")
+    (mistake,) = convert("labelme", "pictures", "--to", "new").mistakes
+    assert mistake.startswith("pictures/a.json: the image 'a.psd' has none of the formats")
 
 
 def test_a_renamed_image_of_labelme_is_found_by_its_name() -> None:

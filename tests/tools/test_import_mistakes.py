@@ -132,6 +132,13 @@ def test_a_mistake_in_labelme_is_one_line_and_writes_nothing(content: object, co
     assert not Path("new").exists()
 
 
+def test_labelme_without_its_image_names_the_image_alone() -> None:
+    write(labelme({"label": "x", "points": BIG}, imagePath="z.png"), "marked/q.json")
+    (mistake,) = convert("labelme", "marked", "--images", "pictures", "--to", "new").mistakes
+    assert mistake == "marked/q.json: pictures/z.png: no such image; --images names the folder of the images"
+    assert not Path("new").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

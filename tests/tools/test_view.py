@@ -68,6 +68,9 @@ def test_a_data_set_may_have_one_split(data: Path) -> None:
     shutil.rmtree(data / "val")
     ended = view(data, "--tiles", 2, "-o", "sheet.png")
     assert (ended.status, ended.err) == (0, "")
+    assert ended.out.splitlines()[0] == f"no val/ in {data}: only train can be shown"
+    ended = call("segtune.tools.__main__", "stats", data)
+    assert f"no val/ in {data}: only train can be shown" in ended.out.splitlines()
     shutil.rmtree(data / "train")
     assert len(view(data, "-o", "other.png").mistakes) == 2
 
