@@ -40,6 +40,12 @@ class Axis:
             low, high, value = math.log(low), math.log(high), math.log(value)
         return round(100 * (value - low) / (high - low), 2)
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The low and the high end as text, with two significant digits of the range, and two decimals at least."""
+        digits = max(2, 1 - math.floor(math.log10(self.high - self.low)))
+        return f"{self.low:.{digits}f}", f"{self.high:.{digits}f}"
+
 
 @dataclass(frozen=True)
 class Line:

@@ -225,3 +225,12 @@ def test_values_are_compared_only_where_there_are_several() -> None:
     one = Influence("encoder", None, (effect("resnet18", 0.6),))
     assert "What is better" not in parsed(page(report(influences=(one,)))).text
     assert "What is better" in parsed(page(report())).text
+
+
+def test_the_axis_of_values_that_lie_close_has_two_ends() -> None:
+    close = [replace(effect(value, mean), interval=None) for value, mean in (("a", 0.9313), ("b", 0.9347))]
+    one = Influence("encoder", 0.7, tuple(close))
+    found = re.search(r'class="ends"><span>(.*?)</span><span>(.*?)</span>', page(report(influences=(one,))))
+    assert found
+    low, high = map(float, found.groups())
+    assert low < high

@@ -41,3 +41,17 @@ def test_a_logarithmic_axis_places_by_factors() -> None:
 def test_scores_stay_between_0_and_1() -> None:
     found = score_axis("mIoU", [0.0, 1.0])
     assert (found.low, found.high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [
+        (0.0, 1.0, ("0.00", "1.00")),
+        (0.25, 0.75, ("0.25", "0.75")),
+        (0.9, 0.95, ("0.900", "0.950")),
+        (0.9312, 0.9349, ("0.9312", "0.9349")),
+        (0.5, 0.50002, ("0.500000", "0.500020")),
+    ],
+)
+def test_the_ends_of_an_axis_have_the_digits_of_its_range(low: float, high: float, texts: tuple[str, str]) -> None:
+    assert Axis("mIoU", low, high, ()).ends == texts
