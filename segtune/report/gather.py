@@ -29,6 +29,7 @@ from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_results
 from segtune.trials import SearchState, Trial, ranked
+from segtune.tuning.fold_rows import best_of_folds
 from segtune.tuning.insight import insight
 from segtune.tuning.search_yaml import stored_space
 from segtune.tuning.status import search_state
@@ -174,7 +175,7 @@ def _iou(
 ) -> Mapping[str, float | None]:
     epochs, best = results.get(trial.number, ()), trial.best_epoch
     if trial.folds > 1:
-        return _mean_iou(epochs, trial.epochs // trial.folds)
+        return _mean_iou(epochs, trial.folds)
     if trial.confirmed:
         try:
             epochs = read_results(RunFolder(folder.path / trial.confirmed.run), trial.epochs)
@@ -185,15 +186,10 @@ def _iou(
     return found.scores.iou if found and found.scores else {}
 
 
-def _mean_iou(epochs: Sequence[EpochResult], budget: int) -> Mapping[str, float | None]:
+def _mean_iou(epochs: Sequence[EpochResult], folds: int) -> Mapping[str, float | None]:
     """Return the IoU of each class in the best epochs of all folds: the mean over those whose tiles hold the class."""
-    best: dict[int, EpochResult] = {}
-    for one in epochs:
-        fold = (one.epoch - 1) // budget
-        if fold not in best or (one.score or 0.0) > (best[fold].score or 0.0):
-            best[fold] = one
     found: dict[str, list[float]] = {}
-    for one in best.values():
+    for one in best_of_folds(epochs, folds):
         for name, value in (one.scores.iou if one.scores else {}).items():
             found.setdefault(name, []).extend([] if value is None else [value])
     return {name: statistics.fmean(values) if values else None for name, values in found.items()}

@@ -212,7 +212,7 @@ class Confirming:
     def _seconds(self, confirmation: Confirmation, trials: Sequence[Trial]) -> float:
         """Estimate how long the runs take that are left, from how long their trials took."""
         runs = [run for run in runs_of(confirmation, trials, self._folder) if not run.done]
-        each = [(run.trial.seconds or 0.0) / max(1, run.trial.epochs_done) * run.trial.epochs for run in runs]
+        each = [run.expected_seconds for run in runs]
         at_once = min(self._plan.concurrent, len(runs)) or 1
         return sum(each) / at_once if len(runs) % at_once == 0 else max(each) * math.ceil(len(runs) / at_once)
 

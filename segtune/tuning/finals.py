@@ -90,5 +90,4 @@ def _named(runs: Sequence[RepeatRun]) -> str:
 
 
 def _seconds(runs: Sequence[RepeatRun]) -> float:
-    each = ((run.trial.seconds or 0.0) / max(1, run.trial.epochs_done) * run.trial.epochs for run in runs)
-    return sum(seconds / run.trial.folds for seconds, run in zip(each, runs, strict=True))
+    return sum(run.expected_seconds / run.trial.folds for run in runs)

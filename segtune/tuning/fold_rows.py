@@ -65,6 +65,16 @@ def joined(results: Sequence[Sequence[EpochResult]], folds: int) -> list[EpochRe
     return found
 
 
+def best_of_folds(epochs: Sequence[EpochResult], folds: int) -> list[EpochResult]:
+    """Return the best epoch of each fold that has a score; of a trial without folds, its best epoch."""
+    by_fold: dict[int, EpochResult] = {}
+    for one in epochs:
+        fold = (one.epoch - 1) // (one.epochs // folds)
+        if one.score is not None and (fold not in by_fold or one.score > (by_fold[fold].score or 0.0)):
+            by_fold[fold] = one
+    return list(by_fold.values())
+
+
 def _mean(parts: Sequence[EpochResult], folds: int) -> EpochResult:
     """Return the last of some epochs with the means of the best scores of all."""
     last = parts[-1]

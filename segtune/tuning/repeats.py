@@ -30,6 +30,11 @@ class RepeatRun:
         return self.folder.path.name
 
     @property
+    def expected_seconds(self) -> float:
+        """How long it takes if it trains as its trial did, from how long that took."""
+        return (self.trial.seconds or 0.0) / max(1, self.trial.epochs_done) * self.trial.epochs
+
+    @property
     def model(self) -> str:
         """The name of the folder that has its model: with folds, of a training of its trial on train."""
         trial = self.trial

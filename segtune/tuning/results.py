@@ -24,6 +24,7 @@ from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.training.runlog import read_results
 from segtune.trials import Status, Trial, wobble, write_trials
+from segtune.tuning.fold_rows import best_of_folds
 from segtune.tuning.repeats import rows_of
 from segtune.tuning.study import (
     ERROR,
@@ -148,7 +149,7 @@ class Results:
             micro_batch=frozen.user_attrs.get(MICRO_BATCH, micro_batch),
             spent=spent,
             searched=self._searched(frozen),
-            collapsed=reached is not None and all(one.collapsed_epochs > 0 for one in _best_of_folds(epochs, folds)),
+            collapsed=reached is not None and all(one.collapsed_epochs > 0 for one in best_of_folds(epochs, folds)),
             wobble=_wobble(epochs, folds),
             folds=folds,
             origin=origin_of(frozen, self._space.search.sampler == "grid"),
@@ -204,16 +205,6 @@ def _interval(trial: Trial, best: Path) -> Interval | None:
     score, low, high = (metrics.get(f"{trial.objective}{end}") for end in ("", "_low", "_high"))
     # A running trial may have a newer model than the study knows of, and older releases wrote no interval.
     return None if score is None or low is None or high is None or score != trial.score else Interval(score, low, high)
-
-
-def _best_of_folds(epochs: Sequence[EpochResult], folds: int) -> list[EpochResult]:
-    """Return the best epoch of each fold."""
-    by_fold: dict[int, EpochResult] = {}
-    for one in epochs:
-        fold = (one.epoch - 1) // (one.epochs // folds)
-        if one.score is not None and (fold not in by_fold or one.score > (by_fold[fold].score or 0.0)):
-            by_fold[fold] = one
-    return list(by_fold.values())
 
 
 def _wobble(epochs: Sequence[EpochResult], folds: int) -> float | None:
