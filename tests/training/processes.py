@@ -190,8 +190,10 @@ def line(config: RunConfig, where: Path) -> list[str]:
 
 
 def lives(pid: int) -> bool:
+    """A process whose first thread has ended keeps its files, and their locks, until its last one has."""
+    place = Path(f"/proc/{pid}")
     try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        state = (place / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        return state != "Z" or len(list((place / "task").iterdir())) > 1
     except (FileNotFoundError, ProcessLookupError):  # the second one: it ended between opening and reading
         return False
-    return state != "Z"
