@@ -24,11 +24,16 @@ _CELL = 19
 
 def report(replays: Sequence[Replay], sets: Mapping[str, Recorded]) -> Iterator[str]:
     """The whole report, line by line."""
-    landscapes = list(dict.fromkeys(replay.key.landscape for replay in replays))
+    landscapes = {replay.key.landscape for replay in replays}
     for landscape, regression in ((SURROGATE, CHOSEN), (OWN, OWN_CURVES)):
         if landscape in landscapes:
             yield from about(sets, regression)
-    for landscape in landscapes:
+    yield from tables(replays, sets)
+
+
+def tables(replays: Sequence[Replay], sets: Mapping[str, Recorded]) -> Iterator[str]:
+    """What the replays found, and what they took, line by line."""
+    for landscape in dict.fromkeys(replay.key.landscape for replay in replays):
         for workers in sorted({replay.key.workers for replay in replays}):
             some = [r for r in replays if (r.key.landscape, r.key.workers) == (landscape, workers)]
             for pool in pools(sets):

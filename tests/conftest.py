@@ -19,6 +19,7 @@ os.environ["HF_HUB_CACHE"] = os.environ["TORCH_HOME"] = str(Path(__file__).paren
 os.environ["SEGTUNE_WEIGHTS"] = ""
 # Before torch is imported: tests share the cores, and threads that wait for each other must not take them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's and SciPy's algebra; Gaussian processes of benchmarks
 
 import cv2
 import numpy as np

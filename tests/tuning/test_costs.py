@@ -128,6 +128,7 @@ def drawn(folder: Path, objectives: str) -> list[str]:
     return encoders
 
 
+@pytest.mark.slow
 def test_costs_draw_the_sampler_to_what_costs_less(tmp_path: Path) -> None:
     with_costs, without = (
         drawn(tmp_path / name, objectives) for name, objectives in (("a", "[miou, parameters]"), ("b", "miou"))

@@ -141,6 +141,7 @@ def curve(folder: SearchFolder) -> list[tuple[str, ...]]:
     return [tuple(row[name] for name in names) for row in read_rows(folder.trial(0))]
 
 
+@pytest.mark.slow
 def test_a_fold_without_its_state_starts_the_trial_again(tiles: Path, tmp_path: Path) -> None:
     folder = SearchFolder(tmp_path / "s")
     space = space_of(tmp_path, tiles, ALL.replace("lr: [1e-9, 5e-3]", "lr: [5e-3]"))
@@ -199,6 +200,7 @@ def test_a_search_without_folds_is_no_teacher(tiles: Path, tmp_path: Path) -> No
         check_earlier([tmp_path / "s"], folded, fingerprint, anyway=False)
 
 
+@pytest.mark.slow
 def test_a_larger_search_has_the_model_of_its_new_winner(tiles: Path, tmp_path: Path) -> None:
     one, two = (ALL.replace("2, scheduler", f"2, trials: {trials}, scheduler") for trials in (1, 2))
     worse = "baseline: {lr: 1e-9, batch_size: 2}\n"

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pytest
 import ray
 import yaml
 
@@ -89,6 +90,7 @@ def test_an_interrupted_trial_goes_on_where_it_was(tiles: Path, tmp_path: Path) 
     assert heard.epochs[:2] == [(1, 2), (1, 3)]
 
 
+@pytest.mark.slow
 def test_a_trial_that_paused_goes_on_to_the_same_numbers(tiles: Path, tmp_path: Path) -> None:
     # The second trial pauses; it goes on when the third is worse.
     grid = "space: {lr: [1e-9, 5e-3, 2e-9], batch_size: [2]}\nbaseline: {lr: 1e-9, batch_size: 2}\n"

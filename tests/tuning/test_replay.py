@@ -6,7 +6,9 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from found import Band, Results, ratios
 from methods import METHODS, planned
 from picture import draw
 from recorded import Recorded, others_of, read_sets
-from report import report
+from report import report, tables
 from simulation import BUDGETS, LANDSCAPES, Ground, Key, Replay, Simulated, make_searcher, simulate
 from surrogate import Prediction
 from table import Table, in_table
@@ -56,9 +58,16 @@ def command(folder: Path, *more: str, results: str = "results.csv") -> list[str]
 
 
 @pytest.fixture(scope="module")
-def replayed(folder: Path) -> Path:
-    """Run a replay from the command line; return its results file."""
-    search_quality.main(command(folder))
+def said(folder: Path) -> str:
+    """Run a replay from the command line; return what it prints."""
+    with redirect_stdout(StringIO()) as out:
+        search_quality.main(command(folder, "--picture", f"{folder / 'picture.png'}"))
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def replayed(said: str, folder: Path) -> Path:
+    """Return the results file of the replay."""
     return folder / "results.csv"
 
 
@@ -77,27 +86,17 @@ def searcher_of(space: Space, name: str, workers: int, seed: int = 0) -> Searche
 # The report
 
 
-def test_where_early_epochs_tell_all_asha_and_the_others_help(
-    replayed: Path, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    search_quality.main(command(folder, "--picture", f"{folder / 'picture.png'}"))
-    text = capsys.readouterr().out
-    for after in (
-        "=== surrogate of the curves of all",
-        "=== recorded configurations",
-    ):
-        regret = means(text, "regret, mean over", after)
+def test_where_early_epochs_tell_all_asha_and_the_others_help(said: str, folder: Path) -> None:
+    for after in ("=== surrogate of the curves of all", "=== recorded configurations"):
+        regret = means(said, "regret, mean over", after)
         assert list(regret) == list(NAMES)
         assert sum(regret["random"]) > sum(regret["random+asha"]) > sum(regret["random+asha+portfolio"])
     assert regret["random+asha+portfolio"][0] == pytest.approx(0, abs=0.01)  # after 5 full trainings
     assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_a_table_prints_is_the_mean_of_the_seeds_at_the_budget(
-    replayed: Path, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    search_quality.main(command(folder))
-    printed = means(capsys.readouterr().out, "best mIoU on south", "=== surrogate")["random"][2]
+def test_what_a_table_prints_is_the_mean_of_the_seeds_at_the_budget(said: str, replayed: Path) -> None:
+    printed = means(said, "best mIoU on south", "=== surrogate")["random"][2]
     scores = []
     for row in csv.DictReader(replayed.open()):
         if (row["landscape"], row["set"], row["method"]) == ("surrogate", "south", "random"):
@@ -107,9 +106,7 @@ def test_what_a_table_prints_is_the_mean_of_the_seeds_at_the_budget(
     assert printed == pytest.approx(np.mean(scores), abs=1e-4)
 
 
-def test_a_replay_goes_on_where_it_was_killed(
-    replayed: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_replay_goes_on_where_it_was_killed(replayed: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = replayed.read_text().splitlines(keepends=True)
     cut = folder / "cut.csv"
     cut.write_text("".join(lines[:-2]) + lines[-2][:40])
@@ -120,6 +117,7 @@ def test_a_replay_goes_on_where_it_was_killed(
         return simulate(ground, key)
 
     monkeypatch.setattr(replay, "simulate", counted)
+    monkeypatch.setattr("report.about", lambda sets, regression: ["judged once, above"])
     search_quality.main(command(folder, results="cut.csv"))
     assert simulated == [Key(LANDSCAPES[-1], "south", name, 1, SEEDS - 1) for name in NAMES[-2:]]
     same = [[{**row, "cpu_seconds": ""} for row in csv.DictReader(path.open())] for path in (cut, replayed)]
@@ -157,7 +155,7 @@ def test_aims_and_losses_are_reported_as_they_are(sets: dict[str, Recorded]) -> 
 
     replays = found("random", (1.0, 40.0), (0.3, 0.5)) + found("random+asha", (4.0, 30.0), (0.4, 0.6))
     replays += found("tpe+asha", (4.0, 15.0), (0.3, 0.7)) + found("tpe+asha+portfolio", (2.0, 4.0), (0.6, 0.8))
-    lines = [line.strip() for line in report(replays, sets)]
+    lines = [line.strip() for line in tables(replays, sets)]
     assert "tpe+asha+portfolio: 0.04, reached" in lines  # half of random's runs never have the median: 2 / 50
     assert not any(line.startswith("tpe+asha: 0.") for line in lines)  # 15 / 50 of the time
     (worse,) = [line for line in lines if line.startswith("tpe+asha: ")]

@@ -10,7 +10,7 @@ import replay
 from curves import Curve, drawn
 from picture import draw
 from recorded import Recorded, read_sets
-from report import report
+from report import tables
 from simulation import BUDGETS, Ground, Key, Replay, simulate
 
 from segtune.space.reader import load_space
@@ -45,7 +45,7 @@ def test_a_data_set_with_a_space_of_its_own_has_its_table(sets: dict[str, Record
     )
     found = [one for name in (*sets, "old") for one in replays("surrogate", name, "random", 0.3, 0.4, 0.5)]
     found += [one for name in sets for one in replays("surrogate", name, "random+asha+portfolio", 0.4, 0.5, 0.6)]
-    text = "\n".join(report(found, sets | {"old": old}))
+    text = "\n".join(tables(found, sets | {"old": old}))
     assert "best mIoU on north" in text
     assert "best mIoU on old" in text
 
@@ -78,13 +78,13 @@ def test_oracles_have_a_table_of_their_own(sets: dict[str, Recorded], tmp_path: 
         for method, best in (("random", 0.3), ("random+asha", 0.35), ("tpe+asha", 0.4), ("tpe+asha right prior", 0.8))
         for one in replays("surrogate", name, method, best, best + 0.05, best + 0.1)
     ]
-    tables, oracles = "\n".join(report(found, sets)).split("oracles: ")
-    assert "right prior" not in tables
-    assert "tpe+asha: " in tables
+    honest, oracles = "\n".join(tables(found, sets)).split("oracles: ")
+    assert "right prior" not in honest
+    assert "tpe+asha: " in honest
     rows = [line.split() for line in oracles.split("CPU seconds")[0].splitlines() if line.startswith("  tpe")]
     assert [row[0:2] for row in rows[:2]] == [["tpe+asha", "0.4010"], ["tpe+asha", "right"]]
-    without = "\n".join(report([one for one in found if "prior" not in one.key.method], sets))
-    assert without.split("CPU seconds")[0].strip() == tables.strip()
+    without = "\n".join(tables([one for one in found if "prior" not in one.key.method], sets))
+    assert without.split("CPU seconds")[0].strip() == honest.strip()
     draw(found, sets, tmp_path / "all.png")
     draw([one for one in found if "prior" not in one.key.method], sets, tmp_path / "honest.png")
     assert (tmp_path / "all.png").read_bytes() == (tmp_path / "honest.png").read_bytes()
@@ -95,7 +95,7 @@ def test_a_table_is_reported_only_while_most_of_it_is_left(sets: dict[str, Recor
     found = [
         one for name in sets for method, best in methods for one in replays("table", name, method, best, best, best + 1)
     ]
-    lines = [line.strip() for line in report(found, sets)]
+    lines = [line.strip() for line in tables(found, sets)]
     heads = [line.split() for line in lines if line.startswith("after")]
     assert heads == [["after", "5", "after", "10"], ["after", "5", "after", "10", "after", "20"]]
     assert not any("after 50" in line for line in lines)
@@ -115,7 +115,7 @@ def test_the_trials_of_a_replay_are_counted_by_budget(sets: dict[str, Recorded])
 
 def test_the_columns_of_tables_stand_below_their_heads(sets: dict[str, Recorded]) -> None:
     found = [one for name in sets for one in replays("surrogate", name, "tpe+promotion+portfolio", 0.4, 0.5, 0.6)]
-    lines = list(report(found, sets))
+    lines = list(tables(found, sets))
     head = next(number for number, line in enumerate(lines) if "after 5" in line)
     assert lines[head + 2].startswith("  tpe+promotion+portfolio (default) ")
     assert len(lines[head]) == len(lines[head + 2])
