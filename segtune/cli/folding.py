@@ -11,7 +11,7 @@ from segtune.cli.repeating import begun_runs
 from segtune.cli.training import reading, train_and_watch
 from segtune.config import RunConfig
 from segtune.errors import InputError, counted
-from segtune.files.atomic import discard_folder, write_text
+from segtune.files.atomic import write_text
 from segtune.files.checks import read_own_json
 from segtune.files.folders import FOLD, RunFolder
 from segtune.report.commands import same_command
@@ -37,22 +37,14 @@ def run_folds(arguments: Namespace) -> int:
         raise InputError(f"--folds: must be between {FEWEST_FOLDS} and {MOST_FOLDS}, but got {count}")
     place, config = begun_runs(arguments, (FOLD, _RESULT), "--folds")
     # torch takes seconds to import; common mistakes do not wait for it.
-    from segtune.data.folds import FoldTiles
-    from segtune.evaluation.grouping import find_groups
+    from segtune.evaluation.cross_validation import deal_folds
     from segtune.report.terminal import make_console
     from segtune.training.resolve import check_input
 
     console = make_console()
     with reading(console, config, None, begins=True) as now:
         config = now.config
-        found = FoldTiles(config)
-        grouping = find_groups(found.tiles, arguments.group).for_folds(count)
-        folded = found.deal(count, grouping.groups, now.progress, now.say)
-    if line := grouping.together():
-        console.print(line)
-    console.print(f"{counted(count, 'fold')} of {folded.sizes()}: each is scored by a model of the others")
-    if line := folded.unequal():
-        console.print(line)
+        folded, grouping = deal_folds(config, count, arguments.group, progress=now.progress, say=now.say)
     for info in folded.infos:
         check_input(config, info, True, now.transforms)
     place = place or RunFolder.dated(logs, config).path
@@ -86,25 +78,19 @@ def _planned(place: Path, config: RunConfig, folded: Folded, grouping: Grouping)
 
 
 def _train(console: Console, config: RunConfig, info: DataInfo, folder: RunFolder, hint: str) -> int:
-    """Train the run of a fold, or what is left of it, and count what its model gets right; return the exit status.
-
-    The model and the state are deleted then: a model of a fold is no better than one that is trained on all of train.
-    """
+    """Train the run of a fold, or what is left of it, and measure it; return the exit status."""
     from segtune.report.text import how_it_ended
-    from segtune.training.repeat import count_tiles
+    from segtune.training.repeat import measure_fold
     from segtune.training.resolve import resolve
     from segtune.training.resume import check_same_settings
 
     if folder.begun:
         check_same_settings(folder, config)
-    if not folder.tiles.is_file():
-        if not (folder.begun and how_it_ended(folder, config)) and (
-            status := train_and_watch(console, config, info, folder, hint)
-        ):
-            return status
-        count_tiles(folder, resolve(config, info), info, lambda phase: None)
-    folder.state.unlink(missing_ok=True)
-    discard_folder(folder.best)
+    if not (folder.tiles.is_file() or (folder.begun and how_it_ended(folder, config))) and (
+        status := train_and_watch(console, config, info, folder, hint)
+    ):
+        return status
+    measure_fold(folder, resolve(config, info), info, lambda phase: None)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from segtune.data.diagnosis import Finding
@@ -14,18 +14,18 @@ from segtune.data.likeness import Likeness
 from segtune.data.raster import opened
 from segtune.data.reading import check_sizes
 from segtune.data.threads import reading_threads
-from segtune.data.tiles import Split, Tile
+from segtune.data.tiles import Tile
 from segtune.errors import InputError
 from segtune.machine import available_cpus
 
 _PART = 16_384  # bytes at the beginning, in the middle and at the end of a file that are compared first
 
 
-def fast_findings(splits: Mapping[str, Split]) -> list[Finding]:
+def fast_findings(splits: Mapping[str, Sequence[Tile]], dealt: Collection[str] = ()) -> list[Finding]:
     """Find what the headers of all tiles tell: files that cannot be read, sizes that differ, and leaks between splits.
 
     Leaks are equal files and places that meet. The text of an error is that of the scan of the tiles, which would find
-    it, too.
+    it, too. What the splits `dealt` share is no leak: their tiles are dealt to folds together.
     """
     traces, names, errors, paths = list[Trace](), list[str](), list[Finding](), list[Path]()
     for split, tiles in splits.items():
@@ -41,12 +41,13 @@ def fast_findings(splits: Mapping[str, Split]) -> list[Finding]:
                     paths.append(tile.image)
     digests = _equal_files(paths, names)
     known = [Trace(t.name, digests.get(path), t.footprint) for t, path in zip(traces, paths, strict=True)]
-    across = [finding for finding in find_leaks(known, names) if _split(finding, 0) != _split(finding, 1)]
-    return errors + across
+    of_tile = {f"{split}/{trace.name}": split for split, trace in zip(names, traces, strict=True)}
+    return errors + [found for found in find_leaks(known, names) if _across(found, of_tile, dealt)]
 
 
-def _split(finding: Finding, which: int) -> str:
-    return finding.pairs[0][which].rpartition("/")[0]
+def _across(finding: Finding, of_tile: Mapping[str, str], dealt: Collection[str]) -> bool:
+    one, other = (of_tile[name] for name in finding.pairs[0])
+    return one != other and not (one in dealt and other in dealt)
 
 
 def _header(tile: Tile) -> Trace | InputError:

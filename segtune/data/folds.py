@@ -17,17 +17,24 @@ import numpy.typing as npt
 from segtune.config import RunConfig
 from segtune.data.bands import image_bands
 from segtune.data.dataset import DataInfo
+from segtune.data.diagnosis import Finding
 from segtune.data.exclusion import exclusion_lines
+from segtune.data.fast_check import fast_findings
 from segtune.data.findings import TileFindings, in_parallel, look_at
 from segtune.data.scan import Progress, Wanted, bands_of, scan
 from segtune.data.splits import find_data_set
 from segtune.data.statistics import Moments
 from segtune.data.tiles import TRAIN, VAL, ReadSettings, Split, Tile
-from segtune.errors import InputError, counted
+from segtune.errors import InputError, counted, first_few
 from segtune.objectives import Objective
 from segtune.remarks import Say, unheard
 
 _SEED = 0  # the same for all runs: configurations are compared on the same folds
+_SHARED = {  # kinds of leaks, and what to say of their tiles
+    "duplicate": "hold the same pixels as",
+    "same_place": "show the same place as",
+    "overlap": "overlap on the ground with",
+}
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,6 +46,7 @@ class Folded:
     names: tuple[str, ...]  # split/name
     folds: tuple[int, ...]  # of each tile, from 0
     infos: tuple[DataInfo, ...]  # by fold: it validates, all others train
+    leaks: tuple[Finding, ...] = ()  # files and places that folds share
 
     def unequal(self) -> str | None:
         """Return a line where one fold has more than twice as many tiles as another one; None elsewhere."""
@@ -52,6 +60,23 @@ class Folded:
         numbers = sorted(Counter(self.folds).values())
         few = "" if numbers[0] == numbers[-1] else f"{numbers[0]} to "
         return f"{few}{counted(numbers[-1], 'tile')}"
+
+    def shared(self, setting: str) -> list[str]:
+        """Return a line about each kind of copies that folds share; `setting` is what keeps tiles together.
+
+        Neighbours are not told again: what groups the tiles says what it knows of them.
+        """
+        lines = []
+        for kind, what in _SHARED.items():
+            found = (pair for leak in self.leaks if leak.kind == kind for pair in leak.pairs)
+            pairs = sorted(tuple(sorted(name.partition("/")[2] for name in pair)) for pair in found)
+            if pairs:
+                number, listed = len({name for pair in pairs for name in pair}), first_few(map(" and ".join, pairs), 3)
+                lines.append(
+                    f"warning: {number} of the {counted(len(self.names), 'tile')} {what} a tile of another fold "
+                    f"({listed}), so scores are too good; {setting} keeps tiles together"
+                )
+        return lines
 
 
 class FoldTiles:
@@ -116,7 +141,9 @@ class FoldTiles:
         for line in _absent(found, folds, config, every):
             say(line)
         infos = tuple(_info(every, found, folds, fold, config.dataset) for fold in range(count))
-        return Folded(joined.names, tuple(folds), infos)
+        numbered = list(zip(joined, folds, strict=True))
+        parts = {f"fold {fold + 1}": [tile for tile, own in numbered if own == fold] for fold in range(count)}
+        return Folded(joined.names, tuple(folds), infos, tuple(fast_findings(parts)))
 
 
 def _look(tiles: Split, config: RunConfig, every: DataInfo) -> list[TileFindings]:

@@ -41,7 +41,7 @@ from segtune.data.reading import ground_resolution
 from segtune.data.splits import find_data_set, split_places
 from segtune.data.statistics import Moments
 from segtune.data.tile_sizes import kept_bytes, largest_side
-from segtune.data.tiles import TRAIN, ReadSettings, Split
+from segtune.data.tiles import TRAIN, VAL, ReadSettings, Split
 from segtune.errors import InputError, counted
 from segtune.remarks import Say, unheard
 
@@ -60,6 +60,7 @@ def scan(
     wanted: Iterable[Wanted] | None = None,
     say: Say = unheard,
     tiles: Mapping[str, Split] | None = None,
+    folded: bool = False,
 ) -> DataInfo:
     """Scan a data set: take findings from the cache, or read each tile once, into the cache where there is room.
 
@@ -71,6 +72,7 @@ def scan(
     wanted: fits and image sizes that the cache should hold; None for those of the run.
     say: gets lines on the cache and on everything unusual in the data.
     tiles: the tiles of each split; None for those of the data set.
+    folded: the tiles of train and val are dealt to folds, so that `say` gets no lines on what they share.
 
     Raises InputError for unreadable files, for differing sizes, bands or types, for files of a tile that lie elsewhere
     on the ground, and for classes that no training mask contains.
@@ -79,7 +81,7 @@ def scan(
     tiles = find_data_set(config, channels) if tiles is None else tiles
     for line in exclusion_lines(split.excluded for split in tiles.values()):
         say(line)
-    reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say)
+    reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say, folded)
     seen, entries, kept = reader.read(wanted or [(config.fit, config.image_size)])
     pixels = {split: info.pixels for split, info in seen.items()}
     names = [f"{IMAGE}:{i + 1}" for i in range(seen[TRAIN].bands[0])] + list(channels)
@@ -116,9 +118,16 @@ class _Reader:
     """Brings together what is known of the splits and the entries of the cache; reads what is missing."""
 
     def __init__(
-        self, config: RunConfig, channels: Sequence[str], tiles: Mapping[str, Split], progress: Progress, say: Say
+        self,
+        config: RunConfig,
+        channels: Sequence[str],
+        tiles: Mapping[str, Split],
+        progress: Progress,
+        say: Say,
+        folded: bool,
     ) -> None:
         self._config, self._channels, self._tiles = config, channels, tiles
+        self._dealt = (TRAIN, VAL) if folded else ()
         self._progress, self._say = progress, say
         self._shown = 0, sum(map(len, tiles.values()))
         self._cache = Cache.of(config, self._say)
@@ -162,14 +171,14 @@ class _Reader:
 
         The warnings are kept in the cache: later scans of the same files repeat them and read nothing.
         """
-        cache, key = self._cache, _digest(("fast check", FORMAT, sorted(self._keys.items())))
+        cache, key = self._cache, _digest(("fast check", FORMAT, sorted(self._keys.items()), *self._dealt))
         known = cache.info(key) if cache else None
         if known is None:
             if (number := sum(map(len, self._tiles.values()))) >= _MANY:
                 self._say(f"reading the headers of {number} tiles")
             every = self._tiles[TRAIN]  # for folds, they validate as well
             found = fast_findings(
-                {split: own for split, own in self._tiles.items() if split == TRAIN or own is not every}
+                {split: own for split, own in self._tiles.items() if split == TRAIN or own is not every}, self._dealt
             )
             self._refuse([finding.what for finding in found if finding.severity == "error"])
             known = {"warnings": [f"warning: {finding.what}; {finding.do}" for finding in found]}

@@ -1,19 +1,23 @@
-"""What folds showed: the scores of their models, and the score of all tiles together."""
+"""Folds of the tiles of train and val: how they are dealt, and what their models' scores show together."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from segtune.errors import InputError
-from segtune.evaluation.grouping import Grouping, grouped_intervals
+from segtune.config import RunConfig
+from segtune.data.folds import Folded, FoldTiles
+from segtune.data.scan import Progress, Wanted
+from segtune.errors import InputError, counted
+from segtune.evaluation.grouping import FLAG, Grouping, find_groups, grouped_intervals
 from segtune.evaluation.intervals import Interval, Intervals
 from segtune.evaluation.measure import Measure
 from segtune.evaluation.overlap import TileCounts
+from segtune.remarks import Say, unheard
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,44 @@ class CrossValidated:
         """Return everything as JSON values."""
         own = {"objective": self.objective, "scores": list(self.scores), "mean": self.mean, "deviation": self.deviation}
         return own | {"together": asdict(self.together), "intervals": self.intervals.plain()}
+
+
+def deal_folds(
+    config: RunConfig,
+    count: int,
+    pattern: str | None,
+    setting: str = FLAG,
+    scored: str = "each is scored by a model of the others",
+    channels: Sequence[str] | None = None,
+    wanted: Iterable[Wanted] | None = None,
+    progress: Progress | None = None,
+    say: Say = unheard,
+) -> tuple[Folded, Grouping]:
+    """Deal the tiles of train and val to folds, so that no group is divided; return them, and the groups.
+
+    Parameters
+    ----------
+    config: the run.
+    count: the number of folds.
+    pattern, setting: what names groups, and what sets it; see `find_groups`.
+    scored: says to the user what the folds are for.
+    channels, wanted, progress: see `scan`.
+    say: gets lines on the folds, and those of the scan.
+
+    Raises InputError where the pattern does not fit the names, and as `FoldTiles` does.
+    """
+    found = FoldTiles(config, channels)
+    grouping = find_groups(found.tiles, pattern, setting).for_folds(count)
+    folded = found.deal(count, grouping.groups, progress, say, wanted)
+    lines = (
+        grouping.together(),
+        f"{counted(count, 'fold')} of {folded.sizes()}: {scored}",
+        folded.unequal(),
+        *folded.shared(setting),
+    )
+    for line in filter(None, lines):
+        say(line)
+    return folded, grouping
 
 
 def cross_validated(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -10,11 +10,10 @@ from typing import Any
 
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
-from segtune.data.folds import FoldTiles
-from segtune.data.scan import Progress, Wanted, scan
+from segtune.data.scan import Progress, scan
 from segtune.data.transform_nodes import read_transforms
-from segtune.errors import InputError, counted
-from segtune.evaluation.grouping import find_groups
+from segtune.errors import InputError
+from segtune.evaluation.cross_validation import deal_folds
 from segtune.files.transforms_file import TransformsFile
 from segtune.mistakes import SettingsError
 from segtune.models.auto_weights import decide_weights
@@ -159,9 +158,16 @@ def scan_data(space: Space, progress: Progress | None = None, say: Say = unheard
             said.add(line)
             say(line)
 
-    info = scan(baseline, space.channels(), progress, wanted, once)
-    if space.search.folds:
-        info = replace(info, folds=_folds(space, space.search.folds, progress, wanted, once))
+    channels, search = space.channels(), space.search
+    info = scan(baseline, channels, progress, wanted, once, folded=search.folds is not None)
+    if search.folds:
+        confirm, scored = (
+            search.confirms(),
+            "a trial's score is the mean over them, each scored by a model of the others",
+        )
+        pattern, setting = confirm.group if confirm else None, "search.confirm.group"
+        dealt, _ = deal_folds(baseline, search.folds, pattern, setting, scored, channels, wanted, progress, once)
+        info = replace(info, folds=dealt.infos)
     mistakes = [*_clashes(space, info.image_size()), *_unsuitable_transforms(space, info)]
     for settings in _inputs(space, info.image_size()):
         for part in info.folds or (info,):
@@ -174,24 +180,6 @@ def scan_data(space: Space, progress: Progress | None = None, say: Say = unheard
     for line in same_values(space, info):
         say(f"note: {line}")
     return info
-
-
-def _folds(
-    space: Space, count: int, progress: Progress | None, wanted: Iterable[Wanted], say: Say
-) -> tuple[DataInfo, ...]:
-    """Deal the tiles of train and val to folds, groups of them as for the intervals of a confirmation."""
-    found, confirm = FoldTiles(space.baseline, space.channels()), space.search.confirms()
-    grouping = find_groups(found.tiles, confirm.group if confirm else None, "search.confirm.group").for_folds(count)
-    folded = found.deal(count, grouping.groups, progress, say, wanted)
-    lines = (
-        grouping.together(),
-        f"{counted(count, 'fold')} of {folded.sizes()}: a trial's score is the mean over them, each scored by a model "
-        f"of the others",
-        folded.unequal(),
-    )
-    for line in filter(None, lines):
-        say(line)
-    return folded.infos
 
 
 def _unsuitable_transforms(space: Space, info: DataInfo) -> list[str]:

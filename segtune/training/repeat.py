@@ -18,6 +18,7 @@ from segtune.evaluation.opened import open_predictor
 from segtune.evaluation.overlap import TileCounts
 from segtune.evaluation.predictor import Predictor
 from segtune.evaluation.tile_counts import write_tiles
+from segtune.files.atomic import discard_folder
 from segtune.files.folders import RunFolder
 from segtune.models.device import torch_threads, within_memory
 from segtune.objectives import Objective
@@ -35,6 +36,22 @@ def count_tiles(folder: RunFolder, config: RunConfig, info: DataInfo, alive: Ali
     with torch_threads(predictor.manifest.threads):
         counted = [_counted(predictor, store, alive) for store in sets.values()]
     write_tiles(folder.tiles, tile_names(sets), TileCounts.joined(counted))
+
+
+def measure_fold(folder: RunFolder, config: RunConfig, info: DataInfo, alive: Alive) -> None:
+    """Count what the model of a fold gets right on the fold's tiles, where that is not done; then delete the model.
+
+    A model of a fold is no better than one that is trained on all of train. Raises errors as `count_tiles` does.
+    """
+    if not folder.tiles.is_file():
+        count_tiles(folder, config, info, alive)
+    forget_model(folder)
+
+
+def forget_model(folder: RunFolder) -> None:
+    """Delete the model of a run, and the state to continue from."""
+    folder.state.unlink(missing_ok=True)
+    discard_folder(folder.best)
 
 
 def scored_sets(config: RunConfig, info: DataInfo) -> dict[str, TileStore]:

@@ -25,10 +25,9 @@ from segtune.space.space import Space
 from segtune.trials import Trial
 from segtune.tuning.confirm_looks import groups_of, look_at, too_few_tiles
 from segtune.tuning.confirm_result import compared_runs
-from segtune.tuning.confirm_runs import ConfirmRuns, Ended
+from segtune.tuning.confirm_runs import ConfirmRuns, Ended, starter
 from segtune.tuning.feed import Backend
 from segtune.tuning.finals import Finals
-from segtune.tuning.proposals import TrialStart, moved
 from segtune.tuning.recovery import set_aside_damage
 from segtune.tuning.repeats import RepeatRun, runs_of
 from segtune.tuning.results import Results
@@ -228,7 +227,7 @@ class Confirming:
         )
         feed = ConfirmRuns(
             left,
-            self._start,
+            starter(self._space, self._resolved, self._space.search.folds is not None),
             self._plan.concurrent,
             self._space.search.retries,
             self._rules,
@@ -250,12 +249,6 @@ class Confirming:
             reason = f"the time budget is used up, and {rest}; {self._later()} goes on"
             return Ended(early=EarlyEnd(Cause.TIME, reason))
         return Ended()
-
-    def _start(self, run: RepeatRun, number: int) -> TrialStart:
-        settings = moved(dict(run.settings), self._space, self._resolved, run.folder)
-        config = RunConfig.from_settings(settings)
-        transforms, folded = self._space.transforms_of(config.augmentation), self._space.search.folds is not None
-        return TrialStart(number, config, run.folder.path, transforms=transforms, folded=folded, counts_tiles=True)
 
     def _epoch(self) -> None:
         self._epochs += 1

@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from segtune.config import RunConfig
 from segtune.errors import InputError
 from segtune.machine import signals_noted
+from segtune.space.space import Space
 from segtune.training.result import EpochResult
 from segtune.tuning.failures import LOST, Failure, Fault
 from segtune.tuning.feed import Backend, OrderlyEnd
-from segtune.tuning.proposals import TrialStart
+from segtune.tuning.proposals import TrialStart, moved
 from segtune.tuning.repeats import RepeatRun
 from segtune.tuning.scheduler import Decision
 from segtune.tuning.stopping import Cause, EarlyEnd, Rules
@@ -29,6 +31,24 @@ class Ended:
 
     signal: int | None = None
     early: EarlyEnd | None = None
+
+
+def starter(space: Space, resolved: Callable[[RunConfig], RunConfig], folded: bool = False) -> Start:
+    """Return what prepares a run of a search: with the data paths and the machine of this start.
+
+    Parameters
+    ----------
+    space: what was searched.
+    resolved: fills in the settings of a run that depend on the data and the machine.
+    folded: the runs train once for each fold.
+    """
+
+    def start(run: RepeatRun, number: int) -> TrialStart:
+        config = RunConfig.from_settings(moved(dict(run.settings), space, resolved, run.folder))
+        transforms = space.transforms_of(config.augmentation)
+        return TrialStart(number, config, run.folder.path, transforms=transforms, folded=folded, counts_tiles=True)
+
+    return start
 
 
 class ConfirmRuns(OrderlyEnd):

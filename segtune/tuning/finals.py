@@ -11,9 +11,8 @@ from segtune.files.folders import SearchFolder
 from segtune.remarks import Say
 from segtune.space.space import Space
 from segtune.trials import Trial
-from segtune.tuning.confirm_runs import ConfirmRuns, Ended
+from segtune.tuning.confirm_runs import ConfirmRuns, Ended, starter
 from segtune.tuning.feed import Backend
-from segtune.tuning.proposals import TrialStart, moved
 from segtune.tuning.recovery import set_aside_damage
 from segtune.tuning.repeats import RepeatRun
 from segtune.tuning.retention import Retention
@@ -56,8 +55,9 @@ class Finals:
         if left:
             self._say(f"{_named(left)} on train, to have a model: about {duration(_seconds(left))}")
             search = self._space.search
+            start = starter(self._space, self._resolved)
             feed = ConfirmRuns(
-                left, self._start, self._concurrent, search.retries, self._rules, False, lambda: None, self._ended
+                left, start, self._concurrent, search.retries, self._rules, False, lambda: None, self._ended
             )
             if (ended := feed.run_on(backend)) != Ended():
                 return ended
@@ -69,11 +69,6 @@ class Finals:
                 discard_folder(earlier.best)
         reason = self._failures.get(runs[0].name) if runs else None
         return Ended(early=EarlyEnd(Cause.FAULT, reason)) if reason else Ended()
-
-    def _start(self, run: RepeatRun, number: int) -> TrialStart:
-        config = RunConfig.from_settings(moved(dict(run.settings), self._space, self._resolved, run.folder))
-        transforms = self._space.transforms_of(config.augmentation)
-        return TrialStart(number, config, run.folder.path, transforms=transforms, counts_tiles=True)
 
     def _ended(self, run: RepeatRun, reason: str | None) -> None:
         last = next(reversed(run.epochs()), None)

@@ -23,9 +23,9 @@ from segtune.data.folds import FoldTiles
 from segtune.data.scan import scan
 from segtune.data.splits import split_places
 from segtune.errors import InputError, PlaceError
-from segtune.files.atomic import discard_folder, write_text
+from segtune.files.atomic import write_text
 from segtune.files.folders import RunFolder
-from segtune.training.repeat import count_tiles
+from segtune.training.repeat import count_tiles, forget_model, measure_fold
 from segtune.training.result import EpochResult
 from segtune.training.run import Stop
 from segtune.training.runlog import read_results
@@ -113,7 +113,7 @@ def _by_folds(
         for number, part in enumerate(info.folds, start=1):
             fold = trial.fold(number)
             if fold.tiles.is_file():
-                _forget(fold)
+                forget_model(fold)
                 continue
             with _named_node():
                 data = _at_hand(part, config, alive)
@@ -129,7 +129,8 @@ def _by_folds(
                     yield last
             if stop and stop():
                 return
-            _measure_fold(fold, config, data, alive)
+            note_spent(fold, load_state(fold.state)["spent"])
+            measure_fold(fold, config, data, alive)
             if not told:  # a killed driver may not have learnt of its last epoch
                 last = _last_of(trial, config, count)
                 yield last
@@ -153,18 +154,6 @@ def _training(
         cores=cores,
         transforms=start.transforms,
     )
-
-
-def _measure_fold(fold: RunFolder, config: RunConfig, data: DataInfo, alive: Alive) -> None:
-    """Count what the model of a fold gets right on its own tiles, and delete the model and the state."""
-    note_spent(fold, load_state(fold.state)["spent"])
-    count_tiles(fold, config, data, alive)
-    _forget(fold)
-
-
-def _forget(fold: RunFolder) -> None:
-    fold.state.unlink(missing_ok=True)
-    discard_folder(fold.best)
 
 
 def _last_of(trial: RunFolder, config: RunConfig, folds: int) -> EpochResult:

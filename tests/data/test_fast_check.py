@@ -47,6 +47,22 @@ def test_equal_files_and_places_that_meet_are_told_at_each_scan(tmp_path: Path, 
     assert said(root, cache_dir="none") == first
 
 
+def test_what_splits_share_that_are_dealt_to_folds_is_not_told(tmp_path: Path) -> None:
+    root = sound(tmp_path / "set")
+    shutil.copytree(root / "val", root / "more")
+    for folder in ("images", "gt"):
+        shutil.copy(root / "train" / folder / "t03.tif", root / "val" / folder / "t03.tif")
+    moved(root, "val/images/t05.tif", 6.7, 0)
+    config = RunConfig(dataset=str(root), classes=[1], add_val_dirs=[str(root / "more")])
+    for _ in range(2):  # the second time, from the cache
+        lines: list[str] = []
+        scan(config, say=lines.append, folded=True)
+        shared = [line for line in lines if line.startswith("warning: ")]
+        assert shared
+        assert all("add_val/more" in line for line in shared)
+    assert [line for line in said(root, add_val_dirs=[str(root / "more")]) if " train and val" in line]
+
+
 def test_equal_files_in_one_split_are_left_to_the_whole_check(tmp_path: Path) -> None:
     root = sound(tmp_path / "set")
     for folder in ("images", "gt", "nir"):

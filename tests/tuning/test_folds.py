@@ -40,6 +40,7 @@ from segtune.tuning.stopping import without_improvement
 from segtune.tuning.study import expected_value, read_study
 from segtune.tuning.warm_start import check_earlier
 from tests.conftest import WriteDataSet
+from tests.tools.sets import moved, sound
 from tests.tuning.searches import rows
 from tests.tuning.test_in_process import Heard, searched, space_of
 
@@ -284,6 +285,19 @@ def test_folds_that_cannot_be_are_one_line(folds: int, message: str, data_set: W
         scan_data(space_of(tmp_path, tiles, f"space: {{lr: [1e-3, 3e-3]}}\nsearch: {{folds: {folds}}}\n"))
     assert message in str(caught.value)
     assert len(caught.value.mistakes) == 1
+
+
+def test_a_search_by_folds_does_not_warn_of_what_train_and_val_share(tmp_path: Path) -> None:
+    tiles = sound(tmp_path / "tiles")
+    moved(tiles, "val/images/t05.tif", 6.7, 0)  # overlaps a tile of train
+    said: dict[str, list[str]] = {}
+    for search in ("{folds: 3}", "{}"):
+        space = space_of(tmp_path, tiles, f"classes: [1]\nspace: {{lr: [1e-3, 3e-3]}}\nsearch: {search}\n")
+        lines = said.setdefault(search, [])
+        scan_data(space, say=lines.append)
+    assert not [line for line in said["{folds: 3}"] if "warning" in line]
+    assert "tiles of 21 places (neighbours on the ground) stay together" in said["{folds: 3}"]
+    assert [line for line in said["{}"] if line.startswith("warning: overlap on the ground between train and val")]
 
 
 def test_folds_need_the_tiles_of_val(data_set: WriteDataSet, tmp_path: Path) -> None:
