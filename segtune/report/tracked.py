@@ -9,7 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,10 +33,13 @@ _STATES: Mapping[str, State] = {"finished": "finished", "stopped": "finished", "
 
 @dataclass(frozen=True)
 class Tracked:
-    """A run as a tracker stores it: a search, one of its trials, or a run of `run_single.py`."""
+    """A run as a tracker stores it: a search, one of its trials, or a run of `run_single.py`.
+
+    A `confirm` run repeats a trial with a fresh seed; a `final` one gives a model to a trial that is scored by folds.
+    """
 
     name: str  # of its folder; within a search, no two have the same
-    kind: Literal["search", "trial", "confirm", "run"]
+    kind: Literal["search", "trial", "confirm", "final", "run"]
     parent: str | None  # the name of the search that it belongs to
     state: State
     settings: Mapping[str, str]
@@ -122,6 +125,16 @@ class TrackedFolder:
                 {name: value for name, value in row.items() if value and name not in _SETTINGS},
                 *self._curves(run),
             )
+        for run in folder.finals():
+            if run.begun:
+                yield self._final(run, folder.path.name, live)
+
+    def _final(self, folder: RunFolder, search: str, live: bool) -> Tracked:
+        done = folder.tiles.is_file()
+        run = self._run(folder, live and not done, done)
+        failed = run.state == "waiting" and _stamp(folder.error)[1] > _stamp(folder.metrics_csv)[1]
+        state: State = "failed" if failed else run.state
+        return replace(run, kind="final", parent=search, state=state, facts={**run.facts, "status": state}, files=[])
 
     def _run(self, folder: RunFolder, live: bool, over: bool) -> Tracked:
         content = {name: value for name, value in read_yaml(folder.run_yaml).items() if name in RunConfig.model_fields}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,27 @@ def test_runs_with_fresh_seeds_have_their_folders(tmp_path: Path) -> None:
     ]
     assert len(runs["confirm_0000_s2"].rows) == 2
     assert runs["s"].facts["trials_finished"] == "1"
+
+
+def test_a_trial_by_folds_has_its_last_training(search: SearchFolder) -> None:
+    run = search.final(1)
+    assert len(by_name(search.path)) == 4
+    epochs_of(run, 3)
+    run.run_yaml.write_text("lr: 0.002\nepochs: 4\nmachine: {host: here}\n")
+    found = by_name(search.path)["final_0001"]
+    assert (found.kind, found.parent, found.state, list(found.files)) == ("final", "s", "running", [])
+    assert found.settings == {"lr": "0.002", "epochs": "4"}
+    assert found.facts == {"best_miou": "0.3", "status": "running"}
+    assert [epoch for epoch, _ in found.rows] == [1, 2, 3]
+    assert by_name(search.path, live=False)["final_0001"].state == "waiting"
+    run.error.write_text("out of memory")
+    later = run.metrics_csv.stat().st_mtime + 1
+    os.utime(run.error, (later, later))
+    assert by_name(search.path, live=False)["final_0001"].state == "failed"
+    os.utime(run.metrics_csv, (later + 1, later + 1))  # it went on, and was interrupted
+    assert by_name(search.path, live=False)["final_0001"].state == "waiting"
+    run.tiles.write_bytes(b"")
+    assert {by_name(search.path, live)["final_0001"].state for live in (False, True)} == {"finished"}
 
 
 def test_a_search_of_the_first_release_has_no_origins(search: SearchFolder) -> None:

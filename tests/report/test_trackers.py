@@ -65,6 +65,23 @@ def test_mlflow_has_a_run_for_a_search_and_one_for_each_trial(store: Store, sear
     assert runs["s"].files == ["best/model.safetensors", "search.yaml", "trials.csv"]
 
 
+def last_training(search: SearchFolder) -> None:
+    """Write what a search by folds leaves of the training that gives its winner a model."""
+    run = search.final(0)
+    epochs_of(run, 3)
+    run.run_yaml.write_text("lr: 0.002\n")
+    run.tiles.write_bytes(b"")
+
+
+def test_mlflow_has_the_last_training_of_a_search_by_folds(store: Store, search: SearchFolder) -> None:
+    last_training(search)
+    sent(search.path)
+    run = store.runs()["final_0000"]
+    assert (run.parent, run.status, run.settings) == ("s", "FINISHED", {"lr": "0.002"})
+    assert run.curves["miou"] == [(1, 0.1), (3, 0.3)]
+    assert run.files == []
+
+
 def test_mlflow_gets_what_is_new_and_nothing_twice(store: Store, search: SearchFolder) -> None:
     sent(search.path)
     before = store.runs()
@@ -215,6 +232,17 @@ def test_wandb_has_a_group_of_runs(
         "trial_0002": 2,
     }
     assert [step for step, _ in again["trial_0002"]["rows"]] == [1, 2, 3, 4]
+
+
+def test_wandb_has_the_last_training_of_a_search_by_folds(
+    wandb_runs: Callable[[], dict[str, Any]], search: SearchFolder
+) -> None:
+    last_training(search)
+    sent(search.path, "wandb")
+    run = wandb_runs()["final_0000"]
+    assert (run["name"], run["job_type"], run["group"], run["exit_code"]) == ("final_0000", "final", "s", 0)
+    assert [step for step, _ in run["rows"]] == [1, 2, 3]
+    assert run["summary"]["best_miou"] == 0.3
 
 
 def test_wandb_has_no_epoch_twice_where_its_last_answer_was_lost(
