@@ -58,6 +58,6 @@ def show_outcome(console: Console, outcome: Outcome, space: Space, again: str) -
     if outcome.early and outcome.halted:
         raise SegtuneError(f"{outcome.early.reason}; fix that, then go on: {again}")
     console.print(f"everything is in {folder.path}; next:")
-    for line in next_commands(folder, space.baseline, str(folder.path.parent)):
-        console.print(line)
+    for command in next_commands(folder, space.baseline, str(folder.path.parent)).values():
+        console.print(f"  {command}")
     return 0 if has_winner(outcome.trials) else 1

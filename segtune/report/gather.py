@@ -226,14 +226,14 @@ def _commands(folder: SearchFolder, space: Space, state: SearchState) -> tuple[C
     found = [] if state.over else [Command("go on with this search", _script("run_search.py", f"--{flag}", folder))]
     again = ["--space", str(folder.search_yaml), "--name", f"{folder.path.name}_again"]
     found.append(Command("repeat this search", script_command("run_search.py", [*again, *_results_dir(folder)])))
-    what = ("measure the winner again", "train the winner again, for N epochs") if folder.best.is_dir() else ()
-    lines = [line.strip() for line in next_commands(folder, space.baseline, str(folder.path.parent))]
-    for text, line in zip(what, lines, strict=False):
-        found.append(Command(text, line))
+    *of_winner, curves = (
+        Command(*one) for one in next_commands(folder, space.baseline, str(folder.path.parent)).items()
+    )
+    found += of_winner
     if folder.best.is_dir():
         predict = ["-cd", str(folder.path), "-d", "SCENE.tif", "-o", "OUT"]
         found.append(Command("predict an image with the winner", script_command("validate.py", predict)))
-    found.append(Command("see the curves of all trials in TensorBoard", lines[-1]))
+    found.append(curves)
     found.append(Command("write this page again", _script("run_search.py", "--report", folder)))
     return tuple(found)
 

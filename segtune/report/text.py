@@ -12,6 +12,7 @@ from segtune.data.tiles import TRAIN, VAL
 from segtune.errors import InputError, counted, duration
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
+from segtune.models.ensemble import ensemble_of
 from segtune.models.run_yaml import settings_of
 from segtune.report.answer import Answer, Verdict, answer
 from segtune.report.commands import script_command, tensorboard_command
@@ -187,17 +188,31 @@ def failures(trials: Iterable[Trial]) -> list[str]:
     return [f"failed: {', '.join(f'#{number}' for number in numbers)}: {reason}" for reason, numbers in reasons.items()]
 
 
-def next_commands(folder: SearchFolder, config: RunConfig, results_dir: str) -> list[str]:
-    """Return the commands to type after a search; those for the winner only if there is one."""
-    split, lines = scored_split(config), []
+def next_commands(folder: SearchFolder, config: RunConfig, results_dir: str) -> dict[str, str]:
+    """Return the commands to type after a search, by what they do; those for the winner only if there is one."""
+    split, found = scored_split(config), {}
     if folder.best.is_dir():
-        lines = [f"  {_validation(folder.path, split)}"] if split else []
-        lines.append(f"  {script_command('run_single.py', ['--from-search', str(folder.path), '--epochs', 'N'])}")
-    return [*lines, f"  {tensorboard_command(results_dir)}"]
+        if split:
+            found["measure the winner again"] = _validation(folder.path, split)
+            if seeds := _models_of_seeds(folder):
+                found[f"measure the mean of the models of the winner's {seeds} seeds"] = _validation(
+                    folder.path, split, "--ensemble"
+                )
+        train = script_command("run_single.py", ["--from-search", str(folder.path), "--epochs", "N"])
+        found["train the winner again, for N epochs"] = train
+    return found | {"see the curves of all trials in TensorBoard": tensorboard_command(results_dir)}
 
 
-def _validation(folder: Path, split: Path) -> str:
-    return script_command("validate.py", ["-cd", str(folder), "-d", str(split)])
+def _models_of_seeds(folder: SearchFolder) -> int:
+    """Return how many models `--ensemble` averages; 0 where the search was not confirmed, or models are gone."""
+    try:
+        return len(ensemble_of(folder.path))
+    except InputError:
+        return 0
+
+
+def _validation(folder: Path, split: Path, *flags: str) -> str:
+    return script_command("validate.py", ["-cd", str(folder), "-d", str(split), *flags])
 
 
 def paused_line(trials: Iterable[Trial]) -> str:

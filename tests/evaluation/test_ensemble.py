@@ -16,12 +16,14 @@ import rasterio
 import torch
 from safetensors.torch import load_file, save_file
 
+from segtune.config import RunConfig
 from segtune.confirmed import Confirmation, Confirmed, Repeated
 from segtune.data.labels import Labels
 from segtune.errors import InputError
 from segtune.files.folders import SearchFolder
 from segtune.models.ensemble import ensemble_of
 from segtune.models.manifest import Manifest
+from segtune.report.text import next_commands
 from tests.evaluation.runs import DataSet, Run, errors
 from tests.evaluation.scenes import BINARY, SEVERAL, picture, saved_model, write_scene
 
@@ -188,6 +190,19 @@ def search(models: Models, tmp_path: Path) -> SearchFolder:
 
 def test_a_confirmed_search_has_the_models_of_its_winners_seeds(search: SearchFolder) -> None:
     assert ensemble_of(search.path) == [search.best, search.repeat(7, 1).best, search.repeat(7, 3).best]
+
+
+def test_what_to_type_next_offers_them_only_where_all_are_there(search: SearchFolder) -> None:
+    config = RunConfig(dataset=str(search.path.parent))
+
+    def offered() -> list[str]:
+        return [line for line in next_commands(search, config, "r").values() if "--ensemble" in line]
+
+    (command,) = offered()
+    assert command.endswith(f"-cd {search.path} -d {search.path.parent / 'val'} --ensemble")
+    assert "measure the mean of the models of the winner's 3 seeds" in next_commands(search, config, "r")
+    shutil.rmtree(search.repeat(7, 3).best)
+    assert offered() == []
 
 
 def test_a_search_without_them_says_what_makes_them(search: SearchFolder) -> None:

@@ -147,10 +147,10 @@ def test_what_a_trial_reached_before_its_process_died_counts(tmp_path: Path) -> 
 
 def test_a_search_without_a_model_names_no_command_that_needs_one(tmp_path: Path) -> None:
     bench = Bench(SearchFolder(tmp_path / "s"), SPACE)
-    (command,) = next_commands(bench.folder, bench.space.baseline, "r")
-    assert command == "  tensorboard --logdir r"
+    (command,) = next_commands(bench.folder, bench.space.baseline, "r").values()
+    assert command == "tensorboard --logdir r"
     bench.folder.best.mkdir()
-    assert any("--from-search" in line for line in next_commands(bench.folder, bench.space.baseline, "r"))
+    assert any("--from-search" in line for line in next_commands(bench.folder, bench.space.baseline, "r").values())
 
 
 def test_a_best_model_that_is_gone_is_told_of(tmp_path: Path) -> None:
