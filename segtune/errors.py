@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 
 
 class SegtuneError(Exception):
@@ -25,6 +29,20 @@ class InputError(SegtuneError, ValueError):
     def __reduce__(self) -> tuple[type[InputError], tuple[list[str]]]:
         # Another process rebuilds an exception from these arguments: the list must stay a list.
         return type(self), (self.mistakes,)
+
+
+def with_all_mistakes(given: Mapping[str, Given], look: Callable[[str, Given], Found]) -> dict[str, Found]:
+    """Return what `look` finds for each name and what is given for it; InputError with the mistakes of all of them."""
+    found: dict[str, Found] = {}
+    mistakes: list[str] = []
+    for name, value in given.items():
+        try:
+            found[name] = look(name, value)
+        except InputError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise InputError(mistakes)
+    return found
 
 
 class TileError(InputError):

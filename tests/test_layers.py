@@ -70,8 +70,8 @@ ORDER = (
     ),
     (
         "tools",
-        "weights portfolio looks mask_findings image_findings checking check pixels placing describing stats "
-        "showing view label_rules mask_maps relabel scenes windows outlines layers tile_writer tile tile_flags "
+        "weights portfolio layout_flags looks mask_findings image_findings checking check pixels placing describing "
+        "stats showing view label_rules mask_maps relabel scenes windows outlines layers tile_writer tile tile_flags "
         "conditions tile_files filtered filtering collected collect annotations coco_json labelme_json cvat_xml "
         "yolo_labels drawing imported importing demo blocks shares split "
         "split_flags __main__",

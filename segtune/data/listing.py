@@ -144,12 +144,24 @@ def channel_beside(image: Path, channel: str) -> Path | None:
     It is CHANNEL/NAME.tif beside the image's folder or in it, or NAME_CHANNEL.tif beside the image. Raises InputError
     where two files differ in the extension alone.
     """
-    folders = (image.parent.parent / channel, image.parent / channel)
-    names = [*(folder / image.stem for folder in folders), image.with_name(f"{image.stem}_{channel}")]
-    for name in names:
-        found = [path for suffix in SCENE_SUFFIXES if (path := name.with_name(name.name + suffix)).is_file()]
+    return first_file(places_beside(image, channel), SCENE_SUFFIXES, f"the channel {channel}")
+
+
+def places_beside(image: Path, name: str) -> list[Path]:
+    """Return where a scene's layer of this name may lie, such as a channel: paths without extension."""
+    folders = (image.parent.parent / name, image.parent / name)
+    return [*(folder / image.stem for folder in folders), image.with_name(f"{image.stem}_{name}")]
+
+
+def first_file(places: Iterable[Path], suffixes: Iterable[str], what: str) -> Path | None:
+    """Return the file at the first of some paths without extension that has one; None where none has.
+
+    Raises InputError where two files differ in the extension alone; `what` says what both could be.
+    """
+    for place in places:
+        found = [path for suffix in suffixes if (path := place.with_name(place.name + suffix)).is_file()]
         if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1].name} could both be the channel {channel}; remove one of them")
+            raise InputError(f"{found[0]} and {found[1].name} could both be {what}; remove one of them")
         if found:
             return found[0]
     return None

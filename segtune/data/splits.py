@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from segtune.data.exclusion import check_splits
 from segtune.data.listing import SUFFIXES, read_list, shortest_ends
 from segtune.data.pairs import find_tiles, split_folders
 from segtune.data.tiles import TRAIN, VAL, Layout, Split
-from segtune.errors import InputError
+from segtune.errors import InputError, with_all_mistakes
 
 Found = TypeVar("Found")
 TEST = "test"
@@ -81,21 +81,7 @@ def _each_split(config: RunConfig, look: Callable[[str, Path], Found]) -> dict[s
         return look(name, place)
 
     _check_data_set(config)
-    return found_in_each(split_places(config), named)
-
-
-def found_in_each(places: Mapping[str, Path], look: Callable[[str, Path], Found]) -> dict[str, Found]:
-    """Return what `look` finds in each place, by its name; InputError with the mistakes of all of them."""
-    found: dict[str, Found] = {}
-    mistakes: list[str] = []
-    for name, place in places.items():
-        try:
-            found[name] = look(name, place)
-        except InputError as error:
-            mistakes += error.mistakes
-    if mistakes:
-        raise InputError(mistakes)
-    return found
+    return with_all_mistakes(split_places(config), named)
 
 
 def _check_data_set(config: RunConfig) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from segtune.data.tiles import Layout
 from segtune.errors import InputError
+from segtune.tools.layout_flags import layout_flags
 from segtune.tools.placing import check_target
-from segtune.tools.tile_files import find_splits, layout_flags, remarks
+from segtune.tools.tile_files import find_splits, remarks
 
 
 def flags(parser: argparse.ArgumentParser) -> None:

@@ -7,12 +7,12 @@ from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
-from segtune.data.splits import found_in_each
 from segtune.data.tiles import Layout
-from segtune.errors import InputError
+from segtune.errors import InputError, with_all_mistakes
 from segtune.tools.conditions import KNOWN, parse_condition
+from segtune.tools.layout_flags import layout_flags
 from segtune.tools.placing import check_file, check_target
-from segtune.tools.tile_files import find_splits, layout_flags, listed_splits, listed_tiles
+from segtune.tools.tile_files import find_splits, listed_splits, listed_tiles
 
 
 def flags(parser: argparse.ArgumentParser) -> None:
@@ -102,4 +102,4 @@ def _check_lists(dataset: Path, splits: Iterable[str], name: str, force: bool) -
     if Path(name).name != name or not name.endswith(".txt"):
         raise InputError(f"--list: is the name of a file, such as kept.txt, but got {name}")
     places = {split: dataset / split / name for split in splits}
-    found_in_each(places, lambda _, path: check_file(path, "--list", force))
+    with_all_mistakes(places, lambda _, path: check_file(path, "--list", force))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segtune.data.listing import SCENE_SUFFIXES, composed, list_folder, read_list
+from segtune.data.listing import SCENE_SUFFIXES, composed, first_file, list_folder, places_beside, read_list
 from segtune.errors import InputError, first_few
 
 VECTORS = (".gpkg", ".geojson", ".json", ".shp")
@@ -112,15 +112,10 @@ def _partner(image: Path, channel: str, where: str, suffixes: Sequence[str], fla
     if place.is_dir():
         wanted = [place / image.stem]
     elif place.name == where:
-        folders = (image.parent.parent / where, image.parent / where)
-        wanted = [*(folder / image.stem for folder in folders), image.with_name(f"{image.stem}_{where}")]
+        wanted = places_beside(image, where)
     else:
         raise InputError(f"{flag}: {where}: no such file or folder")
-    for name in wanted:
-        found = [path for suffix in suffixes if (path := name.with_name(name.name + suffix)).is_file()]
-        if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1].name} could both be meant by {flag}; remove one of them")
-        if found:
-            return found[0]
+    if found := first_file(wanted, suffixes, f"meant by {flag}"):
+        return found
     what = f"its channel {channel}" if channel else "its mask"
     raise InputError(f"{image}: {what} is missing ({flag}): none of {first_few((f'{name}.*' for name in wanted), 3)}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segtune.errors import InputError, counted
-from segtune.tools.tile_files import layout_flags
+from segtune.tools.layout_flags import layout_flags
 
 _WAYS = ("link", "copy", "move", "list")
 _DONE = {"link": "linked", "copy": "copied", "move": "moved"}

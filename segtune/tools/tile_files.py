@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
@@ -10,19 +9,13 @@ from pathlib import Path, PurePosixPath
 from segtune.data.exclusion import check_splits, exclusion_lines
 from segtune.data.listing import composed, list_folder, read_list
 from segtune.data.pairs import find_tiles
-from segtune.data.splits import TEST, found_in_each
+from segtune.data.splits import TEST
 from segtune.data.tiles import TRAIN, VAL, Layout, Split
-from segtune.errors import InputError, counted, first_few
+from segtune.errors import InputError, counted, first_few, with_all_mistakes
 
 _POLYNOMIALS = ("_RPC.TXT", "_rpc.txt")
 SPLITS = (TRAIN, VAL, TEST)
 WHOLE = ""  # the name of the only split of a folder that is one itself
-
-
-def layout_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say how a data set lies in its folder."""
-    parser.add_argument("--images-dir", default="images", metavar="NAME", help="folder of images in a split [images]")
-    parser.add_argument("--masks-dir", default="gt", metavar="NAME", help="folder of masks in a split [gt]")
 
 
 def find_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
@@ -43,7 +36,7 @@ def find_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
         )
     if names != [WHOLE]:
         check_splits(dataset)
-    return found_in_each({name: dataset / name for name in names}, lambda _, place: find_tiles(place, layout))
+    return with_all_mistakes({name: dataset / name for name in names}, lambda _, place: find_tiles(place, layout))
 
 
 def listed_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
@@ -58,7 +51,7 @@ def listed_splits(dataset: Path, layout: Layout) -> dict[str, Split]:
     if both := [path for path in lists if (dataset / path.stem).is_dir()]:
         folder = dataset / both[0].stem
         raise InputError(f"{both[0]}: lies beside {folder}, and both could define the tiles; remove one")
-    return found_in_each({path.stem: path for path in lists}, lambda _, place: find_tiles(place, layout))
+    return with_all_mistakes({path.stem: path for path in lists}, lambda _, place: find_tiles(place, layout))
 
 
 def remarks(splits: Mapping[str, Split]) -> list[str]:
