@@ -201,7 +201,8 @@ def _read(
     except (RasterioError, CPLE_BaseError) as error:
         raise InputError(f"{path}: its coordinate system does not reach the scene ({one_line(error)})") from None
     columns, start = [attribute] if attribute else [], 0
-    around = _across(crs, left, right)  # outlines beyond the meridian of 180 degrees count on from the other side
+    # Outlines beyond the meridian of 180 degrees count on from the other side.
+    around = _TURN if crs.is_geographic and right - left > _TURN - 1e-9 else _across(crs, left, right)
     box = (left - around, bottom, right + around, top)
     places = [(left + turn, bottom, right + turn, top) for turn in (-around, 0, around)]
     while True:

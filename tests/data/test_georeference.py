@@ -222,6 +222,27 @@ def test_files_of_like_keys_have_their_own_coordinate_systems(tmp_path: Path) ->
                 assert raster.source.crs.to_wkt() == plain.crs.to_wkt()
 
 
+def system(path: Path) -> CRS:
+    """The object that an open file has as its coordinate system."""
+    with opened(path, "an image", place=True) as raster:
+        return raster.source.crs
+
+
+def test_a_coordinate_system_is_looked_up_once_for_files_of_the_same_keys(tmp_path: Path) -> None:
+    places = {"a": (32643, 0), "b": (32643, 9), "c": (32644, 0)}
+    for name, (code, right) in places.items():
+        place = {"crs": CRS.from_epsg(code), "transform": TRANSFORM @ Affine.translation(right, 0)}
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **profile(1) | place) as target:
+            target.write(noise(1)[..., 0], 1)
+    first, same, other = (system(tmp_path / f"{name}.tif") for name in places)
+    assert first is same  # each look-up makes another object, as it does for rasterio itself
+    assert [first.to_epsg(), other.to_epsg()] == [32643, 32644]
+    with rasterio.open(tmp_path / "a.tif") as one, rasterio.open(tmp_path / "b.tif") as two:
+        assert one.crs is not two.crs
+    (tmp_path / "b.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")  # it could name another system
+    assert system(tmp_path / "b.tif") is not first
+
+
 @pytest.mark.parametrize("settings", [nullcontext, alone])
 def test_a_system_beside_a_file_goes_before_that_of_earlier_files(
     tmp_path: Path, settings: Callable[[], AbstractContextManager[Any]]
