@@ -8,6 +8,7 @@ from pathlib import Path
 
 from segtune.config import RunConfig
 from segtune.data.bands import IMAGE, Band
+from segtune.data.findings import TileFacts
 from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
 from segtune.data.store import CachedTiles, DecodedTiles, PickedTiles, TileStore
@@ -37,6 +38,7 @@ class DataInfo:
     # Positions of the tiles that count, by split, among those that were scanned; a split without has all of them.
     picked: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     scanned: str | None = None  # fingerprint of all tiles that were scanned, where these are some of them
+    each: tuple[TileFacts, ...] = ()  # of each training tile, while tiles are dealt to folds
     folds: tuple[DataInfo, ...] = ()  # what the run of each fold trains and validates on, in a search with folds
 
     def counted(self) -> str:

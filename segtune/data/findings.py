@@ -25,6 +25,14 @@ _AHEAD = 2  # tiles that each thread decodes ahead of the one that is written
 
 
 @dataclass(frozen=True)
+class TileFacts:
+    """What is known of one tile after a scan of tiles that are dealt to folds."""
+
+    labels: Mapping[int, int]  # pixels of each label
+    moments: Moments | None  # of valid pixels in training; None where there are none
+
+
+@dataclass(frozen=True)
 class SplitInfo:
     """What a scan found in the tiles of one split."""
 
@@ -40,29 +48,29 @@ class SplitInfo:
     alpha_band: int = 0  # number of the alpha band, counted from 1; 0 where there is none
     holders: dict[int, list[int]] = field(default_factory=dict)  # positions of the tiles that hold each label
     resolution: float | None = None  # metres per pixel of the first tile; None where its place is not known
+    each: tuple[TileFacts, ...] = ()  # of training tiles that are dealt to folds: sums do not tell those of a fold
 
     def plain(self) -> dict[str, Any]:
         """Return the findings as JSON values."""
-        moments = self.moments and {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in vars(self.moments).items()
-        }
-        return vars(self) | {"moments": moments, "extremes": self.extremes and self.extremes.plain()}
+        each = [{"labels": tile.labels, "moments": tile.moments and tile.moments.plain()} for tile in self.each]
+        moments, extremes = self.moments and self.moments.plain(), self.extremes and self.extremes.plain()
+        found = vars(self) | {"moments": moments, "extremes": extremes, "each": each}
+        return {name: value for name, value in found.items() if name != "each" or value}  # 0.1.0 does not know it
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> SplitInfo:
         """Restore findings from JSON values; exact, since JSON keeps every digit of a float."""
-        moments: Any = content["moments"]
-        if moments:
-            arrays = {name: np.array(value) for name, value in moments.items() if name != "count"}
-            moments = Moments(moments["count"], **arrays)
-        pixels = {int(label): number for label, number in content["pixels"].items()}
+        moments = content["moments"] and Moments.from_plain(content["moments"])
+        each = tuple(
+            TileFacts(_numbers(tile["labels"]), tile["moments"] and Moments.from_plain(tile["moments"]))
+            for tile in content.get("each", ())
+        )
+        pixels = _numbers(content["pixels"])
         holders = {int(label): positions for label, positions in content.get("holders", {}).items()}
         tuples = {name: tuple(content[name]) for name in ("bands", "shaded")}
         extremes = content["extremes"] and Extremes.from_plain(content["extremes"])
-        return cls(
-            **{**content, **tuples, "pixels": pixels, "holders": holders, "moments": moments, "extremes": extremes}
-        )
+        found = {"pixels": pixels, "holders": holders, "moments": moments, "extremes": extremes, "each": each}
+        return cls(**{**content, **tuples, **found})
 
 
 @dataclass(frozen=True)
@@ -74,23 +82,22 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class TileFindings:
+class TileFindings(TileFacts):
     """What a scan found in one tile."""
 
     kind: Kind
     side: int  # the longer one, in pixels
     digest: bytes  # of name and pixels
-    labels: dict[int, int]  # pixels of each label
     shaded: bool  # the mask shades from label to label
-    moments: Moments | None  # of valid pixels in training; None where there are none
     extremes: Extremes | None
     decoded: dict[str, Decoded]  # what the cache keeps, by key
 
 
 class SplitFindings:
-    """Collects what a scan finds in the tiles of a split, one by one."""
+    """Collects what a scan finds in the tiles of a split, one by one; with `each`, it keeps the facts of each tile."""
 
-    def __init__(self) -> None:
+    def __init__(self, each: bool = False) -> None:
+        self._each: list[TileFacts] | None = [] if each else None
         self.mistakes: list[str] = []  # the first mistake of each tile that cannot be used
         self.kinds: dict[Kind, list[int]] = {}  # positions of the tiles
         self._pixels: Counter[int] = Counter()
@@ -110,6 +117,8 @@ class SplitFindings:
         self._digest.update(tile.digest)
         self._largest = max(self._largest, tile.side)
         self._shaded += [index] if tile.shaded else []
+        if self._each is not None:
+            self._each.append(TileFacts(tile.labels, tile.moments))
         if tile.moments and len(self.kinds) == 1:
             self._moments = self._moments.merge(tile.moments) if self._moments else tile.moments
         if tile.extremes and len(self.kinds) == 1:
@@ -136,6 +145,7 @@ class SplitFindings:
             alpha=alpha,
             alpha_band=alpha_band,
             holders=dict(sorted(self._holders.items())),
+            each=tuple(self._each or ()),
         )
 
 
@@ -176,6 +186,11 @@ def look_at(tile: Tile, settings: ReadSettings, training: bool, fits: Sequence[F
         extremes=None if values is None else Extremes.of(values),
         decoded={fit.key: decode(pixels, fit, training) for fit in fits},
     )
+
+
+def _numbers(content: Mapping[str, int]) -> dict[int, int]:
+    """Return numbers by label, from JSON, whose keys are text."""
+    return {int(label): number for label, number in content.items()}
 
 
 def _valid_pixels(sources: list[Image], valid: Valid) -> npt.NDArray[np.float64]:

@@ -9,22 +9,20 @@ import hashlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from segtune.config import RunConfig
-from segtune.data.bands import image_bands
 from segtune.data.dataset import DataInfo
 from segtune.data.diagnosis import Finding
 from segtune.data.exclusion import exclusion_lines
 from segtune.data.fast_check import fast_findings
-from segtune.data.findings import TileFindings, in_parallel, look_at
+from segtune.data.findings import TileFacts
 from segtune.data.scan import Progress, Wanted, bands_of, scan
 from segtune.data.splits import find_data_set
 from segtune.data.statistics import Moments
-from segtune.data.tiles import TRAIN, VAL, ReadSettings, Split, Tile
+from segtune.data.tiles import TRAIN, VAL, Split, Tile
 from segtune.errors import InputError, counted, first_few
 from segtune.objectives import Objective
 from segtune.remarks import Say, unheard
@@ -134,7 +132,7 @@ class FoldTiles:
             say(line)
         every = self.scan(progress, wanted, say)
         joined = every.tiles[TRAIN]
-        found = _look(joined, config, every)
+        found = every.each
         amounts = [[1.0, *(tile.labels.get(label, 0) for label in config.classes)] for tile in found]
         folds = _deal(np.array(amounts), groups, count)
         _check_scored(found, folds, config, every)
@@ -144,13 +142,6 @@ class FoldTiles:
         numbered = list(zip(joined, folds, strict=True))
         parts = {f"fold {fold + 1}": [tile for tile, own in numbered if own == fold] for fold in range(count)}
         return Folded(joined.names, tuple(folds), infos, tuple(fast_findings(parts)))
-
-
-def _look(tiles: Split, config: RunConfig, every: DataInfo) -> list[TileFindings]:
-    """Return the labels and statistics of each tile; sums over all tiles, which a scan keeps, do not tell them."""
-    settings = ReadSettings(config.nodata, bands=image_bands([band.name for band in every.bands]))
-    look = partial(look_at, settings=settings, training=True, fits=())
-    return [looking.result() for looking in in_parallel(tiles, look)]
 
 
 def _deal(amounts: Floats, groups: Sequence[Hashable] | None, count: int) -> list[int]:
@@ -175,7 +166,7 @@ def _deal(amounts: Floats, groups: Sequence[Hashable] | None, count: int) -> lis
     return found
 
 
-def _info(every: DataInfo, found: Sequence[TileFindings], folds: Sequence[int], fold: int, dataset: str) -> DataInfo:
+def _info(every: DataInfo, found: Sequence[TileFacts], folds: Sequence[int], fold: int, dataset: str) -> DataInfo:
     """Return what the run of a fold trains and validates on, as a scan of these tiles alone would tell it."""
     picked = {
         TRAIN: tuple(position for position, own in enumerate(folds) if own != fold),
@@ -199,17 +190,18 @@ def _info(every: DataInfo, found: Sequence[TileFindings], folds: Sequence[int], 
         fingerprint=hashlib.blake2b(known.encode(), digest_size=6).hexdigest(),
         scanned=every.fingerprint,
         picked=picked,
+        each=(),
     )
 
 
-def _pixels(found: Sequence[TileFindings], positions: Sequence[int]) -> Mapping[int, int]:
+def _pixels(found: Sequence[TileFacts], positions: Sequence[int]) -> Mapping[int, int]:
     total: Counter[int] = Counter()
     for position in positions:
         total.update(found[position].labels)
     return dict(sorted(total.items()))
 
 
-def _check_scored(found: Sequence[TileFindings], folds: Sequence[int], config: RunConfig, every: DataInfo) -> None:
+def _check_scored(found: Sequence[TileFacts], folds: Sequence[int], config: RunConfig, every: DataInfo) -> None:
     """Raise InputError where a fold holds no pixel of any class, or none of a class that the objective names."""
     named = Objective.of(config.objective).labels
     for fold in sorted(set(folds)):
@@ -222,7 +214,7 @@ def _check_scored(found: Sequence[TileFindings], folds: Sequence[int], config: R
             )
 
 
-def _absent(found: Sequence[TileFindings], folds: Sequence[int], config: RunConfig, every: DataInfo) -> list[str]:
+def _absent(found: Sequence[TileFacts], folds: Sequence[int], config: RunConfig, every: DataInfo) -> list[str]:
     """Return a line about each class that some folds lack: their scores leave it out, or are 0 for it."""
     lines = []
     for label in config.classes:

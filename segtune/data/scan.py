@@ -111,6 +111,7 @@ def scan(
         fingerprint=_fingerprint(config, seen.values()),
         entries=entries,
         wanted=kept,
+        each=seen[TRAIN].each,
     )
 
 
@@ -246,9 +247,16 @@ class _Reader:
 
     def _known(self, split: str) -> SplitInfo | None:
         content = self._cache.info(self._keys[split]) if self._cache else None
+        if not content:
+            return None
         # Earlier releases noted neither which training tiles hold a label nor their resolution: these are read again.
-        noted = split != TRAIN or (content and content.get("holders") and "resolution" in content)
-        return SplitInfo.from_plain(content) if content and noted else None
+        noted = split != TRAIN or (content.get("holders") and "resolution" in content)
+        noted = noted and (content.get("each") or not self._keeps_each(split))
+        return SplitInfo.from_plain(content) if noted else None
+
+    def _keeps_each(self, split: str) -> bool:
+        """Return whether the tiles of a split are those of several, which are dealt to folds."""
+        return split == TRAIN and bool(self._tiles[split].parts)
 
     def _missing(self, split: str, fits: Iterable[Fit]) -> list[Fit]:
         if not self._cache:
@@ -290,7 +298,7 @@ class _Reader:
         with cache.building(self._keys[split], wait) if cache else nullcontext():
             self._infos[split] = self._infos[split] or self._known(split)
             missing = self._missing(split, fits) if missing else []
-            findings = SplitFindings()
+            findings = SplitFindings(self._keeps_each(split))
             if self._infos[split] and not missing:
                 return findings
             with ExitStack() as stack:

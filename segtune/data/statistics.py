@@ -30,6 +30,15 @@ class Moments:
         mean = pixels.mean(axis=0)
         return cls(len(pixels), mean, ((pixels - mean) ** 2).sum(axis=0), pixels.min(axis=0), pixels.max(axis=0))
 
+    def plain(self) -> dict[str, Any]:
+        """Return the moments as JSON values."""
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> Moments:
+        """Restore moments from JSON values; exact, since JSON keeps every digit of a float."""
+        return cls(content["count"], **{name: np.array(value) for name, value in content.items() if name != "count"})
+
     def merge(self, other: Moments) -> Moments:
         """Return the statistics of both together."""
         count = self.count + other.count

@@ -17,6 +17,7 @@ from segtune.data.dataset import DataInfo
 from segtune.data.folds import Folded, FoldTiles
 from segtune.errors import InputError
 from tests.conftest import WriteDataSet, WriteImage
+from tests.data.caching import Counted
 from tests.data.stores import scanned
 
 
@@ -79,7 +80,7 @@ def test_a_fold_is_as_a_data_set_of_its_tiles(tmp_path: Path, data_set: WriteDat
             np.testing.assert_array_equal(store.target(index), plain.target(index))
 
 
-def test_tiles_are_decoded_once_for_all_folds(tmp_path: Path, data_set: WriteDataSet) -> None:
+def test_tiles_are_decoded_once_for_all_folds(tmp_path: Path, data_set: WriteDataSet, reads: Counted) -> None:
     data_set(tmp_path)
     calls: list[int] = []
     first = FoldTiles(RunConfig(dataset=str(tmp_path))).deal(5, progress=lambda done, total: calls.append(total))
@@ -89,6 +90,13 @@ def test_tiles_are_decoded_once_for_all_folds(tmp_path: Path, data_set: WriteDat
     again = FoldTiles(RunConfig(dataset=str(tmp_path))).deal(4, progress=lambda done, total: calls.append(-1))
     assert -1 not in calls
     assert {tuple(info.entries.items()) for info in again.infos} == entries
+    assert len(reads.tiles) == 20  # nor are they decoded once more to be dealt
+    same = FoldTiles(RunConfig(dataset=str(tmp_path))).deal(5)
+    assert same == first  # to the last digit of the statistics
+    assert not any(info.each for info in first.infos)
+    whole = FoldTiles(RunConfig(dataset=str(tmp_path), cache_dir="none")).deal(5)
+    assert (whole.folds, [info.bands for info in whole.infos]) == (first.folds, [info.bands for info in first.infos])
+    assert len(reads.tiles) == 40
 
 
 def test_tiles_that_train_and_validate_are_no_leak(tmp_path: Path, data_set: WriteDataSet) -> None:
