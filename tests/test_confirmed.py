@@ -14,7 +14,9 @@ from segtune.errors import InputError
 from segtune.evaluation.intervals import Interval
 from segtune.report.confirmation import confirmation_results, page_confirmation
 from segtune.report.confirmation import test_line as line_of_test
+from segtune.report.page import page
 from segtune.trials import Trial, ranked
+from tests.report.reports import parsed, report
 
 
 def trial(number: int, miou: float | None, status: Any = "finished", **settings: Any) -> Trial:
@@ -49,6 +51,11 @@ TESTED = Look("DATASET/test", 20, 12, 0.86, Interval(0.86, 0.83, 0.89), 0.84, In
 def confirmation(found: Confirmed = FOUND, **others: Any) -> Confirmation:
     return Confirmation(2, 3, (0, 12, 7), 3, result=replace(found, sentence=sentence(found)), **others)
 
+
+SURE = (
+    "probability that the winner is better: 90.0% than the runner-up (lead +0.0030, 95%: -0.0060 to +0.0120), "
+    "90.0% than the baseline (lead +0.0210, 95%: +0.0090 to +0.0330)"
+)
 
 TRIALS = [trial(0, 0.85), trial(7, 0.92), trial(12, 0.95)]
 
@@ -164,7 +171,7 @@ def test_the_console_says_how_sure_the_winner_is() -> None:
     _, _, *lines = confirmation_results(confirmation(tests=(TESTED,)), TRIALS)
     assert lines == [
         sentence(FOUND),
-        "probability that the winner is better: 90.0% than the runner-up, 90.0% than the baseline",
+        SURE,
         "the search's own number of the winner, 0.8900, is 0.0100 above its mean over fresh seeds, since a search "
         "chooses the largest of many numbers",
         "best/ holds the model of its median seed: miou 0.8800, from confirm_0012_s2",
@@ -192,6 +199,29 @@ def test_the_page_has_the_gain_over_the_baseline() -> None:
     assert "Test (DATASET/test" in found.sentence
 
 
+def test_the_page_says_what_the_console_says_of_fresh_seeds() -> None:
+    found = page_confirmation(confirmation(), TRIALS)
+    assert found
+    assert found.sentence.endswith(f"P{SURE[1:]}.")
+    *_, own, model = confirmation_results(confirmation(), TRIALS)
+    assert found.lines == (f"T{str(own)[1:]}.", f"{model}.")
+    text = parsed(page(replace(report(), confirmation=found))).text
+    top, seeds = text.partition("Other seeds")[0], text.rpartition("Other seeds")[2]
+    assert f"P{SURE[1:]}." in top
+    for said in ("+0.0030 (-0.0060 to +0.0120) 90.0%", "+0.0210 (+0.0090 to +0.0330) 90.0%", *found.lines):
+        assert said in seeds
+
+
+def test_by_folds_a_line_says_why_the_searchs_own_numbers_are_missing() -> None:
+    folded = replace(FOUND, folds=4, configurations=tuple(replace(one, searched=None) for one in FOUND.configurations))
+    why = "they are means over folds, and these are of all tiles together"
+    found = page_confirmation(confirmation(folded), TRIALS)
+    assert found
+    for lines in (found.lines, confirmation_results(confirmation(folded), TRIALS)):
+        assert sum(why in str(line) for line in lines) == 1
+    assert not any(why in str(line) for line in confirmation_results(confirmation(), TRIALS))
+
+
 def test_where_intervals_cannot_be_told_the_sentence_and_the_look_say_why(tmp_path: Path) -> None:
     why = "only one tile holds class 3, so how sure its IoU is cannot be said"
     found = Confirmed((repeated(12, 0.880), repeated(7, 0.877), repeated(0, 0.859)), 54, None, unsure=why)
@@ -201,9 +231,9 @@ def test_where_intervals_cannot_be_told_the_sentence_and_the_look_say_why(tmp_pa
     confirmation(found, tests=(look,)).write(tmp_path / "confirmation.json")
     assert Confirmation.read(tmp_path / "confirmation.json") == confirmation(found, tests=(look,))
     assert not any("probability" in str(line) for line in confirmation_results(confirmation(found), TRIALS))
-    page = page_confirmation(confirmation(found), TRIALS)
-    assert page
-    assert why in page.sentence
+    shown = page_confirmation(confirmation(found), TRIALS)
+    assert shown
+    assert why in shown.sentence
 
 
 def test_a_file_of_an_earlier_release_is_of_miou(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def confirmation_results(confirmation: Confirmation | None, trials: Sequence[Tri
         "",
         _table(result),
         result.sentence,
+        *filter(None, [_probability(result)]),
         *_lines(result, objective),
         *lines,
         *map(test_line, confirmation.tests[-1:]),
@@ -56,13 +57,28 @@ def _table(result: Confirmed) -> RenderableType:
     return table
 
 
-def _lines(result: Confirmed, objective: str) -> Iterator[str]:
+def _probability(result: Confirmed) -> str:
+    """Return a line with the probability that the winner is better in truth; empty where it is not known."""
     winner, others = result.winner, result.configurations[1:]
     second = next((one for one in others if not one.baseline and one.fits == winner.fits), None)
     known = [(one, word) for one, word in ((second, "the runner-up"), (result.baseline, "the baseline")) if one]
-    than = [f"{one.probability:.1%} than {word}" for one, word in known if one.probability is not None]
-    if than:
-        yield f"probability that the winner is better: {', '.join(than)}"
+    than = [
+        f"{one.probability:.1%} than {word} (lead {one.lead.value:+.4f}, 95%: "
+        f"{one.lead.low:+.4f} to {one.lead.high:+.4f})"
+        for one, word in known
+        if one.probability is not None and one.lead
+    ]
+    return f"probability that the winner is better: {', '.join(than)}" if than else ""
+
+
+def _lines(result: Confirmed, objective: str) -> Iterator[str]:
+    """Yield lines about the search's own numbers, about what was drawn, and about the model in best/."""
+    winner = result.winner
+    if result.folds > 1:
+        yield (
+            "the search's own numbers do not stand beside these: they are means over folds, and these are of all tiles "
+            "together"
+        )
     if winner.optimism is not None:
         above = winner.optimism >= 0
         where, why = ("above", ", since a search chooses the largest of many numbers") if above else ("below", "")
@@ -108,11 +124,15 @@ def page_confirmation(confirmation: Confirmation | None, trials: Sequence[Trial]
             one.searched,
             one.scores,
             one.gain,
+            one.lead,
+            one.probability,
         )
         for one in result.configurations
     ]
-    text = " ".join([result.sentence, *(f"{_capital(test_line(tested))}." for tested in confirmation.tests[-1:])])
-    return record.Confirmation(_capital(text), tuple(rows))
+    known = [_probability(result), *map(test_line, confirmation.tests[-1:])]
+    text = " ".join([result.sentence, *(f"{_capital(line)}." for line in known if line)])
+    lines = _lines(result, next(trial.objective for trial in trials))
+    return record.Confirmation(_capital(text), tuple(rows), tuple(f"{_capital(line)}." for line in lines))
 
 
 def _interval(found: Interval) -> str:
@@ -120,4 +140,4 @@ def _interval(found: Interval) -> str:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return text if text.startswith("best/") else text[:1].upper() + text[1:]

@@ -102,7 +102,8 @@ class DataFigures:
 class Candidate:
     """A configuration that was trained again with fresh seeds.
 
-    `gain` is over the baseline, and None for the baseline itself.
+    `gain` is over the baseline, and None for the baseline itself. `lead` is the winner's over this one, and
+    `probability` that the winner is better in truth; both are None for the winner.
     """
 
     name: str
@@ -110,14 +111,17 @@ class Candidate:
     searched: float | None  # the search's own number
     seeds: tuple[float, ...]
     gain: Interval | None = None
+    lead: Interval | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What fresh seeds showed: a plain sentence, and the candidates, the baseline among them."""
+    """What fresh seeds showed: plain sentences, the candidates, the winner first, and what else is to be known."""
 
     sentence: str
     candidates: tuple[Candidate, ...]
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
