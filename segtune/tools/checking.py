@@ -14,7 +14,7 @@ from segtune.data.diagnosis import Finding, by_severity
 from segtune.data.exclusion import check_splits, exclusion_lines
 from segtune.data.leaks import find_leaks
 from segtune.data.listing import SUFFIXES, list_folder
-from segtune.data.pairs import find_pairs
+from segtune.data.pairs import Unpaired, find_pairs
 from segtune.data.reading import TilePixels, read_tile
 from segtune.data.splits import TEST, split_places, test_place
 from segtune.data.tiles import TRAIN, Layout, ReadSettings, Split
@@ -95,8 +95,11 @@ def check_data_set(
     places = split_places(config) | ({TEST: found} if (found := test_place(config)) else {})
     if not any(place.exists() for place in places.values()):
         raise InputError(f"{config.dataset}: has neither {TRAIN}/ nor val/, and no list of tiles ({TRAIN}.txt)")
-    channels = tuple(channel_folders(places.values(), config) if channels is None else channels)
+    own_channels = channels_by_split(places, config) if channels is None else {}
+    channels = tuple(_everywhere(own_channels) if channels is None else channels)
     tiles, findings = _pair(places, Layout.of(config, channels))
+    findings += _lacking(own_channels)
+    findings += _unpaired_channels(places, tiles, own_channels, config)
     try:
         check_splits(Path(config.dataset))
     except InputError as error:
@@ -130,13 +133,60 @@ def check_data_set(
 
 def channel_folders(places: Iterable[Path], config: RunConfig) -> list[str]:
     """Return the names of the folders beside images and masks that hold images in every split."""
-    found: list[set[str]] = []
-    for place in places:
+    return _everywhere(channels_by_split({str(place): place for place in places}, config))
+
+
+def channels_by_split(places: Mapping[str, Path], config: RunConfig) -> dict[str, set[str]]:
+    """Return for each split that exists the names of the folders beside images and masks that hold images."""
+    found: dict[str, set[str]] = {}
+    for split, place in places.items():
         root = place if place.is_dir() else place.parent
         if place.exists():
             folders = list_folder(root).folders
-            found.append({name for name in folders if any(_is_image(file) for file in list_folder(root / name).files)})
-    return sorted(set.intersection(*found) - {config.images_dir, config.masks_dir})
+            images = {name for name in folders if any(_is_image(file) for file in list_folder(root / name).files)}
+            found[split] = images - {config.images_dir, config.masks_dir}
+    return found
+
+
+def _everywhere(channels: Mapping[str, set[str]]) -> list[str]:
+    return sorted(set.intersection(*channels.values())) if channels else []
+
+
+def _lacking(channels: Mapping[str, set[str]]) -> Iterator[Finding]:
+    """Yield a finding for each folder of images that some splits have and others lack."""
+    for name in sorted(set().union(*channels.values()) if channels else ()):
+        having = [split for split, own in channels.items() if name in own]
+        for split, own in channels.items():
+            if name in own:
+                continue
+            near = next((other for other in sorted(own) if other.lower() == name.lower()), None)
+            if near and near < name:  # told once for both names
+                continue
+            has = "has" if len(having) == 1 else "have"
+            what = f"{split} has no {name}/, {' and '.join(having)} {has}, so it is no channel of the set"
+            if near:
+                what, do = f"{what}; {split} has {near}/", f"give {near}/ and {name}/ one name"
+            else:
+                do = f"add {name}/ to {split}; if it is no channel, name those that are (--channels none if none is)"
+            yield Finding("warning", "channel_absent", what, do)
+
+
+def _unpaired_channels(
+    places: Mapping[str, Path], tiles: Mapping[str, Split], channels: Mapping[str, set[str]], config: RunConfig
+) -> Iterator[Finding]:
+    """Yield files without a partner in channels that some split lacks, which are not read as channels of tiles."""
+    common = set(_everywhere(channels))
+    for split, found in tiles.items():
+        for name in sorted(channels.get(split, common) - common):
+            try:
+                paired, unpaired = find_pairs(places[split], Layout.of(config, (*sorted(common), name)))
+            except InputError as error:
+                do = "correct the folder, or name the channels (--channels)"
+                yield from (Finding("error", "folders", mistake, do) for mistake in error.mistakes)
+                continue
+            if 2 * len(paired) > len(found):  # otherwise these are other pictures than a channel's
+                root = places[split] if places[split].is_dir() else places[split].parent
+                yield from (_alone(split, one) for one in unpaired if f" in {root / name}:" in one.what)
 
 
 def _is_image(name: str) -> bool:
@@ -155,10 +205,7 @@ def _pair(places: Mapping[str, Path], layout: Layout) -> tuple[dict[str, Split],
             findings += [Finding("error", "folders", mistake, do) for mistake in error.mistakes]
             continue
         for found in unpaired:
-            named = tuple(f"{split}/{name}" for name in sorted(found.names))
-            findings.append(
-                Finding("error", "unpaired", found.what, "add the files, or leave the tiles out", named, (), named)
-            )
+            findings.append(_alone(split, found))
         for line in tiles[split].unread:
             findings.append(Finding("warning", "unread", line, "convert these files, or move them away"))
         if has_jpeg(tiles[split]):
@@ -167,6 +214,11 @@ def _pair(places: Mapping[str, Path], layout: Layout) -> tuple[dict[str, Split],
                 Finding("warning", "mask_jpeg", what, "write masks as PNG (python -m segtune.tools relabel)")
             )
     return tiles, findings
+
+
+def _alone(split: str, found: Unpaired) -> Finding:
+    named = tuple(f"{split}/{name}" for name in sorted(found.names))
+    return Finding("error", "unpaired", found.what, "add the files, or leave the tiles out", named, (), named)
 
 
 def _settings(tiles: Mapping[str, Split], config: RunConfig, findings: list[Finding]) -> ReadSettings:

@@ -255,3 +255,43 @@ def test_a_copy_of_any_of_several_equal_images_is_a_leak(root: Path) -> None:
     assert {pair for pair in pairs if pair[0] == "near_duplicate"} == near | {("near_duplicate", "val/t02", "val/t05")}
     (across,) = [one for one in findings if one["kind"] == "near_duplicate" and one["pairs"][0][0] == "train/t03"]
     assert across["leave_out"] == ["train/t03", "train/t09"]
+
+
+LACKING: dict[str, tuple[Harm, str, str]] = {
+    # what is done to folders of channels: how, what is found, and what to do
+    "val lacks it": (
+        lambda root: shutil.rmtree(root / "val/nir"),
+        "val has no nir/, train has, so it is no channel of the set",
+        "add nir/ to val",
+    ),
+    "another case": (
+        lambda root: (root / "val/nir").rename(root / "val/NIR"),
+        "train has no NIR/, val has, so it is no channel of the set; train has nir/",
+        "give nir/ and NIR/ one name",
+    ),
+    "test lacks it": (
+        lambda root: [shutil.copytree(root / "val" / name, root / "test" / name) for name in ("images", "gt")],
+        "test has no nir/, train and val have, so it is no channel of the set",
+        "add nir/ to test",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", LACKING)
+def test_a_channel_that_a_split_lacks_is_told(root: Path, how: str) -> None:
+    harm, what, do = LACKING[how]
+    harm(root)
+    _, findings = found(root)
+    (finding,) = [one for one in findings if one["kind"] == "channel_absent"]
+    assert (finding["severity"], finding["what"]) == ("warning", what)
+    assert do in finding["do"]
+    assert "channel_absent" not in {one["kind"] for one in found(root, "--channels", "none")[1]}
+
+
+def test_missing_files_are_told_of_a_channel_that_a_split_lacks(root: Path) -> None:
+    shutil.rmtree(root / "val/nir")
+    (root / "train/nir/t03.tif").unlink()
+    write(root / "train/previews/all.tif", np.zeros((SIZE, SIZE), np.uint8))  # no channel: other names than tiles
+    _, findings = found(root)
+    told = [(one["kind"], one["tiles"]) for one in findings]
+    assert told == [("unpaired", ["train/t03"]), ("channel_absent", []), ("channel_absent", [])]
