@@ -1,4 +1,4 @@
-"""Read YAML into plain data, and know the line of every part of it.
+"""Read YAML into plain data, and know the line of every part of it; write plain data as it is read here.
 
 Scalars follow YAML 1.2, because YAML 1.1 has surprises in a file of settings: ``1e-5`` is a number here,
 ``no`` and ``off`` are words, ``010`` is ten and ``2024-05-01`` (a folder, say) is a string.
@@ -72,6 +72,10 @@ class _Resolver(yaml.resolver.BaseResolver):
     """Tells what a scalar is, by the rules of YAML 1.2: none of YAML 1.1's, which PyYAML has on its own class."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that either rules take for something else, such as ``92452292e072``: a number here alone."""
+
+
 class _Loader(_Composer, _Constructor, _Resolver, yaml.SafeLoader):
     """A loader that finds the line of every mistake."""
 
@@ -130,7 +134,8 @@ def _load(loader: _Loader | _QuickLoader) -> tuple[yaml.Node | None, Any]:
 
 
 def _resolve(tag: str, pattern: str, first: str) -> None:
-    _Resolver.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first))
+    for rules in (_Resolver, _Dumper):
+        rules.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first))
 
 
 _resolve("bool", "true|True|TRUE|false|False|FALSE", "tTfF")
@@ -218,6 +223,18 @@ def parse_yaml(text: str) -> Any:
         raise InputError(_explain(error, text)[1]) from None
     except RecursionError:
         raise InputError("nested too deeply") from None
+
+
+def yaml_of(content: Any, width: float = 80, flow: bool | None = False) -> str:
+    """Return plain data as YAML that is read as the same data, in the order of its keys.
+
+    Parameters
+    ----------
+    content: dicts, lists, texts, numbers, booleans and None.
+    width: characters of a line, where it can be broken.
+    flow: whether lists and mappings are written in brackets; None for those that hold no others.
+    """
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width, default_flow_style=flow)
 
 
 def read_text(path: Path) -> str:

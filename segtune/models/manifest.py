@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segtune.config import RunConfig
@@ -19,7 +18,7 @@ from segtune.data.tiles import Layout, ReadSettings
 from segtune.errors import InputError, one_line, requirement
 from segtune.files.atomic import write_text
 from segtune.files.transforms_file import TransformsFile
-from segtune.files.yamlfile import read_yaml
+from segtune.files.yamlfile import read_yaml, yaml_of
 from segtune.machine import versions
 from segtune.models.run_yaml import settings_of
 from segtune.roles import Role, declared
@@ -166,7 +165,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write the settings first, so that `--config` can read them, then one section per subject."""
-        write_text(path, yaml.safe_dump(self._plain(), sort_keys=False, allow_unicode=True, width=_WIDTH))
+        write_text(path, yaml_of(self._plain(), _WIDTH))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -215,7 +214,7 @@ class Manifest:
     def store_threshold(path: Path, threshold: float, min_area: int) -> None:
         """Change threshold and smallest area in a run.yaml, and nothing else."""
         content = read_yaml(path) | {"threshold": threshold, "min_area": min_area}
-        write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=_WIDTH))
+        write_text(path, yaml_of(content, _WIDTH))
 
     @staticmethod
     def hide_machine(path: Path) -> None:
@@ -226,7 +225,7 @@ class Manifest:
         }
         for name, value in held.items():
             content[name] = [_file_name(one) for one in value] if isinstance(value, list) else _file_name(value)
-        write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=_WIDTH))
+        write_text(path, yaml_of(content, _WIDTH))
 
     def _plain(self) -> dict[str, Any]:
         labels = _LabelsPart.model_validate(self.labels, from_attributes=True, strict=False).model_dump()

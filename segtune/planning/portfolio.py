@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from segtune.errors import InputError, short
 from segtune.fields import NOT_SEARCHABLE, check_setting
-from segtune.files.yamlfile import Document, read_document
+from segtune.files.yamlfile import Document, read_document, yaml_of
 from segtune.mistakes import SettingsError
 from segtune.space.settings import NO_PORTFOLIO, SHIPPED
 
@@ -47,7 +46,7 @@ class Portfolio:
         """Return it as a YAML file."""
         entries = [{"settings": dict(entry.settings), "learnt_from": list(entry.learnt_from)} for entry in self.entries]
         plain = {"about": dict(self.about), "entries": entries}
-        return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+        return yaml_of(plain, width=120)
 
 
 def portfolio_of(start: str) -> Portfolio | None:

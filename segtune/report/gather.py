@@ -9,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from segtune import confirmed
 from segtune.config import RunConfig
 from segtune.errors import InputError, SegtuneError, one_line
 from segtune.evaluation.validate import OnDone
 from segtune.files.folders import RunFolder, SearchFolder
-from segtune.files.yamlfile import read_yaml
+from segtune.files.yamlfile import read_yaml, yaml_of
 from segtune.models.manifest import Manifest
 from segtune.pictures.render import class_titles
 from segtune.report.commands import script_command
@@ -62,7 +60,7 @@ def gather(folder: SearchFolder, with_examples: bool = True, on_done: OnDone | N
         name=folder.path.name,
         state=state,
         written=time.time(),
-        space=yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True),
+        space=yaml_of(space.dump()),
         searched=space.searched(),
         began=known.began,
         curves=curves,

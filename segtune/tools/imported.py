@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich import box
 from rich.table import Table
 
@@ -21,6 +20,7 @@ from segtune.data.reading import read_header
 from segtune.data.tiles import Tile
 from segtune.errors import InputError, counted, first_mistakes
 from segtune.evaluation.predicted_masks import write_mask
+from segtune.files.yamlfile import yaml_of
 from segtune.tools.annotations import Annotated, Annotations, flat_names
 from segtune.tools.coco_json import read_coco
 from segtune.tools.cvat_xml import read_cvat
@@ -191,8 +191,4 @@ def tell(found: Annotations, drawing: Drawing, tally: Tally, say: Print) -> None
     settings |= {"ignore": [_IGNORED_LABEL]} if IGNORED in drawing.labels else {}
     say("for the space file:")
     for name, value in settings.items():
-        say(
-            yaml.safe_dump(
-                {name: value}, default_flow_style=None, sort_keys=False, width=10_000, allow_unicode=True
-            ).strip()
-        )
+        say(yaml_of({name: value}, width=10_000, flow=None).strip())

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from safetensors.torch import save_file
 
 from segtune.errors import InputError, SegtuneError
 from segtune.files.atomic import replaced_file, write_text
-from segtune.files.yamlfile import read_yaml
+from segtune.files.yamlfile import read_yaml, yaml_of
 from segtune.machine import versions
 from segtune.models.build import imagenet_encoder
 from segtune.models.compatibility import unknown_encoder
@@ -51,7 +50,7 @@ def write_weights(encoders: Iterable[str], folder: Path, force: bool = False) ->
                 # smp, timm, the hub's client and safetensors each raise errors of their own.
                 lost[encoder] = not_loaded(error)
                 continue
-            write_text(folder / ORIGINS, yaml.safe_dump(origins, sort_keys=True, allow_unicode=True, width=120))
+            write_text(folder / ORIGINS, yaml_of(dict(sorted(origins.items())), width=120))
             size = _file(folder, encoder).stat().st_size / 1e6
             yield f"{place}: {_file(folder, encoder)}, {size:.1f} MB, from {origins[encoder]['from']}"
     if lost:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import optuna
-import yaml
 
 from segtune.errors import InputError
 from segtune.files.atomic import set_aside, write_text
 from segtune.files.folders import SearchFolder
+from segtune.files.yamlfile import yaml_of
 from segtune.remarks import Say
 from segtune.space.reader import load_space
 from segtune.space.settings import KEPT
@@ -26,7 +26,7 @@ _REMEDY = "--space FILE --resume, with the file of the first start, rewrites it"
 
 def store_space(folder: SearchFolder, study: optuna.Study, space: Space) -> None:
     """Write search.yaml, and keep a copy in the study."""
-    text = yaml.safe_dump(space.dump(), sort_keys=False, allow_unicode=True)
+    text = yaml_of(space.dump())
     write_text(folder.search_yaml, text)
     if study.user_attrs.get(_COPY) != text:
         study.set_user_attr(_COPY, text)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from segtune.errors import InputError
-from segtune.files.yamlfile import Document, document_of, read_yaml
+from segtune.files.yamlfile import Document, document_of, parse_yaml, read_yaml, yaml_of
 from segtune.space.reader import load_space
 
 
@@ -36,6 +36,42 @@ def test_read_yaml(tmp_path):
     path.write_text("lr: 1\nlr: 2\n")
     with pytest.raises(InputError, match=r"run\.yaml:2: lr: stands in the same mapping twice"):
         read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "92452292e072",
+            "1e5",
+            "1.5E3",
+            "1.",
+            ".5e1",
+            "123456789012",
+            "010",
+            "0o17",
+            "0x1f",
+            "1:30",
+            "-",
+            "+1",
+            ".inf",
+        ),
+        *("no", "on", "true", "null", "~", "", "<<", "2024-05-01", "a: b", "# a", "*a", " x ", "é", "a\nb", "- 1"),
+    ],
+)
+def test_a_text_that_looks_like_something_else_is_written_as_a_text(text: str) -> None:
+    content = {"value": text, text: [text, {"in": text}]}
+    for flow in (False, None, True):
+        assert parse_yaml(yaml_of(content, flow=flow)) == content
+
+
+def test_numbers_and_what_is_neither_stay_what_they_are() -> None:
+    content = {"lr": 1e-5, "n": 10, "big": 1e20, "whole": 2.0, "on": True, "none": None, "inf": float("inf"), 3: [-1.5]}
+    found = parse_yaml(yaml_of(content))
+    assert found == content
+    assert [type(value) for value in found.values()] == [type(value) for value in content.values()]
+    assert list(found) == list(content)
+    assert yaml_of({"word": "unet", "path": "data/x-1.tif", "digest": "0123abcd"}).count("'") == 0
 
 
 def test_a_pipe_is_read_and_one_that_gives_nothing_is_not_waited_for(

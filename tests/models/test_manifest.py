@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,12 @@ def test_a_manifest_round_trips_and_is_a_file_of_settings(tmp_path: Path, manife
     text = (tmp_path / "run.yaml").read_text(encoding="utf-8")
     assert list(yaml.safe_load(text))[: len(RunConfig.model_fields)] == list(RunConfig.model_fields)
     assert "höhe" in text
+
+
+@pytest.mark.parametrize("digest", ["92452292e072", "123456789012", "000000000000", "1e1234567890"])
+def test_a_fingerprint_that_looks_like_a_number_stays_a_text(tmp_path: Path, manifest: Manifest, digest: str) -> None:
+    replace(manifest, fingerprint=digest).write(tmp_path / "run.yaml")
+    assert Manifest.read(tmp_path / "run.yaml").fingerprint == digest
 
 
 def test_metrics_survive_as_numbers(tmp_path: Path, manifest: Manifest) -> None:
