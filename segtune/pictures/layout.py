@@ -17,7 +17,7 @@ from segtune.pictures.render import WHITE, Colour, Picture, class_titles, hatch,
 
 CELL = 256  # width in pixels of a tile on a sheet
 _TALLEST = 2.0  # greatest height of a tile on a sheet, as a multiple of its cell's width
-_MARGIN, _GAP = 16, 8  # around a sheet, and between its cells
+_MARGIN, GAP = 16, 8  # around a sheet, and between its cells
 _LINE, _TEXT, _TITLE = 24, 15, 19  # height of a line, and text sizes of a line and of the title, in pixels
 _BASELINE = 17  # from the top of a line
 SWATCH = (14, 22)  # height and width of a colour in the legend
@@ -40,24 +40,30 @@ Legend = list[Entry]
 
 
 def layout(
-    title: str, legend: Legend, columns: Sequence[str], rows: Sequence[Row], cell: int, note: str = ""
+    title: str,
+    legend: Legend,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    cell: int,
+    note: str = "",
+    gap: int = GAP,
 ) -> Picture:
     """Stack strips of the same width: title and note, legend, column names, and the rows, each below its caption.
 
-    A cell is `cell` pixels wide.
+    A cell is `cell` pixels wide, and `gap` pixels are between two cells.
     """
-    width = len(columns) * cell + (len(columns) - 1) * _GAP + 2 * _MARGIN
+    width = len(columns) * cell + (len(columns) - 1) * gap + 2 * _MARGIN
     heading = _line(width, title, note, size=_TITLE, weight=_BOLD)
-    strips = [_blank(_GAP, width), heading, *_legend_lines(legend, width), _blank(_GAP, width)]
+    strips = [_blank(GAP, width), heading, *_legend_lines(legend, width), _blank(GAP, width)]
     names = _blank(_LINE, width)
     for number, name in enumerate(columns):
-        _write(names, name, _MARGIN + number * (cell + _GAP), cell, colour=_GREY)
+        _write(names, name, _MARGIN + number * (cell + gap), cell, colour=_GREY)
     strips.append(names)
     for row in rows:
         if row.name or row.note:
             strips.append(_line(width, row.name, row.note, weight=_BOLD))
-        strips += [_cells(row.cells, cell), _blank(_GAP, width)]
-    return np.vstack([*strips, _blank(_MARGIN - _GAP, width)])
+        strips += [_cells(row.cells, cell, gap), _blank(GAP, width)]
+    return np.vstack([*strips, _blank(_MARGIN - GAP, width)])
 
 
 def fitted_size(shape: tuple[int, ...], cell: int) -> tuple[int, int]:
@@ -79,12 +85,20 @@ def fitted(picture: Picture, shape: tuple[int, ...], cell: int, smooth: bool = T
     return resized
 
 
-def _cells(pictures: Sequence[Picture], cell: int) -> Picture:
+def captioned(above: str, below: str, pictures: Sequence[Picture], cell: int) -> Picture:
+    """Draw pictures side by side, each in its cell, between a line above them and one below, if there is one."""
+    width = len(pictures) * (cell + GAP) - GAP + 2 * _MARGIN
+    strips = [_line(width, above, weight=_BOLD), _cells(pictures, cell, GAP)]
+    strips += [_line(width, below)] if below else []
+    return np.vstack(strips)[:, _MARGIN:-_MARGIN]
+
+
+def _cells(pictures: Sequence[Picture], cell: int, gap: int) -> Picture:
     """Draw pictures side by side, each in the middle of its cell."""
-    width = len(pictures) * cell + (len(pictures) - 1) * _GAP + 2 * _MARGIN
+    width = len(pictures) * cell + (len(pictures) - 1) * gap + 2 * _MARGIN
     strip = _blank(max(len(picture) for picture in pictures), width)
     for number, picture in enumerate(pictures):
-        left = _MARGIN + number * (cell + _GAP) + (cell - picture.shape[1]) // 2
+        left = _MARGIN + number * (cell + gap) + (cell - picture.shape[1]) // 2
         top = (len(strip) - len(picture)) // 2
         strip[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return strip
@@ -124,7 +138,7 @@ def _legend_lines(legend: Legend, width: int) -> list[Picture]:
     if not legend:
         return []
     height = SWATCH[0]
-    sizes = [picture.shape[1] + _GAP + _text_width(text, _TEXT, _REGULAR) + _MARGIN for text, picture in legend]
+    sizes = [picture.shape[1] + GAP + _text_width(text, _TEXT, _REGULAR) + _MARGIN for text, picture in legend]
     if sum(sizes) <= width - _MARGIN:
         columns, lefts = len(legend), [_MARGIN + sum(sizes[:number]) for number in range(len(legend))]
     else:
@@ -136,7 +150,7 @@ def _legend_lines(legend: Legend, width: int) -> list[Picture]:
         line, left = lines[number // columns], lefts[number % columns]
         across = picture.shape[1]
         line[top : top + height, left : left + across] = picture
-        _write(line, text, left + across + _GAP, width - left - across - _GAP)
+        _write(line, text, left + across + GAP, width - left - across - GAP)
     return lines
 
 
@@ -150,7 +164,7 @@ def _line(width: int, text: str, note: str = "", size: int = _TEXT, weight: int 
     taken = _text_width(note, size, weight) if note else 0
     if note:
         _write(strip, note, width - _MARGIN - taken, taken, size, weight)
-    _write(strip, text, _MARGIN, width - 2 * _MARGIN - taken - _GAP, size, weight)
+    _write(strip, text, _MARGIN, width - 2 * _MARGIN - taken - GAP, size, weight)
     return strip
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from segtune.data.labels import Indices, Labels
 from segtune.errors import InputError
 from segtune.evaluation.worst import wrong_pixels
-from segtune.pictures.layout import CELL, Row, class_legend, fitted, layout, swatch
+from segtune.pictures.layout import CELL, GAP, Row, captioned, class_legend, fitted, layout, swatch
 from segtune.pictures.render import WRONG, Picture, difference, overlay
 
 _MOST_ROWS = 64  # in a sheet of previews
+_BETWEEN = 3 * GAP  # pixels between two tiles of a contact sheet; a tile and its mask are nearer
 
 
 @dataclass(frozen=True)
@@ -49,26 +50,38 @@ class Shown:
     name: str
     picture: Picture
     mask: Indices
+    note: str = ""  # below it
 
 
-def contact_sheet(tiles: Sequence[Shown], labels: Labels, title: str, cell: int = CELL) -> Picture:
-    """Draw tiles beside themselves with their masks over them, two tiles in a row.
+def contact_sheet(rows: Sequence[Sequence[Shown]], labels: Labels, title: str, cell: int = CELL) -> Picture:
+    """Draw one tile or several in each row: below its name, beside itself with its mask over it, above its note.
 
     Each picture is at most `cell` pixels wide. Raises ValueError if there are no tiles.
     """
-    if not tiles:
-        raise ValueError("there must be at least one tile")
-    drawn = []
-    for first, *others in (tiles[number : number + 2] for number in range(0, len(tiles), 2)):
-        cells = []
-        for tile in (first, *others):
-            picture = fitted(tile.picture, tile.mask.shape, cell)
-            cells += [picture, overlay(picture, tile.mask, labels)]
-        if len(tiles) > 1 and not others:  # the last one of an odd number
-            cells += [np.full((1, 1, 3), 255, np.uint8)] * 2
-        drawn.append(Row(first.name, "".join(tile.name for tile in others), cells))
-    columns = ("tile", "mask") * min(2, len(tiles))
-    return layout(title, class_legend(labels, [tile.mask for tile in tiles]), columns, drawn, cell)
+    if not all(rows) or not rows:
+        raise ValueError("there must be at least one tile in each row")
+    drawn = [Row("", "", _of_one_height([_with_mask(tile, labels, cell) for tile in row])) for row in rows]
+    legend = class_legend(labels, [tile.mask for row in rows for tile in row])
+    columns = ("each tile, and with its mask over it", *[""] * (max(map(len, rows)) - 1))
+    return layout(title, legend, columns, _as_wide(drawn), 2 * cell + GAP, gap=_BETWEEN)
+
+
+def _with_mask(tile: Shown, labels: Labels, cell: int) -> Picture:
+    picture = fitted(tile.picture, tile.mask.shape, cell)
+    return captioned(tile.name, tile.note, [picture, overlay(picture, tile.mask, labels)], cell)
+
+
+def _of_one_height(pictures: Sequence[Picture]) -> list[Picture]:
+    """Fill pictures up below, so that their captions stand on one line."""
+    height = max(map(len, pictures))
+    return [np.pad(one, ((0, height - len(one)), (0, 0), (0, 0)), constant_values=255) for one in pictures]
+
+
+def _as_wide(rows: Sequence[Row]) -> list[Row]:
+    """Fill rows up with empty cells."""
+    empty = np.full((1, 1, 3), 255, np.uint8)
+    most = max(len(row.cells) for row in rows)
+    return [replace(row, cells=[*row.cells, *[empty] * (most - len(row.cells))]) for row in rows]
 
 
 def check_preview(count: int) -> None:

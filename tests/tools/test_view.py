@@ -1,9 +1,11 @@
-"""python -m segtune.tools view: a sheet of tiles with their masks over them, drawn at random or chosen by a label."""
+"""python -m segtune.tools view: a sheet of tiles with their masks over them, at random, by a label, or by findings."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from tests.conftest import WriteDataSet, WriteImage
 from tests.scripts import Ended, call
+from tests.tools.sets import change, copy, image, mask
 
 
 def view(*arguments: object) -> Ended:
@@ -47,6 +50,104 @@ def test_masks_are_drawn_over_pictures(write_image: WriteImage) -> None:
     grey = [(np.ptp(half.astype(int), axis=2) < 3).mean() for half in (picture, masked)]
     assert grey[0] > 0.99
     assert 0.4 < grey[1] < 0.6
+
+
+def findings(*found: dict[str, Any], file: str = "found.json") -> str:
+    """Write a file as `check --json` does."""
+    Path(file).write_text(json.dumps({"format": 1, "findings": found}))
+    return file
+
+
+def finding(kind: str, severity: str, *tiles: str, pairs: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
+    return {"kind": kind, "severity": severity, "tiles": tiles, "pairs": pairs}
+
+
+def test_findings_choose_the_tiles_and_the_worst_come_first(root: Path) -> None:
+    copy(root, image(4), image(5, "val"))
+    change(root / image(7), lambda pixels: pixels * 0 + 9)
+    (root / image(3)).write_bytes(b"no image")
+    call("segtune.tools.__main__", "check", root, "--json", "found.json")
+    ended = view(root, "--findings", "found.json", "--dry-run")
+    lines = ended.out.splitlines()
+    assert lines[0].startswith("not drawn: ")
+    assert "t03.tif" in lines[0]
+    start, _, names = lines[1].partition(": ")
+    assert start.endswith("tiles that findings name, worst first")
+    assert {"train/t07", "train/t04", "val/t05"} <= set(names.split(", "))
+    ended = view(root, "--findings", "found.json", "--kind", "duplicate", "--dry-run")
+    assert ended.out.startswith("2 of 2 tiles that findings name, worst first: train/t04, val/t05\n")
+
+
+def test_pairs_stand_beside_each_other_above_what_was_found(data: Path) -> None:
+    names = [path.stem for path in sorted((data / "train/images").iterdir())]
+    pair = (f"train/{names[1]}", f"val/{sorted((data / 'val/images').iterdir())[0].stem}")
+    alone = finding("constant", "warning", f"train/{names[2]}")
+    for file, found in (
+        ("one.png", (alone,)),
+        ("two.png", (alone, finding("duplicate", "error", *pair, pairs=(pair,)))),
+    ):
+        assert view(data, "--findings", findings(*found), "-o", file).status == 0
+    one, two = cv2.imread("one.png"), cv2.imread("two.png")
+    assert one.shape[1] < two.shape[1]
+    assert len(two) - len(one) == pytest.approx(256 + 24 + 24 + 8, abs=2)  # a row more, with its name and its note
+    ended = view(data, "--findings", "found.json", "--dry-run")
+    assert ended.out.splitlines()[0].endswith(f"worst first: {pair[0]}, {pair[1]}, train/{names[2]}")
+
+
+def test_of_a_group_of_copies_no_pair_is_drawn_that_shows_nothing_new(data: Path) -> None:
+    a, b, c = (f"train/{path.stem}" for path in sorted((data / "train/images").iterdir())[:3])
+    found = finding("duplicate", "warning", a, b, c, pairs=((a, b), (a, c), (b, c)))
+    ended = view(data, "--findings", findings(found), "-o", "group.png")
+    assert ended.out == "group.png: 3 of 3 tiles that findings name, worst first\n"
+    assert len(cv2.imread("group.png")) < 3 * 256
+
+
+def test_tiles_of_different_bands_stand_on_one_sheet(root: Path) -> None:
+    change(root / image(2), lambda pixels: pixels[..., :1])
+    found = finding("bands", "error", "train/t02", "train/t03")
+    assert view(root, "--findings", findings(found)).out == "sheet.png: 2 of 2 tiles that findings name, worst first\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "mistake"),
+    [
+        ("[]", "found.json: is not a JSON object"),
+        ("{}", "--findings: found.json is not a file that check --json writes"),
+        ('{"format": 1, "findings": [{"severity": "bad"}]}', "--findings: found.json has a finding of severity 'bad'"),
+        (
+            '{"format": 1, "findings": [{"severity": "note", "tiles": [3], "pairs": []}]}',
+            "--findings: found.json has a finding whose tiles are no names",
+        ),
+        ('{"format": 1, "findings": []}', "--findings: no finding in found.json names tiles"),
+    ],
+)
+def test_another_file_than_that_of_check_is_refused(content: str, mistake: str, data: Path) -> None:
+    Path("found.json").write_text(content)
+    (line,) = view(data, "--findings", "found.json").mistakes
+    assert line.startswith(mistake)
+
+
+def test_tiles_that_findings_name_and_the_set_lacks_are_told(data: Path) -> None:
+    file = findings(finding("constant", "warning", "train/none", "else/t0"))
+    (line,) = view(data, "--findings", file).mistakes
+    assert "train/none: set does not have both image and mask of it, else/t0: set" in line
+    assert view(data, "--findings", file, "--kind", "constnt").mistakes == [
+        "--kind: found.json has no finding 'constnt'; did you mean 'constant'?"
+    ]
+
+
+def test_a_missing_file_of_a_channel_does_not_matter(root: Path) -> None:
+    (root / mask(3).replace("gt", "nir")).unlink()
+    assert view(root, "--tiles", 2).out == "sheet.png: 2 tiles of 14 in train\n"
+
+
+def test_a_name_stands_at_the_left_of_its_tile(data: Path) -> None:
+    assert view(data, "--tiles", 2).status == 0
+    names = cv2.imread("sheet.png")[-16 - 256 - 24 : -16 - 256, :, 0] < 128
+    middle = names.shape[1] // 2
+    for half in (names[:, :middle], names[:, middle:]):
+        assert np.flatnonzero(half.any(axis=0)).min() < 40
+        assert np.flatnonzero(half.any(axis=0)).max() < 264  # a short name does not reach the mask
 
 
 def test_a_label_chooses_the_tiles_that_hold_most_of_it(write_image: WriteImage) -> None:
@@ -94,6 +195,12 @@ def test_a_sheet_is_replaced_only_when_forced(data: Path) -> None:
         (("--tiles", 0), "--tiles: must be between 1 and 200, but got 0"),
         (("--seed", -1), "--seed: must be at least 0, but got -1"),
         (("-o", "sheet.jpg"), "--output: sheet.jpg must end in .png"),
+        (("--findings", "a.json", "--label", 1), "--findings: says which tiles are drawn; leave --label out"),
+        (("--kind", "constant"), "--kind: needs --findings, the file of check --json"),
+        (
+            ("--findings", "a.json"),
+            "--findings: a.json: no such file; python -m segtune.tools check DATASET --json a.json",
+        ),
         (("--split", "test"), "--split: there is no 'test'; there are train, val"),
         (("--set", "rgb=9,1,2"), "rgb: there is no band 9; the images have 3"),
     ],
