@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,14 +13,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from segtune.errors import InputError, first_few, nearest, one_line
+from segtune.errors import InputError, counted, first_few, nearest, one_line
 from segtune.models.tensors import check_numbers, check_plain, check_shape
 from segtune.values import WEIGHTS_WORDS
 
 COLOURS = 3  # input channels of weights trained on photographs
+_NO_WEIGHTS = "num_batches_tracked"
 _ENTRIES = ("state_dict", "model")  # entries of a training checkpoint that hold the weights
 # Modules that contain the encoder: their names are a prefix of its tensors' names, such as module.encoder.
 _WRAPPERS = {"module", "_orig_mod", "encoder", "model", "backbone"}
+# The start of a flat name up to its first number: layer1, blocks_3. Heads have none in common with an encoder.
+_STAGE = re.compile(r"\D*\d+")
 
 
 def weights_file(setting: str) -> Path | None:
@@ -77,11 +81,13 @@ def fitting_weights(
     in_channels: number of input bands; None if it is not known yet.
     file: path of the file, for messages.
 
-    Raises InputError if tensors are missing or do not fit.
+    Raises InputError if tensors are missing or do not fit, or where the file has more of them in a stage than the
+    encoder: it is then that of a deeper one. What lies outside the encoder's stages, such as a decoder or a classifier,
+    is not looked at.
     """
     # BatchNorm's number of batches has no effect here, and old files do not have it.
-    own = {key: value for key, value in encoder.state_dict().items() if not key.endswith("num_batches_tracked")}
-    given = _by_own_names(tensors, own)
+    own = {key: value for key, value in encoder.state_dict().items() if not key.endswith(_NO_WEIGHTS)}
+    given, surplus = _by_own_names(tensors, own)
     missing = [key for key in own if key not in given]
     fitting, unfit = {}, []
     for key in [key for key in own if key in given]:
@@ -96,19 +102,39 @@ def fitting_weights(
             f"encoder_weights: {file}: holds {len(fitting)} of {len(own)} tensors of encoder {name} "
             f"({'; '.join(reasons)})"
         )
+    if surplus:
+        raise InputError(
+            f"encoder_weights: {file}: has {counted(len(surplus), 'tensor')} of the encoder that {name} does not have, "
+            f"such as {surplus[0]}: it is of another encoder"
+        )
     return fitting
 
 
-def _by_own_names(tensors: Mapping[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
-    """Return a file's tensors by the encoder's names, from under the prefix with the most matches."""
+def _by_own_names(tensors: Mapping[str, Tensor], own: Iterable[str]) -> tuple[dict[str, Tensor], list[str]]:
+    """Return a file's tensors by the encoder's names, from under the prefix with the most matches.
+
+    The second value has the names, under that prefix, of tensors in stages of the encoder that it does not have.
+    """
     # smp puts timm's networks into a module `model`, some of them twice.
     own_prefix = max(set.intersection(*(set(_prefixes(name)) for name in own)), key=len)
     flat = {name: _flat(name.removeprefix(own_prefix)) for name in own}
     best: dict[str, Tensor] = {}
+    under = ""
     for prefix in sorted({outer for name in tensors for outer in _prefixes(name)}):
         inside = {_flat(name.removeprefix(prefix)): tensors[name] for name in tensors if name.startswith(prefix)}
-        best = max(best, {name: inside[key] for name, key in flat.items() if key in inside}, key=len)
-    return best
+        found = {name: inside[key] for name, key in flat.items() if key in inside}
+        if len(found) > len(best):
+            best, under = found, prefix
+    names = set(flat.values())
+    stages = {_stage(name) for name in names} - {None}
+    others = (name.removeprefix(under) for name in tensors if name.startswith(under))
+    weights = (name for name in others if not name.endswith(_NO_WEIGHTS) and _flat(name) not in names)
+    return best, [name for name in weights if _stage(_flat(name)) in stages]
+
+
+def _stage(flat_name: str) -> str | None:
+    found = _STAGE.match(flat_name)
+    return found and found.group()
 
 
 def _prefixes(name: str) -> list[str]:

@@ -151,6 +151,18 @@ def test_another_encoders_file_is_refused(imagenet_weights: Path, tmp_path: Path
     assert "missing" not in mistake  # the names are the same
 
 
+def test_a_deeper_encoders_file_is_refused(tmp_path: Path) -> None:
+    deeper = smp.encoders.get_encoder("resnet34", weights=None)
+    torch.save({f"encoder.{key}": value for key, value in deeper.state_dict().items()}, tmp_path / "r34.pt")
+    assert mistakes_of(lambda: build_from("resnet18", tmp_path / "r34.pt")) == [
+        f"encoder_weights: {tmp_path}/r34.pt: has 80 tensors of the encoder that resnet18 does not have, such as "
+        f"layer1.2.conv1.weight: it is of another encoder"
+    ]
+    save_file(timm.create_model("tf_efficientnet_lite1").state_dict(), tmp_path / "lite1.safetensors")
+    (mistake,) = mistakes_of(lambda: build_from(f"tu-{LITE}", tmp_path / "lite1.safetensors"))
+    assert mistake.endswith("does not have, such as blocks.1.2.bn1.bias: it is of another encoder")
+
+
 @pytest.mark.parametrize(("given", "wanted"), [(4, 5), (4, 3), (1, 3), (2, 1)])
 def test_other_than_three_channels_are_not_turned_into_others(tmp_path: Path, given: int, wanted: int) -> None:
     save_file(
