@@ -83,7 +83,6 @@ def main() -> int:
 
     console = make_console()
     space = load_space(path, settings, search, {"encoder": unknown_encoder})
-    space = tasks.confirming(arguments, space)
     if started and goes_on:
         space = to_resume(space, started, search, console.print)
     space = check_space(space, arguments.address, not arguments.dry_run, started, console.print)

@@ -121,12 +121,31 @@ class Confirmation:
 
     reduced: bool = False  # fewer trials or seeds than asked for, because time was short
 
+    def repeats_the_best(self, trials: Sequence[Trial]) -> bool:
+        """Return whether the trials that train again are still the best ones."""
+        return self._best_now(trials) == list(self.trials)
+
+    def lapsed(self, trials: Sequence[Trial]) -> str | None:
+        """Return why it no longer counts; None where it does.
+
+        It counts as long as the same trials are the best ones, and the limits of costs part them as they did: that none
+        keeps the limits is the same as that all do.
+        """
+        if not self.repeats_the_best(trials):
+            return f"the best trials are now {called(self._best_now(trials))}"
+        known = {trial.number: trial.fits for trial in trials}
+        configurations = self.result.configurations if self.result else ()
+        before, now = [one.fits for one in configurations], [known.get(one.trial) for one in configurations]
+        if before != now and not len(set(before)) == len(set(now)) == 1:
+            return "the limits of costs leave others of them"
+        return None
+
     def holds(self, trials: Sequence[Trial]) -> bool:
-        """Return whether the trials that were trained again are still the best ones, and keep the same limits."""
-        fits = {trial.number: trial.fits for trial in trials}
-        if self.result and any(one.fits != fits.get(one.trial) for one in self.result.configurations):
-            return False
-        return chosen(trials, sum(number > 0 for number in self.trials)) == list(self.trials)
+        """Return whether it still counts."""
+        return self.lapsed(trials) is None
+
+    def _best_now(self, trials: Sequence[Trial]) -> list[int]:
+        return chosen(trials, sum(number > 0 for number in self.trials))
 
     def attached(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return the trials with what fresh seeds showed; as they are where that no longer counts."""
@@ -172,6 +191,12 @@ def chosen(trials: Iterable[Trial], top: int) -> list[int]:
         seen.append(settings)
         found.append(trial.number)
     return found[: top + (0 in found)]
+
+
+def called(trials: Sequence[int]) -> str:
+    """Return the numbers of trials as people call them: ``the baseline, #3 and #5``."""
+    *names, last = [_BASELINE if number == 0 else f"#{number}" for number in trials] or ["none"]
+    return f"{', '.join(names)} and {last}" if names else last
 
 
 def sentence(found: Confirmed) -> str:

@@ -175,14 +175,14 @@ def test_the_console_says_how_sure_the_winner_is() -> None:
         "the search's own number of the winner, 0.8900, is 0.0100 above its mean over fresh seeds, since a search "
         "chooses the largest of many numbers",
         "best/ holds the model of its median seed: miou 0.8800, from confirm_0012_s2",
-        line_of_test(TESTED),
+        line_of_test(TESTED, 12),
     ]
     assert confirmation_results(None, TRIALS) == []
     assert confirmation_results(confirmation(), [*TRIALS, trial(13, 0.99)]) == []
 
 
 def test_a_look_at_the_test_tiles_is_marked_as_such() -> None:
-    first, second = line_of_test(TESTED), line_of_test(replace(TESTED, look=2))
+    first, second = line_of_test(TESTED, 12), line_of_test(replace(TESTED, look=2), 12)
     assert first == (
         "test (DATASET/test, 20 tiles), looked at once, after everything else: winner 0.8600 (95%: 0.8300 to 0.8900), "
         "baseline 0.8400, gain +0.0200 (+0.0100 to +0.0300)"
@@ -227,7 +227,7 @@ def test_where_intervals_cannot_be_told_the_sentence_and_the_look_say_why(tmp_pa
     found = Confirmed((repeated(12, 0.880), repeated(7, 0.877), repeated(0, 0.859)), 54, None, unsure=why)
     look = replace(TESTED, interval=None, gain=None, objective="iou/3", unsure=why)
     assert sentence(found) == f"trial #12 has the best mean over its seeds, 0.880, and the baseline has 0.859; {why}."
-    assert line_of_test(look).endswith(f"winner 0.8600, baseline 0.8400; {why}")
+    assert line_of_test(look, 12).endswith(f"winner 0.8600, baseline 0.8400; {why}")
     confirmation(found, tests=(look,)).write(tmp_path / "confirmation.json")
     assert Confirmation.read(tmp_path / "confirmation.json") == confirmation(found, tests=(look,))
     assert not any("probability" in str(line) for line in confirmation_results(confirmation(found), TRIALS))

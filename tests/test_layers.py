@@ -52,8 +52,8 @@ ORDER = (
     ("", "trials confirmed margin"),
     (
         "tuning",
-        "failures giving_up ray_messages ray_session cluster study scheduler asha promotion fold_rows repeats results "
-        "retention points teaching prior sampler recovery stopping proposals feed searcher confirm_runs finals "
+        "failures giving_up ray_messages ray_session cluster study scheduler asha promotion fold_rows repeats standing "
+        "results retention points teaching prior sampler recovery stopping proposals feed searcher confirm_runs finals "
         "confirm_looks confirm_result search_yaml status insight warm_start watchdog trial_run in_process worker "
         "ray_hooks ray_backend confirm search",
     ),

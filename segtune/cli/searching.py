@@ -8,7 +8,7 @@ from segtune.cli.reporting import PageWhileRunning, write_at_end
 from segtune.errors import SegtuneError
 from segtune.files.folders import SearchFolder
 from segtune.report.answer import has_winner
-from segtune.report.confirmation import confirmation_results
+from segtune.report.confirmation import confirmation_results, unconfirmed
 from segtune.report.console import SearchConsole
 from segtune.report.tables import search_results
 from segtune.report.text import next_commands
@@ -46,6 +46,7 @@ def show_outcome(console: Console, outcome: Outcome, space: Space, again: str) -
     complete = all(trial.ended for trial in outcome.trials)
     ended = complete and not (outcome.signal or outcome.halted)
     confirmed = confirmation_results(outcome.confirmation, outcome.trials)
+    confirmed += unconfirmed(outcome.confirmation, outcome.trials, folder)
     for part in [*search_results(outcome.trials, space, ended), *confirmed]:
         console.print(part)
     if outcome.early and not (outcome.signal or outcome.halted):

@@ -14,7 +14,6 @@ from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.files.folders import SearchFolder
 from segtune.report.commands import same_command
-from segtune.space.confirm import Confirm
 from segtune.space.jsonschema import schema_text
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
@@ -76,12 +75,6 @@ def _resume_to_confirm(parser: argparse.ArgumentParser, given: argparse.Namespac
     for flag, value in {"--dry-run": given.dry_run, "--warm-start": given.warm_start}.items():
         if value:
             parser.error(f"argument --confirm: not allowed with {flag}; leave one out")
-
-
-def confirming(given: argparse.Namespace, space: Space) -> Space:
-    """Return a space whose winner is confirmed if --confirm asks for it, with the usual numbers if it has none."""
-    usual = given.confirm and space.search.confirms() is None
-    return space.with_search({"confirm": Confirm()}) if usual else space
 
 
 def command_to_resume(given: argparse.Namespace) -> str:

@@ -9,10 +9,12 @@ from rich.console import RenderableType
 from segtune.confirmed import Confirmation, Confirmed, Look, named
 from segtune.errors import counted
 from segtune.evaluation.intervals import Interval
+from segtune.files.folders import SearchFolder
 from segtune.report import record
 from segtune.report.tables import add_figures, plain_table
 from segtune.report.text import settings_text
 from segtune.trials import Trial
+from segtune.tuning.standing import standing
 
 
 def confirmation_results(confirmation: Confirmation | None, trials: Sequence[Trial]) -> list[str | RenderableType]:
@@ -29,8 +31,19 @@ def confirmation_results(confirmation: Confirmation | None, trials: Sequence[Tri
         *filter(None, [_probability(result)]),
         *_lines(result, objective),
         *lines,
-        *map(test_line, confirmation.tests[-1:]),
+        *(test_line(tested, result.winner.trial) for tested in confirmation.tests[-1:]),
     ]
+
+
+def unconfirmed(confirmation: Confirmation | None, trials: Sequence[Trial], folder: SearchFolder) -> list[str]:
+    """Return lines about a confirmation without a result that counts: what is done, or why it no longer counts.
+
+    The last look at the test tiles is among them. Nothing is returned where there is no confirmation, or a result.
+    """
+    stands = standing(confirmation, trials, folder)
+    if confirmation is None or stands is None or (confirmation.result and confirmation.holds(trials)):
+        return []
+    return [stands, *(test_line(tested, None) for tested in confirmation.tests[-1:])]
 
 
 def _table(result: Confirmed) -> RenderableType:
@@ -92,9 +105,10 @@ def _lines(result: Confirmed, objective: str) -> Iterator[str]:
     yield f"best/ holds the model of its median seed: {objective} {winner.score:.4f}, from {winner.run}"
 
 
-def test_line(tested: Look) -> str:
-    """Return what the test tiles showed, and how often they were looked at."""
-    text = f"winner {tested.miou:.4f}"
+def test_line(tested: Look, winner: int | None) -> str:
+    """Return what the test tiles showed, and how often they were looked at; `winner` is the trial that it is now."""
+    now = tested.winner == winner
+    text = f"{'winner' if now else f'trial #{tested.winner}, the winner then,'} {tested.miou:.4f}"
     if tested.interval:
         text += f" (95%: {tested.interval.low:.4f} to {tested.interval.high:.4f})"
     if tested.baseline is not None:
@@ -109,7 +123,7 @@ def test_line(tested: Look) -> str:
             f"test ({where}), looked at {tested.look} times: {text}; what was chosen after an earlier look makes this "
             f"too good"
         )
-    return f"test ({where}), looked at once, after everything else: {text}"
+    return f"test ({where}), looked at once{', after everything else' if now else ''}: {text}"
 
 
 def page_confirmation(confirmation: Confirmation | None, trials: Sequence[Trial]) -> record.Confirmation | None:
@@ -129,15 +143,16 @@ def page_confirmation(confirmation: Confirmation | None, trials: Sequence[Trial]
         )
         for one in result.configurations
     ]
-    known = [_probability(result), *map(test_line, confirmation.tests[-1:])]
-    text = " ".join([result.sentence, *(f"{_capital(line)}." for line in known if line)])
+    known = [_probability(result), *(test_line(tested, result.winner.trial) for tested in confirmation.tests[-1:])]
+    text = " ".join([result.sentence, *(f"{capital(line)}." for line in known if line)])
     lines = _lines(result, next(trial.objective for trial in trials))
-    return record.Confirmation(_capital(text), tuple(rows), tuple(f"{_capital(line)}." for line in lines))
+    return record.Confirmation(capital(text), tuple(rows), tuple(f"{capital(line)}." for line in lines))
 
 
 def _interval(found: Interval) -> str:
     return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """Return a text with a capital first letter, unless a path stands there."""
     return text if text.startswith("best/") else text[:1].upper() + text[1:]

@@ -18,9 +18,9 @@ from segtune.files.yamlfile import read_yaml, yaml_of
 from segtune.models.manifest import Manifest
 from segtune.pictures.render import class_titles
 from segtune.report.commands import script_command
-from segtune.report.confirmation import page_confirmation
+from segtune.report.confirmation import capital, page_confirmation, unconfirmed
 from segtune.report.effects import compared_after, influences
-from segtune.report.record import ClassRow, Command, Confirmation, Curve, DataFigures, Examples, Report
+from segtune.report.record import ClassRow, Command, Curve, DataFigures, Examples, Report
 from segtune.report.text import next_commands
 from segtune.report.tiles import look_at_winner
 from segtune.space.space import Space
@@ -71,7 +71,7 @@ def gather(folder: SearchFolder, with_examples: bool = True, on_done: OnDone | N
         examples=examples,
         no_examples=no_examples,
         data=_data(manifest, space.baseline) if manifest else None,
-        confirmation=_confirmation(folder, state.trials, remarks),
+        **_confirmation(folder, state.trials, remarks),
         versions=_versions(folder, state.trials),
         commands=_commands(folder, space, state),
         remarks=tuple(remarks),
@@ -96,14 +96,16 @@ def _curve(results: Sequence[EpochResult], folded: bool) -> Curve:
     return Curve(tuple(epoch for epoch, _ in scored), tuple(score for _, score in scored))
 
 
-def _confirmation(folder: SearchFolder, trials: Sequence[Trial], remarks: list[str]) -> Confirmation | None:
+def _confirmation(folder: SearchFolder, trials: Sequence[Trial], remarks: list[str]) -> dict[str, Any]:
     """Return what fresh seeds showed; a damaged file is left out, and a remark of the state says so."""
     try:
-        return page_confirmation(confirmed.Confirmation.read(folder.confirmation), trials)
+        found = confirmed.Confirmation.read(folder.confirmation)
     except InputError as error:
         if str(error) not in remarks:
             remarks.append(str(error))
-        return None
+        found = None
+    lines = tuple(map(capital, unconfirmed(found, trials, folder)))
+    return {"confirmation": page_confirmation(found, trials), "unconfirmed": lines}
 
 
 def _manifest(folder: SearchFolder, trials: Sequence[Trial]) -> Manifest | None:

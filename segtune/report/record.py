@@ -151,6 +151,7 @@ class Report:
     no_examples: str = "this page was written without them; --report adds them"
     data: DataFigures | None = None
     confirmation: Confirmation | None = None
+    unconfirmed: tuple[str, ...] = ()  # what there is of one that has no result, or no longer counts
     versions: Mapping[str, str] = field(default_factory=dict)
     commands: tuple[Command, ...] = ()
     remarks: tuple[str, ...] = ()  # what could not be read

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from segtune.config import RunConfig
 from segtune.confirmed import Confirmation, Confirmed, Look, chosen, sentence
@@ -32,6 +30,7 @@ from segtune.tuning.recovery import set_aside_damage
 from segtune.tuning.repeats import RepeatRun, runs_of
 from segtune.tuning.results import Results
 from segtune.tuning.retention import Retention
+from segtune.tuning.standing import confirm_command
 from segtune.tuning.stopping import Cause, EarlyEnd, Rules
 
 _FEWEST = 2  # finished runs of a configuration that can be compared
@@ -103,8 +102,8 @@ class Confirming:
             return Ended(early=EarlyEnd(Cause.FAULT, f"the winner is not confirmed: {reason}"))
 
     def _run(self, backend: Backend) -> Ended:
-        wanted = self._space.search.confirms()
         trials = self._results.trials()
+        wanted = self._wanted(trials)
         confirmation = self._planned(wanted, trials) if wanted else None
         if wanted is None or confirmation is None:
             return Ended()
@@ -145,6 +144,18 @@ class Confirming:
         self._results.confirm(confirmation, live)
 
     # What is to be trained
+
+    def _wanted(self, trials: Sequence[Trial]) -> Confirm | None:
+        """Return what to confirm, by the settings of the search; None for nothing.
+
+        Where they ask for nothing, --confirm does, and one that it began goes on while its trials are the best ones.
+        """
+        before, setting = self._results.confirmation, self._space.search.confirms()
+        if setting:
+            return setting
+        if before and (self._asked.alone or before.repeats_the_best(trials)):
+            return Confirm(before.top, before.wanted)
+        return Confirm() if self._asked.alone else None
 
     def _planned(self, wanted: Confirm, trials: Sequence[Trial]) -> Confirmation | None:
         """Return what is to be trained: as an earlier start decided it, where that still fits; None for nothing."""
@@ -198,15 +209,9 @@ class Confirming:
                 return fewer
         self._say(
             f"the winner is not confirmed: that takes up to {duration(needed)}, and "
-            f"{duration(max(0.0, left))} of the time budget are left; {self._later()} does it later"
+            f"{duration(max(0.0, left))} of the time budget are left; {confirm_command(self._folder)} does it later"
         )
         return None
-
-    def _later(self) -> str:
-        """Return the command that confirms the winner later."""
-        place = self._folder.path
-        usual = place.parent == Path("ray_results").absolute()
-        return f"run_search.py --confirm {shlex.quote(place.name if usual else str(place))}"
 
     def _seconds(self, confirmation: Confirmation, trials: Sequence[Trial]) -> float:
         """Estimate how long the runs take that are left, from how long their trials took."""
@@ -246,7 +251,7 @@ class Confirming:
         if feed.out_of_time:
             waiting = sum(not run.done and run.name not in self._confirmation.failed for run in left)
             rest = f"{counted(waiting, 'run')} of the confirmation {'waits' if waiting == 1 else 'wait'}"
-            reason = f"the time budget is used up, and {rest}; {self._later()} goes on"
+            reason = f"the time budget is used up, and {rest}; {confirm_command(self._folder)} goes on"
             return Ended(early=EarlyEnd(Cause.TIME, reason))
         return Ended()
 
@@ -312,7 +317,7 @@ class Confirming:
             discard_folder(spare.pop().folder.best)
         if line := self._retention.without_model():
             place = self._folder.path / result.winner.run
-            self._say(f"{line}; to train it again, delete {place} and type {self._later()}")
+            self._say(f"{line}; to train it again, delete {place} and type {confirm_command(self._folder)}")
         if problem:
             raise SegtuneError(problem)
 
