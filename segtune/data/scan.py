@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from segtune.data.findings import Kind, SplitFindings, SplitInfo, in_parallel, l
 from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
 from segtune.data.reading import ground_resolution
+from segtune.data.scale import SAME_SCALE, other_scales
 from segtune.data.splits import find_data_set, split_places
 from segtune.data.statistics import Moments
 from segtune.data.tile_sizes import kept_bytes, largest_side
@@ -75,7 +77,7 @@ def scan(
     folded: the tiles of train and val are dealt to folds, so that `say` gets no lines on what they share.
 
     Raises InputError for unreadable files, for differing sizes, bands or types, for files of a tile that lie elsewhere
-    on the ground, and for classes that no training mask contains.
+    on the ground, for splits whose values have another scale, and for classes that no training mask contains.
     """
     channels = tuple(config.channels if channels is None else channels)
     tiles = find_data_set(config, channels) if tiles is None else tiles
@@ -85,7 +87,7 @@ def scan(
     seen, entries, kept = reader.read(wanted or [(config.fit, config.image_size)])
     pixels = {split: info.pixels for split, info in seen.items()}
     names = [f"{IMAGE}:{i + 1}" for i in range(seen[TRAIN].bands[0])] + list(channels)
-    bands = bands_of(seen[TRAIN].moments, names, config.dataset)
+    bands = _bands(config, seen, names)
     masks = _masks(config, tiles, seen)
     check_classes(config, masks)
     unread = dict.fromkeys(line for split in tiles.values() for line in split.unread)
@@ -113,6 +115,14 @@ def scan(
         wanted=kept,
         each=seen[TRAIN].each,
     )
+
+
+def _bands(config: RunConfig, seen: Mapping[str, SplitInfo], names: Sequence[str]) -> tuple[Band, ...]:
+    """Return the bands of train; InputError where the values of another split have another scale."""
+    usual = {split: np.array(info.highs) for split, info in seen.items() if info.highs}
+    if mistakes := [f"{what}; {SAME_SCALE}" for _, what in other_scales(usual, names)]:
+        raise InputError(mistakes)
+    return bands_of(seen[TRAIN].moments, names, config.dataset)
 
 
 class _Reader:
@@ -252,7 +262,11 @@ class _Reader:
         # Earlier releases noted neither which training tiles hold a label nor their resolution: these are read again.
         noted = split != TRAIN or (content.get("holders") and "resolution" in content)
         noted = noted and (content.get("each") or not self._keeps_each(split))
-        return SplitInfo.from_plain(content) if noted else None
+        highs = self._cache.info(self._highs_key(split)) if self._cache and noted else None
+        return replace(SplitInfo.from_plain(content), highs=tuple(highs["highs"])) if highs else None
+
+    def _highs_key(self, split: str) -> str:
+        return _digest(("highs", self._keys[split]))
 
     def _keeps_each(self, split: str) -> bool:
         """Return whether the tiles of a split are those of several, which are dealt to folds."""
@@ -322,6 +336,7 @@ class _Reader:
                     self._infos[split] = info
                     if cache:
                         cache.put_info(self._keys[split], info.plain())
+                        cache.put_info(self._highs_key(split), {"highs": info.highs})
                     self._entries |= {(split, key): path for key, path in writers.publish(tiles.names).items()}
         return findings
 

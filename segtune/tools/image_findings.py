@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from segtune.data.checks import fill_remarks
 from segtune.data.diagnosis import Finding, Severity
+from segtune.data.scale import SAME_SCALE, other_scales
 from segtune.data.statistics import Extremes, Moments
 from segtune.data.tiles import TRAIN
 from segtune.errors import counted, first_few
 from segtune.tools.looks import Look
 from segtune.tools.mask_findings import pixels_by_split
 
-_SCALE = 8.0  # ratio of the usual largest values from which two splits have different scales
 _SHIFT, _SIGMAS = 0.5, 4.0  # of means: in deviations of the pixels, and of what tiles vary by themselves
 _RESOLUTION = 1.2  # ratio of the widths of pixels on the ground
 _SHARES = 0.2  # difference of a label's shares in two splits that is told, where tiles do not vary as much anyway
@@ -135,14 +135,11 @@ def _splits(looks: Sequence[Look], bands: Sequence[str]) -> Iterator[Finding]:
     for look in looks:
         if look.moments:
             by_split.setdefault(look.split, []).append(look.moments)
+    scales = dict(other_scales({split: _usual_high(found) for split, found in by_split.items()}, bands))
     train = by_split.pop(TRAIN, None)
     for split, found in by_split.items() if train else ():
-        ratio = _usual_high(found) / np.maximum(_usual_high(train or []), 1e-12)
-        odd = [i for i in range(len(bands)) if not 1 / _SCALE < ratio[i] < _SCALE]
-        if odd:
-            shown = first_few((f"{bands[i]} ({ratio[i]:.3g} times)" for i in odd), 4)
-            what = f"{split}: values have another scale than in train: {shown}"
-            yield Finding("error", "scale", what, "bring both to one scale, such as 0 to 255")
+        if split in scales:
+            yield Finding("error", "scale", scales[split], SAME_SCALE)
             continue
         here, there = _means(found), _means(train or [])
         deviation = np.sqrt(np.mean([m.squares / m.count for m in train or []], axis=0) + there.var(axis=0))

@@ -24,11 +24,11 @@ from segtune.data.likeness import Likeness
 from segtune.data.mask_values import count_labels, looks_shaded
 from segtune.data.raster import Raster, alone, opened
 from segtune.data.reading import Image, Valid, read_labels, read_pixels, read_values, readable_at_once
+from segtune.data.scale import grid
 from segtune.data.statistics import Extremes, Moments
 from segtune.data.tiles import TRAIN, ReadSettings, Split, Tile
 from segtune.errors import InputError, SegtuneError
 
-_SAMPLED = 1000  # pixels of a tile that statistics are computed from
 _PART, _MANY = 8, 2000  # tiles that are read in one go; from how many on processes are worth their start
 _FEW_VALUES = 16  # of an image that may be a mask
 _SEEN = 16  # of them, from which a label's colours count
@@ -249,12 +249,6 @@ def _values(found: Look, files: Sequence[_File], mask: npt.NDArray[np.integer] |
     found.moments, found.extremes = Moments.of(pixels), Extremes.of(pixels) if found.split == TRAIN else None
     if mask is not None and mask.shape == valid.shape:
         found.colours = colours_of(pixels, mask[sampled][kept])
-
-
-def grid(shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Return the rows and columns of a sample of an image of this size."""
-    step = max(1, round((shape[0] * shape[1] / _SAMPLED) ** 0.5))
-    return slice(step // 2, None, step), slice(step // 2, None, step)
 
 
 def sample_of(sources: Sequence[Image], sampled: tuple[slice, slice], kept: Valid) -> npt.NDArray[np.float64]:

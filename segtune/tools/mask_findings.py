@@ -13,9 +13,10 @@ import numpy.typing as npt
 from segtune.data.diagnosis import Finding
 from segtune.data.labels import UNLABELLED
 from segtune.data.reading import TilePixels
+from segtune.data.scale import grid
 from segtune.data.tiles import TRAIN
 from segtune.errors import counted, first_few
-from segtune.tools.looks import Look, colours_of, grid, sample_of
+from segtune.tools.looks import Look, colours_of, sample_of
 
 _COMMON = 0.05  # share of a label that other values shade into
 _FEW = 8  # tiles from which colours tell which masks are odd
