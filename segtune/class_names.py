@@ -10,6 +10,7 @@ from segtune.errors import InputError
 
 _NAMED = re.compile(r"([-+]?[0-9]+)\s*:(.*)", re.DOTALL)  # 1:built-up
 # Between two of them stands a comma, or a blank before the next label: names may have blanks.
+_REVERSED = re.compile(r"([^:]*[^:0-9][^:]*):\s*([-+]?[0-9]+)")  # built-up:1
 _BETWEEN = re.compile(r"\s*,\s*|\s+(?=[-+]?[0-9]+\s*:)")
 
 
@@ -32,6 +33,9 @@ def split_classes(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _names(pairs: Iterable[tuple[Any, Any]]) -> list[str]:
     names = []
     for label, name in pairs:
+        if swapped := _REVERSED.fullmatch(f"{label}:{name}" if name not in (None, "") else str(label)):
+            text = f"write label:name, such as {swapped[2]}:{swapped[1].strip()}, but got {swapped[0]!r}"
+            raise ValueError(text)
         if name is None or name == "":
             raise ValueError(f"{label} has no name; name every class, or none")
         if not isinstance(name, str):
@@ -43,11 +47,11 @@ def _names(pairs: Iterable[tuple[Any, Any]]) -> list[str]:
 def classes_in(words: Iterable[str]) -> dict[int, str] | None:
     """Return the classes that words of the command line name, such as ``1:built-up``; None if they name none.
 
-    Raises ValueError if a label has no name, or is named twice.
+    Raises ValueError if a label has no name, is named twice, or stands after its name.
     """
     parts = [part for word in words for part in _BETWEEN.split(word.strip().strip("{}[]").strip())]
     pairs = [(match[1], match[2].strip()) if (match := _NAMED.fullmatch(part)) else (part, "") for part in parts]
-    if not any(name for _, name in pairs):
+    if not any(name for _, name in pairs) and not any(_REVERSED.fullmatch(label) for label, _ in pairs):
         return None
     _names(pairs)
     labels = [int(label) for label, _ in pairs]

@@ -47,6 +47,7 @@ def test_names_on_the_command_line(text: str) -> None:
         ({1: "w" * 61}, "class_names: the name 'wwwwwwwwwwwwwwwwwwww'... is longer than 60 characters"),
         ({1: 2021}, "classes: the name of 1 is not text, but 2021; write it in quotes"),
         ({"one": "water"}, "classes: must be a valid integer, but got 'one'"),
+        ({"water": 1}, "classes: write label:name, such as 1:water, but got 'water:1'"),
     ],
 )
 def test_a_wrong_name_is_one_clear_line(classes: dict[Any, Any], message: str) -> None:
@@ -59,6 +60,8 @@ def test_a_wrong_name_is_one_clear_line(classes: dict[Any, Any], message: str) -
     ("text", "message"),
     [
         ("1:water,2", "classes: 2 has no name; name every class, or none"),
+        ("tree:10", "classes: write label:name, such as 10:tree, but got 'tree:10'"),
+        ("built-up:10,2:water", "classes: write label:name, such as 10:built-up, but got 'built-up:10'"),
         ("1:water,1:soil", "classes: the list contains a value twice"),
         ("1:water,2:water", "class_names: two classes have the name 'water'"),
     ],

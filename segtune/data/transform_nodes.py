@@ -43,6 +43,8 @@ _REFUSED = {
     **dict.fromkeys(("Normalize", "ToFloat", "FromFloat", "ToTensorV2", "ToTensor3D"), _OWN_PART),
     **dict.fromkeys(("FDA", "HistogramMatching", "PixelDistributionAdaptation", "TextImage"), _MORE_DATA),
     **dict.fromkeys(("Mosaic", "OverlayElements"), _MORE_DATA),
+    **dict.fromkeys(("AtLeastOneBBoxRandomCrop", "BBoxSafeRandomCrop"), _MORE_DATA),
+    **dict.fromkeys(("RandomCropNearBBox", "RandomSizedBBoxSafeCrop"), _MORE_DATA),
 }
 _LONGEST = 60  # characters of a wrong value that a message repeats
 
@@ -168,8 +170,12 @@ class _Reader:
 
     def _node(self, item: Any, steps: tuple[Any, ...], above: tuple[str, ...]) -> Node | None:
         if not isinstance(item, dict) or not isinstance(item.get(_CLASS), str):
+            name, arguments = _short_form(item)
+            if name is not None and name not in (*known_transforms(), *_COMPOSITIONS):
+                self._no_transform(name, name, steps, above)
+                return None
             got = f"expected a transform with its name under {_CLASS}, but got {short(item, _LONGEST)}"
-            self._mistake(steps, above, f"{got}; write {_form(item)}")
+            self._mistake(steps, above, f"{got}; write {_form(name, arguments)}")
             return None
         given = item[_CLASS]
         name = given.rpartition(".")[2] if given.startswith("albumentations.") else given
@@ -179,17 +185,19 @@ class _Reader:
             del arguments["always_apply"]
         if name in _COMPOSITIONS:
             return self._composition(name, arguments, steps, names)
-        if name in _REFUSED:
-            self._mistake(steps, names, _REFUSED[name])
-            return None
         if name not in known_transforms():
-            known = (*known_transforms(), *_COMPOSITIONS)
-            self._mistake(
-                steps, above, f"{given!r} is no transform of albumentations {A.__version__}{nearest(name, known)}"
-            )
+            self._no_transform(name, given, steps, above)
             return None
         node = Node(name, arguments, (), self._where(steps, names))
         return node if self._right(node, steps, names) else None
+
+    def _no_transform(self, name: str, given: str, steps: tuple[Any, ...], above: tuple[str, ...]) -> None:
+        """Report a name that is none of a transform which can be made: it is refused, or unknown."""
+        if name in _REFUSED:
+            self._mistake(steps, (*above, name), _REFUSED[name])
+            return
+        hint = nearest(name, (*known_transforms(), *_COMPOSITIONS))
+        self._mistake(steps, above, f"{short(given, _LONGEST)} is no transform of albumentations {A.__version__}{hint}")
 
     def _right(self, node: Node, steps: tuple[Any, ...], names: tuple[str, ...]) -> bool:
         """Report wrong arguments of a transform; return whether there are none."""
@@ -237,13 +245,23 @@ class _Reader:
         self.mistakes.append(f"{self._where(steps, names)}: {text}")
 
 
-def _form(item: Any) -> str:
-    """Return how a transform is written that a file gives in another way: as a name, or as ``{name: arguments}``."""
-    pairs = item.items() if isinstance(item, dict) and len(item) == 1 else [(item, None)]
-    (name, arguments), *_ = pairs
-    if isinstance(name, str) and name in _COMPOSITIONS:
+def _short_form(item: Any) -> tuple[str | None, Any]:
+    """Return the name and the arguments of a transform that a file gives in another way; None where it names none.
+
+    The other ways are a name alone, ``{name: arguments}``, and ``{name: null, argument: value}``, where the arguments
+    are not indented.
+    """
+    (name, arguments), *others = item.items() if isinstance(item, dict) and item else [(item, None)]
+    if not isinstance(name, str) or (others and arguments is not None):
+        return None, None
+    return name, dict(others) if others else arguments
+
+
+def _form(name: str | None, arguments: Any) -> str:
+    """Return how a transform is written with these arguments, or an example where the file names none."""
+    if name in _COMPOSITIONS:
         return f"{{{_CLASS}: {name}, transforms: [...]}}"
-    if not isinstance(name, str) or name not in known_transforms():
+    if name is None:
         name, arguments = "HorizontalFlip", None
     given = arguments if isinstance(arguments, dict) else {"p": 0.5}
     parts = (f"{argument}: {short(value, _LONGEST)}" for argument, value in given.items())

@@ -141,8 +141,8 @@ def _unsuitable(node: Node, places: _Places, image: Array, mask: Indices) -> str
         try:
             changed = compose(image=image, mask=mask)
         except Exception as error:  # albumentations raises errors of many kinds
-            if node.name in _COLOUR:
-                return f"changes colours, but of {counted(places.bands, 'band')} no three are rgb ({named(error)})"
+            if node.name in _COLOUR and len(places.rgb) != 3:
+                return f"changes colours, but of {counted(places.bands, 'band')} no three are rgb"
             return f"cannot change tiles of {counted(places.bands, 'band')} of {image.dtype} ({named(error)})"
         if reason := _spoilt(changed["image"], changed["mask"], image, mask, allowed):
             return reason

@@ -64,6 +64,8 @@ def check_input(
     rgb_positions(config.rgb, bands)
     if transforms:
         check_augmentation(config, info, transforms)
+    if begins:
+        _check_names(config, info)
     if begins and initial_file(config.encoder, config.encoder_weights):
         check_weights([(config.model, config.encoder, config.encoder_weights)], len(bands), resolved.image_size)
 
@@ -75,6 +77,15 @@ def check_objective(config: RunConfig, info: DataInfo) -> None:
         if not any(info.pixels[split].get(label) for split in splits):
             where = "the masks of the validation tiles"
             raise InputError(f"the objective {config.objective} cannot be measured: label {label} is not in {where}")
+
+
+def _check_names(config: RunConfig, info: DataInfo) -> None:
+    """Raise InputError where a class is named background and pixels of no class are learnt as background, too."""
+    named = next((name for name in config.class_names if name.lower() == "background"), None)
+    if named and info.labels.predicts_background:
+        label = config.classes[config.class_names.index(named)]
+        reason = "pixels that classes and ignore do not list are background already"
+        raise InputError(f"class_names: label {label} is named {named!r}, but {reason}; give it another name")
 
 
 def check_augmentation(config: RunConfig, info: DataInfo, file: TransformsFile) -> None:

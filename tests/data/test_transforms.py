@@ -170,7 +170,7 @@ def test_usual_transforms_suit_any_number_of_bands(bands: int, dtype: str) -> No
             3,
             "mixes the labels of the mask; write mask_interpolation: 0",
         ),
-        (one("BBoxSafeRandomCrop"), 3, "cannot change tiles"),
+        (one("RandomFog"), 1, "changes colours, but of 1 band no three are rgb"),
     ],
 )
 def test_a_transform_that_does_not_suit_the_data_is_one_line(transform: Any, bands: int, part: str) -> None:

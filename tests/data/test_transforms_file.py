@@ -73,6 +73,13 @@ def test_a_file_of_an_earlier_release_may_say_always_apply_false() -> None:
         ("- VerticalFlip: {p: 0.2}", ["; write {__class_fullname__: VerticalFlip, p: 0.2}"]),
         ("- Affine: {scale: [0.5, 2], fill: 0}", ["; write {__class_fullname__: Affine, scale: [0.5, 2], fill: 0}"]),
         ("- OneOf: [HorizontalFlip]", ["; write {__class_fullname__: OneOf, transforms: [...]}"]),
+        ("- HorizontalFlp: {p: 0.5}", ["my.yaml:1: 'HorizontalFlp' is no transform of", "mean 'HorizontalFlip'?"]),
+        ("- MixUp: {}", ["my.yaml:1: 'MixUp' is no transform of"]),
+        ("- OneOff: [HorizontalFlip]", ["'OneOff' is no transform of", "did you mean 'OneOf'?"]),
+        ("- Lambda: {}", ["my.yaml:1: Lambda: is code, which a file cannot hold"]),
+        ("- Normalize", ["my.yaml:1: Normalize: the run does that by itself"]),
+        ("- VerticalFlip:\n  p: 0.2", ["; write {__class_fullname__: VerticalFlip, p: 0.2}"]),
+        ("- {p: 0.5, name: Flip}", ["; write {__class_fullname__: HorizontalFlip, p: 0.5}"]),
         ("- 7", ["but got 7; write {__class_fullname__: HorizontalFlip, p: 0.5}"]),
         (
             "- {__class_fullname__: HorizontFlip}",
@@ -85,6 +92,8 @@ def test_a_file_of_an_earlier_release_may_say_always_apply_false() -> None:
         ("- {__class_fullname__: Normalize}", ["Normalize: the run does that by itself; leave it out"]),
         ("- {__class_fullname__: ToTensorV2}", ["ToTensorV2: the run does that by itself"]),
         ("- {__class_fullname__: HistogramMatching}", ["needs more than an image and its mask"]),
+        ("- {__class_fullname__: RandomCropNearBBox}", ["needs more than an image and its mask"]),
+        ("- {__class_fullname__: BBoxSafeRandomCrop}", ["needs more than an image and its mask"]),
         ("- {__class_fullname__: Affine, scal: 2}", ["Affine: unknown argument 'scal'; did you mean 'scale'?"]),
         ("- {__class_fullname__: GaussNoise, var_limit: 2}", ["unknown argument 'var_limit'", "std_range"]),
         (
