@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from affine import Affine
+from rasterio._err import CPLE_BaseError  # errors of PROJ that rasterio does not wrap
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as reproject
 
-from segtune.data.alignment import difference, georeference_of
+from segtune.data.alignment import Georeference, difference, georeference_of
 from segtune.data.formats import UPRIGHT
 from segtune.data.georeference import Place
 from segtune.data.raster import Raster, Span, opened, opened_together, reading
@@ -22,10 +26,13 @@ from segtune.errors import InputError
 from segtune.tools.outlines import Outlines, burnt
 from segtune.tools.scenes import IMAGES, MASKS, Scene
 
+_POINTS = 128  # along each side of a scene, where it is looked which other files reach there
 RESAMPLINGS = ("nearest", "bilinear", "cubic", "average")
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
 Pixels = npt.NDArray[Any]  # (bands, H, W)
+Values = npt.NDArray[np.float64]  # (N,)
+Reaches = tuple[tuple[Path, float], ...]
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,37 @@ class Layer(Protocol):
 
     folder: str  # of its tiles: images, gt, or the name of a channel
     form: Form
+    reaches: Reaches  # of files on another grid: which share of the scene each covers
 
     def read(self, span: Span) -> tuple[Pixels, Valid]:
         """Return these rows and columns as they are stored, and which pixels, (H, W), hold data."""
+
+
+@dataclass(frozen=True)
+class _OnGrid(Raster):
+    """A file of another grid, resampled onto that of the scene's image."""
+
+    reach: float = 1.0  # share of the scene that the file covers
+    added: int | None = None  # the band that says which pixels the file reaches; it is none of the file's own
+
+    @property
+    def bands(self) -> int:
+        """The number of bands of the file itself."""
+        return self.source.count - (self.added is not None)
+
+    def read(self, without: int | None = None, span: Span | None = None) -> tuple[Pixels, list[float | None]]:
+        """Read the pixels, (bands, H, W), and the nodata value of each band."""
+        return super().read(self.added if without is None else without, span)
+
+    def mask(self, span: Span | None = None) -> Valid | None:
+        """Read which pixels, (H, W), the file reaches with data: what it lacks, the other files cannot replace."""
+        if self.added is not None:
+            return self.source.read(self.added, window=span) > 0
+        return (self.source.read_masks(window=span) > 0).any(axis=0)
+
+
+def _reaches(files: Sequence[Raster]) -> Reaches:
+    return tuple((file.path, file.reach) for file in files if isinstance(file, _OnGrid))
 
 
 class ImageLayer:
@@ -65,10 +100,14 @@ class ImageLayer:
     def __init__(self, raster: Raster) -> None:
         self._raster, self._alpha = raster, raster.alpha
         sources = [raster.source, *(file.source for file in raster.files)]
+        self.reaches = _reaches(raster.files)
         dtype = np.result_type(*(source.dtypes[0] for source in sources)).name
         declared = [value for source in sources for value in source.nodatavals]
         first, common = declared[0], len({repr(value) for value in declared}) == 1
-        names = [name for source in sources for name in source.descriptions]
+        names = [
+            *raster.source.descriptions,
+            *(n for file in raster.files for n in file.source.descriptions[: file.bands]),
+        ]
         self.form = Form(
             dtype=dtype,
             bands=raster.bands,
@@ -101,6 +140,7 @@ class BandLayer:
 
     def __init__(self, raster: Raster, folder: str, background: int | None = None) -> None:
         self.folder, self._raster, self._background = folder, raster, background
+        self.reaches = _reaches([raster])
         source = raster.source
         dtype = source.dtypes[0]
         if background is not None and not _holds(dtype, background):
@@ -131,6 +171,7 @@ class OutlineLayer:
     """Outlines of objects, as a mask: the label of what covers the centre of a pixel, else `background`."""
 
     folder = MASKS
+    reaches: Reaches = ()
 
     def __init__(self, outlines: Outlines, background: int) -> None:
         self._outlines, self._background = outlines, background
@@ -162,7 +203,8 @@ def opened_layers(
     ----------
     scene: the files.
     outlines: those of the scene's mask, if it is a file of outlines and they are prepared.
-    resample: how a channel of another grid is brought onto the image's; masks take the nearest label.
+    resample: how a channel, or a band of a list, of another grid is brought onto the image's; masks take the nearest
+        label.
     background: the label of pixels that a mask does not reach.
 
     Raises InputError where a file cannot be read, has several bands though it is a channel or a mask, or lies on
@@ -170,10 +212,8 @@ def opened_layers(
     """
     with ExitStack() as stack:
         image = stack.enter_context(opened_together(scene.image, "an image", any_format=True))
-        for raster in (image, *image.files):
-            _check_upright(raster)
-            if differs := _differing(image, raster):
-                raise InputError(f"{raster.path}: {differs}; the files of one image have the same grid")
+        image = replace(image, files=[_on_grid(stack, file, image, resample, "a band") for file in image.files])
+        _check_upright(image)
         layers: list[Layer] = [ImageLayer(image)]
         for name, path in scene.channels:
             raster = _aligned(stack, path, image, resample, "an extra channel")
@@ -216,9 +256,15 @@ def _check_upright(raster: Raster) -> None:
 def _aligned(stack: ExitStack, path: Path, image: Raster, resample: str | None, what: str) -> Raster:
     """Open a file of one band on the grid of an image, resampled where it has another one."""
     raster = stack.enter_context(opened(path, what, place=True, scene=True, any_format=True))
-    _check_upright(raster)
     if raster.bands - (raster.alpha is not None) != 1:
         raise InputError(f"{path}: {what} has one band, but this has {raster.bands}")
+    return _on_grid(stack, raster, image, resample, what)
+
+
+def _on_grid(stack: ExitStack, raster: Raster, image: Raster, resample: str | None, what: str) -> Raster:
+    """Return a file as it is where it has the grid of an image, and otherwise resampled onto it."""
+    _check_upright(raster)
+    path, is_mask = raster.path, what == "a mask"
     differs = _differing(image, raster)
     if differs is None:
         return raster
@@ -229,11 +275,14 @@ def _aligned(stack: ExitStack, path: Path, image: Raster, resample: str | None, 
             f"it to the image's size first"
         )
     if resample is None:
-        hint = "with the nearest labels" if what == "a mask" else "with bilinear interpolation, say"
-        raise InputError(f"{path}: {differs}; --resample bilinear brings it onto the image's grid, {hint}")
+        how = "nearest" if is_mask else "bilinear"
+        grid = "grid of the first file of the list" if what == "a band" else "image's grid"
+        raise InputError(f"{path}: {differs}; --resample {how} brings it onto the {grid}")
+    if raster.more:
+        raise InputError(f"{path}: {differs}, and has several pages; bring it to the grid of {image.path} first")
     source = raster.source
     # A nodata value of a mask is a label that stays. Without one, alpha tells where the file does not reach.
-    declared = {"src_nodata": None, "nodata": None} if what == "a mask" else {}
+    declared = {"src_nodata": None, "nodata": None} if is_mask else {}
     alpha = raster.alpha is None and (source.nodata is None or bool(declared))
     warped = WarpedVRT(
         source,
@@ -246,7 +295,29 @@ def _aligned(stack: ExitStack, path: Path, image: Raster, resample: str | None, 
         add_alpha=alpha,
         **declared,
     )
-    return replace(raster, source=stack.enter_context(warped))
+    stack.enter_context(warped)
+    added = warped.count if alpha else None
+    return _OnGrid(path, warped, (), raster.orientation, reach=_reach(wanted, own), added=added)
+
+
+def _reach(scene: Georeference, other: Georeference) -> float:
+    """Return the share of a scene that another file covers, by a grid of points."""
+    downs, rights = ((np.arange(_POINTS) + 0.5) / _POINTS * side for side in (scene.height, scene.width))
+    right, down = np.meshgrid(rights, downs)
+    x, y = _mapped(scene.transform, right.ravel(), down.ravel())
+    if scene.crs != other.crs:
+        try:
+            found = reproject(scene.crs, other.crs, x, y)
+        except (RasterioError, CPLE_BaseError):  # no such place in the other system
+            return 0.0
+        x, y = (np.asarray(values, np.float64) for values in found)
+    columns, rows = _mapped(~other.transform, x, y)
+    return float(((columns >= 0) & (columns <= other.width) & (rows >= 0) & (rows <= other.height)).mean())
+
+
+def _mapped(transform: Affine, x: Values, y: Values) -> tuple[Values, Values]:
+    a, b, c, d, e, f = transform[:6]
+    return a * x + b * y + c, d * x + e * y + f
 
 
 def _differing(image: Raster, other: Raster) -> str | None:

@@ -27,6 +27,7 @@ from segtune.tools.tile_writer import place_of_tile, write_tile
 from segtune.tools.windows import TILE_NAME, Window, chunks, starts, windows
 
 _LARGEST, _SMALLEST = 64e6, 4e6  # bytes of pixels that a process reads together
+_WHOLE = 0.99  # share of a scene; less at its edges is the rounding of grids
 _PARTS = 8  # for each process, so that all end at about the same time
 _CACHE_MB = "64"  # of GDAL in each process; it takes 5% of the machine's memory else
 
@@ -58,6 +59,7 @@ class Planned:
     rows: list[list[Window]]
     georeference: Georeference | None
     labels: tuple[str, dict[str, int]] | None = None  # layer and labels of its outlines
+    remarks: tuple[str, ...] = ()  # on files that do not cover the scene
 
     @property
     def tiles(self) -> int:
@@ -142,6 +144,7 @@ def _planned(scene: Scene, cut: Cut) -> Planned:
         bands = tuple((layer.folder, layer.form.bands) for layer in opened.layers)
         needed = sum(layer.form.bands * np.dtype(layer.form.dtype).itemsize for layer in opened.layers)
         place = opened.place
+        remarks = tuple(line for layer in opened.layers for line in _uncovered(scene, layer))
     if min(height, width) < cut.size and cut.last == "shift":
         raise InputError(
             f"{scene.image[0]}: is {width}x{height} pixels, less than --size {cut.size}; --last pad fills up"
@@ -152,7 +155,19 @@ def _planned(scene: Scene, cut: Cut) -> Planned:
     georeference = Georeference(place.crs, place.transform, height, width) if known and place.transform else None
     if labels and not georeference:
         raise InputError(f"{scene.image[0]}: its place is not known by a transform and a CRS, which outlines need")
-    return Planned(scene, (height, width), bands, needed, rows, georeference, labels)
+    return Planned(scene, (height, width), bands, needed, rows, georeference, labels, remarks)
+
+
+def _uncovered(scene: Scene, layer: Layer) -> Iterator[str]:
+    """Yield a line for each file of a layer that does not cover the scene."""
+    is_mask = layer.folder == MASKS
+    for path, share in layer.reaches:
+        if not share:
+            held = "its masks hold background only" if is_mask else "its tiles hold no data"
+            yield f"warning: {path} does not reach {scene.name} at all; {held}"
+        elif share < _WHOLE:
+            held = "masks hold background" if is_mask else "tiles hold no data"
+            yield f"warning: {path} covers {share:.1%} of {scene.name}; elsewhere, {held}"
 
 
 def check_free(planned: Sequence[Planned], to: Path, force: bool) -> list[Path]:

@@ -39,7 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-valid", type=float, default=0.0, metavar="SHARE", help=valid)
     labelled = "leave out tiles with a smaller share of labelled pixels [0]"
     parser.add_argument("--min-labelled", type=float, default=0.0, metavar="SHARE", help=labelled)
-    resample = "bring channels of another grid onto the image's in this way; masks take the nearest label"
+    resample = "bring channels, and bands of a list, of another grid onto the image's; masks take the nearest label"
     parser.add_argument("--resample", choices=_RESAMPLINGS, help=resample)
     parser.add_argument("--workers", type=int, metavar="N", help="processes [all cores]")
     parser.add_argument("--dry-run", action="store_true", help="say what would be cut, and write nothing")
@@ -77,7 +77,8 @@ def run(arguments: Namespace) -> None:
 
     console = make_console()
     for one in planned:
-        console.print(one.line(cut))
+        for line in (one.line(cut), *one.remarks):
+            console.print(line)
     number, shares = sum(one.tiles for one in planned), cut.min_valid or cut.min_labelled
     if arguments.dry_run:
         most = "up to " if shares else ""
@@ -102,7 +103,11 @@ def run(arguments: Namespace) -> None:
     ]
     console.print("; ".join([f"{arguments.to}: {counted(looked.kept, 'tile')}", *left_out]))
     if looked.empty:
-        console.print(f"warning: {counted(looked.empty, 'tile')} hold no data at all; --min-valid 0.01 leaves them out")
+        console.print(f"warning: {_holding(looked.empty)} no data at all; --min-valid 0.01 leaves out such tiles")
+
+
+def _holding(tiles: int) -> str:
+    return "1 tile holds" if tiles == 1 else f"{tiles} tiles hold"
 
 
 def _mistakes(arguments: Namespace) -> list[str]:

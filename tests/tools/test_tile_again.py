@@ -1,4 +1,4 @@
-"""python -m segtune.tools tile: masks of another grid, and tiles that are cut again."""
+"""python -m segtune.tools tile: masks and bands of another grid, and tiles that are cut again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.transform import from_bounds
+from rasterio.warp import transform_bounds
 
 from segtune.data.labels import UNLABELLED
 from segtune.data.reading import read_image, read_mask
@@ -66,6 +68,69 @@ def test_a_resampled_channel_holds_no_data_beyond_its_file(write_image: WriteIma
     _, valid = read_image(Path("tiles/dem/a_r0000_c0010.tif"))
     assert valid[:, :30].all()
     assert not valid[:, 30:].any()
+
+
+def test_files_that_do_not_cover_the_scene_are_told(write_image: WriteImage) -> None:
+    write_image(Path("a.tif"), np.full((40, 40), 9, np.uint8), crs=CRS, transform=PLACE)
+    far = PLACE @ Affine.translation(5000, 0) @ Affine.scale(2)
+    half = PLACE @ Affine.translation(20, 0) @ Affine.scale(2)
+    for name, where in (("far", far), ("half", half), ("whole", COARSE)):
+        write_image(Path(f"{name}.tif"), np.ones((20, 20), np.uint8), crs=CRS, transform=where)
+
+    def told(*flags: str) -> list[str]:
+        ended = tile("a.tif", *flags, "--size", 20, "--resample", "nearest", "--to", "tiles", "--dry-run")
+        assert (ended.status, ended.err) == (0, "")
+        return [line for line in ended.out.splitlines() if line.startswith("warning")]
+
+    assert told("--mask", "far.tif") == [
+        "warning: far.tif does not reach a at all; its masks hold background only",
+    ]
+    assert told("--mask", "half.tif") == ["warning: half.tif covers 50.0% of a; elsewhere, masks hold background"]
+    assert told("--channels", "dem=far.tif") == ["warning: far.tif does not reach a at all; its tiles hold no data"]
+    assert told("--channels", "dem=half.tif") == ["warning: half.tif covers 50.0% of a; elsewhere, tiles hold no data"]
+    assert told("--channels", "dem=whole.tif", "--mask", "whole.tif") == []
+
+
+def test_a_raster_in_another_system_covers_the_scene_that_it_was_made_of(write_image: WriteImage) -> None:
+    write_image(Path("a.tif"), np.full((40, 40), 9, np.uint8), crs=CRS, transform=PLACE)
+    left, bottom, right, top = transform_bounds(CRS, "EPSG:4326", 699_990, 1_399_950, 700_050, 1_400_010)
+    where = from_bounds(left, bottom, right, top, 30, 30)
+    write_image(Path("gt.tif"), np.ones((30, 30), np.uint8), crs="EPSG:4326", transform=where)
+    ended = tile("a.tif", "--mask", "gt.tif", "--size", 20, "--resample", "nearest", "--to", "tiles")
+    assert "warning" not in ended.out
+    assert (read_mask(Path("tiles/gt/a_r0020_c0020.tif")) == 1).all()
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_bands_of_another_grid_are_resampled_onto_that_of_the_first(
+    write_image: WriteImage, nodata: float | None
+) -> None:
+    fine = 1 + np.arange(1600, dtype=np.uint16).reshape(40, 40)
+    coarse = 5 + np.arange(200, dtype=np.uint16).reshape(20, 10)  # the left half of the scene
+    write_image(Path("B02.tif"), fine, crs=CRS, transform=PLACE, nodata=nodata)
+    write_image(Path("B05.tif"), coarse, crs=CRS, transform=COARSE, nodata=nodata)
+    write_image(Path("B03.tif"), fine + 9, crs=CRS, transform=PLACE, nodata=nodata)
+    Path("a.txt").write_text("B02.tif\nB05.tif\nB03.tif\n")
+    assert tile("a.txt", "--size", 40, "--to", "none").mistakes == [
+        "B05.tif: its size differs from that of B02.tif (10x20 and 40x40); --resample bilinear brings it onto the grid "
+        "of the first file of the list"
+    ]
+    ended = tile("a.txt", "--size", 40, "--resample", "nearest", "--to", "tiles")
+    assert "warning: B05.tif covers 50.0% of a; elsewhere, tiles hold no data" in ended.out.splitlines()
+    image, valid = read_image(Path("tiles/images/a_r0000_c0000.tif"))
+    assert np.array_equal(image[..., 0], fine)
+    assert np.array_equal(image[:, :20, 1], np.kron(coarse, np.ones((2, 2), np.uint16)))
+    assert np.array_equal(image[..., 2], fine + 9)
+    assert valid[:, :20].all()
+    assert not valid[:, 20:].any()
+
+
+def test_bands_of_another_grid_without_a_place_are_refused(write_image: WriteImage) -> None:
+    write_image(Path("B02.tif"), np.ones((40, 40), np.uint8))
+    write_image(Path("B05.tif"), np.ones((20, 20), np.uint8))
+    Path("a.txt").write_text("B02.tif\nB05.tif\n")
+    (mistake,) = tile("a.txt", "--size", 40, "--resample", "bilinear", "--to", "tiles").mistakes
+    assert "without a coordinate system in both files" in mistake
 
 
 def test_force_also_replaces_tiles_of_channels_no_longer_asked_for(write_image: WriteImage) -> None:
