@@ -1,4 +1,4 @@
-"""Tools that prepare what the scripts need.
+"""Tools that prepare what the scripts need. `python -m segtune.tools NAME --help` lists the flags of each.
 
     python -m segtune.tools weights --encoders resnet34 mit_b0 --to FOLDER     ImageNet weights, to be taken along
     python -m segtune.tools weights --space encoders.yaml --to FOLDER          those of all encoders of a space
@@ -6,6 +6,7 @@
     python -m segtune.tools check DATASET                                      everything wrong with a data set, at once
     python -m segtune.tools stats DATASET                                      its bands and labels in numbers
     python -m segtune.tools view DATASET -o sheet.png                          tiles with their masks, on one picture
+    python -m segtune.tools view DATASET --findings found.json                 those that check --json found.json names
     python -m segtune.tools relabel data/*/gt --labels 255:1 0:0 --beside labels       masks with other labels
     python -m segtune.tools tile SCENE.tif --mask OUTLINES.gpkg --size 512 --to FOLDER     cut scenes into tiles
     python -m segtune.tools filter data/mine --where "share(1) > 0.05 and valid > 0.9" --to data/few     some tiles
@@ -29,7 +30,8 @@ to leave out. The exit status is 1 if there are errors, and 0 if there are warni
 `stats` shows each band's mean, deviation and percentiles and each label's share, split by split, and the image size and
 class weights that follow from them. --json FILE writes it all.
 
-`view` draws tiles beside themselves with their masks over them: some at random, or those that hold --label LABEL.
+`view` draws tiles beside themselves with their masks over them: some at random, those that hold --label LABEL, or
+those that `check --json FILE` names, worst first, with --findings FILE.
 
 `relabel` writes masks with other labels into new folders: from labels, from colours (also palettes that differ from
 file to file), or from grey values by threshold. Values without a rule are refused with their counts.
@@ -70,6 +72,8 @@ from segtune.space.reader import load_space
 from segtune.tools import check, collect, demo, filtering, importing, relabel, split_flags, stats, tile_flags, view
 from segtune.vocabulary import encoder_name
 
+_PROGRAM = "python -m segtune.tools"
+
 
 def _weights_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoders", nargs="+", default=[], metavar="NAME", help="encoders, as in a space file")
@@ -87,12 +91,36 @@ def _portfolio_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def parse() -> Namespace:
-    parser = make_parser(__doc__ or "")
-    parser.add_argument("tool", choices=list(TOOLS), help="what to do")
-    flags, _ = TOOLS.get(next(iter(sys.argv[1:]), ""), (None, None))
-    if flags:
-        flags(parser)
-    return parser.parse_args()
+    """Parse the command line: the name of a tool, and its flags."""
+    tool = next(iter(sys.argv[1:]), "")
+    if tool not in TOOLS:
+        parser = make_parser(__doc__ or "")
+        parser.add_argument("tool", choices=list(TOOLS), help="what to do; NAME --help lists its flags")
+        return parser.parse_args()
+    parser = make_parser(manual(tool))
+    TOOLS[tool][0](parser)
+    parser.usage = f"{_PROGRAM} {tool} {_required(parser)} [flags]"
+    return parser.parse_args(sys.argv[2:], Namespace(tool=tool))
+
+
+def manual(tool: str) -> str:
+    """Return what this module says of one tool: its paragraph, and its examples."""
+    examples, *paragraphs = (__doc__ or "").partition("\n\n")[2].split("\n\n")
+    (own,) = (text for text in paragraphs if text.startswith(f"`{tool}`"))
+    lines = [line for line in examples.splitlines() if line.split()[3] == tool]
+    return "\n".join([own.strip(), "", *lines])
+
+
+def _required(parser: argparse.ArgumentParser) -> str:
+    """Return the words that a command needs, as its usage shows them: what has no flag comes first."""
+    places, flags = [], []
+    for action in parser._actions:
+        word = action.metavar or "|".join(action.choices or ())
+        if not action.option_strings:
+            places.append(f"{word} [{word} ...]" if action.nargs == "+" else str(word))
+        elif action.required:
+            flags.append(f"{action.option_strings[0]} {word}")
+    return " ".join([*places, *flags])
 
 
 def main() -> int:
