@@ -24,9 +24,9 @@ ORDER = (
     ),
     (
         "data",
-        "diagnosis threads listing exclusion tiles pairs splits labels bands formats vrt mask_values georeference "
-        "raster footprints alpha alignment reading likeness leaks fast_check fitting statistics scale findings "
-        "tile_sizes cache_folder cache_entry cache store dataset balance augment "
+        "diagnosis threads listing exclusion tiles pairs splits labels bands formats plain_png vrt mask_values "
+        "georeference raster footprints alpha alignment reading likeness leaks fast_check fitting statistics scale "
+        "findings tile_sizes cache_folder cache_entry cache store dataset balance augment "
         "transform_nodes transforms mix distances batches checks scan folds demo_canvas demo_scene demo demo_wide",
     ),
     (

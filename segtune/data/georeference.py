@@ -119,10 +119,11 @@ class Place:
 def read_place(source: DatasetReader) -> Place:
     """Read the place of an open file: that of its pixels as they are stored."""
     gcps, crs = source.gcps
+    transform = source.transform
     return Place(
         crs=(crs if gcps else source.crs) or None,
         # Files without a transform have the identity.
-        transform=None if gcps or source.transform == Affine.identity() else source.transform,
+        transform=None if gcps or transform == Affine.identity() else transform,
         gcps=tuple(gcps),
         rpcs=source.rpcs,
     )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from segtune.data.labels import UNLABELLED
 
+_FEW = 4  # difference of labels that are counted one by one
 _EXACT = 2**24  # pixels that float32 counts
 _COMMON = 0.05  # share of a mask's pixels from which a value counts as a label
 FEWEST_SHADES = 3  # values between two labels; fewer may be rare labels
@@ -20,6 +21,12 @@ _ANCHOR, _APART = 0.02, 1 / 8  # least share of all pixels, and of the range of 
 def count_labels(mask: npt.NDArray[np.integer]) -> dict[int, int]:
     """Count the pixels of each label of a mask, without unlabelled ones."""
     if mask.dtype == np.uint8 and 0 < mask.size < _EXACT:  # OpenCV counts in float32
+        low, high = int(mask.min()), int(mask.max())
+        # Comparing takes a tenth of the time of a histogram, for each label.
+        likely = range(low, high + 1) if high - low <= _FEW else (low, high)
+        counted = {label: int(np.count_nonzero(mask == label)) for label in likely}
+        if sum(counted.values()) == mask.size:
+            return {label: number for label, number in counted.items() if number}
         found = cv2.calcHist([mask.reshape(1, -1)], [0], None, [256], [0, 256]).ravel()
         return {label: int(found[label]) for label in np.flatnonzero(found).tolist()}
     if mask.dtype.kind == "u" and mask.dtype.itemsize <= 2:  # counting is faster than the sorting of np.unique

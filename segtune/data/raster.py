@@ -35,6 +35,7 @@ from segtune.data.formats import (
 )
 from segtune.data.georeference import Place, read_place
 from segtune.data.listing import FACTS, MASKS, place_files
+from segtune.data.plain_png import PlainPng, plain_png
 from segtune.data.vrt import checked_vrt, is_vrt
 from segtune.errors import InputError, SegtuneError, counted, one_line
 from segtune.machine import free_memory
@@ -70,7 +71,7 @@ class Raster:
     """An open file of one page, or several pages or files whose bands follow each other."""
 
     path: Path
-    source: DatasetReader  # the first page
+    source: DatasetReader  # the first page; a PlainPng stands in for the reader of one
     more: Sequence[Page]  # the others
     orientation: Orientation
     files: Sequence[Raster] = ()  # of the same size, whose bands follow
@@ -170,18 +171,32 @@ def opened(
     pages = tiff_pages(path, what) if driver == "GTiff" else []
     first = pages[0] if pages else None
     with reading(path, what):
-        turn = first.orientation if first else png_orientation(path) if driver == "PNG" else None
+        plain = plain_png(path) if driver == "PNG" and not scene else None
+        turn = first.orientation if first else _png_turn(path, plain) if driver == "PNG" else None
         # Whether a picture is shown turned depends on whether its place is known.
         sidecars = not virtual and (driver in OTHER_DRIVERS or _has_sidecars(path, place or turn != UPRIGHT))
         with _settings(_WITH_SIDECARS if sidecars else _ALONE):
-            remembered = _TiffReader(_name(path, first), first.keys) if first and not sidecars else None
-            with remembered or rasterio.open(virtual or _name(path, first), driver=driver) as source:
+            own = None if sidecars or virtual else _opened_alone(path, driver, first, plain)
+            with own or rasterio.open(virtual or _name(path, first), driver=driver) as source:
                 raster = Raster(path, source, pages[1:], _shown(source, turn))
                 _check_cost(raster, scene)
-                for mask in MASKS:
+                for mask in MASKS if sidecars or virtual else ():
                     if os.path.exists(f"{path}{mask}"):
                         _check_mask_beside(raster, beside(path, mask))
                 yield raster
+
+
+def _opened_alone(
+    path: Path, driver: str, first: Page | None, plain: PlainPng | None
+) -> AbstractContextManager[DatasetReader]:
+    """Open a file that has no others beside it. `rasterio.open` takes 0.05 ms more, to prepare for servers."""
+    if plain:
+        return nullcontext(plain)
+    return _TiffReader(_name(path, first), first.keys) if first else DatasetReader(parsed_path(path), driver=driver)
+
+
+def _png_turn(path: Path, plain: PlainPng | None) -> Orientation:
+    return UPRIGHT if plain else png_orientation(path)
 
 
 def _settings(others: str) -> AbstractContextManager[object]:
@@ -267,12 +282,12 @@ def _has_sidecars(path: Path, place: bool) -> bool:
     """Return whether a file beside this one changes what is read; with `place`, also its place on the ground."""
     whole = str(path)  # pathlib takes longer than the system
     facts = whole + FACTS
-    if os.path.exists(facts):
+    if os.access(facts, os.F_OK):  # os.path.exists raises and catches an error for each file that is not there
         if os.stat(facts).st_size > _MOST_FACTS:
             raise InputError(f"{facts}: is larger than any file of this kind")
         return True
     places = place_files(whole) if place else ()
-    return any(os.path.exists(file) for file in (*(whole + mask for mask in MASKS), *places))
+    return any(os.access(file, os.F_OK) for file in (*(whole + mask for mask in MASKS), *places))
 
 
 def _check_mask_beside(raster: Raster, path: Path) -> None:

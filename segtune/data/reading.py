@@ -160,8 +160,9 @@ def read_pixels(raster: Raster, settings: ReadSettings, span: Span | None = None
 
 def _interleaved(array: Image) -> Image:
     """Return an array (bands, H, W) as (H, W, bands); OpenCV does this twenty times as fast as numpy."""
-    if not 1 < len(array) <= _MERGED:
-        return np.ascontiguousarray(array.transpose(1, 2, 0))
+    image = array.transpose(1, 2, 0)
+    if image.flags.c_contiguous or not 1 < len(array) <= _MERGED:
+        return np.ascontiguousarray(image)
     merged: Image = cv2.merge([np.ascontiguousarray(band) for band in array])
     return merged
 

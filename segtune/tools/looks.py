@@ -248,7 +248,7 @@ def _values(found: Look, files: Sequence[_File], mask: npt.NDArray[np.integer] |
     found.few_values = found.bands[0] == 1 and len(np.unique(pixels[:, 0])) <= _FEW_VALUES
     found.moments, found.extremes = Moments.of(pixels), Extremes.of(pixels) if found.split == TRAIN else None
     if mask is not None and mask.shape == valid.shape:
-        found.colours = colours_of(pixels, mask[sampled][kept])
+        found.colours = colours_of(pixels, mask[sampled][kept], found.moments)
 
 
 def sample_of(sources: Sequence[Image], sampled: tuple[slice, slice], kept: Valid) -> npt.NDArray[np.float64]:
@@ -262,19 +262,22 @@ def sample_of(sources: Sequence[Image], sampled: tuple[slice, slice], kept: Vali
     return np.stack(bands).astype(np.float64).T
 
 
-def colours_of(pixels: npt.NDArray[np.float64], labels: npt.NDArray[np.integer]) -> dict[int, npt.NDArray[np.float64]]:
+def colours_of(
+    pixels: npt.NDArray[np.float64], labels: npt.NDArray[np.integer], moments: Moments | None
+) -> dict[int, npt.NDArray[np.float64]]:
     """Return the mean values, (bands,), at the pixels of each label, in deviations from the mean of the whole tile.
 
-    `pixels` is (N, bands), and `labels` (N,). Labels of few pixels are left out. So brightness does not matter.
+    `pixels` is (N, bands), `labels` (N,), and `moments` those of the pixels. Labels of few pixels are left out. So
+    brightness does not matter.
     """
-    spread = pixels.std(axis=0) if len(pixels) else np.zeros(0)
-    if not len(pixels) or not spread.any():
+    if moments is None or not moments.squares.any():
         return {}
-    mean, spread = pixels.mean(axis=0), np.where(spread > 0, spread, 1)
+    spread = (moments.squares / moments.count) ** 0.5
+    spread[spread == 0] = 1
     found = {}
     for label in np.unique(labels)[:_COLOURED].tolist():
         held = labels == label
         number = np.count_nonzero(held)
         if number >= _SEEN and label != UNLABELLED:
-            found[label] = (held.astype(np.float64) @ pixels / number - mean) / spread
+            found[label] = (held.astype(np.float64) @ pixels / number - moments.mean) / spread
     return found

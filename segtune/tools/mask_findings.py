@@ -14,6 +14,7 @@ from segtune.data.diagnosis import Finding
 from segtune.data.labels import UNLABELLED
 from segtune.data.reading import TilePixels
 from segtune.data.scale import grid
+from segtune.data.statistics import Moments
 from segtune.data.tiles import TRAIN
 from segtune.errors import counted, first_few
 from segtune.tools.looks import Look, colours_of, sample_of
@@ -232,7 +233,7 @@ def _swapped(names: Sequence[str], usual: Colours, read: ReadTile) -> list[tuple
         sampled = grid(own.shape)
         kept = valid[sampled]
         values = sample_of(sources, sampled, kept)
-        return _fit(colours_of(values, other[sampled][kept]), usual) or 0.0
+        return _fit(colours_of(values, other[sampled][kept], Moments.of(values)), usual) or 0.0
 
     low, high = _FITS
     found = [

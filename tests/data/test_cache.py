@@ -38,7 +38,7 @@ def test_the_second_scan_opens_no_image(root: Path, monkeypatch: pytest.MonkeyPa
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("an image is opened")
 
-    monkeypatch.setattr("rasterio.open", fail)
+    monkeypatch.setattr("segtune.data.raster.driver_of", fail)
     assert scanned(root, image_size=None) == first
 
 

@@ -16,6 +16,7 @@ from rasterio.warp import transform as reproject
 
 from segtune.data.diagnosis import Finding
 from segtune.data.leaks import find_leaks, read_traces
+from segtune.data.likeness import Likeness
 from segtune.errors import InputError
 from tests.conftest import WriteImage
 
@@ -90,9 +91,10 @@ def test_constant_images_have_no_picture_to_compare(tmp_path: Path, write_image:
     assert found(tiles) == []
 
 
-def test_pictures_of_many_bands_and_floats_are_compared(tmp_path: Path, write_image: WriteImage) -> None:
+@pytest.mark.parametrize("size", [SIZE, 100])
+def test_pictures_of_many_bands_and_floats_are_compared(tmp_path: Path, write_image: WriteImage, size: int) -> None:
     def reflectance(number: int) -> npt.NDArray[np.float32]:
-        return (picture(number, bands=7) / 500).astype(np.float32)
+        return (picture(number, bands=7, size=size) / 500).astype(np.float32)
 
     tiles = {f"train/{i}": write_image(tmp_path / f"{i}.tif", reflectance(i)) for i in range(5)}
     with_gap = reflectance(3) * np.float32(1.1)
@@ -100,6 +102,18 @@ def test_pictures_of_many_bands_and_floats_are_compared(tmp_path: Path, write_im
     tiles["val/x"] = write_image(tmp_path / "x.tif", with_gap)
     (finding,) = found(tiles)
     assert (finding.kind, finding.pairs) == ("near_duplicate", (("train/3", "val/x"),))
+
+
+@pytest.mark.parametrize("bands", [1, 3, 7])
+@pytest.mark.parametrize("size", [(101, 177), (100, 128), (64, 90), (50, 60)])
+def test_a_small_picture_holds_the_means_of_equal_parts(size: tuple[int, int], bands: int) -> None:
+    pixels = cv2.resize(picture(1, bands), size[::-1]).reshape(*size, bands)
+    likeness = Likeness.of(pixels, np.ones(size, bool))
+    as_floats = Likeness.of(pixels.astype(np.float32), np.ones(size, bool))
+    assert likeness.details is not None
+    assert as_floats.details is not None
+    assert np.abs(likeness.details - as_floats.details.astype(float)).max() <= 6  # of 127: means are rounded
+    assert int(likeness.hash ^ as_floats.hash).bit_count() <= 2
 
 
 class Ground:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from segtune.data.reading import read_image
 from segtune.data.tiles import ReadSettings
-from tests.data.files import mistake
+from tests.data.files import chunk, mistake
 
 SIDE = 96
 
@@ -33,10 +33,6 @@ def chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         length, kind = struct.unpack_from(">I4s", content, place)
         yield kind, place, place + length + 12
         place += length + 12
-
-
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def packed(path: Path) -> bytes:
