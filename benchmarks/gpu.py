@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --only fp16 speed_256_safe
-    python benchmarks/gpu.py --dry-run            some minutes on any machine: does the script run
+    python benchmarks/gpu.py --dry-run            some minutes on any machine, without an end: does the script run
 
 Everything is made here, in a temporary folder; no network is needed. Each check prints a line: its name, ok or FAILED,
 and its figures; one that fails does not stop the others, and makes the exit status 1. Speed compares, in one run,
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import signal
 import sys
 import tempfile
@@ -24,6 +25,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -88,7 +90,7 @@ def ended_after(seconds: float) -> Iterator[None]:
         raise TimeIsUp
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds if math.isfinite(seconds) else 0)  # 0: never
     try:
         yield
     finally:
@@ -99,20 +101,20 @@ def ended_after(seconds: float) -> Iterator[None]:
 def outcome_of(check: Callable[[Bench], Outcome], bench: Bench, left: float) -> Outcome:
     """Run a check for as long as there is time; an error counts as a failure of this check only."""
     if left <= 0:
-        return Outcome(None, "no time was left; --only runs it")
+        return Outcome(None, "no time was left", left=True)
     noted: list[str] = []
     try:
         with ended_after(left), noted_warnings() as noted:
             found = check(bench)
     except TimeIsUp:
-        found = Outcome(None, "ended before it was done: the time was up; --only runs it")
+        found = Outcome(None, "ended before it was done: the time was up", left=True)
     except Exception as error:
         traceback.print_exc()
         found = Outcome(False, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
     gc.collect()
     if bench.gpu:
         torch.cuda.empty_cache()
-    return Outcome(found.ok, found.text, found.figures | ({"warnings": noted} if noted else {}))
+    return replace(found, figures=found.figures | ({"warnings": noted} if noted else {}))
 
 
 def run_checks(checks: dict[str, Callable[[Bench], Outcome]], bench: Bench, end: float) -> Iterator[dict[str, Any]]:
@@ -124,14 +126,23 @@ def run_checks(checks: dict[str, Callable[[Bench], Outcome]], bench: Bench, end:
         print(f"{name:16} {WORDS[found.ok]:8} {found.text}  [{seconds:.1f} s]", flush=True)
         for line in found.figures.get("warnings", []):
             print(f"{'':16} {line}", flush=True)
-        yield {"check": name, "ok": found.ok, "text": found.text, "seconds": seconds, "figures": found.figures}
+        yield {
+            "check": name,
+            "ok": found.ok,
+            "text": found.text,
+            "seconds": seconds,
+            "left": found.left,
+            "figures": found.figures,
+        }
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """Return one line: how many checks passed, and which ones failed or were skipped."""
+    """Return one line: how many checks passed, which ones failed or were skipped, and how to run what was left."""
     named = {word: [row["check"] for row in rows if row["ok"] is ok] for ok, word in WORDS.items()}
     told = [f"{len(named['ok'])} of {len(rows)} checks ok"]
     told += [f"{len(named[word])} {word}: {', '.join(named[word])}" for word in ("FAILED", "skipped") if named[word]]
+    if left := [row["check"] for row in rows if row["left"]]:
+        told.append(f"the time was up; for the rest: python benchmarks/gpu.py --only {' '.join(left)}")
     return "; ".join(told)
 
 
@@ -140,13 +151,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=CHECKS, metavar="CHECK", help=f"of {', '.join(CHECKS)}")
     parser.add_argument("--dry-run", action="store_true", help="on the CPU, with sizes that show nothing")
-    limit = f"end after so many seconds with what there is [{SECONDS:.0f}]"
-    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help=limit)
+    limit = f"end after so many seconds with what there is [{SECONDS:.0f}; a dry run has no end]"
+    parser.add_argument("--seconds", type=float, metavar="S", help=limit)
     parser.add_argument("--out", type=Path, metavar="FILE", help="the same as JSON, written after each check")
     given = parser.parse_args()
     if not (given.dry_run or torch.cuda.is_available()):
         parser.error("torch sees no GPU here; --dry-run does without")
     device = CPU if given.dry_run else torch.device("cuda")
+    seconds = given.seconds if given.seconds is not None else math.inf if given.dry_run else SECONDS
     machine, card = machine_line(), card_line(device)
     print(f"{machine}\n{card}", flush=True)
     rows: list[dict[str, Any]] = []
@@ -154,7 +166,7 @@ def main() -> int:
         bench = Bench(Path(folder), device, small=given.dry_run)
         write_demo(bench.demo, *((12, 4) if given.dry_run else (64, 24)))
         wanted = {name: CHECKS[name] for name in given.only or CHECKS}
-        for row in run_checks(wanted, bench, began + given.seconds):
+        for row in run_checks(wanted, bench, began + seconds):
             rows.append(row)
             if given.out:
                 given.out.write_text(json.dumps({"machine": machine, "card": card, "checks": rows}, indent=1) + "\n")

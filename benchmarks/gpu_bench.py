@@ -33,6 +33,7 @@ class Outcome:
     ok: bool | None
     text: str
     figures: dict[str, Any] = field(default_factory=dict)
+    left: bool = False  # the time was up before it was done
 
 
 NEEDS_GPU = Outcome(None, "needs a GPU")

@@ -58,20 +58,27 @@ def together(bench: Bench) -> Outcome:
     """Compare a run of two processes with one of a single process: losses, and the score that validation gives.
 
     With two GPUs each process has one, and they talk through NCCL; else both are on one, or on the CPU, and use gloo.
+    On a CPU torch has no BatchNorm that processes share: each sees its own tiles, and losses are up to a hundredth off.
+    There the network has no BatchNorm, so that all losses must be equal to rounding.
     """
     # The last batch of an epoch has one tile: fewer than there are processes.
     settings: dict[str, Any] = {"batch_size": 5, "samples_per_epoch": 11, "precision": "fp32", "epochs": 3}
     settings |= {"optimizer": "sgd", "lr": 0.02, "ema": 0.6, "freeze_encoder_epochs": 1}
+    if bench.small:
+        settings |= {"epochs": 2, "threads": 1}  # more threads of two processes wait for each other
+    if not bench.gpu:
+        settings |= {"model": "fpn", "dropout": 0.0, "encoder": "tu-convnext_atto"}
     found = {}
     for gpus, name in ((1, "one-process"), (2, "two-processes")):
         found[gpus] = bench.train(name, gpus=gpus, **settings)
-        found[gpus] += bench.train(name, go_on=True, gpus=gpus, **settings | {"epochs": 4})
+        found[gpus] += bench.train(name, go_on=True, gpus=gpus, **settings | {"epochs": settings["epochs"] + 1})
     alone, losses = ([epoch.loss for epoch in found[gpus]] for gpus in (1, 2))
     validated = validate(bench.folder("two-processes").path, bench.demo / "val", str(bench.device)).scores.miou
     furthest = max(map(off, losses, alone))
     apart = abs(validated - (found[2][-1].best_miou or 0.0))
-    # Without a GPU, BatchNorm sees the tiles of one process at a time.
-    ok = furthest < (0.01 if bench.gpu else 0.2) and len(losses) == len(alone) == 4 and apart < 1e-6
+    # On a GPU, convolutions of other numbers of tiles round otherwise, and training enlarges that.
+    ok = furthest < (0.01 if bench.gpu else 1e-4) and len(losses) == len(alone) == settings["epochs"] + 1
+    ok = ok and apart < 1e-6
     cards = torch.cuda.device_count() if bench.gpu else 0
     where = "a GPU each, NCCL" if cards > 1 else "one GPU, gloo" if cards else "the CPU, gloo"
     text = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -55,3 +56,10 @@ def test_the_end_comes_in_the_middle_of_a_check(long: Any, tmp_path: Path) -> No
     assert [row["ok"] for row in rows] == [True, None, None]
     assert rows[1]["text"].startswith("ended before it was done")
     assert rows[2]["text"].startswith("no time was left")
+    assert summary(rows).endswith("; the time was up; for the rest: python benchmarks/gpu.py --only second third")
+
+
+def test_a_run_without_a_limit_ends_with_its_checks(tmp_path: Path) -> None:
+    rows = rows_of({"first": fine, "second": lambda bench: Outcome(None, "needs a GPU")}, tmp_path, math.inf)
+    assert [row["ok"] for row in rows] == [True, None]
+    assert summary(rows) == "1 of 2 checks ok; 1 skipped: second"
