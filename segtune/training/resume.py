@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from segtune.config import RunConfig
 from segtune.data.dataset import DataInfo
 from segtune.data.transform_nodes import read_transforms
@@ -9,7 +11,9 @@ from segtune.errors import InputError
 from segtune.fields import CHANGEABLE_IN_RUN, DATA_PLACES
 from segtune.files.folders import RunFolder
 from segtune.files.transforms_file import TransformsFile
+from segtune.models.compatibility import unknown_encoder
 from segtune.models.manifest import Manifest
+from segtune.models.weights import read_weights, weights_file
 from segtune.training.resolve import anchored
 from segtune.values import AUTO, augmentation_file
 from segtune.vocabulary import yaml_text
@@ -25,19 +29,28 @@ def started_with(config: RunConfig, folder: RunFolder | None) -> RunConfig:
 def check_same_settings(folder: RunFolder, config: RunConfig) -> None:
     """Check that a run is resumed with its own settings, as far as they may not change.
 
-    Raises InputError that lists the settings that changed.
+    Raises InputError that lists the settings that changed. A new value that no run could have is told instead: it is a
+    slip of the pen, and no wish for another setting.
     """
     before, now = Manifest.read(folder.run_yaml).config.settings(), anchored(config).settings()
     now["image_size"] = now["image_size"] or before["image_size"]
-    changed = [
-        f"{name} ({yaml_text(before[name])} -> {yaml_text(now[name])})"
-        for name in before
-        if name not in CHANGEABLE_IN_RUN and before[name] != now[name]
-    ]
+    changed = [name for name in before if name not in CHANGEABLE_IN_RUN and before[name] != now[name]]
     if changed:
+        _check_possible(config, changed)
+        told = (f"{name} ({yaml_text(before[name])} -> {yaml_text(now[name])})" for name in changed)
         raise InputError(
-            f"{folder.path}: cannot go on with other settings: {', '.join(changed)}; another folder starts a new run"
+            f"{folder.path}: cannot go on with other settings: {', '.join(told)}; another folder starts a new run"
         )
+
+
+def _check_possible(config: RunConfig, changed: Collection[str]) -> None:
+    """Raise InputError where a setting that changed names an encoder or a file that does not exist."""
+    if "encoder" in changed and (unknown := unknown_encoder(config.encoder)):
+        raise InputError(unknown)
+    if "encoder_weights" in changed and (weights := weights_file(config.encoder_weights)):
+        read_weights(weights)
+    if "augmentation" in changed and (file := TransformsFile.of(config.augmentation)):
+        read_transforms(file)
 
 
 def transforms_of(config: RunConfig, folder: RunFolder | None) -> TransformsFile | None:

@@ -104,6 +104,21 @@ def test_every_setting_that_a_number_depends_on_must_stay(config: RunConfig, who
             check_same_settings(RunFolder(whole.folder), config.model_copy(update={name: value}))
 
 
+def test_a_slip_of_the_pen_is_no_other_setting(config: RunConfig, whole: Whole, tmp_path: Path) -> None:
+    weights, transforms = tmp_path / "imagnet", tmp_path / "gone.yaml"
+    slips = {
+        "encoder": ("resnt18", "did you mean 'resnet18'?"),
+        "encoder_weights": (str(weights), "is neither auto, none, imagenet, nor a file; did you mean 'imagenet'?"),
+        "augmentation": (str(transforms), f"augmentation: {transforms}: no such file"),
+    }
+    for name, (value, told) in slips.items():
+        with pytest.raises(InputError) as caught:
+            check_same_settings(RunFolder(whole.folder), config.model_copy(update={name: value, "lr": 0.5}))
+        (mistake,) = caught.value.mistakes
+        assert told in mistake
+        assert "other settings" not in mistake
+
+
 def test_what_no_number_depends_on_may_change(config: RunConfig, tmp_path: Path, begun: Path, whole: Whole) -> None:
     others = {"workers": 1, "cache_dir": str(tmp_path / "cache"), "cache_gb": 1.0, "worst": 1}
     device = {} if torch.cuda.is_available() else {"device": "auto"}
