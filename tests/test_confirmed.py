@@ -212,6 +212,17 @@ def test_the_page_says_what_the_console_says_of_fresh_seeds() -> None:
         assert said in seeds
 
 
+def test_few_tiles_are_warned_of_on_console_and_page() -> None:
+    few = confirmation(replace(FOUND, tiles=8))
+    said = "arning: 8 tiles are few to make intervals of"
+    found = page_confirmation(few, TRIALS)
+    assert found
+    for lines in (found.lines, confirmation_results(few, TRIALS)):
+        assert sum(said in str(line) for line in lines) == 1
+    without = confirmation(replace(FOUND, tiles=8, unsure="only one tile holds class 3"))
+    assert not any(said in str(line) for line in confirmation_results(without, TRIALS))
+
+
 def test_by_folds_a_line_says_why_the_searchs_own_numbers_are_missing() -> None:
     folded = replace(FOUND, folds=4, configurations=tuple(replace(one, searched=None) for one in FOUND.configurations))
     why = "they are means over folds, and these are of all tiles together"

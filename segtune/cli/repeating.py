@@ -99,7 +99,7 @@ def _first_run(place: Path, start: str) -> RunFolder | None:
 
 def _result(place: Path, config: RunConfig, runs: Sequence[RunFolder], pattern: str | None) -> list[str]:
     """Write seeds.json, and return lines with the mean, the deviation and the interval."""
-    from segtune.evaluation.confirmation import Repeats, mean_of
+    from segtune.evaluation.confirmation import Repeats, few, mean_of
     from segtune.evaluation.measure import Measure
     from segtune.evaluation.tile_counts import read_tiles
     from segtune.training.repeat import validation_groups
@@ -121,10 +121,11 @@ def _result(place: Path, config: RunConfig, runs: Sequence[RunFolder], pattern: 
     single = mean_of(repeats, measure=measure).interval
     drawn = grouping.difference(interval, single) if grouping.groups and interval and single else grouping.remark
     why = measure.unsure(first, grouping.groups)
+    groups = None if grouping.groups is None else len(set(grouping.groups))
+    warning = few(len(runs), len(names), groups) if interval else None
     return [
         text,
-        *([drawn] if drawn else []),
-        *([why] if why else []),
+        *(line for line in (drawn, why, warning) if line),
         f"{median} has the median, {mean.scores[mean.median]:.4f}; {place / _RESULT} has all numbers",
         f"validate.py -cd {shlex.quote(str(place))} --ensemble averages the models",
     ]

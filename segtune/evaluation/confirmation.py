@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from segtune.errors import counted
 from segtune.evaluation.chance import critical, probability_above_zero
-from segtune.evaluation.intervals import Interval, units_of
+from segtune.evaluation.intervals import FEW, Interval, units_of
 from segtune.evaluation.measure import MEAN_IOU, Measure
 from segtune.evaluation.overlap import Floats, TileCounts
 from segtune.objectives import MIOU
 
+_FEW_SEEDS = 3  # of a configuration: below, its deviation is hardly known
 _CHANCE = 0.025  # as often, chance alone exceeds the interval's lower end: an end of a 95% interval
 
 
@@ -152,6 +154,25 @@ def mean_of(repeats: Repeats, groups: Sequence[Hashable] | None = None, measure:
     return _Spread.of([mean], [drawn], len(sums[0])).of_mean(mean, drawn)
 
 
+def few(seeds: int, tiles: int, groups: int | None) -> str | None:
+    """Return a warning where intervals are made of few seeds, tiles or groups; None where there are enough.
+
+    Parameters
+    ----------
+    seeds: the fewest of a configuration.
+    tiles: on which all are measured.
+    groups: of tiles that are drawn together; None where tiles are drawn one by one.
+    """
+    units, noun = (tiles, "tile") if groups is None else (groups, "group")
+    wanted = ((seeds, "seed", _FEW_SEEDS), (units, noun, FEW))
+    short = [(counted(count, name), f"{least} {name}s") for count, name, least in wanted if count < least]
+    if not short:
+        return None
+    have, take = (" and ".join(texts) for texts in zip(*short, strict=True))
+    little = "they say almost nothing" if seeds < _FEW_SEEDS else "they are rough"
+    return f"warning: {have} are few to make intervals of: {little}, and more seeds narrow them; take at least {take}"
+
+
 @dataclass(frozen=True)
 class _Spread:
     """How scores vary from seed to seed, in all configurations alike."""
@@ -195,7 +216,8 @@ class _Spread:
         parts = (tiles**2 / (self.units - 1), (self.variance * times) ** 2 / self.freedom if self.main else 0.0)
         freedom = max(1, math.floor(error**4 / sum(parts))) if sum(parts) else 1
         half = error * critical(self.comparisons, _CHANCE, freedom)
-        return Interval(value, value - half, value + half), probability_above_zero(value, error, freedom)
+        low, high = max(-1.0, value - half), min(1.0, value + half)  # shares differ by one at most
+        return Interval(value, low, high), probability_above_zero(value, error, freedom)
 
 
 def _mean(repeats: Repeats, measure: Measure) -> Mean:

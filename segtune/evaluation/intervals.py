@@ -21,7 +21,7 @@ from segtune.evaluation.overlap import Counts, Floats, Overlap, TileCounts
 
 _DRAWS, _SEED = 2000, 0
 _LIMITS = (2.5, 97.5)  # percent
-_FEW = 10  # tiles or groups: below, the interval is too narrow
+FEW = 10  # tiles or groups: below, the interval is too narrow
 _EXAMPLE = r"scene_(\d+)"
 _AT_ONCE = 1_000_000  # tiles or groups that are drawn at once, to keep memory small
 
@@ -55,9 +55,9 @@ class Intervals:
     def remarks(self) -> list[str]:
         """Return a line if there are so few tiles or groups that the intervals are too narrow."""
         units, noun = (self.tiles, "tile") if self.groups is None else (self.groups, "group")
-        if units >= _FEW:
+        if units >= FEW:
             return []
-        return [f"warning: {counted(units, noun)} are few, which makes intervals too narrow; take at least {_FEW}"]
+        return [f"warning: {counted(units, noun)} are few, which makes intervals too narrow; take at least {FEW}"]
 
     def plain(self) -> dict[str, Any]:
         """Return the intervals as they stand in metrics.json."""

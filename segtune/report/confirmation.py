@@ -8,6 +8,7 @@ from rich.console import RenderableType
 
 from segtune.confirmed import Confirmation, Confirmed, Look, named
 from segtune.errors import counted
+from segtune.evaluation.confirmation import few
 from segtune.evaluation.intervals import Interval
 from segtune.files.folders import SearchFolder
 from segtune.report import record
@@ -87,6 +88,9 @@ def _probability(result: Confirmed) -> str:
 def _lines(result: Confirmed, objective: str) -> Iterator[str]:
     """Yield lines about the search's own numbers, about what was drawn, and about the model in best/."""
     winner = result.winner
+    seeds = min(len(one.scores) for one in result.configurations)
+    if result.unsure is None and (warning := few(seeds, result.tiles, result.groups)):
+        yield warning
     if result.folds > 1:
         yield (
             "the search's own numbers do not stand beside these: they are means over folds, and these are of all tiles "

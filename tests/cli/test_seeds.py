@@ -19,6 +19,7 @@ def test_runs_with_seeds_give_a_mean_and_more_of_them_go_on(tiles: Path, tmp_pat
     assert (ended.status, ended.err) == (0, ""), ended
     first = RunFolder(name / "seed_42")
     before = first.metrics_csv.stat().st_mtime_ns
+    assert "warning: 2 seeds and " in ended.out
     assert f"validate.py -cd {name} --ensemble averages the models" in ended.out.splitlines()
     assert status_of("validate", "-cd", name, "--ensemble", "-d", tiles / "val", "--com") == 0
     assert (name / "validation" / "val_ensemble" / "metrics.json").is_file()

@@ -9,7 +9,7 @@ import pytest
 from power import Power, World, claimed, power, searched
 
 from segtune.errors import InputError
-from segtune.evaluation.confirmation import Confirmation, Repeats, confirm, mean_of
+from segtune.evaluation.confirmation import Confirmation, Repeats, confirm, few, mean_of
 from segtune.evaluation.metrics import mean_iou
 from segtune.evaluation.overlap import TileCounts
 
@@ -174,6 +174,29 @@ def test_each_one_has_an_interval_and_a_gain_over_the_reference() -> None:
     pooled = [mean.interval.high - mean.interval.low for mean in found.means if mean.interval]
     assert max(pooled) / min(pooled) < max(widths) / min(widths)
     assert confirm(repeats).over_reference == {}
+
+
+def test_the_interval_of_a_difference_of_shares_ends_at_one() -> None:
+    ends = []
+    for number in range(10):
+        world = World(np.random.default_rng(number), tiles=2, seed=0.3, style=0.3)
+        found = confirm([world.repeats(name, 0.5, seeds=2) for name in ("0", "A")], reference="0")
+        intervals = [gain.miou for gain in (*found.gains, *found.over_reference.values())]
+        ends += [end for interval in intervals for end in (interval.low, interval.high)]
+    assert (min(ends), max(ends)) == (-1.0, 1.0)
+
+
+def test_few_seeds_tiles_or_groups_are_warned_of() -> None:
+    assert few(3, 10, None) is None
+    assert few(5, 40, 10) is None
+    assert few(2, 8, None) == (
+        "warning: 2 seeds and 8 tiles are few to make intervals of: they say almost nothing, and more seeds narrow "
+        "them; take at least 3 seeds and 10 tiles"
+    )
+    assert few(3, 40, 5) == (
+        "warning: 5 groups are few to make intervals of: they are rough, and more seeds narrow them; take at least 10 "
+        "groups"
+    )
 
 
 def test_what_costs_too_much_comes_last_and_the_gain_over_it_is_a_loss() -> None:
