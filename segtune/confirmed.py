@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from segtune.objectives import MIOU
 from segtune.trials import Seeds, Trial, by_score
 from segtune.vocabulary import yaml_text
 
-_MUCH_SLOWER = 1.2  # times: a smaller difference of training times is not worth a word
+_MUCH_SLOWER = 1.2  # times: runs beside each other on one machine take so much longer by chance
 _NAMED = 2  # settings that a name holds
 _LOOSE = SCORE_NEUTRAL | {"threads"}  # settings in which two trials may differ and be one configuration
 _BASELINE = "the baseline"
@@ -44,6 +45,8 @@ class Repeated:
         None  # of the mean over that of the baseline; None for the baseline, or where that is missing
     )
     fits: bool = True  # whether it keeps the limits of costs that the search had then
+    times: tuple[float, ...] = ()  # seconds of training and evaluation, of each run; older files lack them
+    latencies: tuple[float, ...] = ()  # milliseconds of a forward pass of one image, of each run that measured it
 
     @property
     def baseline(self) -> bool:
@@ -263,9 +266,13 @@ def _close(one: Repeated) -> str:
 
 
 def _pace(one: Repeated, winner: Repeated) -> str:
-    if not one.seconds or not winner.seconds:
-        return ""
-    times = one.seconds / winner.seconds
-    if max(times, 1 / times) < _MUCH_SLOWER:
-        return ""
-    return f", and {times:.1f} times slower" if times > 1 else f", and {1 / times:.1f} times faster"
+    """Say how much slower or faster one is, where each of its runs is so beside each run of the winner."""
+    for own, others, what in ((one.latencies, winner.latencies, "predict"), (one.times, winner.times, "train")):
+        if not own or not others:
+            continue
+        times = statistics.median(own) / statistics.median(others)
+        if min(own) >= _MUCH_SLOWER * max(others):
+            return f", and {times:.1f} times slower to {what}"
+        if min(others) >= _MUCH_SLOWER * max(own):
+            return f", and {1 / times:.1f} times faster to {what}"
+    return ""

@@ -28,6 +28,7 @@ def repeated(number: int, mean: float, lead: tuple[float, float, float] | None =
     settings = {"encoder": "resnet34", "loss": "dice+ce", "lr": 1e-3}
     plain: dict[str, Any] = {"seconds": 100.0, "searched": mean + 0.01, "settings": settings}
     scores = (mean - 0.01, mean, mean + 0.01)
+    plain |= {"times": (90.0, 100.0, 110.0), "latencies": (9.0, 10.0, 11.0)}
     plain |= {"lead": Interval(*lead) if lead else None, "probability": 0.9 if lead else None}
     run = f"confirm_{number:04d}_s2"
     return Repeated(
@@ -39,7 +40,7 @@ RUNNER_UP = repeated(
     7,
     0.877,
     (0.003, -0.006, 0.012),
-    seconds=180.0,
+    times=(170.0, 180.0, 190.0),
     settings={"encoder": "resnet50", "loss": "dice+ce", "lr": 1e-3},
     gain=Interval(0.018, 0.002, 0.034),
 )
@@ -63,8 +64,17 @@ TRIALS = [trial(0, 0.85), trial(7, 0.92), trial(12, 0.95)]
 def test_the_sentence_says_what_is_better_and_what_cannot_be_told_apart() -> None:
     assert sentence(FOUND) == (
         "trial #12 (resnet34) is better than the baseline by 0.021 (95%: 0.009 to 0.033); trial #7 (resnet50) is not "
-        "distinguishable from it (0.003, -0.006 to 0.012), and 1.8 times slower."
+        "distinguishable from it (0.003, -0.006 to 0.012), and 1.8 times slower to train."
     )
+
+
+@pytest.mark.parametrize("name", ["times", "latencies"])
+@pytest.mark.parametrize("values", [(100.0, 150.0, 160.0), (115.0, 118.0, 119.0), ()])
+def test_a_pace_is_not_told_where_runs_overlap_or_hardly_differ(name: str, values: tuple[float, ...]) -> None:
+    pace: dict[str, Any] = {"times": (), "latencies": ()}
+    winner = replace(FOUND.winner, **pace | {name: (90.0, 100.0, 110.0)})
+    other = replace(RUNNER_UP, **pace | {name: values})
+    assert "times" not in sentence(replace(FOUND, configurations=(winner, other, BASELINE)))
 
 
 @pytest.mark.parametrize(
@@ -75,9 +85,9 @@ def test_the_sentence_says_what_is_better_and_what_cannot_be_told_apart() -> Non
             "trial #12 has the best mean, but is not distinguishable from the baseline (0.010, -0.020 to 0.040).",
         ),
         (
-            (repeated(0, 0.88), repeated(12, 0.87, (0.01, -0.02, 0.04), seconds=50.0)),
+            (repeated(0, 0.88), repeated(12, 0.87, (0.01, -0.02, 0.04), latencies=(4.0, 5.0, 6.0))),
             "the baseline has the best mean over its seeds, 0.880: nothing that was tried beats it; trial #12 is not "
-            "distinguishable from it (0.010, -0.020 to 0.040), and 2.0 times faster.",
+            "distinguishable from it (0.010, -0.020 to 0.040), and 2.0 times faster to predict.",
         ),
         (
             (

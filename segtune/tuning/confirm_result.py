@@ -6,10 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from segtune.confirmed import Confirmed, Repeated
+from segtune.errors import InputError
 from segtune.evaluation.confirmation import Confirmation, Mean, Repeats, confirm
 from segtune.evaluation.grouping import Grouping
 from segtune.evaluation.measure import Measure
 from segtune.evaluation.overlap import TileCounts
+from segtune.models.manifest import Manifest
 from segtune.tuning.repeats import RepeatRun
 
 _BASELINE = "0"
@@ -70,7 +72,20 @@ def _repeated(mean: Mean, runs: Sequence[RepeatRun], found: Confirmation) -> Rep
         interval=mean.interval,
         gain=gain.miou if gain else None,
         fits=trial.fits,
+        times=tuple(seconds),
+        latencies=_latencies(runs),
     )
+
+
+def _latencies(runs: Sequence[RepeatRun]) -> tuple[float, ...]:
+    """Return the latency that each run measured, in milliseconds; those of unreadable files are left out."""
+    found = []
+    for run in runs:
+        try:
+            found.append(Manifest.read(run.folder.run_yaml).latency)
+        except InputError:
+            continue
+    return tuple(latency for latency in found if latency)
 
 
 def _drawn(grouping: Grouping, found: Confirmation, alone: Confirmation) -> str:

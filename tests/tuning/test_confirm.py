@@ -364,3 +364,16 @@ def test_a_look_that_fails_leaves_the_result(tmp_path: Path, monkeypatch: pytest
     assert search.confirm(Trains(SKILLS)).early is None
     assert search.said[-1] == "DATASET/test: the winner is not measured there: memory is too small"
     assert search.model == MEDIAN
+
+
+def test_the_latency_and_the_time_of_each_run_are_kept(tmp_path: Path) -> None:
+    search = Searched(tmp_path / "s", VALUES)
+    search.confirm(Trains(SKILLS))
+    for number, run in enumerate(SIX):
+        measured = replace(manifest(), latency=10.0 + number)
+        measured.write(search.bench.folder.path / run / "run.yaml")
+    search.confirm(Trains({}))
+    result = search.confirmation.result
+    assert result
+    assert {one.trial: one.latencies for one in result.configurations} == {0: (10, 13), 2: (11, 14), 1: (12, 15)}
+    assert all(len(one.times) == 2 for one in result.configurations)
