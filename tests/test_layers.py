@@ -70,9 +70,9 @@ ORDER = (
     ),
     (
         "tools",
-        "weights portfolio layout_flags looks mask_findings image_findings checking check pixels placing describing "
-        "stats annotations found_tiles showing view label_rules mask_maps relabel scenes windows outlines layers "
-        "tile_writer tile tile_flags conditions tile_files filtered filtering collected collect coco_json "
+        "weights portfolio layout_flags looks exchanged mask_findings image_findings checking check pixels placing "
+        "describing stats annotations found_tiles showing view label_rules mask_maps relabel scenes windows outlines "
+        "layers tile_writer tile tile_flags conditions tile_files filtered filtering collected collect coco_json "
         "labelme_json cvat_xml yolo_labels drawing imported importing demo blocks shares split "
         "split_flags __main__",
     ),

@@ -20,6 +20,7 @@ from segtune.data.splits import TEST, split_places, test_place
 from segtune.data.tiles import TRAIN, Layout, ReadSettings, Split
 from segtune.errors import InputError, first_few
 from segtune.machine import versions
+from segtune.tools.exchanged import exchanges
 from segtune.tools.image_findings import image_findings
 from segtune.tools.looks import Look, look_at_all
 from segtune.tools.mask_findings import Meaning, mask_findings, pixels_by_split
@@ -115,8 +116,9 @@ def check_data_set(
         split, position = positions[name]
         return read_tile(tiles[split][position], settings)
 
-    findings += mask_findings(looks, meaning, read)
-    findings += image_findings(looks, channels)
+    exchanged = exchanges(looks, meaning.ignore)
+    findings += mask_findings(looks, meaning, read, exchanged)
+    findings += image_findings(looks, channels, exchanged)
     traced = [(look.trace, look.split) for look in looks if look.trace]
     findings += find_leaks([trace for trace, _ in traced], [split for _, split in traced])
     counts = {split: len(found) for split, found in tiles.items()}

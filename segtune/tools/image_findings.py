@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,17 +14,22 @@ from segtune.data.scale import SAME_SCALE, other_scales
 from segtune.data.statistics import Extremes, Moments
 from segtune.data.tiles import TRAIN
 from segtune.errors import counted, first_few
+from segtune.tools.exchanged import Exchange
 from segtune.tools.looks import Look
 from segtune.tools.mask_findings import pixels_by_split
 
 _SHIFT, _SIGMAS = 0.5, 4.0  # of means: in deviations of the pixels, and of what tiles vary by themselves
 _RESOLUTION = 1.2  # ratio of the widths of pixels on the ground
 _SHARES = 0.2  # difference of a label's shares in two splits that is told, where tiles do not vary as much anyway
+_ALIKE = 0.1  # difference of shares below which two splits may hold labels exchanged
 _MOSTLY = 0.5  # share of a tile
 
 
-def image_findings(looks: Sequence[Look], names: Sequence[str]) -> Iterator[Finding]:
-    """Yield what is wrong with images. `names` are those of the extra channels."""
+def image_findings(looks: Sequence[Look], names: Sequence[str], exchanged: Sequence[Exchange]) -> Iterator[Finding]:
+    """Yield what is wrong with images. `names` are those of the extra channels.
+
+    Shares of labels that a split holds exchanged are not told again.
+    """
     read = [look for look in looks if look.size]
     yield from _kinds(read)
     yield from _places(read)
@@ -34,7 +39,7 @@ def image_findings(looks: Sequence[Look], names: Sequence[str]) -> Iterator[Find
         bands = [f"image:{i + 1}" for i in range(whole[0].bands[0])] + list(names)
         yield from _fills(whole, bands)
         yield from _splits(whole, bands)
-    yield from _shares(looks)
+    yield from _shares(looks, {(one.split, label) for one in exchanged for label in one.labels})
 
 
 def _kinds(looks: Sequence[Look]) -> Iterator[Finding]:
@@ -164,7 +169,7 @@ def _usual_high(found: Sequence[Moments]) -> npt.NDArray[np.float64]:
     return np.median([np.maximum(abs(moments.low), abs(moments.high)) for moments in found], axis=0)
 
 
-def _shares(looks: Sequence[Look]) -> Iterator[Finding]:
+def _shares(looks: Sequence[Look], known: Collection[tuple[str, int]]) -> Iterator[Finding]:
     """Yield splits whose classes have other shares than in train, by more than tiles differ anyway."""
     by_split = pixels_by_split(looks)
     train = by_split.pop(TRAIN, None)
@@ -173,6 +178,8 @@ def _shares(looks: Sequence[Look]) -> Iterator[Finding]:
     for split, pixels in by_split.items():
         told = []
         for label in sorted(train.keys() & pixels.keys()):
+            if (split, label) in known:
+                continue
             own, other = (_tile_shares(looks, name, label) for name in (split, TRAIN))
             step = float(own.mean() - other.mean())
             error = float(np.sqrt(own.var() / len(own) + other.var() / len(other)))
@@ -180,7 +187,22 @@ def _shares(looks: Sequence[Look]) -> Iterator[Finding]:
                 told.append(f"{label} {own.mean():.1%} (train {other.mean():.1%})")
         if told:
             what = f"{split}: other shares of labels than in train: {first_few(told, 6)}"
-            yield Finding("warning", "class_shares", what, "split by class share (python -m segtune.tools split)")
+            do = "split by class share (python -m segtune.tools split)"
+            if mirrored := _mirrored(train, pixels):
+                what += f"; {mirrored}: inverted?"
+                do = f"see whether the masks of {split} are inverted; if not, {do}"
+            yield Finding("warning", "class_shares", what, do)
+
+
+def _mirrored(train: Mapping[int, int], pixels: Mapping[int, int]) -> str | None:
+    """Say that the shares of two labels are nearly those of train exchanged; None where they are not."""
+    if len(labels := sorted(train.keys() | pixels.keys())) != 2:
+        return None
+    one, other = ([found[label] / sum(found.values()) for label in labels] for found in (pixels, train))
+    if abs(one[0] - other[1]) > _ALIKE:
+        return None
+    own, theirs = ("/".join(f"{100 * share:.1f}" for share in both) for both in (one, other))
+    return f"{own} against {theirs}"
 
 
 def _tile_shares(looks: Sequence[Look], split: str, label: int) -> npt.NDArray[np.float64]:

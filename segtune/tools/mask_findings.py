@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from segtune.data.diagnosis import Finding
-from segtune.data.labels import UNLABELLED
 from segtune.data.reading import TilePixels
 from segtune.data.scale import grid
 from segtune.data.statistics import Moments
 from segtune.data.tiles import TRAIN
 from segtune.errors import counted, first_few
+from segtune.tools.exchanged import Colours, Exchange, usual_colours
 from segtune.tools.looks import Look, colours_of, sample_of
 
 _COMMON = 0.05  # share of a label that other values shade into
@@ -24,12 +23,12 @@ _FEW = 8  # tiles from which colours tell which masks are odd
 _CLEAR, _WEAK, _AGREE = 0.5, 0.35, 0.9  # how well a mask fits its image, relative to the usual; share that must fit
 _AGREE_BUT_WEAK = 0.98  # share that must fit of those that are not weak
 _FITS = 0.5, 1.6  # how well a mask fits the image that it was swapped with
+_INVERTED, _CONTRADICT = 1 / 3, 0.05  # most masks that may be inverted among right ones; share that may contradict
 _MANY = 64  # values of a mask that may be a picture
 _MOST_ODD = 60  # masks that are tried on each other's images
 _LEAST = 1e-4  # share of pixels from which a label that another split lacks is told
 
 ReadTile = Callable[[str], TilePixels]  # by SPLIT/NAME
-Colours = Mapping[int, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,13 @@ class Meaning:
     ignore: tuple[int, ...]
 
 
-def mask_findings(looks: Sequence[Look], meaning: Meaning, read: ReadTile) -> Iterator[Finding]:
-    """Yield what is wrong with masks; `read` reads a tile again, to try masks on other images."""
+def mask_findings(
+    looks: Sequence[Look], meaning: Meaning, read: ReadTile, exchanged: Sequence[Exchange]
+) -> Iterator[Finding]:
+    """Yield what is wrong with masks; `read` reads a tile again, to try masks on other images.
+
+    `exchanged` has the labels that whole splits hold exchanged, whose tiles are not told one by one.
+    """
     yield from _folders(looks)
     yield from _values(looks)
     labelled = [look for look in looks if look.labels]
@@ -49,8 +53,10 @@ def mask_findings(looks: Sequence[Look], meaning: Meaning, read: ReadTile) -> It
     yield from _empty([look for look in looks if look.labelled], meaning)
     if meaning.classes or not shaded:  # otherwise every shade would count as a class
         yield from _classes(labelled, meaning)
+    yield from (exchange.finding() for exchange in exchanged)
+    wrong = {exchange.split for exchange in exchanged}
     if not shaded:
-        yield from _odd(labelled, meaning, read)
+        yield from _odd([look for look in labelled if look.split not in wrong], meaning, read)
 
 
 def pixels_by_split(looks: Sequence[Look]) -> dict[str, Counter[int]]:
@@ -156,13 +162,14 @@ def _told(everything: Mapping[int, int], label: int, meaning: Meaning) -> bool:
 
 def _odd(looks: Sequence[Look], meaning: Meaning, read: ReadTile) -> Iterator[Finding]:
     """Yield masks that fit the colours of their images much worse than the others: inverted, or of another tile."""
-    usual = _usual([look.colours for look in looks], meaning)
-    if not usual:
+    usual = usual_colours([look.colours for look in looks], meaning.ignore, _FEW)
+    if len(usual) < 2:
         return
     fits = {look.name: fit for look in looks if (fit := _fit(look.colours, usual)) is not None}
-    if len(fits) < _FEW or np.mean([fit >= _CLEAR for fit in fits.values()]) < _AGREE:
+    if len(fits) < _FEW:
         return
-    if len(usual) == 2 and (inverted := tuple(name for name, fit in fits.items() if fit <= -_CLEAR)):
+    agree = bool(np.mean([fit >= _CLEAR for fit in fits.values()]) >= _AGREE)
+    if len(usual) == 2 and (inverted := _inverted(looks, fits, tuple(usual), agree)):
         one, other = usual
         yield Finding(
             "warning",
@@ -173,6 +180,8 @@ def _odd(looks: Sequence[Look], meaning: Meaning, read: ReadTile) -> Iterator[Fi
             inverted,
             leave_out=inverted,
         )
+    if not agree:
+        return
     weak = [name for name, fit in fits.items() if abs(fit) < _WEAK]
     others = [fit >= _CLEAR for name, fit in fits.items() if abs(fit) >= _WEAK]
     if np.mean(others) < _AGREE_BUT_WEAK:  # colours say too little: masks would fit other images by chance
@@ -191,20 +200,27 @@ def _odd(looks: Sequence[Look], meaning: Meaning, read: ReadTile) -> Iterator[Fi
         )
 
 
-def _usual(colours: Sequence[Colours], meaning: Meaning) -> dict[int, npt.NDArray[np.float64]]:
-    """Return the median colours of each label that enough tiles hold beside others; empty where they say nothing."""
-    known = [found for found in colours if len(found) > 1 and len({len(mean) for mean in found.values()}) == 1]
-    labels = Counter(label for found in known for label in found if label not in (*meaning.ignore, UNLABELLED))
-    bands = Counter(len(next(iter(found.values()))) for found in known)
-    if not bands:
-        return {}
-    own = bands.most_common(1)[0][0]
-    means = {
-        label: np.median([found[label] for found in known if label in found and len(found[label]) == own], axis=0)
-        for label, number in sorted(labels.items())
-        if number >= _FEW
+def _inverted(
+    looks: Sequence[Look], fits: Mapping[str, float], labels: tuple[int, ...], agree: bool
+) -> tuple[str, ...]:
+    """Return the tiles whose masks fit inverted.
+
+    Where most do not `agree`, the share of the label must be mirrored, too, and hardly any other mask may contradict:
+    colours of a class that is darker here and brighter there say nothing.
+    """
+    contrary = tuple(name for name, fit in fits.items() if fit <= -_CLEAR)
+    if agree:
+        return contrary
+    shares = {
+        look.name: look.labels.get(labels[0], 0) / total
+        for look in looks
+        if look.name in fits and (total := sum(look.labels.get(label, 0) for label in labels))
     }
-    return means if len(means) > 1 else {}
+    usual = float(np.median(list(shares.values())))
+    found = tuple(name for name in contrary if abs(shares[name] - (1 - usual)) < abs(shares[name] - usual))
+    others = [fit for name, fit in fits.items() if name not in found]
+    few = len(found) <= _INVERTED * len(fits) and len(contrary) - len(found) <= _CONTRADICT * len(fits)
+    return found if few and np.mean([fit > 0 for fit in others]) >= _AGREE else ()
 
 
 def _fit(colours: Colours, usual: Colours) -> float | None:
