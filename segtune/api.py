@@ -18,6 +18,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from segtune.cli.dataset import check_data, ensure_demo
+from segtune.cli.given import check_effects
 from segtune.cli.searching import SearchDisplay, write_last_page
 from segtune.cli.tasks import SPACES
 from segtune.cli.tracking import to_send_later, tracked
@@ -135,6 +136,8 @@ def train(dataset: Place, folder: Place | None = None, *, verbose: bool = True, 
         _prepare_process()
         config = RunConfig.from_settings({"dataset": str(dataset), **settings})
         run = _run_folder(Path(folder)) if folder is not None else None
+        if not (run and run.begun):
+            check_effects(config, RunConfig.model_fields.keys() & settings.keys())
         check_data(config, config.channels)
         console = _console(verbose)
         begins = not (run and run.state.is_file())

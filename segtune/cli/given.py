@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.mistakes import SettingsError
 from segtune.models.run_yaml import settings_of
+from segtune.roles import acts
 from segtune.values import AUTO, MAX_CLASSES
 
 _LARGEST = 2**63 - 1  # whole number that the database of a search keeps
@@ -98,6 +100,27 @@ def _short_forms(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[st
     return settings, mistakes
 
 
+def check_effects(config: RunConfig, names: Iterable[str]) -> None:
+    """Raise InputError where settings that somebody gave, by `names`, change nothing.
+
+    RunConfig does not refuse them: a search draws some for every optimizer, and the files of its runs then hold them.
+    """
+    mistakes = []
+    for name in names:
+        if getattr(config, name) == RunConfig.model_fields[name].default:
+            continue
+        needed = acts(RunConfig).get(name)
+        if needed and needed.elsewhere == "nothing" and not needed.at(value := getattr(config, needed.name)):
+            present = f"{needed.name} is {value}" if needed.values else "none is given"
+            mistakes.append(f"{name}: has no effect without {needed.needs()}, and {present}; leave {name} out")
+        elif name == "sync_batchnorm" and config.gpus == 1:
+            mistakes.append(f"{name}: has no effect on one GPU, and gpus is 1; leave {name} out")
+        elif name == "cache_gb" and config.cache_dir == "none":
+            mistakes.append(f"{name}: has no effect without a cache, and cache_dir is none; leave {name} out")
+    if mistakes:
+        raise InputError(mistakes)
+
+
 def given_config(arguments: argparse.Namespace, folder: RunFolder | None) -> RunConfig:
     """Return the settings of a run: of its folder, a file or a search, overridden by the command line.
 
@@ -126,8 +149,11 @@ def given_config(arguments: argparse.Namespace, folder: RunFolder | None) -> Run
     if (settings | given).get("encoder_weights", AUTO) == AUTO:  # what a run began with
         given |= {"encoder_weights": kept} if kept else {}
     try:
-        return RunConfig.from_settings(without_old_names(settings, given) | given)
+        config = RunConfig.from_settings(without_old_names(settings, given) | given)
     except SettingsError as error:
         if source is None or error.settings & given.keys():
             raise
         raise SettingsError(error.found, f"{source}: ") from None
+    if not (folder and folder.begun):  # a run goes on by the same command, of an earlier release, too
+        check_effects(config, given)
+    return config

@@ -56,7 +56,7 @@ from tests.scripts import call
         (["--val-dir", "other/val"], "val_dir", "other/val"),
         (["--add-val-dirs", "sets, and more.txt"], "add_val_dirs", ["sets, and more.txt"]),
         (["--add-val-dirs", "[a, b]"], "add_val_dirs", ["a", "b"]),
-        (["--adv-freq", "5"], "adv_freq", 5),
+        (["--set", "adv_freq=5", "add_val_dirs=a"], "adv_freq", 5),
         (["--set", "use_only_add_val=true", "add_val_dirs=a"], "use_only_add_val", True),
         (["--cpu"], "device", "cpu"),
         (["--device", "cuda:1"], "device", "cuda:1"),
@@ -108,6 +108,30 @@ def test_flags_may_replace_what_does_not_go_together_in_a_file(config_of: Config
             config_of("--config", path, *flags)
         (mistake,) = caught.value.mistakes
         assert mistake.startswith(f"{where}class_weights changes focal, ce,")
+
+
+@pytest.mark.parametrize(
+    ("flags", "mistake"),
+    [
+        (["--optimizer", "lion", "--momentum", "0.8"], "momentum: has no effect without optimizer sgd, "),
+        (["--adv-freq", "3"], "adv_freq: has no effect without add_val_dirs, and none is given; leave adv_freq out"),
+        (["--sync-batchnorm", "false"], "sync_batchnorm: has no effect on one GPU, and gpus is 1"),
+        (["--cache-dir", "none", "--cache-gb", "5"], "cache_gb: has no effect without a cache, and cache_dir is none"),
+    ],
+)
+def test_a_flag_that_changes_nothing_is_refused(config_of: ConfigOf, flags: list[str], mistake: str) -> None:
+    with pytest.raises(InputError) as caught:
+        config_of(*flags)
+    (told,) = caught.value.mistakes
+    assert told.startswith(mistake)
+
+
+def test_a_setting_without_effect_may_come_from_a_file(config_of: ConfigOf, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("optimizer: lion\nmomentum: 0.8\nadv_freq: 3\n", encoding="utf-8")
+    config = config_of("--config", path, "--momentum", "0.9", "--optimizer", "adam")
+    assert (config.momentum, config.adv_freq) == (0.9, 3)
+    assert config_of("--optimizer", "sgd", "--momentum", "0.8").momentum == 0.8
 
 
 def test_names_of_classes_are_given_once(config_of: ConfigOf, tmp_path: Path) -> None:
