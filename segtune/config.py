@@ -36,6 +36,7 @@ from segtune.values import (
     CountOrAuto,
     FolderName,
     Label,
+    NoneOrList,
     SplitFolder,
     Workers,
     any_case,
@@ -76,9 +77,9 @@ class RunConfig(BaseModel):
         AfterValidator(given),
         Role(data=True, validation=True, change=Change.MACHINE, path="folder"),
     ] = Field(None, description="folder, or list file, of the validation tiles; if not given: the data set's own val")
-    add_val_dirs: Annotated[list[str], Role(data=True, validation=True, change=Change.MACHINE, path="folders")] = Field(
-        [], description="additional validation sets: folders, or a file that lists one folder per line"
-    )
+    add_val_dirs: Annotated[
+        list[str], NoneOrList, Role(data=True, validation=True, change=Change.MACHINE, path="folders")
+    ] = Field([], description="additional validation sets: folders, or a file that lists one folder per line")
     adv_freq: Annotated[int, FIXED, Acts("add_val_dirs", elsewhere="nothing")] = Field(
         1, ge=1, description="number of epochs from one evaluation of the additional validation sets to the next"
     )
@@ -105,16 +106,17 @@ class RunConfig(BaseModel):
     )
     class_names: Annotated[
         list[ClassName],
+        NoneOrList,
         AfterValidator(different_names),
         Role(data=True, change=Change.SEARCH, affects_score=False),
     ] = Field([], description="names of the classes in tables, pictures and exports, in their order; see classes")
-    ignore: Annotated[list[Label], AfterValidator(distinct), DATA] = Field(
+    ignore: Annotated[list[Label], NoneOrList, AfterValidator(distinct), DATA] = Field(
         [], description="mask labels that are left out of the loss and of all metrics"
     )
-    channels: Annotated[list[FolderName], AfterValidator(distinct), Role(data=True, searchable=True)] = Field(
-        [], description="folders of one-channel images, such as nir; they are added after the image's own bands"
+    channels: Annotated[list[FolderName], NoneOrList, AfterValidator(distinct), Role(data=True, searchable=True)] = (
+        Field([], description="folders of one-channel images, such as nir; they are added after the image's own bands")
     )
-    rgb: Annotated[list[Annotated[int, Field(ge=1)]], AfterValidator(one_or_three), DATA] = Field(
+    rgb: Annotated[list[Annotated[int, Field(ge=1)]], NoneOrList, AfterValidator(one_or_three), DATA] = Field(
         [],
         description="numbers, from 1, of the red, green and blue bands, which pictures show and colour "
         "augmentation changes; if not given: the first three, where there are three or more",

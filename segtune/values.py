@@ -103,6 +103,11 @@ def different_names(names: list[str]) -> list[str]:
     return names
 
 
+def _empty(value: object) -> object:
+    """Return an empty list for the word none, as flags write it, and others as they are."""
+    return [] if lower(value) == "none" else value
+
+
 def given(value: str | None) -> str | None:
     """Return the text, or None for an empty one: a shell variable that is not set gives ""."""
     return value or None
@@ -173,4 +178,5 @@ Channels = int | list[int] | None
 CheckedChannels = BeforeValidator(_channels)
 Workers = Annotated[int, Field(ge=0, le=MAX_LOADERS)] | Literal["auto"]
 CountOrAuto = BeforeValidator(_count_or_auto)  # a union of its own would report every member's mistake
+NoneOrList = BeforeValidator(_empty)
 Label = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]  # what a mask can hold

@@ -33,6 +33,16 @@ def test_defaults_are_valid() -> None:
     assert (config.classes, config.ignore, config.channels) == ([255], [], [])
 
 
+@pytest.mark.parametrize("name", ["add_val_dirs", "channels", "class_names", "ignore", "rgb"])
+def test_none_is_an_empty_list(name: str) -> None:
+    assert getattr(RunConfig.from_settings({name: "none"}), name) == []
+    assert check_setting(name, "None") == []
+
+
+def test_there_is_always_a_class() -> None:
+    assert mistakes(classes="none") == ["classes: must be a valid list, but got 'none'"]
+
+
 def test_each_default_passes_the_check_of_its_own_setting() -> None:
     for name, value in RunConfig().settings().items():
         assert check_setting(name, value) == value, name

@@ -117,6 +117,10 @@ def _value(name: str, schema: Schema) -> Schema:
         pattern = rf"^{_NUMBER}(,\s*{_NUMBER})*$"
         lists = [{"type": "array", "items": weight, "minItems": 1}, {"type": "string", "pattern": pattern}]
         return {**text, "anyOf": [{"enum": [*CLASS_WEIGHTS]}, weight, *lists]}
+    if schema.get("type") == "array" and schema.get("default") == []:
+        kept = {key: schema[key] for key in ("description", "default")}
+        form = {key: value for key, value in schema.items() if key not in kept}
+        return {**kept, "anyOf": [form, {"enum": ["none"]}]}
     return schema
 
 

@@ -83,6 +83,7 @@ ACCEPTED = [
     "classes: [1, 2, 3]\nspace: {loss: [ce], class_weights: [none, balanced, [1, 5, 2], '0.5, 1, 1']}",
     "classes: [1, 2, 3]\nspace: {loss: {dice: {}, 0.7*dice+0.3*ce: {class_weights: [effective, [1, 5e-1, 2]]}}}",
     "space: {augmentation: {hard: {}, my.yml: {lr: [0.1]}}}",
+    "ignore: none\nspace: {channels: [none, [nir]]}",
 ]
 
 

@@ -164,3 +164,10 @@ def test_a_searched_value_replaces_a_default_that_is_impossible(space_of):
     space = space_of("space: {warmup_epochs: [0, 60], epochs: [5, 100]}")
     assert space.baseline == RunConfig()
     assert space_of("space: {warmup_epochs: {low: 0, high: 60}, epochs: {low: 5, high: 100}}").size() is None
+
+
+def test_none_is_an_empty_list_wherever_it_stands(space_of):
+    space = space_of("channels: none\nignore: none\nspace: {lr: [0.1, 0.2]}")
+    assert (space.fixed["channels"], space.fixed["ignore"]) == ([], [])
+    (channels,) = space_of("space: {channels: [none, [nir]]}").parameters
+    assert channels.values == ([], ["nir"])
