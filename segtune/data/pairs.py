@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -79,8 +80,8 @@ def find_pairs(place: Path, layout: Layout) -> tuple[Split, list[Unpaired]]:
         held = f"; it holds {what[folders[0]]}" if what[folders[0]] else ""
         raise InputError(f"{folders[0]}: no images {ending}({_READ}){held}")
     unpaired = []
-    for folder, found in zip(folders[1:], files[1:], strict=True):
-        unpaired += _unpaired(folders[0], images, folder, found, what[folder])
+    for name, folder, found in zip(("", *layout.channels), folders[1:], files[1:], strict=True):
+        unpaired += _unpaired(folders[0], images, folder, found, what[folder], _without(name, layout.channels))
     unpaired += _unpaired(folders[1], files[1], folders[0], images, what[folders[0]])
     names = tuple(sorted(set(images).intersection(*files[1:])))
     rows = tuple(tuple(map(found.__getitem__, names)) for found in files)
@@ -137,8 +138,14 @@ def _by_name(listing: Listing, ending: str, other: str, optional: bool) -> dict[
     return files
 
 
+def _without(channel: str, channels: Sequence[str]) -> str:
+    """Return how a channel is left out, whose files are not all there."""
+    others = ",".join(name for name in channels if name != channel) or "none"
+    return f" (without this channel: --set channels={others})" if channel else ""
+
+
 def _unpaired(
-    folder: Path, files: dict[str, str], other: Path, partners: dict[str, str], unread: str | None
+    folder: Path, files: dict[str, str], other: Path, partners: dict[str, str], unread: str | None, more: str = ""
 ) -> list[Unpaired]:
     alone = {name: file for name, file in files.items() if name not in partners}
     if not alone:
@@ -146,5 +153,5 @@ def _unpaired(
     hint = f"; not read in {other}: {unread}" if unread else ""
     have = "has" if len(alone) == 1 else "have"
     shown = first_few(alone.values())
-    what = f"{folder}: {len(alone)} of {len(files)} files {have} no partner in {other}: {shown}{hint}"
+    what = f"{folder}: {len(alone)} of {len(files)} files {have} no partner in {other}: {shown}{hint}{more}"
     return [Unpaired(what, tuple(alone))]

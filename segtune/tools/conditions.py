@@ -28,6 +28,10 @@ class TileFacts:
         return self.pixels.get(label, 0) / (self.width * self.height)
 
 
+class ConditionError(InputError):
+    """A condition cannot be computed for a tile; it is wrong, and the tile is sound."""
+
+
 Condition = Callable[[TileFacts], bool]
 _Number = Callable[[TileFacts], float]
 _NAMES: Mapping[str, _Number] = {
@@ -62,7 +66,7 @@ def parse_condition(text: str) -> Condition:
 
     Nothing is executed: the text is parsed, and each part must be a number, one of the known names and functions, an
     operation (+ - * /), a comparison, `and`, `or` or `not`. Raises InputError that names the part that is not. The
-    function raises InputError where a tile leads to a division by zero.
+    function raises ConditionError where a tile leads to a division by zero.
     """
     if len(text) > _LONGEST:
         raise InputError(f"{FLAG}: is longer than {_LONGEST} characters; use several steps")
@@ -112,7 +116,7 @@ def _number(node: ast.expr, text: str) -> _Number:
             try:
                 return compute(left(facts), right(facts))
             except ZeroDivisionError:
-                raise InputError(f"{FLAG}: {_part(node, text)} divides by zero") from None
+                raise ConditionError(f"{FLAG}: {_part(node, text)} divides by zero") from None
 
         return computed
     if isinstance(node, ast.Call):

@@ -19,6 +19,7 @@ from segtune.data.mask_values import count_labels
 from segtune.data.reading import TilePixels
 from segtune.data.statistics import Moments
 from segtune.data.tiles import TRAIN
+from segtune.errors import InputError, first_few
 from segtune.machine import versions
 from segtune.tools.pixels import DataSet, bands_of, labels_of, valid_pixels
 
@@ -138,7 +139,13 @@ def describe(
             done += 1
             progress(done, total)
         splits[name] = _together(seen, data.channels, f"{config.dataset}, {name}")
-    labels = labels_of(config, with_classes, splits[TRAIN].pixels)
+    held = splits[TRAIN].pixels
+    if with_classes and (absent := [label for label in config.classes if label not in held]):
+        raise InputError(
+            f"--classes: no mask of {TRAIN} holds {first_few(map(str, absent))}; they hold "
+            f"{first_few(map(str, held), 20)}"
+        )
+    labels = labels_of(config, with_classes, held)
     return Stats(config.dataset, data.channels, splits, labels)
 
 

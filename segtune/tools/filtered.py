@@ -20,7 +20,7 @@ from segtune.data.tiles import Split, Tile
 from segtune.errors import InputError, counted, first_mistakes
 from segtune.files.atomic import replaced_file
 from segtune.remarks import Say
-from segtune.tools.conditions import Condition, TileFacts
+from segtune.tools.conditions import Condition, ConditionError, TileFacts
 from segtune.tools.placing import joined_tree, place_file
 from segtune.tools.tile_files import WHOLE, all_names, files_by_tile, remarks
 
@@ -54,6 +54,8 @@ def kept_tiles(dataset: Path, splits: Mapping[str, Split], wanted: Wanted, progr
                 try:
                     if not looking.result():
                         kept[split].remove(tile.name)
+                except ConditionError:  # the same line for one tile after another
+                    raise
                 except InputError as error:
                     mistakes += error.mistakes
                 done += 1
@@ -83,8 +85,8 @@ def _holds(tile: Tile, condition: Condition, ignore: Sequence[int]) -> bool:
     facts = _facts(tile, ignore)
     try:
         return condition(facts)
-    except InputError as error:
-        raise InputError(f"{mistake} in {tile.image}" for mistake in error.mistakes) from None
+    except ConditionError as error:
+        raise ConditionError(f"{mistake} in {tile.image}" for mistake in error.mistakes) from None
 
 
 def _facts(tile: Tile, ignore: Sequence[int]) -> TileFacts:

@@ -31,6 +31,7 @@ from segtune.tools.yolo_labels import read_yolo
 
 _IMAGES, _MASKS = "images", "gt"
 _IGNORED_LABEL = 255
+_SUFFIXES = {"coco": (".json",), "cvat": (".xml",), "yolo": (".yaml", ".yml")}  # of files of annotations
 _LARGEST = 65535  # label
 Progress = Callable[[int, int], None]
 Print = Callable[[Any], None]
@@ -64,6 +65,11 @@ def read_annotations(kind: str, source: Path, images: Path | None) -> Annotation
         if not source.is_dir():
             raise InputError(f"{source}: no such folder of labelme's JSON files")
         return read_labelme(source, images or source)
+    if source.is_dir():
+        file = {"coco": "JSON file", "cvat": "XML file", "yolo": "data.yaml"}[kind]
+        held = sorted(path for path in source.iterdir() if path.suffix.lower() in _SUFFIXES[kind])
+        hint = f", such as {held[0]}" if held else ""
+        raise InputError(f"{source}: is a folder; give the {file} of the annotations{hint}")
     if not source.is_file():
         raise InputError(f"{source}: no such file")
     if kind == "yolo":

@@ -41,6 +41,8 @@ _KINDS = {  # of leaks, for people
     "neighbours": "directly beside one",
 }
 
+_OF_PLACES = {"same_place", "overlap", "neighbours"}
+
 Progress = Callable[[int, int, str], None]  # done, all, and what is done
 Found = TypeVar("Found")
 
@@ -204,6 +206,22 @@ def leaks(divided: Divided, progress: Progress) -> tuple[list[str], list[Finding
         shown = f"{split}: {number} of {counted(len(divided.of(split)), 'tile')} {'leaks' if number == 1 else 'leak'}"
         lines.append(f"{shown} from {earlier}{f' ({kinds})' if kinds else ''}")
     return lines, findings
+
+
+def leak_remarks(findings: Sequence[Finding], by: str) -> list[str]:
+    """Return a line on each finding, with one pair as an example, and one on how tiles of one place stay together."""
+    lines, kinds = [], {finding.kind for finding in findings}
+    for finding in findings:
+        if not finding.pairs:
+            lines.append(f"{finding.severity}: {finding.what}; {finding.do}")
+            continue
+        one, other = finding.pairs[0]
+        such = f"such as {one} and {other}" if len(finding.pairs) > 1 else f"{one} and {other}"
+        lines.append(f"{finding.severity}: {finding.kind}: {counted(len(finding.pairs), 'pair')} of tiles, {such}")
+    if kinds & _OF_PLACES:
+        how = "a larger --gap leaves" if by == "blocks" else "--by blocks keeps places together, and --gap N leaves"
+        lines.append(f"{how} out tiles that lie too near to another split")
+    return lines
 
 
 def exclusion_remarks(divided: Divided, dataset: Path) -> list[str]:

@@ -57,6 +57,7 @@ def run(arguments: Namespace) -> None:
         divide,
         exclusion_remarks,
         find_set,
+        leak_remarks,
         leaks,
         place,
         write_lists,
@@ -81,10 +82,8 @@ def run(arguments: Namespace) -> None:
     with step_bar(console) as bar:
         divided = divide(tiles, how, lambda done, total, what: bar.update(done, total, what))
         leaking, findings = leaks(divided, lambda done, total, what: bar.update(done, total, what))
-    for line in (*divided.table(), *leaking):
+    for line in (*divided.table(), *leaking, *leak_remarks(findings, how.by)):
         console.print(line)
-    for finding in findings:
-        console.print(f"{finding.severity}: {finding.what}; {finding.do}")
     target = arguments.tiles if lists else arguments.to
     for line in exclusion_remarks(divided, target):
         console.print(line)

@@ -16,7 +16,7 @@ import numpy as np
 import rasterio
 
 from segtune.data.alignment import Georeference
-from segtune.data.raster import alone
+from segtune.data.raster import alone, writing
 from segtune.errors import InputError, SegtuneError, counted
 from segtune.remarks import Say
 from segtune.tools.layers import Layer, OpenScene, Pixels, opened_layers
@@ -317,7 +317,9 @@ def _write(scene: OpenScene, own: Sequence[tuple[Pixels, np.ndarray]], window: W
     place = place_of_tile(scene.place, window.top, window.left)
     for layer, (pixels, valid) in zip(scene.layers, own, strict=True):
         pixels, valid = _padded(layer, pixels, valid, part.cut)
-        write_tile(part.folder / layer.folder / f"{window.name}.tif", pixels, valid, layer.form, place)
+        path = part.folder / layer.folder / f"{window.name}.tif"
+        with writing(Path(layer.folder, path.name)):  # the folder has another name until all tiles are there
+            write_tile(path, pixels, valid, layer.form, place)
 
 
 def _padded(layer: Layer, pixels: Pixels, valid: np.ndarray, cut: Cut) -> tuple[Pixels, np.ndarray]:

@@ -46,6 +46,11 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_image: WriteImag
     Path("data/train/notes.txt").write_text("mine")
 
 
+def test_a_division_by_zero_in_every_tile_is_one_line() -> None:
+    (mistake,) = keep("data", "--where", "width / 0 > 1", "--to", "x").mistakes
+    assert mistake.startswith("--where: 'width / 0' divides by zero in ")
+
+
 def test_tiles_are_kept_by_class_share_with_all_of_their_files() -> None:
     ended = keep("data", "--where", "share(2) > 0.05", "--to", "few")
     assert (ended.status, ended.err) == (0, "")

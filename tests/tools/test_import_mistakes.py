@@ -38,6 +38,21 @@ ENTITIES = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;">]><annotations
 FILE_ENTITY = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotations>&b;</annotations>'
 
 
+def test_a_folder_in_place_of_a_file_is_told_which_file_is_meant() -> None:
+    Path("mine").mkdir()
+    assert convert("cvat", "mine", "--to", "new").mistakes == [
+        "mine: is a folder; give the XML file of the annotations"
+    ]
+    for name in ("data.yaml", "other.txt", "labels.json"):
+        Path("mine", name).write_text("{}")
+    assert convert("yolo", "mine", "--to", "new").mistakes == [
+        "mine: is a folder; give the data.yaml of the annotations, such as mine/data.yaml"
+    ]
+    assert convert("coco", "mine", "--to", "new").mistakes == [
+        "mine: is a folder; give the JSON file of the annotations, such as mine/labels.json"
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

@@ -32,6 +32,20 @@ def written(*arguments: object) -> dict:
     return json.loads(Path("all.json").read_text())
 
 
+def test_a_class_that_no_mask_holds_is_refused_with_those_that_exist(data_set: WriteDataSet) -> None:
+    data_set(Path("set"), labels=(0, 1, 2))
+    assert stats("set", "--classes", 1, 7).mistakes == ["--classes: no mask of train holds 7; they hold 0, 1, 2"]
+
+
+def test_a_missing_file_of_a_channel_says_how_the_channel_is_left_out(data_set: WriteDataSet) -> None:
+    data_set(Path("set"))
+    next(Path("set/train/nir").iterdir()).unlink()
+    (mistake,) = stats("set").mistakes
+    assert "no partner in set/train/nir" in mistake
+    assert mistake.endswith("(without this channel: --set channels=none)")
+    assert stats("set", "--set", "channels=none").status == 0
+
+
 def test_numbers_are_those_of_a_training(data_set: WriteDataSet) -> None:
     data_set(Path("set"), labels=(0, 1, 2), size=(40, 36))
     found = written("set", "--classes", "1,2")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +134,20 @@ def test_bands_of_another_grid_without_a_place_are_refused(write_image: WriteIma
     Path("a.txt").write_text("B02.tif\nB05.tif\n")
     (mistake,) = tile("a.txt", "--size", 40, "--resample", "bilinear", "--to", "tiles").mistakes
     assert "without a coordinate system in both files" in mistake
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+def test_a_full_disk_is_one_line_that_names_the_tile(write_image: WriteImage) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (512, 512, 3)).astype(np.uint8)
+    write_image(Path("a.tif"), noise, crs=CRS, transform=PLACE)
+    limited = "import resource, signal, runpy; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+    limited += "runpy.run_module('segtune.tools', run_name='__main__')"
+    words = ["tile", "a.tif", "--size", "256", "--to", "tiles", "--workers", "1"]
+    ended = subprocess.run([sys.executable, "-c", limited, *words], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("error: images/a_r0000_c0000.tif: cannot be written (")
+    assert not Path("tiles").exists()
 
 
 def test_force_also_replaces_tiles_of_channels_no_longer_asked_for(write_image: WriteImage) -> None:
