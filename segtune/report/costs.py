@@ -40,8 +40,15 @@ def front_lines(trials: Sequence[Trial], costs: Sequence[str], prefer: str | Non
         yield f"front by {found[0].objective}, {', '.join(costs)} (*), among trials with {used}: {names}"
     if note := latency_note(trials, costs):
         yield note
+    if line := limits_line(trials, prefer):
+        yield line
+
+
+def limits_line(trials: Sequence[Trial], prefer: str | None) -> str | None:
+    """Return how many trials keep the limits of costs, and what follows; None without limits, or without a score."""
     scored = [trial for trial in trials if trial.score is not None]
-    if prefer and scored:
-        kept = sum(trial.fits for trial in scored)
-        best = "the winner is the best of them" if kept else "so the best of all is taken"
-        yield f"prefer {prefer}: kept by {counted(kept, 'trial') if kept else 'no trial'}; {best}"
+    if not prefer or not scored:
+        return None
+    kept = sum(trial.fits for trial in scored)
+    best = "the winner is the best of them" if kept else "so the best of all is taken"
+    return f"prefer {prefer}: kept by {counted(kept, 'trial') if kept else 'no trial'}; {best}"

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from segtune.errors import counted, duration
 from segtune.report.charts import best_over_time, best_over_trials, kind_of, learning_curves, parallel_coordinates
-from segtune.report.costs import cost_text, latency_note
+from segtune.report.costs import cost_text, latency_note, limits_line
 from segtune.report.front import front_charts
 from segtune.report.plot import LAST, Axis, score_axis
 from segtune.report.record import Report
@@ -199,6 +199,7 @@ def _charts(report: Report) -> dict[str, Any]:
         "front_charts": front_charts(report),
         "cost_text": cost_text,
         "latency_note": latency_note(report.trials, report.costs),
+        "limits_line": limits_line(report.trials, report.prefer),
         "sides": parallel_coordinates(report),
     }
 

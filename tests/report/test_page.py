@@ -210,6 +210,14 @@ def test_the_first_numbers_are_those_over_fresh_seeds() -> None:
     assert "+0.0400 95%: +0.0100 to +0.0700" in text
 
 
+@pytest.mark.parametrize(("limit", "said"), [(100, "no trial; so the best of all is taken."), (10**9, "2 trials; the")])
+def test_the_page_says_how_many_trials_keep_the_limits(limit: int, said: str) -> None:
+    costs = [trial(number, 0.5, parameters=1000, fits=limit > 1000) for number in range(2)]
+    state = SearchState(Path("ray_results/ponds"), costs, 2, 1.0, None, costs=("parameters",), prefer="parameters < 5k")
+    text = parsed(page(report(costs, state=state))).text
+    assert f"The limits of this search: prefer parameters < 5k: kept by {said}" in text
+
+
 def test_pictures_are_bounded() -> None:
     whole, bare = (len(page(report(examples=seen))) for seen in (examples(), None))
     assert bare < 150_000
