@@ -24,13 +24,17 @@ from segtune.report.text import settings_text, value_text
 from segtune.space.parameters import Parameter, Range
 from segtune.space.space import Space
 from segtune.training.resolve import resolve
-from segtune.tuning.confirm_looks import too_few_tiles, trials_search
+from segtune.tuning.confirm_looks import check_groups, too_few_tiles, trials_search
 
 _HEADERS = 64  # tiles of a split whose sizes are read
 
 
 def show_dry_run(console: Console, space: Space, info: DataInfo, address: str | None = None) -> int:
-    """Print what a search would do, and return the exit status; nothing is written and no run is trained to its end."""
+    """Print what a search would do, and return the exit status; nothing is written and no run is trained to its end.
+
+    Raises InputError where the tiles' names refuse what the search would.
+    """
+    check_groups(space, info)
     console.print(space_tree(space), soft_wrap=False)
     fixed = {name: value for name, value in space.fixed.items() if value != RunConfig.model_fields[name].default}
     console.print()

@@ -112,6 +112,17 @@ def test_a_dry_run_says_where_nothing_can_be_confirmed(dry_run, data_set: WriteD
     assert f"  then the winner is not confirmed: {few}\n" in out
 
 
+def test_a_dry_run_refuses_a_group_that_no_tile_matches(dry_run, tiles: Path) -> None:
+    status, out, err = dry_run(
+        f"dataset: {tiles}\nclasses: [3, 7]\nignore: [255]\nrun: {{{SMALL}, cache_dir: none}}\n"
+        "space: {lr: [1e-3, 1e-2]}\n"
+        "search: {trials: 2, max_concurrent: 1, gpus_per_trial: 0, confirm: {group: 'nothing_(x)'}}\n"
+    )
+    assert status == 2
+    assert "Some of the runs" not in out
+    assert "search.confirm.group: 'nothing_(x)' does not match 4 of 4 tiles" in err
+
+
 def test_a_dry_run_of_a_grid_shows_its_first_runs_and_checks_it(dry_run, tiles: Path) -> None:
     text = (
         f"dataset: {tiles}\nclasses: [3, 7, 255]\nrun: {{{SMALL}, cache_dir: none}}\n"
