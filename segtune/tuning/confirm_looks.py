@@ -10,7 +10,9 @@ from segtune.config import RunConfig
 from segtune.confirmed import Confirmed, Look, Repeated
 from segtune.data.dataset import DataInfo
 from segtune.data.pairs import find_tiles
-from segtune.errors import InputError
+from segtune.data.splits import test_place
+from segtune.data.tiles import Layout
+from segtune.errors import InputError, one_line
 from segtune.evaluation.grouping import Grouping, find_groups
 from segtune.evaluation.validate import Validation, measure_of, validate
 from segtune.files.folders import SearchFolder
@@ -56,6 +58,22 @@ def look_at(place: Path, result: Confirmed, wanted: Confirm, folder: SearchFolde
     theirs = validated(base).measured.tiles
     gain = measure.gain(tiles, theirs, groups) if several else None
     return replace(alone, baseline=measure.of(theirs), gain=gain)
+
+
+def no_look(space: Space) -> str | None:
+    """Return a line that says why no winner of a search can be measured on the data set's test tiles.
+
+    None where one can, as far as the names of the files tell, and where there are no test tiles.
+    """
+    place = test_place(space.baseline)
+    try:
+        if place:
+            find_tiles(place, Layout.of(space.baseline, space.channels()))
+    except InputError as error:
+        more = f", and {len(error.mistakes) - 1} more like it" if len(error.mistakes) > 1 else ""
+        reason = f"{one_line(error.mistakes[0])}{more}"
+        return f"{place}: the winner cannot be measured there at the end, unless you mend it before: {reason}"
+    return None
 
 
 def too_few_tiles(baseline: RunConfig, info: DataInfo) -> str | None:

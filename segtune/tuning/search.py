@@ -33,7 +33,7 @@ from segtune.training.result import EpochResult
 from segtune.trials import Trial, ranked
 from segtune.tuning.cluster import check_nodes, ray_runtime
 from segtune.tuning.confirm import AS_SET, Asked, Confirming
-from segtune.tuning.confirm_looks import check_groups, trials_search
+from segtune.tuning.confirm_looks import check_groups, no_look, trials_search
 from segtune.tuning.failures import LOST
 from segtune.tuning.feed import Backend
 from segtune.tuning.finals import Finals
@@ -254,6 +254,9 @@ class _Search:
 
     def run(self, backend: Backend) -> Outcome:
         """Search, unless only a confirmation is asked for, and confirm the winner of a search that ended."""
+        unseen = self._asked.test_again or not self._results.looks()
+        if unseen and (self._asked.alone or self._space.search.confirms()) and (line := no_look(self._space)):
+            self._listener.say(line)
         if self._asked.alone:
             self._listener.say(str(self._plan))
             self._retention.update()

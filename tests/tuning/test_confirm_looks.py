@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,10 @@ from segtune.evaluation.grouping import Grouping
 from segtune.evaluation.measure import Measure
 from segtune.evaluation.overlap import TileCounts
 from segtune.space.confirm import Confirm
+from segtune.space.reader import load_space
 from segtune.tuning import confirm_looks
 from segtune.tuning.confirm_result import compared_runs
+from tests.conftest import WriteDataSet
 
 IOU_3 = Measure.named("iou/3", (1, 3))
 WHY = "only one tile holds class 3, so how sure its IoU is cannot be said"
@@ -65,3 +68,17 @@ def test_a_look_has_scores_without_intervals_and_the_reason(monkeypatch: pytest.
     look = confirm_looks.look_at(Path("test"), result, Confirm(), folder, "cpu")  # type: ignore[arg-type]
     assert (look.miou, look.baseline) == (0.8, 0.5)
     assert (look.interval, look.gain, look.objective, look.unsure) == (None, None, "iou/3", WHY)
+
+
+def test_test_tiles_without_masks_are_named_before_the_training(tmp_path: Path, data_set: WriteDataSet) -> None:
+    data = data_set(tmp_path / "tiles", channels=())
+    (tmp_path / "s.yaml").write_text(f"dataset: {data}\nspace: {{lr: [1e-3, 1e-2]}}\n")
+    space = load_space(tmp_path / "s.yaml")
+    assert confirm_looks.no_look(space) is None  # there are no test tiles
+    shutil.copytree(data / "val", data / "test")
+    assert confirm_looks.no_look(space) is None
+    line = f"{data}/test: the winner cannot be measured there at the end, unless you mend it before: {data}/test/"
+    next((data / "test" / "gt").iterdir()).unlink()
+    assert str(confirm_looks.no_look(space)).startswith(f"{line}images: 1 of 4 files has no partner in ")
+    shutil.rmtree(data / "test" / "gt")
+    assert confirm_looks.no_look(space) == f"{line}gt: no such folder"
