@@ -96,7 +96,8 @@ def main() -> int:
         check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
         console.print(f"{space.baseline.dataset}: {info.counted()}; searching {', '.join(space.searched())}")
         address, alone = arguments.address, arguments.in_process
-        teachers, asked = arguments.warm_start, Asked(bool(arguments.confirm), arguments.test_again)
+        teachers, numbers = arguments.warm_start, (arguments.top, arguments.seeds)
+        asked = Asked(bool(arguments.confirm), arguments.test_again, *numbers)
         later = same_command(to_send_later(folder))
         with tracked(space.search.log_to, folder.path, later, console.print) as over:
             with SearchDisplay(console, space, folder) as listener:

@@ -122,6 +122,7 @@ class Confirmation:
     result: Confirmed | None = None
     tests: tuple[Look, ...] = ()
 
+    by_flags: bool = False  # the numbers asked for are those of flags, whatever the settings of the search say
     reduced: bool = False  # fewer trials or seeds than asked for, because time was short
 
     def repeats_the_best(self, trials: Sequence[Trial]) -> bool:

@@ -38,6 +38,9 @@ FOLDERS = _with(lambda role: role.path == "folder")
 FILES = _with(lambda role: role.path == "file")
 FOLDER_LISTS = _with(lambda role: role.path == "folders")
 
+# What is no setting of a run, and may be typed as one: where there is a flag of this name.
+_FLAGS = {"seeds": "of run_single.py and run_search.py --confirm", "top": "of run_search.py --confirm"}
+
 
 def check_setting(name: str, value: object) -> object:
     """Return one value of one setting as RunConfig keeps it; SettingsError where RunConfig refuses it."""
@@ -52,6 +55,8 @@ def check_setting(name: str, value: object) -> object:
 
 def unknown_setting(name: str) -> Mistake:
     """Return the mistake of naming a setting that does not exist, with the nearest one that does."""
+    if where := _FLAGS.get(name):
+        return Mistake((name,), f"unknown setting {name!r}; there is a flag for it: --{name} N, {where}")
     return Mistake((name,), f"unknown setting {name!r}{nearest(name, RunConfig.model_fields)}")
 
 

@@ -14,6 +14,7 @@ from segtune.files.atomic import write_text
 from segtune.files.checks import check_writable, read_own_json
 from segtune.files.folders import SearchFolder
 from segtune.report.commands import same_command
+from segtune.space.confirm import FEWEST, Confirm
 from segtune.space.jsonschema import schema_text
 from segtune.space.lookup import find_space
 from segtune.space.reader import load_space
@@ -39,6 +40,9 @@ def add_tasks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figures", action="store_true", help="with --report: its charts as PNG and SVG, for papers")
     again = "with --confirm: measure the winner on the test tiles once more, which makes that number too good"
     parser.add_argument("--test-again", action="store_true", help=again)
+    for name, number in {"top": "how many of the best trials train again", "seeds": "with how many seeds each"}.items():
+        usual = f"with --confirm: {number} [as the search says, or {getattr(Confirm, name)}]"
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=usual)
     # It may be given twice: a batch script adds one without a name.
     parser.add_argument("--resume", nargs="?", action="append", metavar="NAME", help=resume)
 
@@ -52,8 +56,7 @@ def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
     other = next((flag for flag, value in others.items() if value), None)
     if given.resume and other:
         parser.error(f"argument --resume: not allowed with {other}; leave one out")
-    if given.test_again and not given.confirm:
-        parser.error("argument --test-again: needs --confirm NAME")
+    _check_numbers(parser, given)
     if given.confirm:
         _resume_to_confirm(parser, given)
     if given.figures and not given.report:
@@ -64,6 +67,16 @@ def checked_tasks(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
             "--write-schema FILE is required"
         )
     return given
+
+
+def _check_numbers(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """Raise InputError where a flag of a confirmation is given without one, or asks for too little."""
+    for name in ("test_again", *FEWEST):
+        if getattr(given, name) not in (None, False) and not given.confirm:
+            parser.error(f"argument --{name.replace('_', '-')}: needs --confirm NAME")
+    for name, fewest in FEWEST.items():
+        if (number := getattr(given, name)) is not None and number < fewest:
+            raise InputError(f"--{name}: must be at least {fewest}, but got {number}")
 
 
 def _resume_to_confirm(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from segtune.errors import nearest, short
 
 AUTO_CONFIRM = "auto"  # where there is a time budget
 TIME_SHARE = 0.25  # of the time budget, kept for the confirmation
+FEWEST = {"top": 1, "seeds": 2}  # that can be compared
 _FORM = "must be auto, none or a mapping such as {top: 3, seeds: 3}"
 
 
@@ -39,7 +40,7 @@ def _confirm(value: object) -> object:
     for name in value:
         if name not in known:
             raise ValueError(f"unknown key {name!r}{nearest(str(name), known)}; it {_FORM}")
-    for name, least in (("top", 1), ("seeds", 2)):
+    for name, least in FEWEST.items():
         number = value.get(name, least)
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, but got {short(number)}")

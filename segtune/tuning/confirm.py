@@ -43,11 +43,14 @@ class Asked:
     """What the user asked for beside the settings of the search.
 
     `alone` confirms a search as it stands, without going on with it, and takes the time that it needs. `test_again`
-    measures the winner on the test tiles once more.
+    measures the winner on the test tiles once more. `top` and `seeds` are the numbers of a confirmation; None leaves
+    them as they are.
     """
 
     alone: bool = False
     test_again: bool = False
+    top: int | None = None
+    seeds: int | None = None
 
 
 AS_SET = Asked()  # nothing: the search goes on, and confirms its winner if its settings say so
@@ -149,13 +152,15 @@ class Confirming:
         """Return what to confirm, by the settings of the search; None for nothing.
 
         Where they ask for nothing, --confirm does, and one that it began goes on while its trials are the best ones.
+        Numbers that flags gave hold until flags give others.
         """
-        before, setting = self._results.confirmation, self._space.search.confirms()
-        if setting:
-            return setting
-        if before and (self._asked.alone or before.repeats_the_best(trials)):
-            return Confirm(before.top, before.wanted)
-        return Confirm() if self._asked.alone else None
+        before, asked, setting = self._results.confirmation, self._asked, self._space.search.confirms()
+        if not (setting or asked.alone or (before and before.repeats_the_best(trials))):
+            return None
+        found = setting or Confirm()
+        if before and (before.by_flags or not setting):
+            found = replace(found, top=before.top, seeds=before.wanted)
+        return replace(found, top=asked.top or found.top, seeds=asked.seeds or found.seeds)
 
     def _planned(self, wanted: Confirm, trials: Sequence[Trial]) -> Confirmation | None:
         """Return what is to be trained: as an earlier start decided it, where that still fits; None for nothing."""
@@ -171,7 +176,8 @@ class Confirming:
             return before
         if before and same and before.reduced and before.holds(trials) and not self._asked.alone:
             return before
-        whole = Confirmation(wanted.top, wanted.seeds, tuple(best), wanted.seeds)
+        by_flags = bool(self._asked.top or self._asked.seeds or (before and before.by_flags))
+        whole = Confirmation(wanted.top, wanted.seeds, tuple(best), wanted.seeds, by_flags=by_flags)
         if before:
             # What was found counts until something else is: best/ holds the model of its winner.
             result = before.result if before.holds(trials) else None

@@ -19,6 +19,7 @@ from segtune.trials import ranked
 from segtune.tuning.confirm import Asked
 from segtune.tuning.search import Outcome
 from tests.report.reports import parsed
+from tests.scripts import call
 from tests.tuning.bench import manifest
 from tests.tuning.confirming import MEDIAN, SKILLS, VALUES, Searched, Trains
 from tests.tuning.searched import state
@@ -130,3 +131,43 @@ def test_a_look_for_an_earlier_winner_names_it(tmp_path: Path) -> None:
     replace(search.confirmation, tests=(replace(LOOK, winner=2),)).write(search.bench.folder.confirmation)
     for said in (printed(search), shown(search)):
         assert f"{first}: trial #2, the winner then, 0.8000" in said
+
+
+@pytest.mark.parametrize("setting", ["none", "{top: 2, seeds: 2}"])
+def test_numbers_of_flags_hold_until_flags_give_others(tmp_path: Path, setting: str) -> None:
+    search = Searched(tmp_path / "s", VALUES, f"confirm: {setting}")
+    backend = Trains(SKILLS, interrupt_after=3)
+    assert search.confirm(backend, Asked(alone=True, top=1, seeds=3)).early
+    for asked in (ALONE, Asked()):
+        backend = Trains(SKILLS)
+        search.confirm(backend, asked)
+        assert (search.confirmation.top, search.confirmation.wanted) == (1, 3)
+    search.confirm(backend, Asked(alone=True, seeds=4))
+    assert backend.trained == ["confirm_0000_s4", "confirm_0002_s4"]
+    assert search.confirmation.result
+    assert [len(one.seeds) for one in search.confirmation.result.configurations] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--confirm", "x", "--seeds", "1"), "--seeds: must be at least 2, but got 1"),
+        (("--confirm", "x", "--top", "0"), "--top: must be at least 1, but got 0"),
+        (("--resume", "x", "--seeds", "3"), "argument --seeds: needs --confirm NAME"),
+        (("--space", "x", "--top", "3"), "argument --top: needs --confirm NAME"),
+        (("--resume", "x", "--test-again"), "argument --test-again: needs --confirm NAME"),
+    ],
+)
+def test_wrong_numbers_of_a_confirmation_are_one_line(arguments: tuple[str, ...], said: str) -> None:
+    ended = call("run_search", *arguments)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(f"error: {said}")
+
+
+def test_a_number_of_a_confirmation_is_no_setting(tmp_path: Path) -> None:
+    search = Searched(tmp_path / "s", VALUES)
+    search.bench.folder.search_yaml.write_text(search.bench.space_text)
+    ended = call("run_search", "--confirm", search.bench.folder.path, "--set", "seeds=3")
+    assert ended.status == 2
+    flag = "there is a flag for it: --seeds N, of run_single.py and run_search.py --confirm"
+    assert f"unknown setting 'seeds'; {flag}" in ended.err

@@ -38,9 +38,14 @@ SPACE = RUN.replace("epochs: 3", "epochs: 2").replace("workers: 0", "workers: 0,
 
 
 class InterruptsAtOnce(Heard):
-    """A listener that sends a signal when the first run with a fresh seed is done."""
+    """A listener that sends a signal when the first run with a fresh seed is done, and keeps what it heard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
 
     def say(self, line: str) -> None:
+        self.lines.append(line)
         if line.startswith("confirm_0000_s1"):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -145,6 +150,30 @@ def test_runs_on_ray_have_the_same_numbers(cluster: None, confirmed: tuple[Searc
             counts = [read_tiles(each.repeat(trial, seed).tiles)[1].numbers for each in (folder, confirmed[0])]
             assert (counts[0] == counts[1]).all()
     assert one.result
+
+
+@pytest.mark.slow
+def test_resume_goes_on_with_a_confirmation_that_the_user_began(plain: Path) -> None:
+    folder = SearchFolder(Path(shutil.copytree(plain, plain.parent / "begun")))
+    space = load_space(folder.search_yaml)
+    assert space.search.confirms() is None
+    masks = Path(space.baseline.dataset) / "test" / "gt"
+    masks.rename(masks.with_name("hidden"))
+    listener, asked = InterruptsAtOnce(), Asked(alone=True, top=1, seeds=2)
+    try:
+        run_search(space, scan_data(space), folder, listener, resume=True, in_process=True, confirm=asked)
+    finally:
+        masks.with_name("hidden").rename(masks)
+    said = "the winner cannot be measured there at the end, unless you mend it before"
+    assert listener.lines.count(f"{masks.parent}: {said}: {masks}: no such folder") == 1
+    ended = call("run_search", "--resume", "begun", "--results-dir", folder.path.parent, "--in-process")
+    assert ended.status == 0, ended
+    confirmation = Confirmation.read(folder.confirmation)
+    assert confirmation
+    assert confirmation.result
+    assert confirmation.result.sentence in ended.out
+    assert "looked at once, after everything else" in ended.out
+    assert [len(one.seeds) for one in confirmation.result.configurations] == [2, 2]
 
 
 def killed_between_runs(folder: SearchFolder) -> set[Path]:
