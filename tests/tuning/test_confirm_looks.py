@@ -33,7 +33,8 @@ def counts(hits: int) -> TileCounts:
 
 def repeat_run(trial: int, seed: int) -> Any:
     own = SimpleNamespace(number=trial, searched={}, score=0.5, fits=True, folds=1)
-    return SimpleNamespace(name=f"{trial}_{seed}", model=f"{trial}_{seed}", trial=own, seed=seed, epochs=list)
+    name, files = f"{trial}_{seed}", SimpleNamespace(run_yaml=Path("is_not_there.yaml"))
+    return SimpleNamespace(name=name, model=name, trial=own, seed=seed, epochs=list, folder=files)
 
 
 def compared(grouping: Grouping) -> Confirmed:
