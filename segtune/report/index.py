@@ -18,9 +18,12 @@ from segtune.files.atomic import write_text
 from segtune.files.folders import SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.objectives import COSTS, MIOU
+from segtune.report.answer import Verdict, answer
 from segtune.report.page import rendered
 from segtune.space.prefer import Preference
+from segtune.training.runlog import read_results
 from segtune.trials import ENDED, Trial, ranked
+from segtune.tuning.results import wobble_of
 
 INDEX = "index.html"
 NOT_OWN = "exists, and is not one that segtune wrote; it stays as it is"
@@ -48,6 +51,8 @@ class Listed:
     prefer: str | None = None  # the limits of costs
     over: bool = False  # whether the winner, like all other trials, is over these
     seconds: float = 0.0  # of training, in all trials
+    seeds: bool = False  # whether scores are means over fresh seeds
+    doubt: str = ""  # why the gain is not sure, as the page of the search has it
     damage: str = ""  # why its table cannot be read
 
     @property
@@ -91,35 +96,39 @@ def _listed(folder: SearchFolder) -> Listed:
     if not table.is_file():
         return replace(search, damage="no trial has ended an epoch yet")
     try:
-        limits = _limits(folder)
+        content = read_yaml(folder.search_yaml)
+        section = content.get("search") if isinstance(content, Mapping) else None
+        section = section if isinstance(section, Mapping) else {}
+        limits, folds = _limits(folder, section), int(section.get("folds") or 1)
         with table.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row.get("origin") != _CONFIRM]
-        return _read(search, rows, [trial_of(row, limits) for row in rows], limits, folder)
+        return _read(search, rows, [trial_of(row, limits, folds) for row in rows], limits, folder)
     except InputError as error:
         return replace(search, damage=one_line(error))
     except (OSError, ValueError, KeyError, csv.Error) as error:
         return replace(search, damage=f"{table.name} cannot be read ({one_line(error)})")
 
 
-def _limits(folder: SearchFolder) -> Preference | None:
+def _limits(folder: SearchFolder, section: Mapping[str, Any]) -> Preference | None:
     """Return the limits of costs that a search has; None where it has none."""
-    content = read_yaml(folder.search_yaml)
-    section = content.get("search") if isinstance(content, Mapping) else None
     try:
-        return Preference.of_setting(section.get("prefer")) if isinstance(section, Mapping) else None
+        return Preference.of_setting(section.get("prefer"))
     except ValueError as error:
         raise InputError(f"{folder.search_yaml}: search.prefer: {error}") from None
 
 
-def trial_of(row: Mapping[str, str], limits: Preference | None) -> Trial:
+def trial_of(row: Mapping[str, str], limits: Preference | None, folds: int = 1) -> Trial:
     """Return a row of trials.csv as a trial, with settings as text; say whether it keeps the limits of costs."""
-    settings = {name: row.get(name) for name in RunConfig.model_fields if name != "epochs"}
+    settings: dict[str, Any] = {name: row.get(name) for name in RunConfig.model_fields if name != "epochs"}
+    settings |= {"epochs": row["epochs_budget"]} if row.get("epochs_budget") else {}
+    done = int(row.get("epochs") or 0)
     miou, own = (float(row[name]) if row.get(name) else None for name in ("miou", row.get("objective") or MIOU))
     collapsed = row.get("collapsed") == str(True)  # older releases did not write it
     status: Any = row["status"]
     costs: dict[str, Any] = {name: float(row[name]) if row.get(name) else None for name in COSTS}
     fits = limits is None or limits.kept_by(costs)
-    return Trial(int(row["trial"]), status, settings, miou=miou, own=own, collapsed=collapsed, fits=fits, **costs)
+    kept: dict[str, Any] = {"miou": miou, "own": own, "collapsed": collapsed, "fits": fits, "folds": folds}
+    return Trial(int(row["trial"]), status, settings, done, **kept, **costs)
 
 
 def _read(
@@ -130,7 +139,8 @@ def _read(
     folder: SearchFolder,
 ) -> Listed:
     """Return the search with what its table says; its winner is the one that `ranked` names."""
-    order = ranked(_confirmed(trials, folder))
+    counted = _confirmed(trials, folder)
+    order = ranked(counted)
     winner = order[0] if order else None
     baseline = next((trial for trial in order if trial.baseline), None)
     both = winner is not None and winner.confirmed is not None
@@ -148,7 +158,27 @@ def _read(
         seconds=sum(float(row["seconds"] or 0) for row in rows),
         prefer=limits.text if limits else None,
         over=winner is not None and not winner.fits,
+        seeds=both,
+        doubt="" if search.running else _doubt(counted, both, folder),
     )
+
+
+def _doubt(trials: Sequence[Trial], both: bool, folder: SearchFolder) -> str:
+    """Return why the gain of a search that ended is not sure, from the decision that its page is made of."""
+    if not all(trial.ended and "epochs" in trial.settings for trial in trials):
+        return ""
+    if both:
+        return "not distinguishable" if answer(trials, True).verdict is Verdict.BY_CHANCE else ""
+    known = [replace(trial, wobble=_wobble(folder, trial)) for trial in trials]
+    return "may be chance" if answer(known, True).verdict is Verdict.BY_CHANCE else ""
+
+
+def _wobble(folder: SearchFolder, trial: Trial) -> float | None:
+    """Return how the score of a trial varies from epoch to epoch; None where its epochs cannot be read."""
+    try:
+        return wobble_of(read_results(folder.trial(trial.number), trial.epochs), trial.folds)
+    except InputError:
+        return None
 
 
 def _confirmed(trials: Sequence[Trial], folder: SearchFolder) -> Sequence[Trial]:

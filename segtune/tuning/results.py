@@ -150,7 +150,7 @@ class Results:
             spent=spent,
             searched=self._searched(frozen),
             collapsed=reached is not None and all(one.collapsed_epochs > 0 for one in best_of_folds(epochs, folds)),
-            wobble=_wobble(epochs, folds),
+            wobble=wobble_of(epochs, folds),
             folds=folds,
             origin=origin_of(frozen, self._space.search.sampler == "grid"),
             **_running(frozen, run_yaml),
@@ -207,7 +207,7 @@ def _interval(trial: Trial, best: Path) -> Interval | None:
     return None if score is None or low is None or high is None or score != trial.score else Interval(score, low, high)
 
 
-def _wobble(epochs: Sequence[EpochResult], folds: int) -> float | None:
+def wobble_of(epochs: Sequence[EpochResult], folds: int) -> float | None:
     """Return how the score varies from epoch to epoch; by folds, the mean of them, which vary on their own."""
     scores: dict[int, list[float]] = {}
     for one in epochs:

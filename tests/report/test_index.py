@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from segtune.confirmed import Confirmation, Confirmed, Repeated, chosen
+from segtune.evaluation.intervals import Interval
+from segtune.files.folders import SearchFolder
 from segtune.report.index import INDEX, is_own, write_index
 from segtune.trials import write_trials
-from tests.report.reports import parsed, trials
+from tests.epochs import epoch_result, write_results
+from tests.report.reports import parsed, trial, trials
 
 
 def search(folder: Path, changed: float, content: str | None = None) -> Path:
@@ -137,3 +140,35 @@ def test_a_trial_that_collapsed_does_not_hide_the_winner_over_fresh_seeds(tmp_pa
 def test_wrong_limits_are_named_in_their_row(tmp_path: Path) -> None:
     (search(tmp_path / "wrong", 1e9) / "search.yaml").write_text("search: {prefer: 'speed < 3'}\n")
     assert "wrong/search.yaml: search.prefer: " in parsed(index_of(tmp_path)).text
+
+
+def test_a_gain_that_may_be_chance_is_marked_as_on_its_page(tmp_path: Path) -> None:
+    small, large = (tmp_path / name for name in ("small", "large"))
+    for folder, scores in ((small, (0.7, 0.705)), (large, (0.5, 0.7))):
+        folder.mkdir()
+        (folder / "search.yaml").write_text("space: {}\n")
+        write_trials(folder / "trials.csv", [trial(number, score) for number, score in enumerate(scores)])
+    text = parsed(index_of(tmp_path)).text
+    assert "0.7050 0.7000 +0.0050 may be chance" in text
+    assert text.count("may be chance") == 1 + 1  # and in the words above the table
+    # A curve that varies much makes a larger gain one that chance may bring.
+    for number in (0, 1):
+        SearchFolder(large).trial(number).path.mkdir()
+        varied = [epoch_result(epoch, 0.3 + 0.4 * (epoch % 2)) for epoch in range(1, 10)]
+        write_results(SearchFolder(large).trial(number), varied)
+    assert "0.7000 0.5000 +0.2000 may be chance" in parsed(index_of(tmp_path)).text
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_a_confirmed_gain_is_marked_where_it_is_not_distinguishable(tmp_path: Path, sure: bool) -> None:
+    folder = search(tmp_path / "confirmed", 1e9)
+    numbers = chosen(trials(), 1)
+    lead = Interval(0.1, 0.02 if sure else -0.02, 0.2)
+    best, base = (
+        Repeated(number, {}, 0.7, (1, 2), (mean, mean), mean, 0.0, 1.0, f"confirm_{number}", None if number else lead)
+        for number, mean in ((numbers[1], 0.65), (0, 0.55))
+    )
+    Confirmation(1, 2, tuple(numbers), 2, result=Confirmed((best, base), 9, None)).write(folder / "confirmation.json")
+    text = parsed(index_of(tmp_path)).text
+    assert "0.6500 mean over seeds 0.5500 +0.1000" in text
+    assert ("+0.1000 not distinguishable" in text) is not sure
