@@ -95,7 +95,7 @@ def main() -> int:
             return 0
         console.print(f"going on with {folder.path} after {epochs_done(folder)} of {counted(config.epochs, 'epoch')}")
     begins = preview is None and not (folder and folder.state.is_file())
-    config, info, transforms = looked_at(console, config, folder, begins)
+    config, info, transforms = looked_at(console, config, folder, begins, preview is None)
     if preview is not None:
         path = write_preview(resolve(config, info), info, preview, logs, transforms)
         console.print(f"tiles before and after augmentation {config.augmentation}: {path}")

@@ -54,9 +54,11 @@ def reading(console: Console, config: RunConfig, folder: RunFolder | None, begin
 
 
 def looked_at(
-    console: Console, config: RunConfig, folder: RunFolder | None, begins: bool
+    console: Console, config: RunConfig, folder: RunFolder | None, begins: bool, shared: bool = True
 ) -> tuple[RunConfig, DataInfo, TransformsFile | None]:
     """Check the settings of a run, scan its data, and check that the two go together: see `reading`.
+
+    `shared` says whether tiles that splits share are told.
 
     Return the settings as they are used, the scan, and the file that `augmentation` names.
     """
@@ -64,7 +66,7 @@ def looked_at(
     from segtune.training.resolve import check_input
 
     with reading(console, config, folder, begins) as now:
-        info = scan(now.config, progress=now.progress, say=now.say)
+        info = scan(now.config, progress=now.progress, say=now.say, shared=shared)
     check_input(now.config, info, begins, now.transforms)
     return now.config, info, now.transforms
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from segtune.config import RunConfig
 from segtune.data.diagnosis import Finding
 from segtune.data.footprints import footprint_of
 from segtune.data.leaks import Trace, find_leaks
@@ -43,6 +45,40 @@ def fast_findings(splits: Mapping[str, Sequence[Tile]], dealt: Collection[str] =
     known = [Trace(t.name, digests.get(path), t.footprint) for t, path in zip(traces, paths, strict=True)]
     of_tile = {f"{split}/{trace.name}": split for split, trace in zip(names, traces, strict=True)}
     return errors + [found for found in find_leaks(known, names) if _across(found, of_tile, dealt)]
+
+
+def shared_lines(findings: Iterable[Finding], sizes: Mapping[str, int]) -> list[str]:
+    """Return a line for each kind of leaks: which splits share tiles, and how many of the later one's tiles.
+
+    `sizes` has the number of tiles of each split.
+    """
+    kinds: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        kinds[finding.kind].append(finding)
+    lines = []
+    for found in kinds.values():
+        heads = [found[0].what.partition(": ")[0], *(" and ".join(_splits(finding, sizes)) for finding in found[1:])]
+        parts = []
+        for head, finding in zip(heads, found, strict=True):
+            other = _splits(finding, sizes)[1]
+            later = len({tile for _, tile in finding.pairs})
+            parts.append(f"{head}: {later} of the {sizes[other]} {other} tiles")
+        lines.append(f"{', '.join(parts)}; scores {'may be' if found[0].kind == 'neighbours' else 'are'} too good")
+    return lines
+
+
+def check_command(config: RunConfig) -> str:
+    """Return the command that shows all leaks of a run's data."""
+    places = [("val_dir", config.val_dir), ("add_val_dirs", ", ".join(config.add_val_dirs))]
+    given = [f"{name}={f'[{value}]' if name == 'add_val_dirs' else value}" for name, value in places if value]
+    return shlex.join(["python", "-m", "segtune.tools", "check", config.dataset, *(["--set", *given] if given else [])])
+
+
+def _splits(finding: Finding, known: Iterable[str]) -> tuple[str, str]:
+    """Return the splits of a finding's pairs; names of both splits and tiles may have slashes."""
+    longest_first = sorted(known, key=len, reverse=True)
+    one, other = (next(name for name in longest_first if tile.startswith(f"{name}/")) for tile in finding.pairs[0])
+    return one, other
 
 
 def _across(finding: Finding, of_tile: Mapping[str, str], dealt: Collection[str]) -> bool:

@@ -34,7 +34,7 @@ from segtune.data.checks import (
 )
 from segtune.data.dataset import DataInfo, image_size
 from segtune.data.exclusion import exclusion_lines
-from segtune.data.fast_check import fast_findings
+from segtune.data.fast_check import check_command, fast_findings, shared_lines
 from segtune.data.findings import Kind, SplitFindings, SplitInfo, in_parallel, look_at
 from segtune.data.fitting import Fit
 from segtune.data.labels import Labels
@@ -63,18 +63,18 @@ def scan(
     say: Say = unheard,
     tiles: Mapping[str, Split] | None = None,
     folded: bool = False,
+    shared: bool = True,
 ) -> DataInfo:
     """Scan a data set: take findings from the cache, or read each tile once, into the cache where there is room.
 
     Parameters
     ----------
     config: the run. A search passes the `channels` and `wanted` of all its trials.
-    channels: extra channels to read; None for those of the run.
+    channels, tiles: extra channels, and tiles of each split; None for those of the run and of the data set.
     progress: called with the number of tiles read and the number to read.
     wanted: fits and image sizes that the cache should hold; None for those of the run.
     say: gets lines on the cache and on everything unusual in the data.
-    tiles: the tiles of each split; None for those of the data set.
-    folded: the tiles of train and val are dealt to folds, so that `say` gets no lines on what they share.
+    shared: whether `say` gets lines on what splits share; `folded`: none on train and val, dealt to folds together.
 
     Raises InputError for unreadable files, for differing sizes, bands or types, for files of a tile that lie elsewhere
     on the ground, for splits whose values have another scale, and for classes that no training mask contains.
@@ -83,7 +83,7 @@ def scan(
     tiles = find_data_set(config, channels) if tiles is None else tiles
     for line in exclusion_lines(split.excluded for split in tiles.values()):
         say(line)
-    reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say, folded)
+    reader = _Reader(config, channels, tiles, progress or (lambda done, total: None), say, folded, shared)
     seen, entries, kept = reader.read(wanted or [(config.fit, config.image_size)])
     pixels = {split: info.pixels for split, info in seen.items()}
     names = [f"{IMAGE}:{i + 1}" for i in range(seen[TRAIN].bands[0])] + list(channels)
@@ -136,9 +136,10 @@ class _Reader:
         progress: Progress,
         say: Say,
         folded: bool,
+        shared: bool,
     ) -> None:
         self._config, self._channels, self._tiles = config, channels, tiles
-        self._dealt = (TRAIN, VAL) if folded else ()
+        self._dealt, self._shared = (TRAIN, VAL) if folded else (), shared
         self._progress, self._say = progress, say
         self._shown = 0, sum(map(len, tiles.values()))
         self._cache = Cache.of(config, self._say)
@@ -182,21 +183,20 @@ class _Reader:
 
         The warnings are kept in the cache: later scans of the same files repeat them and read nothing.
         """
-        cache, key = self._cache, _digest(("fast check", FORMAT, sorted(self._keys.items()), *self._dealt))
+        cache, key = self._cache, _digest(("shared tiles", FORMAT, sorted(self._keys.items()), *self._dealt))
         known = cache.info(key) if cache else None
         if known is None:
             if (number := sum(map(len, self._tiles.values()))) >= _MANY:
                 self._say(f"reading the headers of {number} tiles")
             every = self._tiles[TRAIN]  # for folds, they validate as well
-            found = fast_findings(
-                {split: own for split, own in self._tiles.items() if split == TRAIN or own is not every}, self._dealt
-            )
+            splits = {split: own for split, own in self._tiles.items() if split == TRAIN or own is not every}
+            found = fast_findings(splits, self._dealt)
             self._refuse([finding.what for finding in found if finding.severity == "error"])
-            known = {"warnings": [f"warning: {finding.what}; {finding.do}" for finding in found]}
+            known = {"warnings": shared_lines(found, {split: len(own) for split, own in splits.items()})}
             if cache:
                 cache.put_info(key, known)
-        for line in known["warnings"]:
-            self._say(line)
+        for line in known["warnings"] if self._shared else []:
+            self._say(f"warning: {line}; {check_command(self._config)} shows all")
 
     def _refuse(self, mistakes: Sequence[str]) -> None:
         """Raise InputError with the first mistakes, if there are any."""

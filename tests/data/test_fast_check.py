@@ -39,12 +39,31 @@ def test_equal_files_and_places_that_meet_are_told_at_each_scan(tmp_path: Path, 
     moved(root, "val/images/t05.tif", 6.7, 0)
     first = said(root)
     copies, places = first
-    assert copies.startswith("warning: the same pixels in train and val: 1 of the 8 val tiles (train/t03 and val/t03)")
-    assert places.startswith("warning: overlap on the ground between train and val, by up to 30% of a tile")
+    command = f"python -m segtune.tools check {root} shows all"
+    end = f"1 of the 8 val tiles; scores are too good; {command}"
+    assert copies == f"warning: the same pixels in train and val: {end}"
+    assert places == f"warning: overlap on the ground between train and val, by up to 30% of a tile: {end}"
     read = len(reads.tiles)
     assert said(root) == first
     assert len(reads.tiles) == read  # all of it comes from the cache
     assert said(root, cache_dir="none") == first
+
+
+def test_several_sets_that_share_tiles_are_one_line(tmp_path: Path) -> None:
+    root = sound(tmp_path / "set")
+    for folder in ("images", "gt", "nir"):
+        shutil.copy(root / "train" / folder / "t03.tif", root / "val" / folder / "t03.tif")
+    more = shutil.copytree(root / "val", tmp_path / "more sets" / "more")
+    (line,) = said(root, add_val_dirs=[str(more)])
+    assert line == (
+        "warning: the same pixels in train and val: 1 of the 8 val tiles, train and add_val/more: "
+        "1 of the 8 add_val/more tiles, val and add_val/more: 8 of the 8 add_val/more tiles; scores are too good; "
+        f"python -m segtune.tools check {root} --set 'add_val_dirs=[{more}]' shows all"
+    )
+    config = RunConfig(dataset=str(root), classes=[1], add_val_dirs=[str(more)])
+    lines: list[str] = []
+    scan(config, say=lines.append, shared=False)
+    assert not any("same pixels" in line for line in lines)
 
 
 def test_what_splits_share_that_are_dealt_to_folds_is_not_told(tmp_path: Path) -> None:
