@@ -15,7 +15,7 @@ import numpy.typing as npt
 from segtune.data.fitting import Decoded, Fit, decode
 from segtune.data.mask_values import count_labels, looks_shaded
 from segtune.data.reading import Image, Valid, read_tile, readable_at_once
-from segtune.data.scale import Highs, highs_of, usual_highs
+from segtune.data.scale import Levels, levels_of, sampled_pixels, usual_levels
 from segtune.data.statistics import Extremes, Moments
 from segtune.data.threads import reading_threads
 from segtune.data.tiles import ReadSettings, Tile
@@ -49,7 +49,7 @@ class SplitInfo:
     alpha_band: int = 0  # number of the alpha band, counted from 1; 0 where there is none
     holders: dict[int, list[int]] = field(default_factory=dict)  # positions of the tiles that hold each label
     resolution: float | None = None  # metres per pixel of the first tile; None where its place is not known
-    highs: tuple[float, ...] = ()  # usual largest absolute value of each band; empty where no pixel is valid
+    levels: tuple[tuple[float, ...], ...] = ()  # usual ones, see `scale.Levels`; empty where no pixel is valid
     each: tuple[TileFacts, ...] = ()  # of training tiles that are dealt to folds: sums do not tell those of a fold
 
     def plain(self) -> dict[str, Any]:
@@ -57,8 +57,8 @@ class SplitInfo:
         each = [{"labels": tile.labels, "moments": tile.moments and tile.moments.plain()} for tile in self.each]
         moments, extremes = self.moments and self.moments.plain(), self.extremes and self.extremes.plain()
         found = vars(self) | {"moments": moments, "extremes": extremes, "each": each}
-        # 0.1.0 knows neither the facts of each tile nor the largest values, which have a file of their own.
-        return {name: value for name, value in found.items() if name != "highs" and (name != "each" or value)}
+        # 0.1.0 knows neither the facts of each tile nor the levels, which have a file of their own.
+        return {name: value for name, value in found.items() if name != "levels" and (name != "each" or value)}
 
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> SplitInfo:
@@ -93,7 +93,7 @@ class TileFindings(TileFacts):
     digest: bytes  # of name and pixels
     shaded: bool  # the mask shades from label to label
     extremes: Extremes | None
-    highs: Highs | None  # of a sample of its valid pixels
+    levels: Levels | None  # of a sample of its valid pixels
     decoded: dict[str, Decoded]  # what the cache keeps, by key
 
 
@@ -109,7 +109,7 @@ class SplitFindings:
         self._largest = 0
         self._moments: Moments | None = None
         self._extremes: Extremes | None = None
-        self._highs: list[Highs] = []
+        self._levels: list[Levels] = []
         self._shaded: list[int] = []
         self._holders: dict[int, list[int]] = {}
 
@@ -126,8 +126,8 @@ class SplitFindings:
             self._each.append(TileFacts(tile.labels, tile.moments))
         if tile.moments and len(self.kinds) == 1:
             self._moments = self._moments.merge(tile.moments) if self._moments else tile.moments
-        if tile.highs is not None and len(self.kinds) == 1:
-            self._highs.append(tile.highs)
+        if tile.levels is not None and len(self.kinds) == 1:
+            self._levels.append(tile.levels)
         if tile.extremes and len(self.kinds) == 1:
             self._extremes = self._extremes.merge(tile.extremes) if self._extremes else tile.extremes
 
@@ -139,7 +139,7 @@ class SplitFindings:
     def info(self, alpha: Alpha, alpha_band: int, resolution: float | None) -> SplitInfo:
         """Return the findings of a sound split."""
         (kind,) = self.kinds
-        usual = usual_highs(self._highs)
+        usual = usual_levels(self._levels)
         return SplitInfo(
             pixels=dict(sorted(self._pixels.items())),
             bands=kind.bands,
@@ -150,7 +150,7 @@ class SplitFindings:
             digest=self._digest.hexdigest(),
             shaded=tuple(self._shaded),
             extremes=self._extremes,
-            highs=() if usual is None else tuple(usual.tolist()),
+            levels=() if usual is None else tuple(map(tuple, usual.tolist())),
             alpha=alpha,
             alpha_band=alpha_band,
             holders=dict(sorted(self._holders.items())),
@@ -193,7 +193,7 @@ def look_at(tile: Tile, settings: ReadSettings, training: bool, fits: Sequence[F
         shaded=looks_shaded(mask, labels),
         moments=None if values is None else Moments.of(values),
         extremes=None if values is None else Extremes.of(values),
-        highs=highs_of(sources, valid),
+        levels=levels_of(sampled_pixels(sources, valid)),
         decoded={fit.key: decode(pixels, fit, training) for fit in fits},
     )
 

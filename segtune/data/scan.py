@@ -119,7 +119,7 @@ def scan(
 
 def _bands(config: RunConfig, seen: Mapping[str, SplitInfo], names: Sequence[str]) -> tuple[Band, ...]:
     """Return the bands of train; InputError where the values of another split have another scale."""
-    usual = {split: np.array(info.highs) for split, info in seen.items() if info.highs}
+    usual = {split: np.array(info.levels) for split, info in seen.items() if info.levels}
     if mistakes := [f"{what}; {SAME_SCALE}" for _, what in other_scales(usual, names)]:
         raise InputError(mistakes)
     return bands_of(seen[TRAIN].moments, names, config.dataset)
@@ -262,11 +262,11 @@ class _Reader:
         # Earlier releases noted neither which training tiles hold a label nor their resolution: these are read again.
         noted = split != TRAIN or (content.get("holders") and "resolution" in content)
         noted = noted and (content.get("each") or not self._keeps_each(split))
-        highs = self._cache.info(self._highs_key(split)) if self._cache and noted else None
-        return replace(SplitInfo.from_plain(content), highs=tuple(highs["highs"])) if highs else None
+        levels = self._cache.info(self._levels_key(split)) if self._cache and noted else None
+        return replace(SplitInfo.from_plain(content), levels=levels["levels"]) if levels else None
 
-    def _highs_key(self, split: str) -> str:
-        return _digest(("highs", self._keys[split]))
+    def _levels_key(self, split: str) -> str:
+        return _digest(("levels", self._keys[split]))
 
     def _keeps_each(self, split: str) -> bool:
         """Return whether the tiles of a split are those of several, which are dealt to folds."""
@@ -336,7 +336,7 @@ class _Reader:
                     self._infos[split] = info
                     if cache:
                         cache.put_info(self._keys[split], info.plain())
-                        cache.put_info(self._highs_key(split), {"highs": info.highs})
+                        cache.put_info(self._levels_key(split), {"levels": info.levels})
                     self._entries |= {(split, key): path for key, path in writers.publish(tiles.names).items()}
         return findings
 

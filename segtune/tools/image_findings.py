@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from segtune.data.checks import fill_remarks
 from segtune.data.diagnosis import Finding, Severity
-from segtune.data.scale import SAME_SCALE, other_scales
+from segtune.data.scale import SAME_SCALE, other_scales, usual_levels
 from segtune.data.statistics import Extremes, Moments
 from segtune.data.tiles import TRAIN
 from segtune.errors import counted, first_few
@@ -140,7 +140,11 @@ def _splits(looks: Sequence[Look], bands: Sequence[str]) -> Iterator[Finding]:
     for look in looks:
         if look.moments:
             by_split.setdefault(look.split, []).append(look.moments)
-    scales = dict(other_scales({split: _usual_high(found) for split, found in by_split.items()}, bands))
+    levels = {
+        split: [look.levels for look in looks if look.split == split and look.levels is not None] for split in by_split
+    }
+    usual = {split: level for split, found in levels.items() if (level := usual_levels(found)) is not None}
+    scales = dict(other_scales(usual, bands))
     train = by_split.pop(TRAIN, None)
     for split, found in by_split.items() if train else ():
         if split in scales:
@@ -162,11 +166,6 @@ def _splits(looks: Sequence[Look], bands: Sequence[str]) -> Iterator[Finding]:
 
 def _means(found: Sequence[Moments]) -> npt.NDArray[np.float64]:
     return np.stack([moments.mean for moments in found])
-
-
-def _usual_high(found: Sequence[Moments]) -> npt.NDArray[np.float64]:
-    """Return the usual largest absolute value of each band."""
-    return np.median([np.maximum(abs(moments.low), abs(moments.high)) for moments in found], axis=0)
 
 
 def _shares(looks: Sequence[Look], known: Collection[tuple[str, int]]) -> Iterator[Finding]:

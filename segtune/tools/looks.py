@@ -24,7 +24,7 @@ from segtune.data.likeness import Likeness
 from segtune.data.mask_values import count_labels, looks_shaded
 from segtune.data.raster import Raster, alone, opened
 from segtune.data.reading import Image, Valid, read_labels, read_pixels, read_values, readable_at_once
-from segtune.data.scale import grid
+from segtune.data.scale import Levels, grid, levels_of
 from segtune.data.statistics import Extremes, Moments
 from segtune.data.tiles import TRAIN, ReadSettings, Split, Tile
 from segtune.errors import InputError, SegtuneError
@@ -69,6 +69,7 @@ class Look:
     constant: bool = False  # the image shows nothing
     moments: Moments | None = None  # of a sample of the valid pixels; bands of the image, then channels
     extremes: Extremes | None = None
+    levels: Levels | None = None  # of the same sample
     few_values: bool = False  # the image looks like a mask: one band of few values
     labelled: bool = False  # the mask was read, and holds integers
     labels: Mapping[int, int] = field(default_factory=dict)  # pixels of each
@@ -247,6 +248,7 @@ def _values(found: Look, files: Sequence[_File], mask: npt.NDArray[np.integer] |
     pixels = sample_of([file.pixels for file in files], sampled, kept)
     found.few_values = found.bands[0] == 1 and len(np.unique(pixels[:, 0])) <= _FEW_VALUES
     found.moments, found.extremes = Moments.of(pixels), Extremes.of(pixels) if found.split == TRAIN else None
+    found.levels = levels_of(pixels)
     if mask is not None and mask.shape == valid.shape:
         found.colours = colours_of(pixels, mask[sampled][kept], found.moments)
 

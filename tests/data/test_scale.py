@@ -67,3 +67,13 @@ def test_the_scale_is_known_without_decoding_again(
     first = mistakes(floats)
     assert len(decoded) == 10
     assert (mistakes(floats), len(decoded)) == (first, 10)
+
+
+def test_a_fill_value_in_train_alone_does_not_stop(floats: Path, write_image: WriteImage) -> None:
+    def filled(pixels: Pixels) -> Pixels:
+        pixels[:4] = -9999
+        return pixels
+
+    rescale(floats, write_image, "train", "images", filled)
+    assert scanned(floats).counts == {"train": 6, "val": 4}
+    assert "scale" not in {one["kind"] for one in found(floats)[1]}
