@@ -91,9 +91,9 @@ def main() -> int:
         with reading_bar(console) as (progress, say):
             ensure_demo(space.baseline.dataset, console.print)
             info = scan_data(space, progress, say)
+        check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
         if arguments.dry_run:
             return show_dry_run(console, space, info, arguments.address)
-        check_earlier(arguments.warm_start, space, info.fingerprint, arguments.warm_start_anyway, folder)
         console.print(f"{space.baseline.dataset}: {info.counted()}; searching {', '.join(space.searched())}")
         address, alone = arguments.address, arguments.in_process
         teachers, numbers = arguments.warm_start, (arguments.top, arguments.seeds)

@@ -107,6 +107,16 @@ class Results:
         """The same as mean over data sets."""
         return np.mean([self.regret(name, method, budget) for name in self.sets], axis=0)
 
+    def equal_regret(self, method: str, rival: str, budget: int) -> int | None:
+        """The full trainings after which a rival's mean regret is that of a method after a budget; None if never."""
+        own = self.mean_regret(method, budget).mean()
+        return next((b for b in range(1, BUDGETS[-1] + 1) if self.mean_regret(rival, b).mean() <= own), None)
+
+    def equal_miou(self, method: str, rival: str, budget: int) -> int | None:
+        """The same by the mean mIoU."""
+        own = self.mean_at(method, budget).mean()
+        return next((b for b in range(1, BUDGETS[-1] + 1) if self.mean_at(rival, b).mean() >= own), None)
+
     def until(self, name: str, method: str, targets: Sequence[float]) -> Array:
         """The full trainings spent until each target was reached, a row per seed; at most the largest budget."""
         reached = [[replay.reached(target) for target in targets] for replay in self.of(name, method)]

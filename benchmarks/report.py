@@ -95,6 +95,8 @@ def _tables(results: Results) -> Iterator[str]:
         yield from _times(results)
     if BEFORE in results.methods:
         yield from _early(results)
+    if DEFAULT in results.methods:
+        yield from _equal(results)
     if RIVAL in results.methods:
         yield f"+ -: significantly better or worse than {RIVAL} (paired by seed, 95 %)"
         yield from _losses(results)
@@ -178,6 +180,15 @@ def _early(results: Results) -> Iterator[str]:
         bands = [Band.of(less[name]) for name in columns]
         cells[method] = [f"{band.mean:+.3f} ±{band.half:.3f}{'*' if band.sign.strip() else ' '}" for band in bands]
     yield from _rows(results, cells)
+
+
+def _equal(results: Results) -> Iterator[str]:
+    """Say when the others have what the default has early."""
+    yield f"full trainings after which another has what the default has after {_EARLY}: by mean regret, by mean mIoU"
+    for method in results.methods:
+        if method != DEFAULT:
+            found = (results.equal_regret(DEFAULT, method, _EARLY), results.equal_miou(DEFAULT, method, _EARLY))
+            yield f"  {method:{_NAME - 2}}" + "".join(f"{'never' if each is None else each:>{_CELL}}" for each in found)
 
 
 def _losses(results: Results) -> Iterator[str]:

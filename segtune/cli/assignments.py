@@ -14,6 +14,7 @@ from segtune.errors import InputError
 from segtune.fields import FOLDER_LISTS, base_type, check_setting, unknown_setting
 from segtune.files.yamlfile import parse_yaml
 from segtune.mistakes import Mistake, SettingsError
+from segtune.space.settings import SearchSettings
 
 
 def parse_value(name: str, text: str) -> Any:
@@ -21,6 +22,9 @@ def parse_value(name: str, text: str) -> Any:
 
     Classes with names, ``1:built-up,2:water``, are returned as a mapping from labels to names.
     """
+    if name in SearchSettings.model_fields and name not in RunConfig.model_fields:
+        text = f"{name}: is a setting of a search and not of its runs; it stands under search: in the space file"
+        raise SettingsError([Mistake((name,), text)])
     if name not in RunConfig.model_fields:
         raise SettingsError([unknown_setting(name)])
     if name == "classes" and (named := _named([text])):

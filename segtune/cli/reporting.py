@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segtune.errors import SegtuneError, named, one_line
-from segtune.files.folders import SearchFolder
+from segtune.files.folders import INDEX, SearchFolder
+from segtune.report.commands import same_command, words_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +32,7 @@ def show_report(given: Namespace) -> int:
     folder.check_begun()
     # Optuna and torch take seconds to import; common mistakes do not wait for them.
     from segtune.report.figures import write_figures
-    from segtune.report.index import INDEX, NOT_OWN, is_own
+    from segtune.report.index import NOT_OWN, is_own
     from segtune.report.sentences import headline
     from segtune.report.terminal import make_console
 
@@ -71,7 +72,8 @@ def write_at_end(console: Console, folder: SearchFolder, with_examples: bool) ->
             _written(console, folder)
     except Exception as error:
         reason = one_line(error) if isinstance(error, (SegtuneError, OSError)) else named(error)
-        console.print(f"{folder.report_html} is missing or incomplete: {reason}")
+        again = same_command(words_of("--report", folder))
+        console.print(f"{folder.report_html} is missing or incomplete: {reason}; to write it again: {again}")
     else:
         console.print(f"the page of the search: {folder.report_html}")
 

@@ -15,7 +15,7 @@ from typing import IO
 from segtune.errors import InputError, SegtuneError, named
 from segtune.files.folders import RunFolder, SearchFolder
 from segtune.remarks import Say
-from segtune.report.commands import same_command
+from segtune.report.commands import same_command, words_of
 from segtune.report.trackers import NONE, TRACKERS, check_installed
 from segtune.report.tracking import OVER, SAID
 from segtune.space.reader import load_space
@@ -150,8 +150,7 @@ def send_search(given: Namespace) -> int:
 
 def to_send_later(folder: SearchFolder) -> list[str]:
     """Return the words after run_search.py that bring the tracker up to date with a search."""
-    parent = str(folder.path.parent)
-    return ["--log", folder.path.name, *(["--results-dir", parent] if parent != "ray_results" else [])]
+    return words_of("--log", folder)
 
 
 @contextmanager

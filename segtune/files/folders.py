@@ -175,6 +175,9 @@ class RunFolder:
         return holder(self.path) is not None
 
 
+INDEX = "index.html"  # the table of the searches of a folder
+
+
 @dataclass(frozen=True)
 class SearchFolder:
     """The folder of a search, `ray_results/<name>`."""

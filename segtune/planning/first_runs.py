@@ -45,7 +45,7 @@ class FirstRuns:
             return f"{first}, then {self._from_portfolio()}"
         why = ""
         if self.fitting:
-            why = f"; {_SHARE} trials are the fewest with an entry of the portfolio"
+            why = f"; the portfolio gets a third of the trials, so it begins at {_SHARE} trials"
         elif self.entries:
             why = f"; none of the {self.entries} portfolio entries fits this space"
         return f"{first}, then what the sampler draws{why}"

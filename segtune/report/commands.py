@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import join
 
+from segtune.files.folders import SearchFolder
+
 
 def script_command(name: str, arguments: Sequence[str]) -> str:
     """Return the command line of one of the scripts, which lie in the same folder as the running one."""
@@ -18,6 +20,17 @@ def script_command(name: str, arguments: Sequence[str]) -> str:
 def same_command(arguments: Sequence[str]) -> str:
     """Return the command line of the running script with other arguments."""
     return script_command(Path(sys.argv[0]).name, arguments)
+
+
+def words_of(flag: str, folder: SearchFolder) -> list[str]:
+    """Return the words after run_search.py for a task with a search."""
+    return [flag, folder.path.name, *results_dir(folder)]
+
+
+def results_dir(folder: SearchFolder) -> list[str]:
+    """Return the words after run_search.py that say where a search lies; none where it looks by itself."""
+    parent = folder.path.parent
+    return [] if parent == Path("ray_results") else ["--results-dir", str(parent)]
 
 
 def tensorboard_command(folder: str) -> str:

@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from segtune import confirmed
@@ -17,7 +16,7 @@ from segtune.files.folders import RunFolder, SearchFolder
 from segtune.files.yamlfile import read_yaml, yaml_of
 from segtune.models.manifest import Manifest
 from segtune.pictures.render import class_titles
-from segtune.report.commands import script_command
+from segtune.report.commands import results_dir, script_command, words_of
 from segtune.report.confirmation import capital, page_confirmation, unconfirmed
 from segtune.report.effects import compared_after, influences
 from segtune.report.record import ClassRow, Command, Curve, DataFigures, Examples, Report
@@ -225,7 +224,7 @@ def _commands(folder: SearchFolder, space: Space, state: SearchState) -> tuple[C
     flag = "confirm" if state.searched else "resume"
     found = [] if state.over else [Command("go on with this search", _script("run_search.py", f"--{flag}", folder))]
     again = ["--space", str(folder.search_yaml), "--name", f"{folder.path.name}_again"]
-    found.append(Command("repeat this search", script_command("run_search.py", [*again, *_results_dir(folder)])))
+    found.append(Command("repeat this search", script_command("run_search.py", [*again, *results_dir(folder)])))
     *of_winner, curves = (
         Command(*one) for one in next_commands(folder, space.baseline, str(folder.path.parent)).items()
     )
@@ -239,9 +238,4 @@ def _commands(folder: SearchFolder, space: Space, state: SearchState) -> tuple[C
 
 
 def _script(name: str, flag: str, folder: SearchFolder) -> str:
-    return script_command(name, [flag, folder.path.name, *_results_dir(folder)])
-
-
-def _results_dir(folder: SearchFolder) -> list[str]:
-    parent = folder.path.parent
-    return [] if parent == Path("ray_results") else ["--results-dir", str(parent)]
+    return script_command(name, words_of(flag, folder))

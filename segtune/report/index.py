@@ -15,7 +15,7 @@ from segtune.config import RunConfig
 from segtune.confirmed import Confirmation
 from segtune.errors import InputError, one_line
 from segtune.files.atomic import write_text
-from segtune.files.folders import SearchFolder
+from segtune.files.folders import INDEX, SearchFolder
 from segtune.files.yamlfile import read_yaml
 from segtune.objectives import COSTS, MIOU
 from segtune.report.answer import Verdict, answer
@@ -25,7 +25,6 @@ from segtune.training.runlog import read_results
 from segtune.trials import ENDED, Trial, ranked
 from segtune.tuning.results import wobble_of
 
-INDEX = "index.html"
 NOT_OWN = "exists, and is not one that segtune wrote; it stays as it is"
 _GENERATOR = '<meta name="generator" content="segtune">'  # in the head of every page
 _HEAD_BYTES = 1000

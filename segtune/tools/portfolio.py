@@ -16,7 +16,7 @@ import numpy as np
 from segtune.errors import InputError, counted
 from segtune.fields import NOT_SEARCHABLE
 from segtune.files.atomic import write_text
-from segtune.files.folders import SearchFolder
+from segtune.files.folders import INDEX, SearchFolder
 from segtune.machine import versions
 from segtune.objectives import MIOU
 from segtune.planning.portfolio import (
@@ -74,7 +74,9 @@ def write_portfolio(searches: Sequence[Path], file: Path, with_shipped: bool, sa
     Raises InputError where the file may not be written, and where no search has a trial with a score.
     """
     _check_file(file)
-    tried = [one for path in dict.fromkeys(searches) for one in _tried(path, say)]
+    # ray_results/* names the table of all searches too.
+    folders = [path for path in dict.fromkeys(searches) if path.name != INDEX]
+    tried = [one for path in folders for one in _tried(path, say)]
     if not tried:
         raise InputError("no trial of these searches has a score; give the folders of searches, such as ray_results/*")
     portfolio = own_portfolio(tried)

@@ -37,6 +37,7 @@ def test_parse_value(name, text, value):
     ("name", "text", "message"),
     [
         ("encodr", "x", "unknown setting 'encodr'; did you mean 'encoder'?"),
+        ("start", "none", "start: is a setting of a search and not of its runs; it stands under search: in the space"),
         ("lr", "fast", "lr: must be a valid number, but got 'fast'"),
         ("lr", ".inf", "lr: must be a finite number, but got inf"),
         ("batch_size", "8.5", "batch_size: must be a valid integer, but got 8.5"),

@@ -120,6 +120,7 @@ def test_a_page_that_cannot_be_written_is_one_line(
     (line,) = (line for line in ended.out.splitlines() if "report.html" in line)
     assert line.startswith(f"{place} is missing or incomplete: ")
     assert "KeyError: 'nowhere'" in line or "directory" in line
+    assert line.endswith(f" --report {folder.path.name} --results-dir {folder.path.parent}")
     assert ended.out.splitlines()[-3:] == whole.out.splitlines()[-3:]
     assert folder.trials_csv.read_bytes() == table
 
@@ -139,6 +140,12 @@ def test_who_ends_the_drawing_of_tiles_has_the_page_without_them(
     html = page_of(folder)
     assert "Winner: " in html
     assert PICTURE not in html
+
+
+def test_a_dry_run_refuses_a_teacher_that_is_none(space: Path, tmp_path: Path) -> None:
+    ended = searched(space, tmp_path / "r", "--dry-run", "--warm-start", str(tmp_path / "nowhere"))
+    assert ended.status == 2
+    assert ended.err.startswith(f"error: --warm-start {tmp_path / 'nowhere'}: no search has started here")
 
 
 def test_a_dry_run_writes_no_page(space: Path, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_third_of_the_trials_begins_with_the_portfolio(tmp_path: Path, trials:
         which = "3 of the 4 portfolio entries that fit this space (at most a third of the trials)"
         assert str(found) == f"start: baseline, then {which}"
     if trials == 2:
-        few = "3 trials are the fewest with an entry of the portfolio"
+        few = "the portfolio gets a third of the trials, so it begins at 3 trials"
         assert str(found) == f"start: baseline, then what the sampler draws; {few}"
 
 

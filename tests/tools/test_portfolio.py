@@ -47,7 +47,10 @@ def test_the_best_of_ones_own_searches_are_written(tmp_path: Path) -> None:
     Path("ray_results/other").mkdir(parents=True)
     for name, scores in (("a", [0.6, 0.1, 0.7, 0.65]), ("b", [0.8, 0.9, 0.2, 0.85])):
         search(tmp_path / "ray_results" / name, f"of_{name}", scores)
-    ended = portfolio("ray_results/a", "ray_results/b", "ray_results/other", "--to", "own.yaml")
+    Path("ray_results/index.html").touch()  # ray_results/* names it too
+    ended = portfolio(
+        "ray_results/a", "ray_results/b", "ray_results/index.html", "ray_results/other", "--to", "own.yaml"
+    )
     assert (ended.status, ended.err) == (0, "")
     first, second, third, last = ended.out.splitlines()
     assert first == "ray_results/a: 4 trials on data/of_a"

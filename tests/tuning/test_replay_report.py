@@ -90,6 +90,21 @@ def test_oracles_have_a_table_of_their_own(sets: dict[str, Recorded], tmp_path: 
     assert (tmp_path / "all.png").read_bytes() == (tmp_path / "honest.png").read_bytes()
 
 
+def test_others_are_said_to_have_later_what_the_default_has_early(sets: dict[str, Recorded]) -> None:
+    scores = {"random": (0.3, 0.4, 0.6), "random+asha": (0.3, 0.5, 0.6), "tpe+asha": (0.3, 0.4, 0.45)}
+    found = [
+        one for name in sets for method, best in scores.items() for one in replays("surrogate", name, method, *best)
+    ]
+    found += [one for name in sets for one in replays("surrogate", name, "tpe+promotion+portfolio", 0.5, 0.6, 0.7)]
+    lines = list(tables(found, sets))
+    first = next(number for number, line in enumerate(lines) if "has what the default has after 5" in line) + 1
+    assert [line.split() for line in lines[first : first + 3]] == [
+        ["random", "30", "30"],
+        ["random+asha", "8", "8"],
+        ["tpe+asha", "never", "never"],
+    ]
+
+
 def test_a_table_is_reported_only_while_most_of_it_is_left(sets: dict[str, Recorded]) -> None:
     methods = (("random", 0.3), ("random+asha", 0.4))
     found = [
