@@ -176,8 +176,22 @@ def _named(config: RunConfig, label: int) -> str:
     return class_text(label, config.classes, config.class_names)
 
 
+@dataclass(frozen=True)
+class Fill:
+    """A value that may stand for no data, without being declared."""
+
+    value: float
+    what: str  # where it is found
+    do: str
+
+
 def fill_remarks(extremes: Extremes | None, names: Sequence[str]) -> Iterator[str]:
-    """Yield lines on values far outside the rest of a band that many pixels have: they may stand for no data."""
+    """Yield a line on each value that may stand for no data."""
+    return (f"warning: {fill.what}; {fill.do}" for fill in undeclared_fills(extremes, names))
+
+
+def undeclared_fills(extremes: Extremes | None, names: Sequence[str]) -> Iterator[Fill]:
+    """Yield values far outside the rest of a band that many pixels have: they may stand for no data."""
     bands: dict[float, list[str]] = {}
     for found in extremes.outside(names) if extremes else ():
         gap, spread = max(found.low - found.value, found.value - found.high), found.high - found.low
@@ -188,9 +202,10 @@ def fill_remarks(extremes: Extremes | None, names: Sequence[str]) -> Iterator[st
     for value, where in bands.items():
         text = f"{value:.0f}" if value == round(value) and abs(value) < 1e9 else str(np.float32(value))
         whole = "" if unmeasurable(value) else ", which counts where all bands of a pixel have it"
-        yield (
-            f"warning: the value {text} is far outside the rest in {first_few(where, 3)}; if it stands for no data, "
-            f"declare it with nodata: {text} (--set nodata={text}){whole}"
+        yield Fill(
+            value,
+            f"the value {text} is far outside the rest in {first_few(where, 3)}",
+            f"if it stands for no data, declare it with nodata: {text} (--set nodata={text}){whole}",
         )
 
 

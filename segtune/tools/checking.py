@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,17 @@ from segtune.data.alpha import alpha_taken
 from segtune.data.checks import has_jpeg
 from segtune.data.diagnosis import Finding, by_severity
 from segtune.data.exclusion import check_splits, exclusion_lines
-from segtune.data.leaks import find_leaks
+from segtune.data.leaks import Trace, find_leaks
+from segtune.data.likeness import Likeness
 from segtune.data.listing import SUFFIXES, list_folder
 from segtune.data.pairs import Unpaired, find_pairs
-from segtune.data.reading import TilePixels, read_tile
+from segtune.data.reading import Image, TilePixels, Valid, has_data, read_image, read_tile
 from segtune.data.splits import TEST, split_places, test_place
 from segtune.data.tiles import TRAIN, Layout, ReadSettings, Split
 from segtune.errors import InputError, first_few
 from segtune.machine import versions
 from segtune.tools.exchanged import exchanges
-from segtune.tools.image_findings import image_findings
+from segtune.tools.image_findings import fills_of, image_findings
 from segtune.tools.looks import Look, look_at_all
 from segtune.tools.mask_findings import Meaning, mask_findings, pixels_by_split
 
@@ -119,8 +120,12 @@ def check_data_set(
     exchanged = exchanges(looks, meaning.ignore)
     findings += mask_findings(looks, meaning, read, exchanged)
     findings += image_findings(looks, channels, exchanged)
-    traced = [(look.trace, look.split) for look in looks if look.trace]
-    findings += find_leaks([trace for trace, _ in traced], [split for _, split in traced])
+
+    def read_again(name: str) -> tuple[Image, Valid]:
+        split, position = positions[name]
+        return read_image(tiles[split][position].image, settings)
+
+    findings += _leaks(looks, [fill.value for fill in fills_of(looks, channels)], read_again)
     counts = {split: len(found) for split, found in tiles.items()}
     labels = {split: dict(sorted(found.items())) for split, found in pixels_by_split(looks).items()}
     holders = {
@@ -136,6 +141,27 @@ def check_data_set(
 def channel_folders(places: Iterable[Path], config: RunConfig) -> list[str]:
     """Return the names of the folders beside images and masks that hold images in every split."""
     return _everywhere(channels_by_split({str(place): place for place in places}, config))
+
+
+def _leaks(looks: Sequence[Look], fills: Sequence[float], read: Callable[[str], tuple[Image, Valid]]) -> list[Finding]:
+    """Return the leaks between splits; `read` reads an image again, whose pixels of values in `fills` hold no data.
+
+    Equal areas without data make two tiles alike: what looks alike because of them is compared without them.
+    """
+    traced = [(look.name, look.trace) for look in looks if look.trace]
+    splits = [look.split for look in looks if look.trace]
+    found = find_leaks([trace for _, trace in traced], splits)
+    alike = {name for finding in found if finding.kind == "near_duplicate" for name in finding.tiles}
+    if not fills or not alike:
+        return found
+
+    def without_fills(name: str, trace: Trace) -> Trace:
+        image, valid = read(name)
+        for fill in fills:
+            valid = valid & has_data(image.transpose(2, 0, 1), [fill] * image.shape[2])
+        return replace(trace, likeness=Likeness.of(image, valid))
+
+    return find_leaks([without_fills(*one) if one[0] in alike else one[1] for one in traced], splits)
 
 
 def channels_by_split(places: Mapping[str, Path], config: RunConfig) -> dict[str, set[str]]:

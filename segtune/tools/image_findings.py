@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from segtune.data.checks import fill_remarks
+from segtune.data.checks import Fill, undeclared_fills
 from segtune.data.diagnosis import Finding, Severity
 from segtune.data.scale import SAME_SCALE, other_scales, usual_levels
 from segtune.data.statistics import Extremes, Moments
@@ -34,11 +34,9 @@ def image_findings(looks: Sequence[Look], names: Sequence[str], exchanged: Seque
     yield from _kinds(read)
     yield from _places(read)
     yield from _content(read)
-    whole = [look for look in read if look.moments and look.dtypes]
-    if len({look.bands for look in whole}) == 1:
-        bands = [f"image:{i + 1}" for i in range(whole[0].bands[0])] + list(names)
-        yield from _fills(whole, bands)
-        yield from _splits(whole, bands)
+    yield from (Finding("warning", "fill_value", fill.what, fill.do) for fill in fills_of(looks, names))
+    whole, bands = _whole(looks, names)
+    yield from _splits(whole, bands)
     yield from _shares(looks, {(one.split, label) for one in exchanged for label in one.labels})
 
 
@@ -124,14 +122,22 @@ def _content(looks: Sequence[Look]) -> Iterator[Finding]:
         yield Finding("note", "partly_no_data", what + shown, do, tuple(some))
 
 
-def _fills(looks: Sequence[Look], bands: Sequence[str]) -> Iterator[Finding]:
+def _whole(looks: Sequence[Look], names: Sequence[str]) -> tuple[list[Look], list[str]]:
+    """Return the tiles whose files were all read, and the names of their bands; nothing where the bands differ."""
+    whole = [look for look in looks if look.size and look.moments and look.dtypes]
+    if len({look.bands for look in whole}) != 1:
+        return [], []
+    return whole, [f"image:{i + 1}" for i in range(whole[0].bands[0])] + list(names)
+
+
+def fills_of(looks: Sequence[Look], names: Sequence[str]) -> list[Fill]:
+    """Return the values that may stand for no data in the tiles of train; `names` are those of the extra channels."""
+    whole, bands = _whole(looks, names)
     extremes: Extremes | None = None
-    for look in looks:
+    for look in whole:
         if look.split == TRAIN and look.extremes:
             extremes = extremes.merge(look.extremes) if extremes else look.extremes
-    for line in fill_remarks(extremes, bands):
-        what, _, do = line.removeprefix("warning: ").partition("; ")
-        yield Finding("warning", "fill_value", what, do)
+    return list(undeclared_fills(extremes, bands))
 
 
 def _splits(looks: Sequence[Look], bands: Sequence[str]) -> Iterator[Finding]:
