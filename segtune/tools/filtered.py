@@ -63,7 +63,9 @@ def kept_tiles(dataset: Path, splits: Mapping[str, Split], wanted: Wanted, progr
         if mistakes:
             raise InputError(first_mistakes(mistakes, dataset))
     if empty := [split for split in splits if not kept[split]]:
-        raise InputError(f"{dataset / split}: no tile is kept of {len(splits[split])}" for split in empty)
+        some = next((split for split in splits if kept[split]), None)
+        hint = f"; filter {dataset / some} alone takes one split" if some else ""
+        raise InputError(f"{dataset / split}: no tile is kept of {len(splits[split])}{hint}" for split in empty)
     return {split: sorted(names) for split, names in kept.items()}
 
 

@@ -105,12 +105,12 @@ def relabel_folders(
         for folder in folders:
             place = stack.enter_context(joined_tree(folder.target)) if write else None
             found, unknown = Relabelled(Counter(), Counter(), {}), Relabelled(Counter(), Counter(), {})
-            wrong = list[str]()
+            wrong, palettes = list[str](), dict[Path, Mapping[int, Colour]]()
             tiles = [Tile(name, folder.source / name, folder.source / name, ()) for name in folder.masks]
             look = partial(_relabel, rules=rules, place=place)
             for tile, looking in zip(tiles, in_parallel(tiles, look), strict=True):
                 try:
-                    pixels, unlisted = looking.result()
+                    pixels, unlisted, palettes[tile.mask] = looking.result()
                 except InputError as error:
                     wrong += error.mistakes
                 else:
@@ -119,7 +119,7 @@ def relabel_folders(
                 done += 1
                 progress(done, total)
             mistakes += [*first_mistakes(wrong, folder.source), *_unknown(folder.source, rules, unknown)]
-            lines += _told(folder, rules, found)
+            lines += [*_told(folder, rules, found), *_mixed(folder.source, palettes)]
         if mistakes:
             raise InputError(mistakes)
     for line in lines:
@@ -128,10 +128,10 @@ def relabel_folders(
 
 def _relabel(
     tile: Tile, rules: LabelRules, place: Path | None
-) -> tuple[Mapping[int | None, int], Mapping[int | None, int]]:
+) -> tuple[Mapping[int | None, int], Mapping[int | None, int], Mapping[int, Colour]]:
     """Write a mask with new labels into the folder `place`, where all of its values have one.
 
-    Returns the pixels of each listed code, and of each code without a label.
+    Returns the pixels of each listed code, those of each code without a label, and the colours of labels in a palette.
     """
     source = _read(tile.mask, rules)
     present, where = _present(source.codes)
@@ -151,7 +151,24 @@ def _relabel(
         mask = table[where]
         mask[source.missing] = rules.nodata or 0
         _write(place / _new_name(tile.mask, source.driver), mask, source, rules, bool(absent))
-    return pixels, unlisted
+    seen = {code: colour for code, colour in source.colours.items() if code in pixels} if rules.kind == "labels" else {}
+    return pixels, unlisted, seen
+
+
+def _mixed(folder: Path, palettes: Mapping[Path, Mapping[int, Colour]]) -> list[str]:
+    """Return a line where one label has different colours in two masks: it may mean different things."""
+    first: dict[int, tuple[Colour, Path]] = {}
+    for path, colours in palettes.items():
+        for label, colour in colours.items():
+            before, other = first.setdefault(label, (colour, path))
+            if before != colour:
+                one, two = (",".join(map(str, found)) for found in (before, colour))
+                return [
+                    f"  warning: {folder}: the palettes differ, so {label} may mean different things: it is {one} in "
+                    f"{other.name} and {two} in {path.name}; --labels of colours, such as {one}:{label}, means the "
+                    f"same in all files"
+                ]
+    return []
 
 
 def _present(codes: Codes) -> tuple[Codes, npt.NDArray[np.intp]]:

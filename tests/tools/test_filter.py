@@ -154,6 +154,14 @@ def test_a_misspelt_split_of_the_list_is_named() -> None:
     assert mistake.startswith("data/exclude.txt: 1 of its tiles is in no split of data: trian/t5; ")
 
 
+def test_where_one_split_keeps_no_tile_the_other_can_be_filtered_alone() -> None:
+    Path("few.txt").write_text("train/t1\n")
+    assert keep("data", "--tiles", "few.txt", "--to", "x").mistakes == [
+        "data/val: no tile is kept of 2; filter data/train alone takes one split"
+    ]
+    assert keep("data/train", "--tiles", "few.txt", "--to", "x").status == 0
+
+
 def test_channels_count_for_validity(write_image: WriteImage) -> None:
     for name in ("t1", "t9"):
         write_image(Path(f"data/val/nir/{name}.tif"), np.full((10, 10), np.nan if name == "t9" else 1, np.float32))

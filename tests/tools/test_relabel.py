@@ -86,6 +86,19 @@ def test_missing_data_get_the_label_that_is_given(write_image: WriteImage) -> No
         assert (mask.read(1).tolist(), mask.nodata, mask.dtypes) == ([[1, 300], [2, 1]], 300, ("uint16",))
 
 
+def test_labels_of_palettes_that_differ_are_told(write_image: WriteImage) -> None:
+    indices = np.repeat(np.arange(3, dtype=np.uint8)[:, None], 3, axis=1)
+    palette_png(Path("gt/a.png"), indices, [BLACK, RED, GREEN])
+    palette_png(Path("gt/b.png"), indices, [BLACK, RED, GREEN])
+    words = ("gt", "--labels", "0:0", "1:1", "2:2", "--dry-run", "--to", "new")
+    assert "palettes" not in relabel(*words).out
+    palette_png(Path("gt/b.png"), indices, [BLACK, GREEN, RED])
+    (line,) = [line for line in relabel(*words).out.splitlines() if "palettes" in line]
+    red, green = (",".join(map(str, colour)) for colour in (RED, GREEN))
+    assert line.startswith("  warning: gt: the palettes differ, so 1 may mean different things: ")
+    assert f"it is {red} in a.png and {green} in b.png" in line
+
+
 def test_colours_become_labels_whatever_the_palette(write_image: WriteImage) -> None:
     indices = np.array([[0, 1], [2, 2]], np.uint8)
     palette_png(Path("gt/a.png"), indices, [BLACK, RED, GREEN])
