@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from matplotlib.figure import Figure
 
 from segtune.errors import counted, printable
 from segtune.files.atomic import replaced_file, write_text
-from segtune.report.charts import best_over_time, best_over_trials, learning_curves
+from segtune.report.charts import Sides, best_over_time, best_over_trials, learning_curves, parallel_coordinates
+from segtune.report.front import front_charts
 from segtune.report.plot import Chart, Tick
-from segtune.report.record import Influence, Report
+from segtune.report.record import Candidate, Influence, Report
 from segtune.report.sentences import named, sentences
 
 _INCHES, _DPI = (6.3, 3.6), 200
@@ -31,6 +33,7 @@ _STYLES: dict[str, tuple[str, str, float, float]] = {
     "winner": ("#0b5cad", "-", 2.2, 5),
     "best": ("#18202a", "-", 1.4, 3),
 }
+_LONGEST = 12  # characters of a value beside an axis: names of one family differ at their ends
 _MOST_ROWS = 40  # values of settings in one figure
 
 
@@ -70,6 +73,10 @@ def _figures(report: Report) -> Iterator[_Drawn]:
         yield _Drawn("best_over_time", _drawn(chart), f"Best validation {measure}, when each ended or paused, {over}")
     if chart := learning_curves(report):
         yield _Drawn("learning_curves", _drawn(chart), f"Validation {measure} over the epochs of {count}. {colours}")
+    for chart in front_charts(report):
+        line = "The line joins the trials that no other one beats in both. " if chart.lines else ""
+        caption = f"Best validation {measure} over a cost ({chart.x.title}), of {count}. {line}{colours}"
+        yield _Drawn(chart.name.replace("-", "_"), _drawn(chart), caption)
     if shares := [(one.key, one.share) for one in report.influences if one.share is not None]:
         caption = f"Importance of the searched settings (PED-ANOVA, arXiv:2304.10255), from {count}."
         yield _Drawn("importance", _bars(shares), caption)
@@ -79,9 +86,18 @@ def _figures(report: Report) -> Iterator[_Drawn]:
             f"setting, with 95% intervals (Student's t) for three trials or more; from {count}."
         )
         yield _Drawn("effects", _effects(report.influences, measure), caption)
+    if sides := parallel_coordinates(report):
+        caption = f"Each line is a trial, over its settings and its best validation {measure}; {count}. {colours}"
+        yield _Drawn("trials", _parallel(sides), caption)
     if rows := [(row.title, row.winner, row.baseline) for row in report.classes if row.winner is not None]:
         caption = "IoU of each class on the validation tiles. Blue: the best trial. Orange: the baseline."
         yield _Drawn("classes", _classes(rows), caption)
+    if report.confirmation:
+        caption = (
+            f"Validation {measure} of the candidates that were trained again with fresh seeds (grey: each seed; blue: "
+            "the mean), best mean first."
+        )
+        yield _Drawn("seeds", _seeds(report.confirmation.candidates, measure), caption)
 
 
 def _drawn(chart: Chart) -> Figure:
@@ -134,6 +150,35 @@ def _classes(rows: Sequence[tuple[str, float | None, float | None]]) -> Figure:
                 axes.plot(value, place, "o", color=_STYLES[kind][0], markerfacecolor=face, markersize=6)
     _rows(axes, [title for title, *_ in rows])
     axes.set(xlim=(0, 1), xlabel="IoU")
+    return figure
+
+
+def _parallel(sides: Sides) -> Figure:
+    figure, axes = _new(_INCHES)
+    for line in sides.lines:
+        colour, dashes, width, _ = _STYLES[line.kind]
+        axes.plot(*zip(*line.points, strict=True), color=colour, linestyle=dashes, linewidth=width)
+    for side in sides.sides:
+        axes.axvline(side.place, color="0.6", linewidth=0.8, zorder=0)
+        for tick in side.ticks:
+            at = {"xy": (side.place, tick.place), "xytext": (3, 0), "textcoords": "offset points"}
+            text = tick.text if len(tick.text) <= _LONGEST else f"…{tick.text[1 - _LONGEST :]}"
+            axes.annotate(printable(text), **at, fontsize=6, va="center", parse_math=False, zorder=4)
+    names = [printable(side.name) for side in sides.sides]
+    axes.set_xticks([side.place for side in sides.sides], names, parse_math=False, rotation=20, ha="right")
+    axes.set(xlim=(-1, 108), ylim=(-3, 103), yticks=[])
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.grid(visible=False)
+    return figure
+
+
+def _seeds(candidates: Sequence[Candidate], measure: str) -> Figure:
+    figure, axes = _new((_INCHES[0], 0.9 + _ROW * len(candidates)))
+    for place, one in enumerate(candidates):
+        axes.plot(one.seeds, [place] * len(one.seeds), "o", color=_STYLES["unfinished"][0], markersize=5)
+        axes.plot(statistics.fmean(one.seeds), place, "D", color=_STYLES["winner"][0], markersize=5)
+    _rows(axes, [one.name for one in candidates])
+    axes.set_xlabel(measure)
     return figure
 
 
