@@ -7,25 +7,30 @@ import io
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams, scalar
 
 from segtune.config import RunConfig
 from segtune.errors import InputError, one_line
+from segtune.fields import DATA_SETTINGS, SCORE_NEUTRAL
 from segtune.files.atomic import write_text
-from segtune.files.folders import RunFolder
+from segtune.files.folders import RunFolder, SearchFolder
+from segtune.files.yamlfile import read_yaml
 from segtune.pictures.png import jpeg_within
 from segtune.pictures.render import Picture
 from segtune.training.board import METRICS, layout, tag_of
 from segtune.training.result import EpochResult
 
+_USUAL = ("batch_size", "encoder", "loss", "lr", "model", "optimizer")  # settings that a single run shows first
+_EXPLAINING = ("channels", "classes")  # settings of the data that can explain a score
 _MOST_BYTES = 64 * 1024  # of a picture in the events of a run
 
 
@@ -114,6 +119,7 @@ class RunLog:
         self._events = _Events(folder.path, written + 1)
         # SummaryWriter.add_hparams would put the table into a run of its own, without the curves.
         experiment, start, self._end = hparams(_plain(config), dict.fromkeys(METRICS, 0.0))
+        _put_first(experiment, _searched(folder) or _USUAL)
         if not after_epoch:
             self._events.add(experiment)
             self._events.add(start)
@@ -188,7 +194,34 @@ def _number(text: str) -> float | int | None:
 
 
 def _plain(config: RunConfig) -> dict[str, bool | int | float | str]:
+    """Return the settings that can explain a score: none of the data, of the machine, or of what is drawn."""
     return {
         name: value if isinstance(value, bool | int | float | str) else str(value)
         for name, value in config.settings().items()
+        if name != "adv_freq"  # of sets that no epoch is chosen by
+        and (name == "seed" or name not in SCORE_NEUTRAL)
+        and (name in _EXPLAINING or name not in DATA_SETTINGS)
     }
+
+
+def _searched(folder: RunFolder) -> list[str]:
+    """Return the settings that the search of a trial varies; none where the run is no trial."""
+    path = SearchFolder(folder.path.parent).search_yaml
+    content = read_yaml(path) if path.is_file() else {}
+
+    def names(section: Any) -> Iterator[str]:
+        for name, inner in section.items() if isinstance(section, dict) else ():
+            if name in RunConfig.model_fields:
+                yield str(name)
+            yield from names(inner)
+
+    return list(names(content.get("space") if isinstance(content, dict) else None))
+
+
+def _put_first(experiment: Summary, names: Collection[str]) -> None:
+    """Let TensorBoard show these settings first: it sorts those that differ between runs before others, by name."""
+    data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in names
+    data.content = content.SerializeToString()

@@ -24,7 +24,7 @@ from segtune.files.folders import RunFolder
 from segtune.models.checkpoint import load_model
 from segtune.training.resolve import resolve
 from segtune.training.result import EpochResult
-from segtune.training.runlog import read_rows
+from segtune.training.runlog import RunLog, read_rows
 from segtune.training.state import load_state
 from segtune.training.train import train
 from tests.training.runs import (
@@ -103,18 +103,37 @@ def test_tensorboard_shows_the_curves_of_all_epochs(learnt: Learnt) -> None:
         assert [event.value for event in found] == pytest.approx(values, rel=1e-6)
 
 
-def test_tensorboard_shows_every_setting_as_a_hyperparameter(learnt: Learnt) -> None:
+def test_tensorboard_shows_settings_that_can_explain_a_score(learnt: Learnt) -> None:
     config, folder, _ = learnt
     events = EventAccumulator(str(folder))
     events.Reload()
     contents = events.summary_metadata
     start = HParamsPluginData.FromString(contents["_hparams_/session_start_info"].plugin_data.content)
     shown = start.session_start_info.hparams
-    assert set(shown) == set(config.settings())
+    assert {"lr", "encoder", "channels", "seed", "weight_decay"} <= set(shown) < set(config.settings())
+    assert not {"dataset", "cache_dir", "device", "workers", "worst", "add_val_dirs", "alpha", "adv_freq"} & set(shown)
+    told = HParamsPluginData.FromString(contents["_hparams_/experiment"].plugin_data.content).experiment
+    first = [info.name for info in told.hparam_infos if info.differs]
+    assert first == ["model", "encoder", "batch_size", "optimizer", "lr", "loss"]
     assert shown["lr"].number_value == config.lr
     assert shown["loss"].string_value == config.loss
     end = HParamsPluginData.FromString(contents["_hparams_/session_end_info"].plugin_data.content)
     assert end.session_end_info.status == 1  # success
+
+
+def test_tensorboard_shows_the_searched_settings_of_a_trial_first(tmp_path: Path) -> None:
+    trial = tmp_path / "search" / "trial_0000"
+    trial.mkdir(parents=True)
+    text = (
+        "space: {encoder: [resnet18], fit: {crop: {image_size: [64, 96]}, pad: null}, dropout: {low: 0.1, high: 0.2}}"
+    )
+    (tmp_path / "search" / "search.yaml").write_text(text, encoding="utf-8")
+    RunLog(RunFolder(trial), RunConfig()).close(finished=False)
+    events = EventAccumulator(str(tmp_path / "search" / "trial_0000"))
+    events.Reload()
+    metadata = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    infos = HParamsPluginData.FromString(metadata).experiment.hparam_infos
+    assert {info.name for info in infos if info.differs} == {"encoder", "fit", "image_size", "dropout"}
 
 
 def test_the_model_in_best_carries_the_metrics_of_the_best_epoch(learnt: Learnt) -> None:
