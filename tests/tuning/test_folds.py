@@ -33,7 +33,7 @@ from segtune.training.result import EpochResult
 from segtune.training.runlog import read_rows
 from segtune.trials import wobble
 from segtune.tuning.fold_rows import joined
-from segtune.tuning.results import Results, _wobble
+from segtune.tuning.results import Results, wobble_of
 from segtune.tuning.retention import Retention
 from segtune.tuning.status import search_state
 from segtune.tuning.stopping import without_improvement
@@ -318,8 +318,8 @@ def test_a_mean_over_folds_varies_less_than_each_of_them() -> None:
     one, other = wobble(restless), wobble(calm)
     assert one
     assert other
-    assert _wobble(curve(restless, 1), 2) == pytest.approx(one)
-    both = _wobble(curve(restless, 1) + curve(calm, 7), 2)
+    assert wobble_of(curve(restless, 1), 2) == pytest.approx(one)
+    both = wobble_of(curve(restless, 1) + curve(calm, 7), 2)
     assert both == pytest.approx(math.sqrt(one**2 + other**2) / 2)
 
 
