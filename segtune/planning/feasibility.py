@@ -128,10 +128,18 @@ def with_transforms(space: Space, started: Space | None = None) -> Space:
                 read_transforms(now)
                 texts[setting] = now.text
         except InputError as error:
-            mistakes += error.mistakes
+            lost = not (path.exists() or path.is_absolute())
+            mistakes += [_looked_for(path, space)] if lost else error.mistakes
     if mistakes:
         raise InputError(mistakes)
     return replace(space, transforms=texts)
+
+
+def _looked_for(path: Path, space: Space) -> str:
+    """Return where a file of transforms is not, and where it is if it lies beside the space file."""
+    beside = space.path.parent / path
+    hint = f"; it is beside {space.path.name}: write {beside}" if beside.is_file() else ""
+    return f"augmentation: {path}: no such file in {Path.cwd()}, where relative paths of a space start{hint}"
 
 
 def _check_batches(space: Space) -> None:

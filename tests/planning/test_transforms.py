@@ -109,3 +109,13 @@ def test_transforms_are_tried_on_tiles_like_the_data(tmp_path: Path, data_set: W
 def test_the_section_of_texts_belongs_to_search_yaml_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown key 'augmentation_files'"):
         space_of(tmp_path, "[safe, hard]", "augmentation_files: {a.yaml: text}")
+
+
+def test_a_missing_file_is_looked_for_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    space = space_of(tmp_path, "[safe, my.yaml]")
+    said = f"augmentation: my.yaml: no such file in {tmp_path}/here, where relative paths of a space start"
+    assert mistakes(space) == [said]
+    (tmp_path / "my.yaml").write_text("[]", encoding="utf-8")
+    assert mistakes(space) == [f"{said}; it is beside space.yaml: write {tmp_path}/my.yaml"]
