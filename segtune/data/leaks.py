@@ -15,7 +15,7 @@ from segtune.data.reading import read_pixels
 from segtune.data.splits import TEST
 from segtune.data.threads import reading_threads
 from segtune.data.tiles import TRAIN, VAL, ReadSettings
-from segtune.errors import InputError, first_few
+from segtune.errors import InputError, counted, first_few
 from segtune.machine import available_cpus
 
 _ORDER = (TRAIN, VAL)  # others, such as test and added validation sets, come later
@@ -65,11 +65,18 @@ def _traced(image: tuple[str, Path], settings: ReadSettings, pixels: bool) -> Tr
         return error
 
 
-def find_leaks(traces: Sequence[Trace], splits: Sequence[str]) -> list[Finding]:
+def _never(one: int, other: int) -> bool:
+    return False
+
+
+def find_leaks(
+    traces: Sequence[Trace], splits: Sequence[str], contradict: Callable[[int, int], bool] = _never
+) -> list[Finding]:
     """Find duplicates within and across splits, and tiles of different splits that meet on the ground.
 
     `splits` has the split of each trace. A finding names all its pairs, the tile of the earlier split first: train,
-    then val, then the others. `leave_out` spares the later split, so that scores stay comparable.
+    then val, then the others. `leave_out` spares the later split, so that scores stay comparable. `contradict` says by
+    position whether the masks of two equal images differ; which of them is right, a person must see.
     """
     splits = list(splits)
     names = [f"{split}/{trace.name}" for split, trace in zip(splits, traces, strict=True)]
@@ -82,11 +89,13 @@ def find_leaks(traces: Sequence[Trace], splits: Sequence[str]) -> list[Finding]:
         for other in group[k + 1 :]
     ]
     near = [(shown[i], shown[j]) for i, j in near_pairs(likenesses)]
+    contrary = {pair for pair in equal if contradict(*pair)}
     copies = set(equal) | set(near)
     met = meetings([trace.footprint for trace in traces], splits)
     places = [meeting for meeting in met if (meeting.first, meeting.second) not in copies]
     return [
-        *_copies("duplicate", "the same pixels", equal, names, splits),
+        *_contradictions([pair for pair in equal if pair in contrary], names, splits),
+        *_copies("duplicate", "the same pixels", [pair for pair in equal if pair not in contrary], names, splits),
         *_copies("near_duplicate", "nearly the same picture", near, names, splits),
         *_places(places, names, splits),
     ]
@@ -113,12 +122,21 @@ def _copies(
         )
 
 
+def _contradictions(pairs: Iterable[tuple[int, int]], names: Sequence[str], splits: Sequence[str]) -> Iterator[Finding]:
+    for (one, other), found in _by_splits(pairs, splits).items():
+        named = _named(found, names)
+        tiles = tuple(sorted({name for pair in named for name in pair}))
+        where = one if one == other else f"{one} and {other}"
+        what = f"the same image with masks that differ, in {where}: {counted(len(named), 'pair')} ({_listed(named)})"
+        yield Finding("warning", "contradiction", what, "keep the tile whose mask is right", tiles, named)
+
+
 def _places(found: Iterable[Meeting], names: Sequence[str], splits: Sequence[str]) -> Iterator[Finding]:
     by_relation: dict[Relation, dict[tuple[int, int], float]] = {"same": {}, "overlap": {}, "near": {}}
     for meeting in found:
         by_relation[meeting.relation][meeting.first, meeting.second] = meeting.share
     kinds = {
-        "same": ("same_place", "the same place, at another date or from another sensor, in"),
+        "same": ("same_place", "the same place in other pictures (another date, another sensor, or moved a little) in"),
         "overlap": ("overlap", "overlap on the ground between"),
         "near": ("neighbours", "tiles directly beside each other in"),
     }

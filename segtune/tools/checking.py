@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segtune.config import RunConfig
 from segtune.data.alpha import alpha_taken
 from segtune.data.checks import has_jpeg
@@ -16,7 +18,7 @@ from segtune.data.leaks import Trace, find_leaks
 from segtune.data.likeness import Likeness
 from segtune.data.listing import SUFFIXES, list_folder
 from segtune.data.pairs import Unpaired, find_pairs
-from segtune.data.reading import Image, TilePixels, Valid, has_data, read_image, read_tile
+from segtune.data.reading import Image, TilePixels, Valid, has_data, read_image, read_mask, read_tile
 from segtune.data.splits import TEST, split_places, test_place
 from segtune.data.tiles import TRAIN, Layout, ReadSettings, Split
 from segtune.errors import InputError, first_few
@@ -143,14 +145,23 @@ def channel_folders(places: Iterable[Path], config: RunConfig) -> list[str]:
     return _everywhere(channels_by_split({str(place): place for place in places}, config))
 
 
-def _leaks(looks: Sequence[Look], fills: Sequence[float], read: Callable[[str], tuple[Image, Valid]]) -> list[Finding]:
+def _leaks(
+    looks: Sequence[Look],
+    fills: Sequence[float],
+    read: Callable[[str], tuple[Image, Valid]],
+) -> list[Finding]:
     """Return the leaks between splits; `read` reads an image again, whose pixels of values in `fills` hold no data.
 
     Equal areas without data make two tiles alike: what looks alike because of them is compared without them.
     """
     traced = [(look.name, look.trace) for look in looks if look.trace]
     splits = [look.split for look in looks if look.trace]
-    found = find_leaks([trace for _, trace in traced], splits)
+    seen = [look for look in looks if look.trace]
+
+    def differ(one: int, other: int) -> bool:
+        return _contradict(seen[one], seen[other])
+
+    found = find_leaks([trace for _, trace in traced], splits, differ)
     alike = {name for finding in found if finding.kind == "near_duplicate" for name in finding.tiles}
     if not fills or not alike:
         return found
@@ -161,7 +172,14 @@ def _leaks(looks: Sequence[Look], fills: Sequence[float], read: Callable[[str], 
             valid = valid & has_data(image.transpose(2, 0, 1), [fill] * image.shape[2])
         return replace(trace, likeness=Likeness.of(image, valid))
 
-    return find_leaks([without_fills(*one) if one[0] in alike else one[1] for one in traced], splits)
+    return find_leaks([without_fills(*one) if one[0] in alike else one[1] for one in traced], splits, differ)
+
+
+def _contradict(one: Look, other: Look) -> bool:
+    """Return whether the masks of two tiles differ."""
+    if not (one.labelled and other.labelled):
+        return False
+    return not np.array_equal(read_mask(Path(one.mask)), read_mask(Path(other.mask)))
 
 
 def channels_by_split(places: Mapping[str, Path], config: RunConfig) -> dict[str, set[str]]:

@@ -21,6 +21,7 @@ from segtune.tools.mask_findings import pixels_by_split
 _SHIFT, _SIGMAS = 0.5, 4.0  # of means: in deviations of the pixels, and of what tiles vary by themselves
 _RESOLUTION = 1.2  # ratio of the widths of pixels on the ground
 _SHARES = 0.2  # difference of a label's shares in two splits that is told, where tiles do not vary as much anyway
+_RARE, _TIMES = 0.001, 5.0  # share from which a rare label is compared; ratio of shares that is told
 _ALIKE = 0.1  # difference of shares below which two splits may hold labels exchanged
 _MOSTLY = 0.5  # share of a tile
 
@@ -83,7 +84,12 @@ def _places(looks: Sequence[Look]) -> Iterator[Finding]:
         yield Finding("note", "places", what, "leaks of these are found by their pictures alone", tuple(without))
     if len(systems) > 1:
         shown = first_few((f"{name} ({number})" for name, number in systems.most_common()), 4)
-        yield Finding("note", "crs", f"{len(systems)} coordinate systems: {shown}", "")
+        yield Finding(
+            "note",
+            "crs",
+            f"{len(systems)} coordinate systems: {shown}",
+            "use one where you can: pixels are compared in size within one system only",
+        )
     if len(systems) == 1:  # metres and degrees are not compared
         yield from _resolutions(looks)
 
@@ -190,6 +196,9 @@ def _shares(looks: Sequence[Look], known: Collection[tuple[str, int]]) -> Iterat
             error = float(np.sqrt(own.var() / len(own) + other.var() / len(other)))
             if abs(step) > _SHARES and abs(step) > _SIGMAS * error:
                 told.append(f"{label} {own.mean():.1%} (train {other.mean():.1%})")
+            elif _rare(own, other):
+                held = counted(int(np.count_nonzero(own)), "tile")
+                told.append(f"{label} {own.mean():.2%}, {pixels[label]} pixels in {held} (train {other.mean():.2%})")
         if told:
             what = f"{split}: other shares of labels than in train: {first_few(told, 6)}"
             do = "split by class share (python -m segtune.tools split)"
@@ -197,6 +206,14 @@ def _shares(looks: Sequence[Look], known: Collection[tuple[str, int]]) -> Iterat
                 what += f"; {mirrored}: inverted?"
                 do = f"see whether the masks of {split} are inverted; if not, {do}"
             yield Finding("warning", "class_shares", what, do)
+
+
+def _rare(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> bool:
+    """Return whether one split's tiles hold several times the share of a label that the other's do, beyond chance."""
+    low, high = sorted((float(own.mean()), float(other.mean())))
+    # The rarer one varies by as much as the other would in so few tiles: what is hardly there seems not to vary.
+    error = np.sqrt(max(own.var(), other.var()) * (1 / len(own) + 1 / len(other)))
+    return high > _RARE and high > _TIMES * low and high - low > _SIGMAS * error
 
 
 def _mirrored(train: Mapping[int, int], pixels: Mapping[int, int]) -> str | None:

@@ -129,6 +129,12 @@ def copy(root: Path, source: str, target: str, how: Callable[[Any], Any] = lambd
     change(root / target, lambda old: how(pixels))
 
 
+def twin(root: Path, source: str, target: str) -> None:
+    """Copy an image with its mask."""
+    for folder in ("images", "gt"):
+        copy(root, source.replace("images", folder), target.replace("images", folder))
+
+
 def moved(root: Path, target: str, right: float, down: float, scale: Affine = SAME) -> None:
     split, _, name = Path(target).parts
     for folder in ("images", "gt", "nir"):

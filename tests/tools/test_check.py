@@ -16,13 +16,13 @@ from tests.scripts import call
 from tests.tools.sets import (
     change,
     check,
-    copy,
     cut_short,
     found,
     image,
     mask,
     moved,
     smooth,
+    twin,
 )
 
 REAL_DATA = os.environ.get("SEGTUNE_DATA")
@@ -77,7 +77,7 @@ def test_all_faults_are_told_at_once_and_errors_first(root: Path) -> None:
 def test_a_list_of_tiles_to_leave_out_mends_the_set(root: Path) -> None:
     (root / mask(2)).unlink()
     cut_short(root / image(5))
-    copy(root, image(3), image(7, "val"))
+    twin(root, image(3), image(7, "val"))
     ended = check(root, "--exclude-file", root / FILE)
     assert f"{root / FILE}: 3 tiles added; look at the list: training leaves them out" in ended.out
     assert read_exclusion(root / FILE) == {

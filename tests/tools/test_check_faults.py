@@ -24,6 +24,7 @@ from tests.tools.sets import (
     moved,
     place,
     smooth,
+    twin,
     write,
 )
 
@@ -92,13 +93,13 @@ FAULTS: dict[str, tuple[Harm, str, str, list[str]]] = {
         ["train/t03"],
     ),
     "an equal image": (
-        lambda root: copy(root, image(3), image(5, "val")),
+        lambda root: twin(root, image(3), image(5, "val")),
         "warning",
         "duplicate",
         ["train/t03", "val/t05"],
     ),
     "an equal image in one split": (
-        lambda root: copy(root, image(3), image(5)),
+        lambda root: twin(root, image(3), image(5)),
         "warning",
         "duplicate",
         ["train/t03", "train/t05"],
@@ -183,6 +184,19 @@ SPLITS: dict[str, tuple[Harm, str, str, str]] = {
         "class_shares",
         "val: other shares",
     ),
+    "less of a rare class": (
+        lambda root: [
+            change(
+                root / mask(i, split),
+                lambda p, number=number: np.where(np.arange(p.size).reshape(p.shape) < number, 2, p).astype(np.uint8),
+            )
+            for split, tiles, number in (("train", 14, 180), ("val", 1, 5))
+            for i in range(tiles)
+        ],
+        "warning",
+        "class_shares",
+        "2 0.02%, 5 pixels in 1 tile (train 4.39%)",
+    ),
     "a class that val lacks": (
         lambda root: change(root / mask(3), lambda p: np.where(p == 1, 7, p)),
         "warning",
@@ -245,10 +259,21 @@ def test_what_is_odd_about_a_split_is_told(root: Path, fault: str) -> None:
     assert words in finding["what"]
 
 
+@pytest.mark.parametrize("other", [image(5), image(5, "val")])
+def test_an_equal_image_with_another_mask_is_told_as_such(root: Path, other: str) -> None:
+    copy(root, image(3), other)
+    _, (finding,) = found(root)
+    assert (finding["severity"], finding["kind"]) == ("warning", "contradiction")
+    assert finding["pairs"] == [["train/t03", f"{Path(other).parts[0]}/t05"]]
+    assert finding["leave_out"] == []
+    twin(root, image(3), other)
+    assert [one["kind"] for one in found(root)[1]] == ["duplicate"]
+
+
 def test_a_copy_of_any_of_several_equal_images_is_a_leak(root: Path) -> None:
-    copy(root, image(3), image(2, "val"))
+    twin(root, image(3), image(2, "val"))
     copy(root, image(3), image(5, "val"), lambda p: (p * 1.2 + 8).clip(0, 255).astype(np.uint8))
-    copy(root, image(3), image(9))
+    twin(root, image(3), image(9))
     _, findings = found(root)
     pairs = {(one["kind"], *pair) for one in findings for pair in one["pairs"]}
     near = {("near_duplicate", *pair) for pair in (("train/t03", "val/t05"), ("train/t09", "val/t05"))}
