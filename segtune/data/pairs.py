@@ -66,7 +66,9 @@ def find_pairs(place: Path, layout: Layout) -> tuple[Split, list[Unpaired]]:
     # Folders in a split's own folder are channels and the like, not unread images.
     own = place if listed is None else place.parent
     what = {folder: listing.unread(below=folder != own) for folder, listing in listings.items()}
-    unread = tuple(f"{folder}: not read: {text} (only {_READ} are)" for folder, text in what.items() if text)
+    unread = tuple(
+        f"{folder}: not read: {text} (only {_READ} directly in it are)" for folder, text in what.items() if text
+    )
     if listed is not None:
         files = [_only_listed(place, listed, folder, found) for folder, found in zip(folders, files, strict=True)]
     if excluded := excluded_from(place):

@@ -20,7 +20,7 @@ def test_what_is_not_read_is_told_by_kind_and_number(tmp_path: Path) -> None:
     images, masks, channel = tiles(tmp_path).unread
     assert images == (
         f"{tmp_path / 'images'}: not read: 1 without an extension, 1 .gif, 1 .jp2, 2 .webp, 3 images in subfolders "
-        f"(north) (only {' '.join(SUFFIXES)} are)"
+        f"(north) (only {' '.join(SUFFIXES)} directly in it are)"
     )
     assert masks.startswith(f"{tmp_path / 'gt'}: not read: 1 .npy (")
     assert channel.startswith(f"{tmp_path / 'nir'}: not read: 1 broken link (gone.tif) (")
