@@ -73,6 +73,6 @@ def test_a_data_set_takes_alpha_for_one_thing_and_says_so(tmp_path: Path) -> Non
         config = RunConfig(dataset=str(tmp_path), alpha=alpha, image_size=32)
         info = scan(config, say=said.append)
         assert len(info.bands) == bands
-        assert len([line for line in said if "alpha" in line]) == lines
+        assert len([line for line in said if "declared as alpha" in line]) == lines
         assert info.store("val", config).image(1).shape[2] == bands
         assert scan(config.model_copy(update={"cache_dir": "none"})).store("val", config).image(1).shape[2] == bands
