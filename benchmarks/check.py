@@ -1,12 +1,12 @@
-"""Check tiles of several sizes, and read the same files plainly with rasterio: is `check` bound by decoding?
+"""Check tiles of several kinds, and read the same files plainly with rasterio: is `check` bound by decoding?
 
     python benchmarks/check.py
     python benchmarks/check.py data/one data/other
 
-Without data sets, the script draws demo tiles, georeferenced GeoTIFFs of three bands with a mask. Plain reading opens
-each image and mask and reads all bands, in as many threads as there are cores, and does nothing else. Both run in turn,
-three times, and the fastest counts. Speed per core compares CPU seconds: seconds on a clock tell little where other
-programs run. Starting Python and importing libraries are left out, and so are the comparisons after the last tile.
+Without data sets, the script draws demo tiles of several kinds, each with a mask. Plain reading opens each image and
+mask and reads all bands, in as many threads as there are cores, and does nothing else. Both run in turn, five times,
+and the fastest counts. Speed per core compares CPU seconds: seconds on a clock tell little where other programs run.
+Starting Python and importing libraries are left out, and so are the comparisons after the last tile.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import rasterio
 from machine import machine_line
 
@@ -29,27 +32,58 @@ from segtune.data.tiles import Layout, ReadSettings, Split, Tile
 from segtune.machine import available_cpus
 from segtune.tools.looks import look_at_all
 
-SIZES = {256: 100, 512: 40, 1024: 12}  # tiles of each side
-DRAWN = 2  # different ones; the others are turned
-TIMES = 3
+DRAWN = 2  # different tiles; the others are turned
+TIMES = 5
 
 
-def write_tiles(folder: Path, side: int, number: int) -> Path:
+@dataclass(frozen=True)
+class Kind:
+    """A kind of generated tiles."""
+
+    name: str
+    side: int
+    number: int  # of tiles
+    image: str = ".tif"
+    mask: str = ".tif"
+    crs: str | None = "EPSG:32643"
+    bands: int = 3
+
+
+KINDS = (
+    *(Kind("GeoTIFF", side, number) for side, number in ((256, 100), (512, 40), (1024, 12))),
+    *(Kind("GeoTIFF without a coordinate system", side, number, crs=None) for side, number in ((256, 100), (512, 40))),
+    *(Kind("grey JPEG, PNG masks", side, number, ".jpg", ".png", bands=1) for side, number in ((400, 100), (512, 40))),
+    *(Kind("RGB PNG", side, number, ".png", ".png") for side, number in ((256, 100), (512, 40))),
+)
+
+
+def write_tiles(folder: Path, kind: Kind) -> Path:
     """Write train/ of a data set."""
-    random = np.random.default_rng(side)
-    drawn = [draw_tile(side, random) for _ in range(DRAWN)]
-    for index in range(number):
+    random = np.random.default_rng(kind.side)
+    drawn = [draw_tile(kind.side, random) for _ in range(DRAWN)]
+    for index in range(kind.number):
         image, classes = (np.rot90(layer, index // DRAWN) for layer in drawn[index % DRAWN])
-        transform = rasterio.Affine(1, 0, 712_000 + 2 * side * index, 0, -1, 1_433_000)
         mask = np.where(classes == WATER, 255, 0).astype(np.uint8)[..., None]
-        for name, pixels in (("images", image[..., :3]), ("gt", mask)):
-            path = folder / "train" / name / f"{index:04d}.tif"
+        written = (("images", kind.image, image[..., : kind.bands]), ("gt", kind.mask, mask))
+        for name, ending, pixels in written:
+            path = folder / "train" / name / f"{index:04d}{ending}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            profile = {"driver": "GTiff", "dtype": "uint8", "compress": "deflate", "interleave": "pixel"}
-            shape = {"count": pixels.shape[2], "height": side, "width": side, "photometric": "minisblack"}
-            with rasterio.open(path, "w", **profile, **shape, crs="EPSG:32643", transform=transform) as target:
-                target.write(pixels.transpose(2, 0, 1))
+            if ending == ".tif":
+                write_tiff(path, pixels, kind.crs, index)
+            else:
+                cv2.imwrite(str(path), np.ascontiguousarray(pixels[..., ::-1]))
     return folder
+
+
+def write_tiff(path: Path, pixels: npt.NDArray[np.uint8], crs: str | None, index: int) -> None:
+    """Write one file; with a coordinate system, also its place on the ground."""
+    height, width, bands = pixels.shape
+    profile = {"driver": "GTiff", "dtype": "uint8", "compress": "deflate", "interleave": "pixel"}
+    shape = {"count": bands, "height": height, "width": width, "photometric": "minisblack"}
+    transform = rasterio.Affine(1, 0, 712_000 + 2 * width * index, 0, -1, 1_433_000)
+    place = {"crs": crs, "transform": transform} if crs else {}
+    with rasterio.open(path, "w", **profile, **shape, **place) as target:
+        target.write(pixels.transpose(2, 0, 1))
 
 
 def read_plainly(tiles: Sequence[Tile]) -> None:
@@ -87,18 +121,18 @@ def row(name: str, tiles: Split) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("datasets", nargs="*", type=Path, help="data sets [demo tiles of several sizes]")
+    parser.add_argument("datasets", nargs="*", type=Path, help="data sets [demo tiles of several kinds and sizes]")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-    print(machine_line(f"rasterio {rasterio.__version__}"))
+    print(machine_line(f"rasterio {rasterio.__version__}", f"OpenCV {cv2.__version__}"))
     print("| tiles | number | plain, CPU ms each | check, CPU ms each | of plain per core | of plain by clock |")
     print("|---|---:|---:|---:|---:|---:|")
     for folder in arguments.datasets:
         print(row(folder.name, find_tiles(folder / "train", Layout())), flush=True)
-    for side, number in {} if arguments.datasets else SIZES.items():
+    for kind in () if arguments.datasets else KINDS:
         with tempfile.TemporaryDirectory() as temporary:
-            folder = write_tiles(Path(temporary), side, number)
-            print(row(f"demo, {side} x {side}", find_tiles(folder / "train", Layout())), flush=True)
+            folder = write_tiles(Path(temporary), kind)
+            print(row(f"{kind.name}, {kind.side} x {kind.side}", find_tiles(folder / "train", Layout())), flush=True)
 
 
 if __name__ == "__main__":
