@@ -257,12 +257,12 @@ class _Numbers:
         if len(entries) < count * size:
             raise _DamagedError("the list of its pages is cut short")
         tags, keys = {}, []
-        for place in range(0, len(entries), size):
-            tag, kind = struct.unpack_from(self._order + "HH", entries, place)
+        kinds = struct.iter_unpack(f"{self._order}HH{size - 4}x", entries)
+        for place, (tag, kind) in enumerate(kinds):
             if tag in _TAGS and kind in _NUMBERS:
-                tags[_TAGS[tag][0]] = self._value(entries[place : place + size], _NUMBERS[kind])
+                tags[_TAGS[tag][0]] = self._value(entries[place * size : (place + 1) * size], _NUMBERS[kind])
             elif tag in _KEYS:
-                keys.append(entries[place : place + size])
+                keys.append(entries[place * size : (place + 1) * size])
         (following,) = self._at(start + count * size, "Q" if self._big else "I")
         return tags, self._keys(keys), following
 

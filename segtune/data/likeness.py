@@ -50,7 +50,7 @@ class Likeness:
         lowest = cv2.dct(cv2.resize(small, (_HASHED, _HASHED), interpolation=cv2.INTER_AREA))[:_LOW, :_LOW].ravel()
         bits = lowest > np.sort(lowest[1:])[len(lowest) // 2 - 1]  # the median without the first one, which is the mean
         details = cv2.GaussianBlur(small, (0, 0), _FINE) - cv2.GaussianBlur(small, (0, 0), _COARSE)
-        details *= _CONTRAST / max(float(details.std()), 1e-6)
+        details *= _CONTRAST / max(float(cv2.meanStdDev(details)[1].item()), 1e-6)
         code = int.from_bytes(np.packbits(bits).tobytes(), "big")
         return cls(digest, code, np.clip(np.rint(details), -127, 127).astype(np.int8))
 
@@ -74,10 +74,10 @@ def _small(image: Image, valid: Valid) -> npt.NDArray[np.float32] | None:
     bands = _means(image)
     # A product of matrices: numpy's sums over a few bands take several times as long.
     grey = (bands @ np.full(bands.shape[1], 1 / bands.shape[1])).reshape(_SIDE, _SIDE)
-    spread = float(grey.std())
+    (mean,), (spread,) = (found.ravel().tolist() for found in cv2.meanStdDev(grey))
     if not spread > _FLAT * max(float(abs(grey).max()), 1e-12):
         return None
-    return ((grey - grey.mean()) / spread).astype(np.float32)
+    return ((grey - mean) / spread).astype(np.float32)
 
 
 def _means(image: Image) -> npt.NDArray[np.float64]:
