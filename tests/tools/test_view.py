@@ -74,7 +74,7 @@ def test_findings_choose_the_tiles_and_the_worst_come_first(root: Path) -> None:
     start, _, names = lines[1].partition(": ")
     assert start.endswith("tiles that findings name, worst first")
     assert {"train/t07", "train/t04", "val/t05"} <= set(names.split(", "))
-    ended = view(root, "--findings", "found.json", "--kind", "duplicate", "--dry-run")
+    ended = view(root, "--findings", "found.json", "--kind", "contradiction", "--dry-run")
     assert ended.out.startswith("2 of 2 tiles that findings name, worst first: train/t04, val/t05\n")
 
 
