@@ -36,6 +36,12 @@ def test_place(config: RunConfig) -> Path | None:
     return place if place.exists() else None
 
 
+def places_with_test(config: RunConfig) -> dict[str, Path]:
+    """Return the places of `split_places`, and that of the test tiles if there are any."""
+    test = test_place(config)
+    return split_places(config) | ({TEST: test} if test else {})
+
+
 def absolute_places(add_val_dirs: Sequence[str]) -> list[str]:
     """Return absolute paths of added validation sets; a file that names folders is replaced by these folders.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from segtune.errors import counted, printable
 from segtune.files.atomic import replaced_file, write_text
 from segtune.report.charts import Sides, best_over_time, best_over_trials, learning_curves, parallel_coordinates
 from segtune.report.front import front_charts
-from segtune.report.plot import Chart, Tick
+from segtune.report.plot import Chart, Line, Tick
 from segtune.report.record import Candidate, Influence, Report
 from segtune.report.sentences import named, sentences
 
@@ -102,9 +102,7 @@ def _figures(report: Report) -> Iterator[_Drawn]:
 
 def _drawn(chart: Chart) -> Figure:
     figure, axes = _new(_INCHES)
-    for line in chart.lines:
-        colour, dashes, width, _ = _STYLES[line.kind]
-        axes.plot(*zip(*line.points, strict=True), color=colour, linestyle=dashes, linewidth=width)
+    _lines(axes, chart.lines)
     for dot in chart.dots:
         colour, _, _, size = _STYLES[dot.kind]
         face = "white" if dot.kind == "baseline" else colour
@@ -113,6 +111,12 @@ def _drawn(chart: Chart) -> Figure:
     _label(axes.set_xticks, chart.x.ticks)
     _label(axes.set_yticks, chart.y.ticks)
     return figure
+
+
+def _lines(axes: Any, lines: Iterable[Line]) -> None:
+    for line in lines:
+        colour, dashes, width, _ = _STYLES[line.kind]
+        axes.plot(*zip(*line.points, strict=True), color=colour, linestyle=dashes, linewidth=width)
 
 
 def _label(setter: Any, ticks: Sequence[Tick]) -> None:
@@ -155,9 +159,7 @@ def _classes(rows: Sequence[tuple[str, float | None, float | None]]) -> Figure:
 
 def _parallel(sides: Sides) -> Figure:
     figure, axes = _new(_INCHES)
-    for line in sides.lines:
-        colour, dashes, width, _ = _STYLES[line.kind]
-        axes.plot(*zip(*line.points, strict=True), color=colour, linestyle=dashes, linewidth=width)
+    _lines(axes, sides.lines)
     for side in sides.sides:
         axes.axvline(side.place, color="0.6", linewidth=0.8, zorder=0)
         for tick in side.ticks:

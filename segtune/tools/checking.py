@@ -19,7 +19,7 @@ from segtune.data.likeness import Likeness
 from segtune.data.listing import SUFFIXES, list_folder
 from segtune.data.pairs import Unpaired, find_pairs
 from segtune.data.reading import Image, TilePixels, Valid, has_data, read_image, read_mask, read_tile
-from segtune.data.splits import TEST, split_places, test_place
+from segtune.data.splits import places_with_test
 from segtune.data.tiles import TRAIN, Layout, ReadSettings, Split
 from segtune.errors import InputError, first_few
 from segtune.machine import versions
@@ -96,7 +96,7 @@ def check_data_set(
 
     Raises InputError where no data set is found.
     """
-    places = split_places(config) | ({TEST: found} if (found := test_place(config)) else {})
+    places = places_with_test(config)
     if not any(place.exists() for place in places.values()):
         raise InputError(f"{config.dataset}: has neither {TRAIN}/ nor val/, and no list of tiles ({TRAIN}.txt)")
     own_channels = channels_by_split(places, config) if channels is None else {}
@@ -121,13 +121,14 @@ def check_data_set(
 
     exchanged = exchanges(looks, meaning.ignore)
     findings += mask_findings(looks, meaning, read, exchanged)
-    findings += image_findings(looks, channels, exchanged)
+    fills = fills_of(looks, channels)
+    findings += image_findings(looks, channels, fills, exchanged)
 
     def read_again(name: str) -> tuple[Image, Valid]:
         split, position = positions[name]
         return read_image(tiles[split][position].image, settings)
 
-    findings += _leaks(looks, [fill.value for fill in fills_of(looks, channels)], read_again)
+    findings += _leaks(looks, [fill.value for fill in fills], read_again)
     counts = {split: len(found) for split, found in tiles.items()}
     labels = {split: dict(sorted(found.items())) for split, found in pixels_by_split(looks).items()}
     holders = {

@@ -11,7 +11,7 @@ from segtune.data.alpha import alpha_taken
 from segtune.data.diagnosis import SEVERITIES
 from segtune.data.pairs import find_pairs
 from segtune.data.reading import TilePixels, read_tile
-from segtune.data.splits import TEST, split_places, test_place
+from segtune.data.splits import places_with_test
 from segtune.data.tiles import Layout, ReadSettings, Split
 from segtune.errors import InputError, nearest
 from segtune.tools.annotations import entries, read_json
@@ -100,8 +100,7 @@ def read_rows(
     Returns the rows that can be drawn, and a line for each row before the last of them that cannot. Raises InputError
     where the folders of a split are missing.
     """
-    test = test_place(config)
-    places = split_places(config) | ({TEST: test} if test else {})
+    places = places_with_test(config)
     layout = Layout.of(config, channels)
     splits = {name: find_pairs(place, layout)[0] for name, place in places.items() if place.exists()}
     drawn: list[tuple[Names, Read]] = []

@@ -26,8 +26,10 @@ _ALIKE = 0.1  # difference of shares below which two splits may hold labels exch
 _MOSTLY = 0.5  # share of a tile
 
 
-def image_findings(looks: Sequence[Look], names: Sequence[str], exchanged: Sequence[Exchange]) -> Iterator[Finding]:
-    """Yield what is wrong with images. `names` are those of the extra channels.
+def image_findings(
+    looks: Sequence[Look], names: Sequence[str], fills: Sequence[Fill], exchanged: Sequence[Exchange]
+) -> Iterator[Finding]:
+    """Yield what is wrong with images. `names` are those of the extra channels, `fills` what `fills_of` found.
 
     Shares of labels that a split holds exchanged are not told again.
     """
@@ -35,7 +37,7 @@ def image_findings(looks: Sequence[Look], names: Sequence[str], exchanged: Seque
     yield from _kinds(read)
     yield from _places(read)
     yield from _content(read)
-    yield from (Finding("warning", "fill_value", fill.what, fill.do) for fill in fills_of(looks, names))
+    yield from (Finding("warning", "fill_value", fill.what, fill.do) for fill in fills)
     whole, bands = _whole(looks, names)
     yield from _splits(whole, bands)
     yield from _shares(looks, {(one.split, label) for one in exchanged for label in one.labels})

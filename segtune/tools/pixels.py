@@ -16,7 +16,7 @@ from segtune.data.bands import IMAGE, Band
 from segtune.data.labels import Labels
 from segtune.data.pairs import find_tiles
 from segtune.data.reading import TilePixels, read_tile
-from segtune.data.splits import TEST, find_data_set, split_places, test_place
+from segtune.data.splits import TEST, find_data_set, places_with_test, split_places, test_place
 from segtune.data.statistics import Moments
 from segtune.data.tiles import TRAIN, VAL, Layout, ReadSettings, Split, Tile
 from segtune.errors import InputError, counted
@@ -47,7 +47,7 @@ class DataSet:
         if own[TRAIN].exists() and not config.val_dir and not own.get(VAL, own[TRAIN]).exists():
             config = config.model_copy(update={"use_only_add_val": True})
         if channels is None:
-            places = [place for place in (*split_places(config).values(), test) if place and place.exists()]
+            places = [place for place in places_with_test(config).values() if place.exists()]
             channels = channel_folders(places, config) if places else ()
         splits = dict(find_data_set(config, channels))
         if test:
